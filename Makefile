@@ -1,0 +1,71 @@
+# make            the program, for this machine          make test       every test
+# make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
+# make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
+# make clean                                              make help       this text
+
+CC     ?= cc
+SIMD   ?= native
+OMP    ?= 1
+CFLAGS ?= -O3 -g
+WARN    = -Wall -Wextra -Wshadow -Wvla -Wdouble-promotion -Wstrict-prototypes \
+          -Wmissing-prototypes -Wno-unknown-pragmas
+
+# The promise of equal bits on every machine stands on these two: no contraction that the text does
+# not ask for, and no -ffast-math.
+EXACT   = -std=c11 -ffp-contract=off -fno-math-errno
+
+has     = $(shell echo 'int main(void){return 0;}' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo $(1))
+fma     = $(shell echo | $(CC) -march=native -dM -E - 2>/dev/null | grep -q __FMA__ && echo -mfma)
+
+ARCH_native := $(or $(call has,-march=native),$(call has,-mcpu=native))
+ARCH_avx512 := -mavx512f -mavx2 -mfma
+ARCH_avx2   := -mavx2 -mfma
+ARCH_scalar  = -DSIMD_SCALAR $(fma)
+ifeq ($(origin ARCH_$(SIMD)),undefined)
+$(error SIMD=$(SIMD): expected native, avx512, avx2 or scalar)
+endif
+ifneq ($(OMP),0)
+OPENMP := $(call has,-fopenmp)
+endif
+
+FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
+SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
+SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h)
+
+all: g2rl
+
+g2rl: $(SOURCES) .flags
+	$(CC) $(FLAGS) g2rl.c -o $@ -lm
+
+test_g2rl: test_g2rl.c $(SOURCES) .flags
+	$(CC) $(FLAGS) test_g2rl.c -o $@ -lm
+
+test: g2rl test_g2rl
+	./test_g2rl
+
+debug: g2rl_debug
+
+g2rl_debug: $(SOURCES) .flags
+	$(CC) $(FLAGS) $(SANITIZE) g2rl.c -o $@ -lm
+
+test_g2rl_debug: test_g2rl.c $(SOURCES) .flags
+	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c -o $@ -lm
+
+test-debug: g2rl_debug test_g2rl_debug
+	./test_g2rl_debug
+
+mutants: test_g2rl
+	sh data/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)"
+
+clean:
+	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
+
+help:
+	@sed -n 's/^# //p' Makefile | head -4
+
+# Rebuilds when compiler or flags change.
+.flags: force
+	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
+
+force:
+.PHONY: all test test-debug debug mutants clean help force

@@ -1,0 +1,529 @@
+/* json.h: reads JSON by pulling, writes it by appending.
+ *
+ * The reader is a cursor over text that somebody else owns. It builds no tree: the caller asks for
+ * what it expects to come next, and what does not come is an error. The first error sticks: from
+ * then on every function returns false and moves nothing, so one test at the end is enough.
+ *
+ *   Json j = json_open(text, n);
+ *   json_object(&j);
+ *   while (json_key(&j, &key))
+ *       if (!strcmp(key.s, "lr"))
+ *           json_number(&j, &lr);
+ *       else
+ *           json_skip(&j);
+ *   if (!json_end(&j))
+ *       die("%s: line %d: %s", path, json_line(&j), j.error);
+ *
+ *   json_peek                      what kind of value comes next, moving over white space only
+ *   json_object, json_key          into an object; its next key, or false at its end
+ *   json_array, json_item          into an array; is there another item?
+ *   json_string ... json_null      one value; the variable keeps what it had if there is an error
+ *   json_skip                      any value
+ *   json_end, json_line            nothing is left; the line of the error
+ *   json_put_string, json_put_number
+ *   utf8_decode, utf8_encode
+ *
+ * It accepts RFC 8259 and nothing else (no comments, no trailing commas, no NaN), with three
+ * limits: 64 levels of nesting, numbers of at most 1,000 characters, and no NUL in a string,
+ * because strings here are C strings. It never exits, recurses, or reads beyond text[n - 1]. */
+#ifndef JSON_H
+#define JSON_H
+
+#include "util.h" /* defines: Buf, buf_add, buf_printf */
+
+#include <float.h>
+
+enum { JSON_MAX_DEPTH = 64, JSON_MAX_NUMBER = 1000 };
+
+typedef struct {
+    const char *start, *p, *end;
+    int depth;            /* brackets that are open */
+    const char *error;    /* NULL, or the first error, a static string */
+    const char *error_at; /* where in the text it was met */
+    uint64_t objects;     /* bit d: the bracket at depth d + 1 is a '{' */
+    uint64_t begun;       /* bit d: it has had an item, so that a comma comes before the next */
+} Json;
+
+/* ---------------------------------------------------------------- UTF-8 */
+
+/* One code point from the n > 0 bytes at s. Returns its length; or, if the bytes are not UTF-8,
+ * minus the length of the part that one U+FFFD stands for: the longest beginning of a character,
+ * at least one byte (the rule of Unicode's table 3-8, Rust and Python). */
+static inline int utf8_decode(const char *text, size_t n, uint32_t *code)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    *code = s[0];
+    if (s[0] < 0x80)
+        return 1;
+    *code = 0xFFFD;
+    if (s[0] < 0xC2 || s[0] > 0xF4)
+        return -1;
+    int length = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
+    uint32_t c = s[0] & (0x7Fu >> length);
+    /* The second byte alone decides on overlong forms, surrogates, and what is above U+10FFFF. */
+    int low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
+    int high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
+    for (int i = 1; i < length; i++) {
+        if ((size_t)i == n || s[i] < low || s[i] > high)
+            return -i;
+        c = c << 6 | (s[i] & 0x3F);
+        low = 0x80;
+        high = 0xBF;
+    }
+    *code = c;
+    return length;
+}
+
+static inline void utf8_encode(Buf *out, uint32_t code)
+{
+    unsigned char s[4] = {(unsigned char)code};
+    int length = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (int i = length - 1; i > 0; i--, code >>= 6)
+        s[i] = (unsigned char)(0x80 | (code & 0x3F));
+    if (length > 1)
+        s[0] = (unsigned char)(0xF00u >> length | code); /* 110.., 1110.., 11110.. */
+    buf_add(out, s, (size_t)length);
+}
+
+/* ---------------------------------------------------------------- the cursor */
+
+static inline Json json_open(const char *text, size_t n)
+{
+    text = text ? text : "";
+    return (Json){.start = text, .p = text, .end = text + n};
+}
+
+/* Notes the first error. The caller of a cursor may use it too, for a value that is good JSON but
+ * not what it can take. */
+static inline bool json_fail(Json *j, const char *what)
+{
+    if (!j->error) {
+        j->error = what;
+        j->error_at = j->p;
+    }
+    return false;
+}
+
+static inline bool json_at(const Json *j, char c) { return j->p < j->end && *j->p == c; }
+
+static inline bool json_is_digit(const char *p, const char *end)
+{
+    return p < end && *p >= '0' && *p <= '9';
+}
+
+static inline char json_peek(Json *j)
+{
+    if (j->error)
+        return 0;
+    while (json_at(j, ' ') || json_at(j, '\n') || json_at(j, '\r') || json_at(j, '\t'))
+        j->p++;
+    if (json_at(j, '-') || json_is_digit(j->p, j->end))
+        return '0';
+    if (json_at(j, 't') || json_at(j, 'f'))
+        return 't';
+    return j->p < j->end && *j->p && strchr("{[\"n", *j->p) ? *j->p : 0;
+}
+
+static inline int json_line(const Json *j)
+{
+    int line = 1;
+    const char *stop = j->error ? j->error_at : j->p;
+    for (const char *p = j->start; p < stop; p++)
+        line += *p == '\n';
+    return line;
+}
+
+static inline bool json_end(Json *j)
+{
+    json_peek(j);
+    if (j->p < j->end || j->depth)
+        json_fail(j, "expected the end of the text");
+    return !j->error;
+}
+
+/* ---------------------------------------------------------------- objects and arrays */
+
+static inline bool json_enter(Json *j, bool object)
+{
+    if (j->depth == JSON_MAX_DEPTH)
+        return json_fail(j, "more than 64 levels of nesting");
+    uint64_t bit = (uint64_t)1 << j->depth++;
+    j->objects = object ? j->objects | bit : j->objects & ~bit;
+    j->begun &= ~bit;
+    j->p++;
+    return true;
+}
+
+static inline bool json_object(Json *j)
+{
+    return json_peek(j) == '{' ? json_enter(j, true) : json_fail(j, "expected an object: {...}");
+}
+
+static inline bool json_array(Json *j)
+{
+    return json_peek(j) == '[' ? json_enter(j, false) : json_fail(j, "expected an array: [...]");
+}
+
+static inline bool json_in_object(const Json *j)
+{
+    return j->depth && j->objects >> (j->depth - 1) & 1;
+}
+
+/* To the next item over the comma; or out over the closing bracket, and false. */
+static inline bool json_next(Json *j, char close)
+{
+    json_peek(j);
+    if (j->error)
+        return false;
+    if (json_at(j, close)) {
+        j->p++;
+        j->depth--;
+        return false;
+    }
+    uint64_t bit = (uint64_t)1 << (j->depth - 1);
+    if (j->begun & bit) {
+        if (!json_at(j, ','))
+            return json_fail(j, close == '}' ? "expected , or }" : "expected , or ]");
+        j->p++;
+        json_peek(j);
+        if (json_at(j, close))
+            return json_fail(j, "a comma before the closing bracket");
+    }
+    j->begun |= bit;
+    return true;
+}
+
+static inline bool json_item(Json *j)
+{
+    if (!j->depth || json_in_object(j))
+        return json_fail(j, "not in an array");
+    return json_next(j, ']');
+}
+
+static inline bool json_string(Json *j, Buf *out);
+
+static inline bool json_key(Json *j, Buf *key)
+{
+    if (!json_in_object(j))
+        return json_fail(j, "not in an object");
+    if (!json_next(j, '}'))
+        return false;
+    if (json_peek(j) != '"')
+        return json_fail(j, "expected a key in double quotes");
+    if (!json_string(j, key))
+        return false;
+    json_peek(j);
+    if (!json_at(j, ':'))
+        return json_fail(j, "expected : after the key");
+    j->p++;
+    return true;
+}
+
+/* ---------------------------------------------------------------- strings */
+
+/* The four hexadecimal digits of \uXXXX; the cursor is at the u. */
+static inline bool json_hex4(Json *j, uint32_t *unit)
+{
+    if (!json_at(j, 'u'))
+        return json_fail(j, "an unknown \\ escape");
+    *unit = 0;
+    for (int i = 1; i <= 4; i++) {
+        char c = j->end - j->p > i ? j->p[i] : 0;
+        char lower = (char)(c | 0x20);
+        if (c >= '0' && c <= '9')
+            *unit = *unit << 4 | (uint32_t)(c - '0');
+        else if (lower >= 'a' && lower <= 'f')
+            *unit = *unit << 4 | (uint32_t)(lower - 'a' + 10);
+        else
+            return json_fail(j, "expected four hexadecimal digits after \\u");
+    }
+    j->p += 5;
+    return true;
+}
+
+/* One escape, after its backslash. Beyond U+FFFF it is two \u in a row, the surrogates. */
+static inline bool json_escape(Json *j, Buf *out)
+{
+    static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
+    const char *letter = j->p < j->end && *j->p ? strchr(letters, *j->p) : NULL;
+    uint32_t code = letter ? (uint32_t)meanings[letter - letters] : 0, low = 0;
+    if (letter) {
+        j->p++;
+    } else if (!json_hex4(j, &code)) {
+        return false;
+    } else if (code == 0) {
+        return json_fail(j, "\\u0000 cannot be in a string here");
+    } else if (code >= 0xD800 && code <= 0xDFFF) {
+        bool pair = code < 0xDC00 && json_at(j, '\\');
+        j->p += pair;
+        if (!pair || !json_hex4(j, &low) || low < 0xDC00 || low > 0xDFFF)
+            return json_fail(j, "half of a surrogate pair");
+        code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
+    }
+    if (out)
+        utf8_encode(out, code);
+    return true;
+}
+
+/* Replaces what is in `out`; a NULL `out` only checks. */
+static inline bool json_string(Json *j, Buf *out)
+{
+    if (json_peek(j) != '"')
+        return json_fail(j, "expected a string in double quotes");
+    if (out) {
+        out->n = 0;
+        buf_add(out, "", 0);
+    }
+    const char *run = ++j->p; /* from here to p the text stands for itself */
+    while (j->p < j->end) {
+        char c = *j->p;
+        if (c == '"' || c == '\\') {
+            if (out)
+                buf_add(out, run, (size_t)(j->p - run));
+            j->p++;
+            if (c == '"')
+                return true;
+            if (!json_escape(j, out))
+                return false;
+            run = j->p;
+            continue;
+        }
+        uint32_t code;
+        int length = utf8_decode(j->p, (size_t)(j->end - j->p), &code);
+        if (length < 0)
+            return json_fail(j, "bytes that are not UTF-8");
+        if (code < 0x20)
+            return json_fail(j, "a control character in a string; expected an escape");
+        j->p += length;
+    }
+    return json_fail(j, "a string without its closing quote");
+}
+
+/* ---------------------------------------------------------------- numbers and names */
+
+static inline const char *json_digits(const char *p, const char *end)
+{
+    while (json_is_digit(p, end))
+        p++;
+    return p;
+}
+
+/* Where the number at the cursor ends: -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
+ * NULL, and an error, if there is none. */
+static inline const char *json_number_end(Json *j)
+{
+    if (json_peek(j) != '0') {
+        json_fail(j, "expected a number");
+        return NULL;
+    }
+    const char *end = j->end, *digits = j->p + json_at(j, '-');
+    const char *p = json_digits(digits, end);
+    bool good = p > digits && (*digits != '0' || p == digits + 1);
+    if (good && p < end && *p == '.') {
+        digits = p + 1;
+        p = json_digits(digits, end);
+        good = p > digits;
+    }
+    if (good && p < end && (*p == 'e' || *p == 'E')) {
+        digits = p + 1;
+        digits += digits < end && (*digits == '+' || *digits == '-');
+        p = json_digits(digits, end);
+        good = p > digits;
+    }
+    if (!good)
+        json_fail(j, "a number that JSON does not know");
+    return good ? p : NULL;
+}
+
+static inline bool json_int(Json *j, int64_t *out)
+{
+    const char *end = json_number_end(j), *p = j->p;
+    if (!end)
+        return false;
+    bool negative = *p == '-';
+    int64_t x = 0; /* minus the magnitude: the negative numbers reach one further */
+    for (p += negative; json_is_digit(p, end); p++) {
+        int digit = *p - '0';
+        if (x < (INT64_MIN + digit) / 10)
+            return json_fail(j, "an integer beyond 64 bits");
+        x = x * 10 - digit;
+    }
+    if (p < end)
+        return json_fail(j, "expected an integer, without fraction or exponent");
+    if (!negative && x == INT64_MIN)
+        return json_fail(j, "an integer beyond 64 bits");
+    *out = negative ? x : -x;
+    j->p = end;
+    return true;
+}
+
+static inline bool json_number(Json *j, double *out)
+{
+    const char *end = json_number_end(j);
+    if (!end)
+        return false;
+    char text[JSON_MAX_NUMBER + 1]; /* strtod wants a NUL, which the text may not have */
+    size_t n = (size_t)(end - j->p);
+    if (n > JSON_MAX_NUMBER)
+        return json_fail(j, "a number of more than 1000 characters");
+    memcpy(text, j->p, n);
+    text[n] = 0;
+    double x = strtod(text, NULL);
+    if (!isfinite(x))
+        return json_fail(j, "a number beyond the range of a double");
+    *out = x;
+    j->p = end;
+    return true;
+}
+
+static inline bool json_word(Json *j, const char *word)
+{
+    size_t n = strlen(word);
+    if ((size_t)(j->end - j->p) < n || memcmp(j->p, word, n))
+        return false;
+    j->p += n;
+    return true;
+}
+
+static inline bool json_bool(Json *j, bool *out)
+{
+    if (json_peek(j) != 't')
+        return json_fail(j, "expected true or false");
+    bool is_true = json_word(j, "true");
+    if (!is_true && !json_word(j, "false"))
+        return json_fail(j, "expected true or false");
+    *out = is_true;
+    return true;
+}
+
+static inline bool json_null(Json *j)
+{
+    return (json_peek(j) == 'n' && json_word(j, "null")) || json_fail(j, "expected null");
+}
+
+/* ---------------------------------------------------------------- any value */
+
+/* A scalar, or the opening bracket of a longer value. */
+static inline bool json_begin(Json *j)
+{
+    bool truth;
+    const char *end;
+    switch (json_peek(j)) {
+    case '{': return json_object(j);
+    case '[': return json_array(j);
+    case '"': return json_string(j, NULL);
+    case 't': return json_bool(j, &truth);
+    case 'n': return json_null(j);
+    default:
+        end = json_number_end(j);
+        j->p = end ? end : j->p;
+        return end != NULL;
+    }
+}
+
+/* Not recursive: the cursor itself knows which brackets are open. */
+static inline bool json_skip(Json *j)
+{
+    int outside = j->depth;
+    for (json_begin(j); !j->error && j->depth > outside;)
+        if (json_in_object(j) ? json_key(j, NULL) : json_item(j))
+            json_begin(j);
+    return !j->error;
+}
+
+/* ---------------------------------------------------------------- writing */
+
+/* The string in its quotes. Bytes that are not UTF-8 become U+FFFD. */
+static inline void json_put_string(Buf *b, const char *s, size_t n)
+{
+    uint32_t code;
+    buf_add(b, "\"", 1);
+    for (const char *end = s + n; s < end;) {
+        int length = utf8_decode(s, (size_t)(end - s), &code);
+        if (code == '"' || code == '\\')
+            buf_printf(b, "\\%c", (char)code);
+        else if (code == '\n')
+            buf_str(b, "\\n");
+        else if (code < 0x20)
+            buf_printf(b, "\\u%04x", (unsigned)code);
+        else
+            utf8_encode(b, code);
+        s += abs(length);
+    }
+    buf_add(b, "\"", 1);
+}
+
+/* The value comes back exactly: a whole number in all its digits, as json_int can read it; a number
+ * that is a float as that float; any other as the same double. NaN and infinity become null. */
+static inline void json_put_number(Buf *b, double x)
+{
+    char text[40];
+    bool whole = fabs(x) < 1e15 && x == rint(x);
+    bool is_float = fabs(x) <= (double)FLT_MAX && x == (double)(float)x;
+    if (!isfinite(x))
+        strcpy(text, "null");
+    else if (whole)
+        snprintf(text, sizeof text, "%.0f", x);
+    else if (snprintf(text, sizeof text, "%.9g", x), !is_float && strtod(text, NULL) != x)
+        snprintf(text, sizeof text, "%.17g", x);
+    buf_str(b, text);
+}
+
+/* ---------------------------------------------------------------- fuzzing */
+
+/* clang -x c -DFUZZ_JSON -fsanitize=fuzzer,address,undefined lib/json.h -lm
+ * What was accepted, written anew from the values that were read, must be accepted and give the
+ * same text again: so nothing is taken for something else. */
+#ifdef FUZZ_JSON
+static void fuzz_copy(Json *j, Buf *out)
+{
+    Buf s = {0};
+    double x = 0;
+    bool truth = false;
+    char kind = json_peek(j), comma = kind;
+    if (kind == '{' || kind == '[') {
+        for (kind == '{' ? json_object(j) : json_array(j);
+             kind == '{' ? json_key(j, &s) : json_item(j); comma = ',') {
+            buf_add(out, &comma, 1);
+            if (kind == '{') {
+                json_put_string(out, s.s, s.n);
+                buf_str(out, ":");
+            }
+            fuzz_copy(j, out);
+        }
+        buf_str(out, comma == ',' ? "" : kind == '{' ? "{" : "[");
+        buf_str(out, kind == '{' ? "}" : "]");
+    } else if (kind == '"' && json_string(j, &s)) {
+        json_put_string(out, s.s, s.n);
+    } else if (kind == 't' && json_bool(j, &truth)) {
+        buf_str(out, truth ? "true" : "false");
+    } else if (kind == 'n' && json_null(j)) {
+        buf_str(out, "null");
+    } else if (json_number(j, &x)) {
+        json_put_number(out, x);
+    }
+    buf_free(&s);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
+{
+    Json j = json_open((const char *)bytes, n), skip = j;
+    Buf first = {0}, second = {0};
+    fuzz_copy(&j, &first);
+    bool good = json_end(&j), skipped = json_skip(&skip) && json_end(&skip);
+    if (!good && (j.error_at < j.start || j.error_at > j.end || json_line(&j) < 1))
+        abort();
+    if (good) {
+        j = json_open(first.s, first.n);
+        fuzz_copy(&j, &second);
+        if (!skipped || !json_end(&j) || first.n != second.n || memcmp(first.s, second.s, first.n))
+            abort();
+    }
+    buf_free(&first);
+    buf_free(&second);
+    return 0;
+}
+#endif
+
+#endif

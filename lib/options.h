@@ -1,0 +1,258 @@
+/* options.h: a command line from one table.
+ *
+ *   g2rl COMMAND [WORD]... [--name value | --flag]... [@file]
+ *
+ * Each row of the table says an option's name, what it takes, its default, which commands know it
+ * and what it does: parsing, --help, run.json and the error for a wrong name all read that row. A
+ * name may stand in several rows for commands that want another default. Long names only. @file
+ * reads options from a file, one a line. Wrong usage ends with status 2. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include "json.h" /* defines: json_put_string; util.h: Buf, die */
+
+typedef enum { OPT_FLAG, OPT_INT, OPT_SEED, OPT_NUMBER, OPT_TEXT, OPT_CHOICE } OptionKind;
+
+typedef struct {
+    const char *name;
+    OptionKind kind;
+    size_t offset;        /* of the field in the options struct: bool, int, uint64_t, double,
+                             const char * or int (the choice's index) */
+    const char *standard; /* the default, as it would be typed; NULL: none */
+    double low, high;     /* bounds of a number */
+    unsigned commands;    /* bit c: command c knows it */
+    const char *choices;  /* "a|b|c", or what stands for the value in --help */
+    const char *help;
+} Option;
+
+/* Ends the program for a wrong command line. */
+#define usage(...) (warn(__VA_ARGS__), exit(2))
+
+static inline bool option_known(const Option *o, int command) { return o->commands >> command & 1; }
+
+/* Edits that turn a into b: insert, delete, replace (Levenshtein), for short names. */
+static inline int edit_distance(const char *a, const char *b)
+{
+    enum { LONGEST = 40 };
+    int row[LONGEST + 1], n = (int)strlen(b);
+    if (n > LONGEST || strlen(a) > LONGEST)
+        return LONGEST;
+    for (int j = 0; j <= n; j++)
+        row[j] = j;
+    for (int i = 1; a[i - 1]; i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (int j = 1; j <= n; j++) {
+            int replace = diagonal + (a[i - 1] != b[j - 1]);
+            diagonal = row[j];
+            row[j] = imin(replace, imin(row[j], row[j - 1]) + 1);
+        }
+    }
+    return row[n];
+}
+
+/* The row of an option for a command; a wrong name ends the program and names the nearest one. */
+static inline const Option *option_find(const Option *table, int n, int command,
+                                        const char *command_name, const char *name)
+{
+    const char *nearest = NULL;
+    int best = 1000;
+    for (int i = 0; i < n; i++) {
+        if (!option_known(&table[i], command))
+            continue;
+        if (!strcmp(table[i].name, name))
+            return &table[i];
+        int distance = edit_distance(name, table[i].name);
+        if (distance < best) {
+            best = distance;
+            nearest = table[i].name;
+        }
+    }
+    for (int i = 0; i < n; i++)
+        if (!strcmp(table[i].name, name))
+            usage("%s has no option --%s (see: g2rl %s --help)", command_name, name, command_name);
+    usage("unknown option --%.60s; did you mean --%s? (see: g2rl %s --help)", name, nearest,
+          command_name);
+    return NULL;
+}
+
+/* The index of a value among "a|b|c"; -1 if it is none of them. */
+static inline int choice_index(const char *choices, const char *value)
+{
+    size_t n = strlen(value);
+    for (int i = 0; *choices; i++) {
+        size_t length = strcspn(choices, "|");
+        if (length == n && !memcmp(choices, value, n))
+            return i;
+        choices += length + (choices[length] == '|');
+    }
+    return -1;
+}
+
+/* Puts a value, as text, into the options struct; a malformed one ends the program. */
+static inline void option_set(const Option *o, void *options, const char *value)
+{
+    char *to = (char *)options + o->offset, *end = NULL;
+    double number = 0;
+    errno = 0;
+    if (o->kind == OPT_INT || o->kind == OPT_NUMBER) {
+        number = strtod(value, &end);
+        bool whole = o->kind == OPT_NUMBER || number == floor(number);
+        bool plain = strspn(value, "0123456789+-.eE") == strlen(value);
+        if (end == value || *end || !plain || !whole || !(number >= o->low && number <= o->high))
+            usage("--%s: '%.60s'; expected a %snumber from %.10g to %.10g", o->name, value,
+                  o->kind == OPT_INT ? "whole " : "", o->low, o->high);
+    }
+    switch (o->kind) {
+    case OPT_FLAG: *(bool *)to = true; break;
+    case OPT_INT: *(int *)to = (int)number; break;
+    case OPT_NUMBER: *(double *)to = number; break;
+    case OPT_TEXT: *(const char **)to = value; break;
+    case OPT_SEED:
+        *(uint64_t *)to = strtoull(value, &end, 10);
+        if (errno || !*value || strspn(value, "0123456789") != strlen(value))
+            usage("--%s: '%.60s'; expected a whole number from 0 to 2^64 - 1", o->name, value);
+        break;
+    case OPT_CHOICE:
+        *(int *)to = choice_index(o->choices, value);
+        if (*(int *)to < 0)
+            usage("--%s: '%.60s'; expected one of %s", o->name, value, o->choices);
+        break;
+    }
+}
+
+static inline void options_default(const Option *table, int n, int command, void *options)
+{
+    for (int i = 0; i < n; i++)
+        if (table[i].standard && option_known(&table[i], command))
+            option_set(&table[i], options, table[i].standard);
+}
+
+/* What the command line held beside its options, and the option files that values point into. */
+typedef struct {
+    const char **word;
+    char **file;
+    int n_words, n_files;
+    bool help;
+} Words;
+
+static inline void words_free(Words *w)
+{
+    for (int i = 0; i < w->n_files; i++)
+        free(w->file[i]);
+    free(w->file);
+    free(w->word);
+}
+
+static inline void options_parse(const Option *table, int n, int command, const char *command_name,
+                                 void *options, int argc, char **argv, Words *words);
+
+/* The lines of an option file: "--name value", "--flag", blank, or "# comment". */
+static inline void options_file(const Option *table, int n, int command, const char *command_name,
+                                void *options, const char *path, Words *words)
+{
+    size_t length;
+    char *text = read_file(path, &length);
+    words->file = xrealloc(words->file, (size_t)(words->n_files + 1) * sizeof(char *));
+    words->file[words->n_files++] = text;
+    if (strlen(text) != length)
+        die("%s: a NUL byte in an option file", path);
+    for (char *line = strtok(text, "\r\n"); line; line = strtok(NULL, "\r\n")) {
+        line += strspn(line, " \t");
+        if (!*line || *line == '#')
+            continue;
+        if (*line != '-')
+            usage("%s: '%.60s'; expected --name value on each line", path, line);
+        char *value = line + strcspn(line, " \t"), *argv[2] = {line, value};
+        int argc = *value ? 2 : 1;
+        if (*value) {
+            *value++ = 0;
+            argv[1] = value + strspn(value, " \t");
+        }
+        options_parse(table, n, command, command_name, options, argc, argv, words);
+    }
+}
+
+static inline void options_parse(const Option *table, int n, int command, const char *command_name,
+                                 void *options, int argc, char **argv, Words *words)
+{
+    for (int i = 0; i < argc; i++) {
+        const char *arg = argv[i];
+        if (!strcmp(arg, "--help")) {
+            words->help = true;
+        } else if (arg[0] == '@') {
+            options_file(table, n, command, command_name, options, arg + 1, words);
+        } else if (arg[0] != '-' || !arg[1]) {
+            words->word = xrealloc(words->word, (size_t)(words->n_words + 1) * sizeof(char *));
+            words->word[words->n_words++] = arg;
+        } else {
+            char name[64];
+            const char *equals = strchr(arg, '=');
+            if (arg[1] != '-')
+                usage("unknown option %.60s; options are long: --name value", arg);
+            snprintf(name, sizeof name, "%.*s", equals ? (int)(equals - arg - 2) : 63, arg + 2);
+            const Option *o = option_find(table, n, command, command_name, name);
+            if (o->kind == OPT_FLAG && equals)
+                usage("--%s takes no value", o->name);
+            if (o->kind != OPT_FLAG && !equals && i + 1 >= argc)
+                usage("--%s needs a value", o->name);
+            option_set(o, options, o->kind == OPT_FLAG ? "" : equals ? equals + 1 : argv[++i]);
+        }
+    }
+}
+
+/* The option's value as it stands now, as text. */
+static inline void option_get(const Option *o, const void *options, Buf *out)
+{
+    const char *from = (const char *)options + o->offset;
+    const char *choice = o->choices;
+    switch (o->kind) {
+    case OPT_FLAG: buf_str(out, *(const bool *)from ? "true" : "false"); break;
+    case OPT_INT: buf_printf(out, "%d", *(const int *)from); break;
+    case OPT_SEED: buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)from); break;
+    case OPT_NUMBER: json_put_number(out, *(const double *)from); break;
+    case OPT_TEXT:
+        if (*(const char *const *)from)
+            json_put_string(out, *(const char *const *)from, strlen(*(const char *const *)from));
+        else
+            buf_str(out, "null");
+        break;
+    case OPT_CHOICE:
+        for (int i = *(const int *)from; i > 0; i--)
+            choice = strchr(choice, '|') + 1;
+        json_put_string(out, choice, strcspn(choice, "|"));
+        break;
+    }
+}
+
+/* Every option of a command with its value, as the members of a JSON object. */
+static inline void options_json(const Option *table, int n, int command, const void *options,
+                                Buf *out)
+{
+    const char *comma = "";
+    for (int i = 0; i < n; i++)
+        if (option_known(&table[i], command)) {
+            buf_printf(out, "%s\n  \"%s\": ", comma, table[i].name);
+            option_get(&table[i], options, out);
+            comma = ",";
+        }
+}
+
+static inline void options_help(const Option *table, int n, int command, FILE *f)
+{
+    for (int i = 0; i < n; i++) {
+        const Option *o = &table[i];
+        char left[80];
+        if (!option_known(o, command))
+            continue;
+        snprintf(left, sizeof left, "--%s %s", o->name, o->kind == OPT_FLAG ? "" : o->choices);
+        fprintf(f, strlen(left) > 26 ? "  %s\n%*s" : "  %-28s%.*s", left,
+                strlen(left) > 26 ? 30 : 0, "");
+        fprintf(f, "%s", o->help);
+        if (o->standard && *o->standard && o->kind != OPT_FLAG)
+            fprintf(f, " [%s]", o->standard);
+        fputc('\n', f);
+    }
+}
+
+#endif

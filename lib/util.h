@@ -1,0 +1,394 @@
+/* util.h: the ground that every other file stands on.
+ *
+ *   die, warn                  one line on stderr; die ends the process with status 1
+ *   xmalloc, xcalloc, ...      memory that is there, or a clear end
+ *   Arena                      a training step's memory: reserved once, marked and reset
+ *   Buf                        text that grows
+ *   philox, uniform            counter-based random numbers: a draw depends on its counter alone
+ *   read_file, AtomicFile      whole files in; whole files, or none, out
+ *   now_seconds, hash64
+ *
+ * Nothing in lib/ knows about models or reinforcement learning. */
+#ifndef UTIL_H
+#define UTIL_H
+
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* clock_gettime, fsync and mkdir under -std=c11 */
+#endif
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__GNUC__)
+#define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
+#else
+#define PRINTF_LIKE(fmt, args)
+#endif
+
+/* One loop over independent outputs, spread over `threads` threads. The body may write only what
+ * its own index owns; reductions are never split, so the number of threads changes no bit. */
+#ifdef _OPENMP
+#include <omp.h>
+#define PRAGMA(x) _Pragma(#x)
+#define PARALLEL_FOR(threads) PRAGMA(omp parallel for schedule(static) num_threads(threads))
+#define PARALLEL_FOR_DYNAMIC(threads) \
+    PRAGMA(omp parallel for schedule(dynamic, 1) num_threads(threads))
+static inline int thread_index(void) { return omp_get_thread_num(); }
+#else
+#define PARALLEL_FOR(threads) (void)(threads);
+#define PARALLEL_FOR_DYNAMIC(threads) (void)(threads);
+static inline int thread_index(void) { return 0; }
+#endif
+
+/* ---------------------------------------------------------------- messages */
+
+static inline void warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
+static inline void warn(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fflush(stdout);
+    fputs("g2rl: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+}
+
+#define die(...) (warn(__VA_ARGS__), exit(1))
+
+static inline int imin(int a, int b) { return a < b ? a : b; }
+static inline int imax(int a, int b) { return a > b ? a : b; }
+static inline int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+/* ---------------------------------------------------------------- memory */
+
+static inline void *xrealloc(void *p, size_t bytes)
+{
+    void *q = realloc(p, bytes ? bytes : 1);
+    if (!q)
+        die("out of memory: %zu bytes wanted", bytes);
+    return q;
+}
+
+static inline void *xmalloc(size_t bytes) { return xrealloc(NULL, bytes); }
+
+static inline void *xcalloc(size_t n, size_t size)
+{
+    void *p = calloc(n ? n : 1, size ? size : 1);
+    if (!p)
+        die("out of memory: %zu x %zu bytes wanted", n, size);
+    return p;
+}
+
+static inline char *xstrdup(const char *s)
+{
+    size_t n = strlen(s) + 1;
+    return memcpy(xmalloc(n), s, n);
+}
+
+/* An arena is one block, reserved before the work and handed out in order; a mark taken before a
+ * piece of work and reset after it gives the memory back at once. Pages that were never touched
+ * cost nothing, so it is reserved for the worst case. Running out is a bug, not a state. */
+typedef struct {
+    char *base;
+    size_t used, capacity;
+} Arena;
+
+static inline Arena arena_new(size_t bytes)
+{
+    Arena a = {0};
+    bytes = (bytes + 63) / 64 * 64 + 64;
+    if (posix_memalign((void **)&a.base, 64, bytes))
+        die("out of memory: %.1f GiB wanted for the working memory; use fewer prompts, rollouts "
+            "or tokens, or a smaller --micro-batch", (double)bytes / (1 << 30));
+    a.capacity = bytes;
+    return a;
+}
+
+static inline void *arena_alloc(Arena *a, size_t count, size_t size)
+{
+    size_t bytes = (count * size + 63) / 64 * 64;
+    if (bytes > a->capacity - a->used)
+        die("internal error: arena of %zu bytes is full (%zu more wanted)", a->capacity, bytes);
+    void *p = a->base + a->used;
+    a->used += bytes;
+    return p;
+}
+
+static inline float *arena_floats(Arena *a, size_t count)
+{
+    return arena_alloc(a, count, sizeof(float));
+}
+
+static inline void arena_free(Arena *a)
+{
+    free(a->base);
+    *a = (Arena){0};
+}
+
+/* ---------------------------------------------------------------- growing text */
+
+typedef struct {
+    char *s; /* always ends in NUL once anything was added */
+    size_t n, capacity;
+} Buf;
+
+static inline void buf_add(Buf *b, const void *bytes, size_t n)
+{
+    if (b->n + n + 1 > b->capacity) {
+        b->capacity = (b->n + n + 1) * 2;
+        b->s = xrealloc(b->s, b->capacity);
+    }
+    if (n)
+        memcpy(b->s + b->n, bytes, n);
+    b->n += n;
+    b->s[b->n] = 0;
+}
+
+static inline void buf_str(Buf *b, const char *s) { buf_add(b, s, strlen(s)); }
+
+static inline void buf_printf(Buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static inline void buf_printf(Buf *b, const char *fmt, ...)
+{
+    char small[256];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(small, sizeof small, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        die("internal error: cannot format '%s'", fmt);
+    if ((size_t)n < sizeof small) {
+        buf_add(b, small, (size_t)n);
+        return;
+    }
+    char *big = xmalloc((size_t)n + 1);
+    va_start(ap, fmt);
+    vsnprintf(big, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    buf_add(b, big, (size_t)n);
+    free(big);
+}
+
+static inline void buf_free(Buf *b)
+{
+    free(b->s);
+    *b = (Buf){0};
+}
+
+/* ---------------------------------------------------------------- random numbers */
+
+/* Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): a keyed
+ * bijection of a 128-bit counter. There is no state to carry: the draw for token t of sample i of
+ * prompt p at step s is philox(seed, stream, s, p, i, t), whoever asks for it and in whatever
+ * order. `stream` keeps different uses of one seed apart. */
+typedef struct {
+    uint32_t r[4];
+} Random;
+
+enum { STREAM_INIT = 1, STREAM_DATA, STREAM_SAMPLE, STREAM_SHUFFLE, STREAM_BOOTSTRAP };
+
+static inline Random philox(uint64_t seed, uint32_t stream, uint32_t a, uint32_t b, uint32_t c,
+                            uint32_t d)
+{
+    uint32_t x0 = a, x1 = b, x2 = c, x3 = d;
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32) ^ stream;
+    for (int round = 0; round < 10; round++) {
+        uint64_t p0 = (uint64_t)0xD2511F53u * x0, p1 = (uint64_t)0xCD9E8D57u * x2;
+        x0 = (uint32_t)(p1 >> 32) ^ x1 ^ k0;
+        x2 = (uint32_t)(p0 >> 32) ^ x3 ^ k1;
+        x1 = (uint32_t)p1;
+        x3 = (uint32_t)p0;
+        k0 += 0x9E3779B9u;
+        k1 += 0xBB67AE85u;
+    }
+    return (Random){{x0, x1, x2, x3}};
+}
+
+/* 53 random bits as a double in [0, 1). */
+static inline double uniform(Random r)
+{
+    uint64_t bits = (uint64_t)r.r[0] << 32 | r.r[1];
+    return (double)(bits >> 11) * 0x1p-53;
+}
+
+/* A whole number in [0, n), without the bias of a remainder beyond 2^-32. */
+static inline uint32_t below(Random r, uint32_t n)
+{
+    return (uint32_t)(((uint64_t)r.r[2] << 32 | r.r[3]) % n);
+}
+
+/* FNV-1a over 64-bit words (the last one zero-padded), then mixed: names a state of the weights. */
+static inline uint64_t hash64(const void *bytes, size_t n)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < n; i += 8) {
+        uint64_t word = 0;
+        memcpy(&word, (const char *)bytes + i, n - i < 8 ? n - i : 8);
+        h = (h ^ word) * 0x100000001b3u;
+        h ^= h >> 29;
+    }
+    return h ^ h >> 32;
+}
+
+static inline double now_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---------------------------------------------------------------- files */
+
+/* A path put together from a folder and a name; dies where it would not fit. */
+typedef struct {
+    char s[4096];
+} Path;
+
+static inline Path path_join(const char *dir, const char *name)
+{
+    Path p;
+    int n = snprintf(p.s, sizeof p.s, "%s/%s", dir, name);
+    if (n < 0 || (size_t)n >= sizeof p.s)
+        die("%.60s...: the path is longer than %zu bytes", dir, sizeof p.s);
+    return p;
+}
+
+static inline bool is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+static inline bool is_dir(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+/* Makes a directory and the ones above it. */
+static inline void make_dirs(const char *path)
+{
+    Path p;
+    if (strlen(path) >= sizeof p.s)
+        die("%.60s...: the path is longer than %zu bytes", path, sizeof p.s);
+    strcpy(p.s, path);
+    for (char *c = p.s + 1;; c++) {
+        if (*c != '/' && *c != 0)
+            continue;
+        char end = *c;
+        *c = 0;
+        if (mkdir(p.s, 0777) && errno != EEXIST)
+            die("%s: cannot make the directory: %s", p.s, strerror(errno));
+        *c = end;
+        if (!end)
+            break;
+    }
+    if (!is_dir(path))
+        die("%s: exists and is not a directory", path);
+}
+
+/* Removes a directory of plain files, if it is there. */
+static inline void remove_dir(const char *path)
+{
+    DIR *dir = opendir(path);
+    if (!dir)
+        return;
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+            unlink(path_join(path, entry->d_name).s);
+    closedir(dir);
+    if (rmdir(path))
+        die("%s: cannot be replaced: %s", path, strerror(errno));
+}
+
+/* The whole of a stream, NUL-terminated (the NUL is not counted). The caller frees it. */
+static inline char *read_stream(FILE *f, const char *name, size_t *length)
+{
+    Buf b = {0};
+    char chunk[65536];
+    size_t n;
+    buf_add(&b, "", 0);
+    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
+        buf_add(&b, chunk, n);
+    if (ferror(f))
+        die("%s: cannot be read: %s", name, strerror(errno));
+    *length = b.n;
+    return b.s;
+}
+
+static inline char *read_file(const char *path, size_t *length)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        die("%s: cannot be opened: %s", path, strerror(errno));
+    char *s = read_stream(f, path, length);
+    fclose(f);
+    return s;
+}
+
+/* A file that appears whole or not at all: written under a temporary name beside its final one,
+ * fsynced, renamed, and the directory fsynced. */
+typedef struct {
+    FILE *f;
+    Path path, temporary;
+} AtomicFile;
+
+static inline AtomicFile atomic_open(const char *path)
+{
+    AtomicFile a;
+    int n = snprintf(a.path.s, sizeof a.path.s, "%s", path);
+    int t = snprintf(a.temporary.s, sizeof a.temporary.s, "%s.tmp-%ld", path, (long)getpid());
+    if (n < 0 || t < 0 || (size_t)t >= sizeof a.temporary.s)
+        die("%.60s...: the path is longer than %zu bytes", path, sizeof a.path.s);
+    a.f = fopen(a.temporary.s, "wb");
+    if (!a.f)
+        die("%s: cannot be written: %s", path, strerror(errno));
+    return a;
+}
+
+/* fsync of a directory makes the names in it last. */
+static inline void sync_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY);
+    if (fd >= 0) {
+        fsync(fd); /* some file systems cannot; the rename itself is done by now */
+        close(fd);
+    }
+}
+
+static inline void atomic_close(AtomicFile *a)
+{
+    bool bad = fflush(a->f) != 0 || ferror(a->f) || fsync(fileno(a->f)) != 0;
+    int why = errno;
+    bad |= fclose(a->f) != 0;
+    if (bad || rename(a->temporary.s, a->path.s)) {
+        why = why ? why : errno;
+        unlink(a->temporary.s);
+        die("%s: cannot be written: %s", a->path.s, strerror(why));
+    }
+    char *slash = strrchr(a->temporary.s, '/');
+    if (slash)
+        *slash = 0;
+    sync_dir(slash ? a->temporary.s : ".");
+}
+
+static inline void write_file(const char *path, const char *text, size_t n)
+{
+    AtomicFile a = atomic_open(path);
+    fwrite(text, 1, n, a.f);
+    atomic_close(&a);
+}
+
+#endif

@@ -1,0 +1,1690 @@
+/* model.c: the transformer, by hand.
+ *
+ *   What it is: a decoder-only language model of the Qwen3 family (RMSNorm, rotary positions,
+ *   grouped-query attention with normalised queries and keys, SwiGLU), its exact gradients, its
+ *   cached sampling, its optimizer, and its directory on disk in the Hugging Face layout. The
+ *   same text runs Qwen2 (biases on q, k, v; no norm on q and k) and Llama (neither).
+ *   What it is not: it knows nothing of rewards, groups or advantages. fp32 throughout.
+ *
+ *   How data flows. A Batch packs sequences end to end, without padding, into rows:
+ *       tokens -> embedding rows -> layer 0 .. L-1 -> final norm of the rows that predict
+ *       something (targets) -> head: log-prob, entropy and feature phi of each target.
+ *   The backward pass walks the same list from its end. A sequence may name another one as its
+ *   prefix: it then attends to that one's keys first, so a prompt that many responses share is
+ *   computed once (METHOD I4).
+ *
+ *   Order of reading: configuration, the tensor table, batches; then each layer's forward followed
+ *   by its backward; then the whole model, the optimizer, and the files.
+ *
+ *   Every row's result depends on its own sequence alone, not on the rows beside it, the threads,
+ *   or whether keys come from this batch or from a cache: see gemm.h, and `attend` below. */
+#ifndef MODEL_C
+#define MODEL_C
+
+#include "lib/gemm.h"        /* defines: gemm, gemm_packed, gemm_small; simd.h's rows */
+#include "lib/safetensors.h" /* defines: SafeTensors, st_*; json.h's parser */
+
+/* ================================================================ configuration */
+
+typedef enum { QWEN3, QWEN2, LLAMA } ModelType;
+static const char *const MODEL_TYPES[] = {"qwen3", "qwen2", "llama"};
+static const char *const ARCHITECTURES[] = {"Qwen3ForCausalLM", "Qwen2ForCausalLM",
+                                            "LlamaForCausalLM"};
+
+enum { MAX_EOS = 8 };
+
+/* The fields of config.json, under their own names. */
+typedef struct {
+    ModelType model_type;
+    int vocab_size, hidden_size, intermediate_size, num_hidden_layers;
+    int num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
+    double rms_norm_eps, rope_theta;
+    bool tie_word_embeddings;
+    int bos_token_id;                  /* -1: none */
+    int eos_token_id[MAX_EOS], n_eos;  /* any of them ends a response */
+} Config;
+
+static const struct {
+    const char *name;
+    size_t offset;
+    int low, high; /* bounds that keep every product below inside its type */
+} CONFIG_INTS[] = {
+    {"vocab_size", offsetof(Config, vocab_size), 1, 1 << 24},
+    {"hidden_size", offsetof(Config, hidden_size), 1, 1 << 16},
+    {"intermediate_size", offsetof(Config, intermediate_size), 1, 1 << 18},
+    {"num_hidden_layers", offsetof(Config, num_hidden_layers), 1, 1024},
+    {"num_attention_heads", offsetof(Config, num_attention_heads), 1, 1024},
+    {"num_key_value_heads", offsetof(Config, num_key_value_heads), 1, 1024},
+    {"head_dim", offsetof(Config, head_dim), 2, 1024},
+    {"max_position_embeddings", offsetof(Config, max_position_embeddings), 1, 1 << 24},
+};
+enum { N_CONFIG_INTS = sizeof CONFIG_INTS / sizeof *CONFIG_INTS };
+
+static int *config_int(Config *c, int i) { return (int *)((char *)c + CONFIG_INTS[i].offset); }
+
+/* "rope_scaling" and "rope_parameters": nothing but the default rotation is supported. */
+static void config_rope(Json *j, Config *c, const char *path, const char *key)
+{
+    Buf name = {0}, type = {0};
+    if (json_peek(j) == 'n' && json_null(j))
+        return;
+    json_object(j);
+    while (json_key(j, &name)) {
+        if (!strcmp(name.s, "rope_type") || !strcmp(name.s, "type")) {
+            type.n = 0;
+            if (json_string(j, &type) && strcmp(type.s, "default"))
+                die("%s: %s is of type '%s'; only 'default' is supported", path, key, type.s);
+        } else if (!strcmp(name.s, "rope_theta"))
+            json_number(j, &c->rope_theta);
+        else
+            json_skip(j);
+    }
+    buf_free(&name);
+    buf_free(&type);
+}
+
+/* eos_token_id and bos_token_id: a number, null, or a list of numbers. Returns how many. */
+static int config_ids(Json *j, const char *path, const char *key, int *ids)
+{
+    int n = 0;
+    bool list = json_peek(j) == '[';
+    int64_t id = 0;
+    if (json_peek(j) == 'n' && json_null(j))
+        return 0;
+    if (list)
+        json_array(j);
+    while (!list || json_item(j)) {
+        if (json_int(j, &id) && (id < 0 || id >= 1 << 24 || n == MAX_EOS))
+            die("%s: %s: expected at most %d ids from 0 up", path, key, MAX_EOS);
+        if (j->error)
+            break;
+        ids[n++] = (int)id;
+        if (!list)
+            break;
+    }
+    return n;
+}
+
+/* Dies where `key` must have one value for the numbers to be right, and has another. */
+static void config_demand(Json *j, const char *path, const char *key, const char *expected)
+{
+    Buf text = {0};
+    const char *from = j->p;
+    bool ok;
+    if (json_peek(j) == '"')
+        ok = json_string(j, &text) && !strcmp(text.s, expected);
+    else {
+        from = j->p;
+        json_skip(j);
+        buf_add(&text, from, (size_t)(j->p - from));
+        ok = text.s && !strcmp(text.s, expected);
+    }
+    if (!j->error && !ok)
+        die("%s: %s is %.100s; only %s is supported", path, key, text.s, expected);
+    buf_free(&text);
+}
+
+/* One key of config.json. What changes the numbers and is not supported is refused by name. */
+static void config_key(Json *j, Config *c, const char *path, const char *key, bool *seen)
+{
+    int64_t value;
+    int bos[MAX_EOS];
+    for (int i = 0; i < N_CONFIG_INTS; i++)
+        if (!strcmp(key, CONFIG_INTS[i].name)) {
+            if (json_peek(j) == 'n' && json_null(j)) /* head_dim: null */
+                return;
+            if (json_int(j, &value) && value >= CONFIG_INTS[i].low && value <= CONFIG_INTS[i].high)
+                *config_int(c, i) = (int)value;
+            else
+                die("%s: %s: expected a whole number from %d to %d", path, key, CONFIG_INTS[i].low,
+                    CONFIG_INTS[i].high);
+            seen[i] = true;
+            return;
+        }
+    if (!strcmp(key, "model_type")) {
+        Buf type = {0};
+        int t = 0;
+        if (!json_string(j, &type))
+            return;
+        while (t < 3 && strcmp(type.s, MODEL_TYPES[t]))
+            t++;
+        if (t == 3)
+            die("%s: model_type '%.60s' is not supported; expected qwen3, qwen2 or llama", path,
+                type.s);
+        c->model_type = (ModelType)t;
+        buf_free(&type);
+    } else if (!strcmp(key, "rms_norm_eps") || !strcmp(key, "rope_theta")) {
+        double *to = key[1] == 'm' ? &c->rms_norm_eps : &c->rope_theta;
+        if (!json_number(j, to) || !(*to > 0))
+            die("%s: %s: expected a number above 0", path, key);
+    } else if (!strcmp(key, "tie_word_embeddings")) {
+        if (!json_bool(j, &c->tie_word_embeddings))
+            die("%s: %s: expected true or false", path, key);
+    } else if (!strcmp(key, "rope_scaling") || !strcmp(key, "rope_parameters")) {
+        config_rope(j, c, path, key);
+    } else if (!strcmp(key, "eos_token_id")) {
+        c->n_eos = config_ids(j, path, key, c->eos_token_id);
+    } else if (!strcmp(key, "bos_token_id")) {
+        c->bos_token_id = config_ids(j, path, key, bos) > 0 ? bos[0] : -1;
+    } else if (!strcmp(key, "hidden_act")) {
+        config_demand(j, path, key, "silu");
+    } else if (!strcmp(key, "attention_bias") || !strcmp(key, "mlp_bias") ||
+               !strcmp(key, "use_sliding_window")) {
+        config_demand(j, path, key, "false");
+    } else if (!strcmp(key, "quantization_config")) {
+        config_demand(j, path, key, "null");
+    } else if (!strcmp(key, "layer_types")) {
+        for (json_array(j); json_item(j);)
+            config_demand(j, path, key, "full_attention");
+    } else
+        json_skip(j);
+}
+
+static Config config_read(const char *path)
+{
+    Config c = {.model_type = QWEN3, .max_position_embeddings = 2048, .rms_norm_eps = 1e-6,
+                .rope_theta = 10000.0, .bos_token_id = -1};
+    bool seen[N_CONFIG_INTS] = {false};
+    Buf key = {0};
+    size_t n;
+    char *text = read_file(path, &n);
+    Json j = json_open(text, n);
+    json_object(&j);
+    while (json_key(&j, &key))
+        config_key(&j, &c, path, key.s, seen);
+    if (!json_end(&j))
+        die("%s: line %d: %s", path, json_line(&j), j.error ? j.error : "text after the object");
+    for (int i = 0; i < 5; i++) /* up to num_attention_heads: the others have defaults */
+        if (!seen[i])
+            die("%s: %s is missing", path, CONFIG_INTS[i].name);
+    if (!c.num_key_value_heads)
+        c.num_key_value_heads = c.num_attention_heads;
+    if (c.num_attention_heads % c.num_key_value_heads)
+        die("%s: num_key_value_heads is %d; expected a divisor of num_attention_heads %d", path,
+            c.num_key_value_heads, c.num_attention_heads);
+    if (!c.head_dim) {
+        c.head_dim = c.hidden_size / c.num_attention_heads;
+        if (c.hidden_size % c.num_attention_heads)
+            die("%s: head_dim is missing, and hidden_size %d is no multiple of "
+                "num_attention_heads %d", path, c.hidden_size, c.num_attention_heads);
+    }
+    if (c.head_dim % 2)
+        die("%s: head_dim is %d; rotary positions need an even number", path, c.head_dim);
+    for (int i = 0; i < c.n_eos; i++)
+        if (c.eos_token_id[i] >= c.vocab_size)
+            die("%s: eos_token_id %d is not below vocab_size %d", path, c.eos_token_id[i],
+                c.vocab_size);
+    buf_free(&key);
+    free(text);
+    return c;
+}
+
+static void config_write(const Config *c, const char *path)
+{
+    Buf b = {0};
+    buf_printf(&b, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
+               ARCHITECTURES[c->model_type], MODEL_TYPES[c->model_type]);
+    for (int i = 0; i < N_CONFIG_INTS; i++)
+        buf_printf(&b, "  \"%s\": %d,\n", CONFIG_INTS[i].name, *config_int((Config *)c, i));
+    buf_printf(&b, "  \"rms_norm_eps\": %.9g,\n  \"rope_theta\": %.17g,\n", c->rms_norm_eps,
+               c->rope_theta);
+    buf_printf(&b, "  \"hidden_act\": \"silu\",\n  \"attention_bias\": false,\n");
+    buf_printf(&b, "  \"tie_word_embeddings\": %s,\n", c->tie_word_embeddings ? "true" : "false");
+    if (c->bos_token_id >= 0)
+        buf_printf(&b, "  \"bos_token_id\": %d,\n", c->bos_token_id);
+    buf_str(&b, "  \"eos_token_id\": ");
+    for (int i = 0; i < c->n_eos; i++)
+        buf_printf(&b, "%s%d", i ? ", " : c->n_eos > 1 ? "[" : "", c->eos_token_id[i]);
+    buf_str(&b, c->n_eos > 1 ? "],\n" : c->n_eos ? ",\n" : "null,\n");
+    buf_str(&b, "  \"torch_dtype\": \"float32\"\n}\n");
+    write_file(path, b.s, b.n);
+    buf_free(&b);
+}
+
+/* The shapes that --preset names. A task's tokenizer replaces vocab_size. */
+static const struct {
+    const char *name;
+    Config c;
+} PRESETS[] = {
+    {"nano", {QWEN3, 64, 64, 192, 4, 4, 2, 16, 512, 1e-6, 10000, false, -1, {0}, 0}},
+    {"tiny", {QWEN3, 64, 128, 384, 4, 4, 2, 32, 1024, 1e-6, 10000, false, -1, {0}, 0}},
+    {"small", {QWEN3, 4096, 384, 1024, 6, 6, 2, 64, 2048, 1e-6, 10000, false, -1, {0}, 0}},
+    {"medium", {QWEN3, 49152, 576, 1536, 30, 9, 3, 64, 2048, 1e-6, 10000, true, -1, {0}, 0}},
+    {"qwen3-0.6b",
+     {QWEN3, 151936, 1024, 3072, 28, 16, 8, 128, 40960, 1e-6, 1000000, true, -1, {0}, 0}},
+};
+
+static const Config *preset_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof PRESETS / sizeof *PRESETS; i++)
+        if (!strcmp(name, PRESETS[i].name))
+            return &PRESETS[i].c;
+    return NULL;
+}
+
+/* ================================================================ the tensor table */
+
+/* One table drives names, shapes, files, the optimizer, gradient checks and test labels. The
+ * order within a layer makes what is multiplied together lie together: q, k, v are one matrix of
+ * (heads + 2 kv heads) head_dim rows, gate and up one of 2 intermediate_size rows. */
+enum {
+    INPUT_NORM, Q_PROJ, K_PROJ, V_PROJ, Q_BIAS, K_BIAS, V_BIAS, Q_NORM, K_NORM, O_PROJ, POST_NORM,
+    GATE_PROJ, UP_PROJ, DOWN_PROJ,
+    LAYER_TENSORS
+};
+static const char *const LAYER_NAMES[LAYER_TENSORS] = {
+    "input_layernorm.weight", "self_attn.q_proj.weight", "self_attn.k_proj.weight",
+    "self_attn.v_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.bias",
+    "self_attn.v_proj.bias", "self_attn.q_norm.weight", "self_attn.k_norm.weight",
+    "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
+    "mlp.up_proj.weight", "mlp.down_proj.weight",
+};
+
+typedef struct {
+    char name[80];
+    int rows, cols;   /* cols 0: a vector; rows 0: this model has no such tensor */
+    size_t offset, size; /* in floats, in each of the flat arrays */
+} Tensor;
+
+/* Parameters, gradients and Adam's two moments are flat arrays of one layout. `packed` holds the
+ * matrices once more in the panels that gemm reads; model_pack refreshes it after an update. */
+typedef struct {
+    Config config;
+    Tensor *tensors;
+    int n_tensors;
+    size_t n_params, n_grads; /* n_grads: see HEAD below */
+    float *params, *grads, *m, *v;
+    double *partial; /* [n_params / FLAT] the gradient norm's partial sums */
+    float *packed;
+    float *rope; /* [max positions][head_dim / 2][cos, sin] */
+    int n_positions;
+} Model;
+
+enum { EMBED = 0 };
+static int layer_tensor(int layer, int kind) { return 1 + layer * LAYER_TENSORS + kind; }
+static int final_norm(const Config *c) { return layer_tensor(c->num_hidden_layers, 0); }
+static int lm_head(const Config *c) { return final_norm(c) + 1; }
+
+static void add_tensor(Model *m, const char *name, int rows, int cols)
+{
+    Tensor *t = &m->tensors[m->n_tensors++];
+    *t = (Tensor){.rows = rows, .cols = cols, .offset = m->n_params,
+                  .size = (size_t)rows * (size_t)(cols ? cols : 1)};
+    snprintf(t->name, sizeof t->name, "%s", name);
+    m->n_params += t->size;
+}
+
+static void add_layer(Model *m, int layer)
+{
+    const Config *c = &m->config;
+    int d = c->hidden_size, ff = c->intermediate_size, hd = c->head_dim;
+    int q = c->num_attention_heads * hd, kv = c->num_key_value_heads * hd;
+    bool bias = c->model_type == QWEN2, norm = c->model_type == QWEN3;
+    int shape[LAYER_TENSORS][2] = {
+        {d, 0}, {q, d}, {kv, d}, {kv, d}, {bias * q, 0}, {bias * kv, 0}, {bias * kv, 0},
+        {norm * hd, 0}, {norm * hd, 0}, {d, q}, {d, 0}, {ff, d}, {ff, d}, {d, ff},
+    };
+    for (int k = 0; k < LAYER_TENSORS; k++) {
+        char name[80];
+        snprintf(name, sizeof name, "model.layers.%d.%s", layer, LAYER_NAMES[k]);
+        add_tensor(m, name, shape[k][0], shape[k][1]);
+    }
+}
+
+/* An empty model of this shape: the table, and parameters all zero. A tied head has no parameters
+ * of its own, but it has a gradient of its own, kept after the others and added to the
+ * embedding's before the update: so each of the two stays one chain over the rows of the whole
+ * batch, however the batch was cut (DESIGN section 5, promise 2). */
+static Model model_new(const Config *config)
+{
+    Model m = {.config = *config};
+    const Config *c = &m.config;
+    m.tensors = xcalloc((size_t)c->num_hidden_layers * LAYER_TENSORS + 3, sizeof(Tensor));
+    add_tensor(&m, "model.embed_tokens.weight", c->vocab_size, c->hidden_size);
+    for (int l = 0; l < c->num_hidden_layers; l++)
+        add_layer(&m, l);
+    add_tensor(&m, "model.norm.weight", c->hidden_size, 0);
+    add_tensor(&m, "lm_head.weight", c->tie_word_embeddings ? 0 : c->vocab_size, c->hidden_size);
+    m.n_grads = m.n_params + (c->tie_word_embeddings ? m.tensors[EMBED].size : 0);
+    m.params = xcalloc(m.n_params, sizeof(float));
+    return m;
+}
+
+/* Everything that walks the flat arrays does so in blocks of this many floats: the unit that
+ * threads take, and the unit of the gradient norm's partial sums. */
+enum { FLAT = 4096 };
+static int flat_blocks(const Model *m) { return (int)((m->n_params + FLAT - 1) / FLAT); }
+
+/* Room for training: gradients and Adam's moments. */
+static void model_trainable(Model *m)
+{
+    m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
+    m->grads = xcalloc(m->n_grads, sizeof(float));
+    m->m = xcalloc(m->n_params, sizeof(float));
+    m->v = xcalloc(m->n_params, sizeof(float));
+}
+
+static void model_free(Model *m)
+{
+    free(m->tensors);
+    free(m->params);
+    free(m->grads);
+    free(m->m);
+    free(m->v);
+    free(m->partial);
+    free(m->packed);
+    free(m->rope);
+    *m = (Model){0};
+}
+
+/* The place of a tensor in one of the flat arrays. */
+static float *at(const Model *m, float *flat, int tensor)
+{
+    return flat + m->tensors[tensor].offset;
+}
+
+static const float *head_weight(const Model *m)
+{
+    return at(m, m->params, m->config.tie_word_embeddings ? EMBED : lm_head(&m->config));
+}
+
+/* A standard normal pair's first member (Box and Muller). */
+static float normal(Random r)
+{
+    double u = ((double)r.r[0] + 1) * 0x1p-32, angle = (double)r.r[1] * 0x1p-32;
+    return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * angle));
+}
+
+/* Random weights: norms 1, biases 0, matrices normal with standard deviation 0.02, or 1 / sqrt of
+ * their width where that is more (small models); those that write into the residual stream are
+ * scaled down by sqrt(2 layers), so that its variance does not grow with depth (GPT-2). */
+static void model_init(Model *m, uint64_t seed)
+{
+    double depth = sqrt(2.0 * m->config.num_hidden_layers);
+    for (int t = 0; t < m->n_tensors; t++) {
+        const Tensor *x = &m->tensors[t];
+        float *w = at(m, m->params, t);
+        bool residual = strstr(x->name, "o_proj") || strstr(x->name, "down_proj");
+        double deviation = fmax(0.02, 0.5 / sqrt(x->cols ? x->cols : 1)) / (residual ? depth : 1);
+        for (size_t i = 0; i < x->size; i++)
+            if (x->cols)
+                w[i] = (float)deviation *
+                       normal(philox(seed, STREAM_INIT, (uint32_t)t, (uint32_t)i,
+                                     (uint32_t)(i >> 32), 0));
+            else
+                w[i] = strstr(x->name, "bias") ? 0.0f : 1.0f;
+    }
+}
+
+/* ---------------------------------------------------------------- matrices, packed or not */
+
+/* The four products of a layer and the head, as gemm sees them: [n, k]. */
+enum { QKV, O, GATE_UP, DOWN, MATRICES };
+typedef struct {
+    int tensor, n, k;
+    size_t packed; /* offset in Model.packed */
+} Matrix;
+
+static size_t layer_packed_floats(const Config *c)
+{
+    int d = c->hidden_size, hd = c->head_dim, q = c->num_attention_heads * hd;
+    return packed_floats(d, q + 2 * c->num_key_value_heads * hd) + packed_floats(q, d) +
+           packed_floats(d, 2 * c->intermediate_size) + packed_floats(c->intermediate_size, d);
+}
+
+static Matrix matrix(const Model *m, int layer, int kind)
+{
+    static const int first[MATRICES] = {Q_PROJ, O_PROJ, GATE_PROJ, DOWN_PROJ};
+    const Config *c = &m->config;
+    int d = c->hidden_size, ff = c->intermediate_size, q = c->num_attention_heads * c->head_dim;
+    int n[MATRICES] = {q + 2 * c->num_key_value_heads * c->head_dim, d, 2 * ff, d};
+    int k[MATRICES] = {d, q, d, ff};
+    Matrix x = {layer_tensor(layer, first[kind]), n[kind], k[kind],
+                layer_packed_floats(c) * (size_t)layer};
+    for (int i = 0; i < kind; i++)
+        x.packed += packed_floats(k[i], n[i]);
+    return x;
+}
+
+static size_t head_packed(const Model *m)
+{
+    return layer_packed_floats(&m->config) * (size_t)m->config.num_hidden_layers;
+}
+
+/* Brings the packed copy up to date with the parameters. */
+static void model_pack(Model *m, int threads)
+{
+    const Config *c = &m->config;
+    if (!m->packed)
+        m->packed = xmalloc((head_packed(m) + packed_floats(c->hidden_size, c->vocab_size)) *
+                            sizeof(float));
+    for (int l = 0; l < c->num_hidden_layers; l++)
+        for (int i = 0; i < MATRICES; i++) {
+            Matrix x = matrix(m, l, i);
+            gemm_pack(threads, x.k, x.n, at(m, m->params, x.tensor), 1, x.k, m->packed + x.packed);
+        }
+    gemm_pack(threads, c->hidden_size, c->vocab_size, head_weight(m), 1, c->hidden_size,
+              m->packed + head_packed(m));
+}
+
+/* ================================================================ batches */
+
+/* Keys and values of one sequence, kept while it is being sampled. They are held in blocks of
+ * KEYS positions, each for all layers and kv heads: k transposed [head_dim][KEYS], so that a
+ * query meets KEYS keys at a time, and v [KEYS][head_dim, padded to LANES]. */
+enum { KEYS = 32 };
+typedef struct {
+    const float *k, *v;
+    int n; /* keys in it */
+} KvBlock;
+
+typedef struct {
+    float **block;
+    int n_blocks;
+} KvSeq;
+
+/* Blocks are handed out one by one and handed back to a stack; those never used cost nothing. */
+typedef struct {
+    float **free_block;
+    int n_free;
+} KvPool;
+
+/* A sequence: `rows` rows from `row` on, at absolute positions start, start + 1, ... It sees the
+ * keys of its prefix (positions 0 .. prefix_length - 1), then its own. While sampling, keys and
+ * values live in `kv` (the prefix's in prefix_kv); otherwise they are the rows of this batch. */
+typedef struct {
+    int row, rows, start;
+    int prefix; /* index of the sequence in this batch that comes before this one, or -1 */
+    KvSeq *kv, *prefix_kv;
+    int prefix_length;
+} Seq;
+
+/* Sequences packed end to end, and what is asked of them: row target_row[i] shall predict token
+ * target[i]. Sequences that share a prefix follow it directly. */
+typedef struct {
+    int n_rows, n_seqs, n_targets, n_roots;
+    int max_rows, max_seqs, max_targets;
+    int *token, *position;
+    Seq *seq;
+    int *root; /* indices of the sequences without a prefix; root[n_roots] = n_seqs */
+    int *target_row, *target;
+    KvPool *pool; /* not NULL while sampling */
+} Batch;
+
+static Batch batch_new(Arena *a, int max_rows, int max_seqs, int max_targets)
+{
+    Batch b = {.max_rows = max_rows, .max_seqs = max_seqs, .max_targets = max_targets};
+    b.token = arena_alloc(a, (size_t)max_rows, sizeof(int));
+    b.position = arena_alloc(a, (size_t)max_rows, sizeof(int));
+    b.seq = arena_alloc(a, (size_t)max_seqs, sizeof(Seq));
+    b.root = arena_alloc(a, (size_t)max_seqs + 1, sizeof(int));
+    b.target_row = arena_alloc(a, (size_t)max_targets, sizeof(int));
+    b.target = arena_alloc(a, (size_t)max_targets, sizeof(int));
+    return b;
+}
+
+/* Appends a sequence at positions start ..; returns its index. */
+static int batch_seq(Batch *b, const int *tokens, int n, int start, int prefix)
+{
+    if (b->n_seqs == b->max_seqs || n > b->max_rows - b->n_rows)
+        die("internal error: a batch of %d rows is full", b->max_rows);
+    Seq *s = &b->seq[b->n_seqs];
+    *s = (Seq){.row = b->n_rows, .rows = n, .start = start, .prefix = prefix};
+    for (int i = 0; i < n; i++) {
+        b->token[b->n_rows + i] = tokens[i];
+        b->position[b->n_rows + i] = start + i;
+    }
+    b->n_rows += n;
+    if (prefix < 0)
+        b->root[b->n_roots++] = b->n_seqs;
+    b->root[b->n_roots] = b->n_seqs + 1;
+    return b->n_seqs++;
+}
+
+static void batch_target(Batch *b, int row, int token)
+{
+    if (b->n_targets == b->max_targets)
+        die("internal error: a batch of %d targets is full", b->max_targets);
+    b->target_row[b->n_targets] = row;
+    b->target[b->n_targets++] = token;
+}
+
+/* What a pass runs on: how many threads, and its memory. */
+typedef struct {
+    int threads;
+    Arena arena;
+} Engine;
+
+/* ================================================================ embedding */
+
+/* x[r] = E[token[r]]    x: [rows, hidden_size] */
+static void embed_forward(float *x, const float *embed, const Batch *b, int d)
+{
+    for (int r = 0; r < b->n_rows; r++)
+        memcpy(x + (size_t)r * (size_t)d, embed + (size_t)b->token[r] * (size_t)d,
+               (size_t)d * sizeof(float));
+}
+
+/* dE[token[r]] += dx[r], row after row: a sum, so one thread. */
+static void embed_backward(float *dembed, const float *dx, const Batch *b, int d)
+{
+    for (int r = 0; r < b->n_rows; r++)
+        row_axpy(dembed + (size_t)b->token[r] * (size_t)d, 1.0f, dx + (size_t)r * (size_t)d, d);
+}
+
+/* ================================================================ RMSNorm */
+
+/* y = x rstd w, rstd = 1 / sqrt(mean(x^2) + eps)    x, y: [n], w: [n] */
+static float norm_row(float *y, const float *x, const float *w, int n, float eps)
+{
+    float rstd = 1.0f / sqrtf(row_dot(x, x, n) / (float)n + eps);
+    FOR_ROW (i, part, n) {
+        vf v = vmul(vmul(vrow_load(x + i, part), vset(rstd)), vrow_load(w + i, part));
+        vrow_store(y + i, v, part);
+    }
+    return rstd;
+}
+
+/* With g = dy w:  dx = rstd (g - x rstd^2 mean(g x)).   Forward: y = x rstd w, and rstd depends
+ * on every x of the row: d rstd / dx_j = -rstd^3 x_j / n. Adds to dx where `add`. */
+static void norm_row_backward(float *dx, const float *dy, const float *x, const float *w,
+                              float rstd, int n, bool add)
+{
+    Lanes s = lanes_zero();
+    FOR_ROW (i, part, n) {
+        vf g = vmul(vrow_load(dy + i, part), vrow_load(w + i, part));
+        LANE_OF(s, i) = vfma(g, vrow_load(x + i, part), LANE_OF(s, i));
+    }
+    vf c = vset(-rstd * rstd * lanes_sum(s) / (float)n);
+    FOR_ROW (i, part, n) {
+        vf g = vmul(vrow_load(dy + i, part), vrow_load(w + i, part));
+        vf v = vfma(vrow_load(x + i, part), c, g), r = vset(rstd);
+        v = add ? vfma(v, r, vrow_load(dx + i, part)) : vmul(v, r);
+        vrow_store(dx + i, v, part);
+    }
+}
+
+/* y[r] = RMSNorm(x[r]) w    x, y: [rows, d]; rstd: [rows], kept for the backward pass */
+static void rmsnorm_forward(int threads, float *y, float *rstd, const float *x, const float *w,
+                            int rows, int d, float eps)
+{
+    PARALLEL_FOR (threads)
+    for (int r = 0; r < rows; r++)
+        rstd[r] = norm_row(y + (ptrdiff_t)r * d, x + (ptrdiff_t)r * d, w, d, eps);
+}
+
+/* dw_j += sum_r dy[r][j] x[r][j] rstd[r], rows in order; threads take columns. `stride` is the
+ * distance from row to row. */
+static void norm_weights_backward(int threads, float *dw, const float *dy, const float *x,
+                                  ptrdiff_t stride, const float *rstd, int rows, int d)
+{
+    int pieces = imin(threads, (d + LANES - 1) / LANES);
+    PARALLEL_FOR (threads)
+    for (int p = 0; p < pieces; p++) {
+        int j0 = d * p / pieces, n = d * (p + 1) / pieces - j0;
+        for (int r = 0; r < rows; r++)
+            FOR_ROW (i, part, n) {
+                float *to = dw + j0 + i;
+                vf g = vrow_load(dy + r * stride + j0 + i, part);
+                vf n_hat = vmul(vrow_load(x + r * stride + j0 + i, part), vset(rstd[r]));
+                vrow_store(to, vfma(g, n_hat, vrow_load(to, part)), part);
+            }
+    }
+}
+
+/* dx[r] += the gradient through the norm (the residual stream's own gradient is there already). */
+static void rmsnorm_backward(int threads, float *dx, float *dw, const float *dy, const float *x,
+                             const float *w, const float *rstd, int rows, int d, bool add)
+{
+    norm_weights_backward(threads, dw, dy, x, d, rstd, rows, d);
+    PARALLEL_FOR (threads)
+    for (int r = 0; r < rows; r++)
+        norm_row_backward(dx + (ptrdiff_t)r * d, dy + (ptrdiff_t)r * d, x + (ptrdiff_t)r * d, w,
+                          rstd[r], d, add);
+}
+
+/* ================================================================ linear layers */
+
+/* y (+)= x W^T (+ bias)    x: [rows, k], W: [n, k], y: [rows, n] */
+static void linear_forward(Engine *e, const Model *m, Matrix w, const float *bias, int rows,
+                           const float *x, float *y, bool accumulate)
+{
+    for (int r = 0; bias && r < rows; r++)
+        memcpy(y + (ptrdiff_t)r * w.n, bias, (size_t)w.n * sizeof(float));
+    accumulate |= bias != NULL;
+    if (m->packed)
+        gemm_packed(e->threads, rows, w.n, w.k, x, w.k, 1, m->packed + w.packed, y, w.n,
+                    accumulate);
+    else
+        gemm(&e->arena, e->threads, rows, w.n, w.k, x, w.k, 1, at(m, m->params, w.tensor), 1, w.k,
+             y, w.n, accumulate);
+}
+
+/* dW += dy^T x;  dx = dy W */
+static void linear_backward(Engine *e, Model *m, Matrix w, int rows, const float *dy,
+                            const float *x, float *dx)
+{
+    gemm_weights(&e->arena, e->threads, rows, w.n, w.k, dy, x, at(m, m->grads, w.tensor));
+    gemm_backward(&e->arena, e->threads, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx,
+                  false);
+}
+
+/* dbias_j += sum_r dy[r][j] */
+static void bias_backward(float *dbias, const float *dy, int rows, int n)
+{
+    for (int r = 0; r < rows; r++)
+        row_axpy(dbias, 1.0f, dy + (ptrdiff_t)r * n, n);
+}
+
+/* ================================================================ heads: q/k norm and rotation */
+
+/* Rotary positions (Su et al. 2021, in the half-split form of Llama and Qwen): the pair
+ * (x_i, x_{i + hd/2}) turns by the angle position * theta^(-2i / hd). The table is made in double
+ * and rounded, so that it is the same on every machine. Not to be called while threads run. */
+static void rope_reserve(Model *m, int positions)
+{
+    const Config *c = &m->config;
+    int half = c->head_dim / 2;
+    if (positions <= m->n_positions)
+        return;
+    if (positions > c->max_position_embeddings)
+        die("a sequence of %d tokens is longer than max_position_embeddings %d", positions,
+            c->max_position_embeddings);
+    m->rope = xrealloc(m->rope, (size_t)positions * (size_t)c->head_dim * sizeof(float));
+    for (int p = m->n_positions; p < positions; p++)
+        for (int i = 0; i < half; i++) {
+            double angle = p * pow(c->rope_theta, -2.0 * i / c->head_dim);
+            m->rope[(ptrdiff_t)p * c->head_dim + i] = (float)cos(angle);
+            m->rope[(ptrdiff_t)p * c->head_dim + half + i] = (float)sin(angle);
+        }
+    m->n_positions = positions;
+}
+
+/* (a, b) -> (a cos - b sin, b cos + a sin) over the halves of one head; `turn` is 1 forward and
+ * -1 backward: the transpose of a rotation is the rotation back. */
+static void rotate(float *y, const float *x, const float *rope, int hd, float turn)
+{
+    int half = hd / 2;
+    FOR_ROW (i, part, half) {
+        vf a = vrow_load(x + i, part), b = vrow_load(x + half + i, part);
+        vf cosine = vrow_load(rope + i, part);
+        vf sine = vmul(vset(turn), vrow_load(rope + half + i, part));
+        vf u = vfma(vsub(vset(0.0f), b), sine, vmul(a, cosine));
+        vrow_store(y + half + i, vfma(a, sine, vmul(b, cosine)), part);
+        vrow_store(y + i, u, part);
+    }
+}
+
+/* qk[r] = rotate(norm(q)), rotate(norm(k)) for every head of row r; v stays where it is.
+ * qkv: [rows, (H + 2 KV) hd], qk: [rows, (H + KV) hd]; rstd: [rows, H + KV] */
+static void heads_forward(Engine *e, const Model *m, int layer, const Batch *b, const float *qkv,
+                          float *qk, float *rstd)
+{
+    const Config *c = &m->config;
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    const float *wq = at(m, m->params, layer_tensor(layer, Q_NORM));
+    const float *wk = at(m, m->params, layer_tensor(layer, K_NORM));
+    PARALLEL_FOR (e->threads)
+    for (int r = 0; r < b->n_rows; r++)
+        for (int h = 0; h < H + KV; h++) {
+            const float *x = qkv + (ptrdiff_t)r * (H + 2 * KV) * hd + h * hd;
+            float *y = qk + (ptrdiff_t)r * (H + KV) * hd + h * hd;
+            if (c->model_type == QWEN3) {
+                rstd[r * (H + KV) + h] = norm_row(y, x, h < H ? wq : wk, hd,
+                                                  (float)c->rms_norm_eps);
+                x = y;
+            }
+            rotate(y, x, m->rope + (ptrdiff_t)b->position[r] * hd, hd, 1.0f);
+        }
+}
+
+/* In: dqkv holds the gradients of the rotated q and k (and of v, which is done). Out: those of
+ * the projections. Forward: qk = rotate(norm(x)). */
+static void heads_backward(Engine *e, Model *m, int layer, const Batch *b, const float *qkv,
+                           const float *rstd, float *dqkv)
+{
+    const Config *c = &m->config;
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    ptrdiff_t stride = (H + 2 * KV) * hd;
+    PARALLEL_FOR (e->threads)
+    for (int r = 0; r < b->n_rows; r++)
+        for (int h = 0; h < H + KV; h++) {
+            float *g = dqkv + r * stride + h * hd;
+            rotate(g, g, m->rope + (ptrdiff_t)b->position[r] * hd, hd, -1.0f);
+        }
+    if (c->model_type != QWEN3)
+        return;
+    PARALLEL_FOR (e->threads)
+    for (int k = 0; k < 2; k++) { /* q_norm and k_norm: each a chain over rows and their heads */
+        float *dw = at(m, m->grads, layer_tensor(layer, k ? K_NORM : Q_NORM));
+        int h0 = k ? H : 0, heads = k ? KV : H;
+        for (int r = 0; r < b->n_rows; r++)
+            norm_weights_backward(1, dw, dqkv + r * stride + h0 * hd, qkv + r * stride + h0 * hd,
+                                  hd, rstd + r * (H + KV) + h0, heads, hd);
+    }
+    PARALLEL_FOR (e->threads)
+    for (int r = 0; r < b->n_rows; r++)
+        for (int h = 0; h < H + KV; h++)
+            norm_row_backward(dqkv + r * stride + h * hd, dqkv + r * stride + h * hd,
+                              qkv + r * stride + h * hd,
+                              at(m, m->params, layer_tensor(layer, h < H ? Q_NORM : K_NORM)),
+                              rstd[r * (H + KV) + h], hd, false);
+}
+
+/* ================================================================ attention */
+
+/* For one query head and one row at position p:
+ *     s_j = <q, k_j> / sqrt(hd),  a_j = e^(s_j - max) / sum,  out = sum_j a_j v_j,   j = 0 .. p.
+ * The whole row of scores is made (no online softmax): exact maximum, the sum over 16 lanes by
+ * absolute key position, the values as one chain over the keys. So the same bits come out
+ * whether the keys lie in this batch or in a cache, in one piece or behind a shared prefix, and
+ * whether one row is asked for or many. The kv head h / (H / KV) serves query head h. */
+
+enum { QUERIES = 32 }; /* rows of scores held at a time */
+
+typedef struct {
+    int H, KV, group, hd, hd_pad; /* query heads, kv heads, H / KV, head_dim, padded to LANES */
+    ptrdiff_t ld_qk, ld_qkv, ld_out;
+    float scale;
+} Heads;
+
+static Heads heads_of(const Config *c)
+{
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    return (Heads){H, KV, H / KV, hd, round_up(hd, LANES), (H + KV) * hd, (H + 2 * KV) * hd,
+                   H * hd, (float)(1.0 / sqrt((double)hd))};
+}
+
+static size_t kv_block_floats(const Heads *s) { return (size_t)KEYS * (size_t)(s->hd + s->hd_pad); }
+
+/* Puts one key and value into a block: k column `slot`, v row `slot`. */
+static void kv_put(const Heads *s, float *block, int slot, const float *k, const float *v)
+{
+    for (int i = 0; i < s->hd; i++)
+        block[i * KEYS + slot] = k[i];
+    memcpy(block + KEYS * s->hd + slot * s->hd_pad, v, (size_t)s->hd * sizeof(float));
+}
+
+/* scores[i][j] = e^(s_ij - max_i) for the first visible + i * step keys of row i, 0 beyond them
+ * up to `keys`; inverse[i] = 1 / sum. q row i: q + i * stride; scores: [rows, ld]. */
+static void attend_softmax(const Heads *s, const float *q, ptrdiff_t stride, int rows, int visible,
+                           int step, const KvBlock *blocks, int keys, float *scores, int ld,
+                           float *inverse)
+{
+    for (int start = 0; start < keys; start += blocks->n, blocks++)
+        gemm_small(rows, KEYS, s->hd, q, stride, 1, blocks->k, KEYS, scores + start, ld, false);
+    for (int i = 0; i < rows; i++) {
+        float *row = scores + (ptrdiff_t)i * ld;
+        int n = visible + i * step;
+        inverse[i] = 1.0f / row_exp(row, row, n, row_max(row, n), s->scale);
+        memset(row + n, 0, (size_t)(keys - n) * sizeof(float));
+    }
+}
+
+/* Floats of scratch that attend needs for sequences of up to `keys` keys. */
+static size_t attend_floats(const Heads *s, int keys)
+{
+    return (size_t)QUERIES * (size_t)(keys + 2 * KEYS + s->hd_pad + LANES);
+}
+
+/* Attention of `rows` query rows over blocks of keys: row i sees the first visible + i * step. */
+static void attend(const Heads *s, const float *q, ptrdiff_t stride, int rows, int visible,
+                   int step, const KvBlock *blocks, float *out, ptrdiff_t out_stride,
+                   float *scratch)
+{
+    int ld = round_up(visible + (rows - 1) * step, KEYS) + KEYS;
+    float *scores = scratch, *sum = scores + (ptrdiff_t)QUERIES * ld;
+    float inverse[QUERIES];
+    for (int i0 = 0; i0 < rows; i0 += QUERIES) {
+        int n = imin(QUERIES, rows - i0), first = visible + i0 * step;
+        int keys = first + (n - 1) * step;
+        attend_softmax(s, q + i0 * stride, stride, n, first, step, blocks, keys, scores, ld,
+                       inverse);
+        const KvBlock *b = blocks;
+        for (int start = 0; start < keys; start += b->n, b++)
+            gemm_small(n, s->hd, imin(b->n, keys - start), scores + start, ld, 1, b->v, s->hd_pad,
+                       sum, s->hd_pad, start > 0);
+        for (int i = 0; i < n; i++)
+            row_scale(out + (i0 + i) * out_stride, sum + (ptrdiff_t)i * s->hd_pad, inverse[i],
+                      s->hd);
+    }
+}
+
+/* All heads of one kv head for one sequence: head after head, or, for a single row, the heads as
+ * the rows. q and out point at the sequence's first row. */
+static void attend_seq(const Heads *s, const Seq *seq, int kv_head, const float *qk,
+                       const KvBlock *blocks, float *att, float *scratch)
+{
+    int h = kv_head * s->group, visible = seq->start + 1;
+    const float *q = qk + seq->row * s->ld_qk + h * s->hd;
+    float *out = att + seq->row * s->ld_out + h * s->hd;
+    if (seq->rows == 1) {
+        attend(s, q, s->hd, s->group, visible, 0, blocks, out, s->hd, scratch);
+        return;
+    }
+    for (int i = 0; i < s->group; i++)
+        attend(s, q + i * s->hd, s->ld_qk, seq->rows, visible, 1, blocks, out + i * s->hd,
+               s->ld_out, scratch);
+}
+
+/* The longest stretch of keys that a tree of sequences needs: prefix and longest follower. */
+static int batch_keys(const Batch *b)
+{
+    int longest = 0;
+    for (int i = 0; i < b->n_seqs; i++)
+        longest = imax(longest, b->seq[i].start + b->seq[i].rows);
+    return longest;
+}
+
+/* Packs one sequence's keys and values, from the rows of the batch, into blocks at `memory`;
+ * returns how many blocks. */
+static int pack_keys(const Heads *s, const Seq *seq, int kv_head, const float *qk,
+                     const float *qkv, KvBlock *blocks, float *memory)
+{
+    const float *k = qk + seq->row * s->ld_qk + (s->H + kv_head) * s->hd;
+    const float *v = qkv + seq->row * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd;
+    int n = 0;
+    memset(memory, 0, kv_block_floats(s) * (size_t)((seq->rows + KEYS - 1) / KEYS) * sizeof(float));
+    for (int i = 0; i < seq->rows; i++) {
+        float *block = memory + kv_block_floats(s) * (size_t)(i / KEYS);
+        kv_put(s, block, i % KEYS, k + i * s->ld_qk, v + i * s->ld_qkv);
+        if (i % KEYS == 0)
+            blocks[n++] = (KvBlock){block, block + KEYS * s->hd, imin(KEYS, seq->rows - i)};
+    }
+    return n;
+}
+
+/* att: [rows, H hd]. One unit of work is a prompt with everything that follows it, for one kv
+ * head: its keys are packed once. */
+static void attention_forward(Engine *e, const Config *c, const Batch *b, const float *qk,
+                              const float *qkv, float *att)
+{
+    Heads s = heads_of(c);
+    int keys = batch_keys(b), max_blocks = keys / KEYS + 2;
+    size_t mark = e->arena.used, kv_floats = kv_block_floats(&s) * (size_t)max_blocks;
+    size_t per_thread = kv_floats + attend_floats(&s, keys);
+    float *memory = arena_floats(&e->arena, per_thread * (size_t)e->threads);
+    KvBlock *all = arena_alloc(&e->arena, (size_t)(max_blocks * e->threads), sizeof(KvBlock));
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
+        int root = unit / s.KV, kv_head = unit % s.KV, shared = 0;
+        float *mine = memory + per_thread * (size_t)thread_index();
+        KvBlock *blocks = all + max_blocks * thread_index();
+        for (int i = b->root[root]; i < b->root[root + 1]; i++) {
+            const Seq *seq = &b->seq[i];
+            int n = pack_keys(&s, seq, kv_head, qk, qkv, blocks + shared,
+                              mine + kv_block_floats(&s) * (size_t)shared);
+            attend_seq(&s, seq, kv_head, qk, blocks, att, mine + kv_floats);
+            if (i == b->root[root])
+                shared = n;
+        }
+    }
+    e->arena.used = mark;
+}
+
+/* One layer's piece of a cached block, for one kv head. */
+static float *kv_piece(const Heads *s, const KvSeq *kv, int block, int layer, int kv_head)
+{
+    return kv->block[block] + kv_block_floats(s) * (size_t)(layer * s->KV + kv_head);
+}
+
+/* The same over keys that live in caches: each sequence's new keys go into its own cache first. */
+static void attention_cached(Engine *e, const Config *c, int layer, const Batch *b,
+                             const float *qk, const float *qkv, float *att)
+{
+    Heads s = heads_of(c);
+    int keys = batch_keys(b), max_blocks = keys / KEYS + 2;
+    size_t mark = e->arena.used, per_thread = attend_floats(&s, keys);
+    float *memory = arena_floats(&e->arena, per_thread * (size_t)e->threads);
+    KvBlock *all = arena_alloc(&e->arena, (size_t)(max_blocks * e->threads), sizeof(KvBlock));
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int unit = 0; unit < b->n_seqs * s.KV; unit++) {
+        const Seq *seq = &b->seq[unit / s.KV];
+        int kv_head = unit % s.KV, own = seq->start - seq->prefix_length, n = 0;
+        KvBlock *blocks = all + max_blocks * thread_index();
+        for (int i = 0; i < seq->rows; i++)
+            kv_put(&s, kv_piece(&s, seq->kv, (own + i) / KEYS, layer, kv_head), (own + i) % KEYS,
+                   qk + (seq->row + i) * s.ld_qk + (s.H + kv_head) * s.hd,
+                   qkv + (seq->row + i) * s.ld_qkv + (s.H + s.KV + kv_head) * s.hd);
+        for (int i = 0; i < seq->prefix_length; i += KEYS) {
+            const float *block = kv_piece(&s, seq->prefix_kv, i / KEYS, layer, kv_head);
+            blocks[n++] = (KvBlock){block, block + KEYS * s.hd, imin(KEYS, seq->prefix_length - i)};
+        }
+        for (int i = 0; i < own + seq->rows; i += KEYS) {
+            const float *block = kv_piece(&s, seq->kv, i / KEYS, layer, kv_head);
+            blocks[n++] = (KvBlock){block, block + KEYS * s.hd, imin(KEYS, own + seq->rows - i)};
+        }
+        attend_seq(&s, seq, kv_head, qk, blocks, att, memory + per_thread * (size_t)thread_index());
+    }
+    e->arena.used = mark;
+}
+
+/* Memory of one thread of the backward pass. `kt`, `vt`: the KvBlock form of the keys and of the
+ * values (k and v change places, since dA = dO V^T reads v as q K^T reads k); `k`: keys by rows;
+ * `dk`, `dv`: their gradients; all by absolute position. */
+typedef struct {
+    KvBlock *keys, *values;
+    float *key_memory, *value_memory, *k, *dk, *dv;
+    float *p, *dp, *dq; /* [QUERIES, ld], [QUERIES, ld], [QUERIES, hd_pad] */
+    int ld;
+} AttentionGrad;
+
+static AttentionGrad attention_grad(Arena *a, const Heads *s, int keys)
+{
+    size_t blocks = (size_t)(keys / KEYS + 2), positions = blocks * KEYS;
+    AttentionGrad g = {.ld = round_up(keys, KEYS) + KEYS};
+    g.keys = arena_alloc(a, blocks, sizeof(KvBlock));
+    g.values = arena_alloc(a, blocks, sizeof(KvBlock));
+    g.key_memory = arena_floats(a, blocks * kv_block_floats(s));
+    g.value_memory = arena_floats(a, blocks * kv_block_floats(s));
+    g.k = arena_floats(a, positions * (size_t)s->hd_pad);
+    g.dk = arena_floats(a, positions * (size_t)s->hd_pad);
+    g.dv = arena_floats(a, positions * (size_t)s->hd_pad);
+    g.p = arena_floats(a, (size_t)(QUERIES * g.ld));
+    g.dp = arena_floats(a, (size_t)(QUERIES * g.ld));
+    g.dq = arena_floats(a, (size_t)(QUERIES * s->hd_pad));
+    return g;
+}
+
+/* The gradient of one query head over one sequence. Forward: A = softmax(Q K^T scale), O = A V.
+ *     dV += A^T dO,   dA = dO V^T,   dS = A (dA - <dO, O>) scale,   dQ = dS K,   dK += dS^T Q
+ * (<dO, O> = sum_j A_j dA_j: the softmax's Jacobian is diag(A) - A A^T). */
+static void attend_backward(const Heads *s, const Seq *seq, int head, const float *qk,
+                            const float *att, const float *datt, float *dqkv, AttentionGrad *g)
+{
+    float inverse[QUERIES];
+    for (int i0 = 0; i0 < seq->rows; i0 += QUERIES) {
+        int n = imin(QUERIES, seq->rows - i0), first = seq->start + 1 + i0, keys = first + n - 1;
+        const float *q = qk + (seq->row + i0) * s->ld_qk + head * s->hd;
+        const float *o = att + (seq->row + i0) * s->ld_out + head * s->hd;
+        const float *d_o = datt + (seq->row + i0) * s->ld_out + head * s->hd;
+        attend_softmax(s, q, s->ld_qk, n, first, 1, g->keys, keys, g->p, g->ld, inverse);
+        const KvBlock *v = g->values;
+        for (int start = 0; start < keys; start += v->n, v++)
+            gemm_small(n, KEYS, s->hd, d_o, s->ld_out, 1, v->k, KEYS, g->dp + start, g->ld, false);
+        for (int i = 0; i < n; i++) {
+            float *p = g->p + (ptrdiff_t)i * g->ld, *dp = g->dp + (ptrdiff_t)i * g->ld;
+            vf dot = vset(row_dot(d_o + i * s->ld_out, o + i * s->ld_out, s->hd));
+            row_scale(p, p, inverse[i], keys);
+            FOR_ROW (j, part, keys) {
+                vf ds = vmul(vrow_load(p + j, part), vsub(vrow_load(dp + j, part), dot));
+                vrow_store(dp + j, vmul(ds, vset(s->scale)), part);
+            }
+        }
+        gemm_small(keys, s->hd, n, g->p, 1, g->ld, d_o, s->ld_out, g->dv, s->hd_pad, true);
+        gemm_small(keys, s->hd, n, g->dp, 1, g->ld, q, s->ld_qk, g->dk, s->hd_pad, true);
+        gemm_small(n, s->hd, keys, g->dp, g->ld, 1, g->k, s->hd_pad, g->dq, s->hd_pad, false);
+        for (int i = 0; i < n; i++)
+            memcpy(dqkv + (seq->row + i0 + i) * s->ld_qkv + head * s->hd,
+                   g->dq + (ptrdiff_t)i * s->hd_pad, (size_t)s->hd * sizeof(float));
+    }
+}
+
+/* Brings one sequence's keys and values into the forms that attend_backward reads, and sets their
+ * gradients to zero. `shared` blocks before them belong to the prefix. */
+static int load_keys(const Heads *s, const Seq *seq, int kv_head, int shared, const float *qk,
+                     const float *qkv, AttentionGrad *g)
+{
+    const float *k = qk + seq->row * s->ld_qk + (s->H + kv_head) * s->hd;
+    const float *v = qkv + seq->row * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd;
+    size_t skip = kv_block_floats(s) * (size_t)shared, at = (size_t)(seq->start * s->hd_pad);
+    size_t bytes = (size_t)(seq->rows * s->hd_pad) * sizeof(float);
+    int n = pack_keys(s, seq, kv_head, qk, qkv, g->keys + shared, g->key_memory + skip);
+    for (int i = 0; i < n; i++) {
+        float *block = g->value_memory + skip + kv_block_floats(s) * (size_t)i;
+        memset(block, 0, kv_block_floats(s) * sizeof(float));
+        g->values[shared + i] = (KvBlock){block, NULL, g->keys[shared + i].n};
+    }
+    memset(g->k + at, 0, bytes);
+    memset(g->dk + at, 0, bytes);
+    memset(g->dv + at, 0, bytes);
+    for (int i = 0; i < seq->rows; i++) {
+        kv_put(s, g->value_memory + skip + kv_block_floats(s) * (size_t)(i / KEYS), i % KEYS,
+               v + i * s->ld_qkv, k + i * s->ld_qk);
+        memcpy(g->k + at + (ptrdiff_t)i * s->hd_pad, k + i * s->ld_qk,
+               (size_t)s->hd * sizeof(float));
+    }
+    return n;
+}
+
+/* dqkv's k and v parts of one sequence's rows, from the accumulated gradients. */
+static void store_key_grads(const Heads *s, const Seq *seq, int kv_head, const AttentionGrad *g,
+                            float *dqkv)
+{
+    size_t bytes = (size_t)s->hd * sizeof(float);
+    for (int i = 0; i < seq->rows; i++) {
+        float *to = dqkv + (seq->row + i) * s->ld_qkv + (s->H + kv_head) * s->hd;
+        memcpy(to, g->dk + (ptrdiff_t)(seq->start + i) * s->hd_pad, bytes);
+        memcpy(to + s->KV * s->hd, g->dv + (ptrdiff_t)(seq->start + i) * s->hd_pad, bytes);
+    }
+}
+
+/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. A prompt's keys collect the
+ * gradients of all that followed it, in order, within one unit of work. */
+static void attention_backward(Engine *e, const Config *c, const Batch *b, const float *qk,
+                               const float *qkv, const float *att, const float *datt, float *dqkv)
+{
+    Heads s = heads_of(c);
+    size_t mark = e->arena.used;
+    AttentionGrad *grads = arena_alloc(&e->arena, (size_t)e->threads, sizeof *grads);
+    for (int t = 0; t < e->threads; t++)
+        grads[t] = attention_grad(&e->arena, &s, batch_keys(b));
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
+        int first = b->root[unit / s.KV], end = b->root[unit / s.KV + 1], kv_head = unit % s.KV;
+        AttentionGrad *g = &grads[thread_index()];
+        int shared = load_keys(&s, &b->seq[first], kv_head, 0, qk, qkv, g);
+        for (int i = first; i < end; i++) {
+            if (i > first)
+                load_keys(&s, &b->seq[i], kv_head, shared, qk, qkv, g);
+            for (int h = kv_head * s.group; h < (kv_head + 1) * s.group; h++)
+                attend_backward(&s, &b->seq[i], h, qk, att, datt, dqkv, g);
+            if (i > first)
+                store_key_grads(&s, &b->seq[i], kv_head, g, dqkv);
+        }
+        store_key_grads(&s, &b->seq[first], kv_head, g, dqkv);
+    }
+    e->arena.used = mark;
+}
+
+/* ================================================================ SwiGLU */
+
+/* out = silu(g) u, silu(g) = g / (1 + e^-g)    gu: [rows, 2 ff] (g, then u), out: [rows, ff] */
+static void swiglu_forward(int threads, float *out, const float *gu, int rows, int ff)
+{
+    PARALLEL_FOR (threads)
+    for (int r = 0; r < rows; r++)
+        FOR_ROW (i, part, ff) {
+            const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
+            vf x = vrow_load(g, part), u = vrow_load(g + ff, part), one = vset(1.0f);
+            vf silu = vdiv(x, vadd(one, vexp(vsub(vset(0.0f), x))));
+            vrow_store(out + (ptrdiff_t)r * ff + i, vmul(silu, u), part);
+        }
+}
+
+/* With s = 1 / (1 + e^-g):  dg = dout u s (1 + g (1 - s)),  du = dout g s.   dgu may not be gu. */
+static void swiglu_backward(int threads, float *dgu, const float *dout, const float *gu, int rows,
+                            int ff)
+{
+    PARALLEL_FOR (threads)
+    for (int r = 0; r < rows; r++)
+        FOR_ROW (i, part, ff) {
+            const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
+            float *dg = dgu + (ptrdiff_t)r * 2 * ff + i;
+            vf x = vrow_load(g, part), u = vrow_load(g + ff, part), one = vset(1.0f);
+            vf d = vrow_load(dout + (ptrdiff_t)r * ff + i, part);
+            vf s = vdiv(one, vadd(one, vexp(vsub(vset(0.0f), x))));
+            vf slope = vmul(s, vfma(x, vsub(one, s), one));
+            vrow_store(dg, vmul(vmul(d, u), slope), part);
+            vrow_store(dg + ff, vmul(d, vmul(x, s)), part);
+        }
+}
+
+/* ================================================================ the head */
+
+/* The head is attention over the vocabulary (METHOD I2): query h, keys W, and for the feature phi
+ * values W as well. It is streamed over tiles of TILE tokens with an online softmax, so that
+ * neither logits nor probabilities of a whole batch are ever stored. This is the one place where
+ * a sum over the vocabulary is made: sampler, trainer and `score` all go through softmax_tile,
+ * with the same tiles, and so see the same bits. */
+enum { TILE = 256, HEAD_ROWS = 128 };
+
+/* A softmax on its way through the vocabulary. */
+typedef struct {
+    float max, sum; /* of z / T, and of e^(z / T - max) */
+    float spread;   /* sum of e^y y, y = z / T - max: the entropy is log sum - spread / sum */
+} Softmax;
+
+#define SOFTMAX_EMPTY ((Softmax){-INFINITY, 0.0f, 0.0f})
+
+static float exp_one(float x)
+{
+    float t[VL];
+    vstore(t, vexp(vset(x)));
+    return t[0];
+}
+
+/* Takes n more logits z into the softmax at temperature T; e_i = e^(z_i / T - max). Returns the
+ * factor by which sums made under the old maximum shrink. e may be z. */
+static float softmax_tile(Softmax *s, const float *z, float *e, int n, float inverse_temperature)
+{
+    float max = row_max(z, n) * inverse_temperature, shrink = 0.0f;
+    Lanes sum = lanes_zero(), spread = lanes_zero();
+    max = s->max > max ? s->max : max;
+    FOR_ROW (i, part, n) {
+        vf x = vmul(vrow_load(z + i, part), vset(inverse_temperature));
+        vf y = vsub(x, vset(max)), v = vexp(y);
+        vrow_store(e + i, v, part);
+        v = vrow_load(e + i, part);
+        LANE_OF(sum, i) = vadd(LANE_OF(sum, i), v);
+        LANE_OF(spread, i) = vfma(v, y, LANE_OF(spread, i));
+    }
+    if (s->sum > 0) {
+        shrink = s->max == max ? 1.0f : exp_one(s->max - max);
+        s->spread = fmaf(s->sum, s->max - max, s->spread) * shrink;
+    }
+    s->sum = fmaf(s->sum, shrink, lanes_sum(sum));
+    s->spread += lanes_sum(spread);
+    s->max = max;
+    return shrink;
+}
+
+static float softmax_logprob(const Softmax *s, float z, float inverse_temperature)
+{
+    return z * inverse_temperature - s->max - (float)log((double)s->sum);
+}
+
+static float softmax_entropy(const Softmax *s)
+{
+    return (float)log((double)s->sum) - s->spread / s->sum;
+}
+
+/* What the head made of each target i (a row and the token that followed it). */
+typedef struct {
+    float *logprob, *entropy;
+    Softmax *softmax;
+    float *phi; /* [targets, hidden_size]: W[y] - E_p W[v], Eq 14; NULL unless asked for */
+    float inverse_temperature;
+} Head;
+
+/* Logits of a piece of the vocabulary for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. */
+static void head_logits(const Model *m, const float *h, int rows, int v0, int n, float *z, int ld,
+                        float *panels)
+{
+    int d = m->config.hidden_size, V = m->config.vocab_size;
+    if (m->packed) {
+        gemm_panels(rows, V, d, v0 / NR, (v0 + n + NR - 1) / NR, h, d, 1,
+                    m->packed + head_packed(m), z, ld, false);
+        return;
+    }
+    gemm_pack(1, d, n, head_weight(m) + (ptrdiff_t)v0 * d, 1, d, panels);
+    gemm_panels(rows, n, d, 0, (n + NR - 1) / NR, h, d, 1, panels, z, ld, false);
+}
+
+/* One block of targets through the whole vocabulary. */
+static void head_block(const Model *m, const float *h, const int *target, int rows, Head *out,
+                       int first, float *scratch)
+{
+    int d = m->config.hidden_size, V = m->config.vocab_size;
+    float inv = out->inverse_temperature, *phi = out->phi ? out->phi + (ptrdiff_t)first * d : NULL;
+    float *z = scratch, *panels = z + HEAD_ROWS * TILE, target_z[HEAD_ROWS] = {0};
+    Softmax *s = out->softmax + first;
+    for (int r = 0; r < rows; r++)
+        s[r] = SOFTMAX_EMPTY;
+    for (int v0 = 0; v0 < V; v0 += TILE) {
+        int n = imin(TILE, V - v0);
+        head_logits(m, h, rows, v0, n, z, TILE, panels);
+        for (int r = 0; r < rows; r++) {
+            float *zr = z + r * TILE;
+            if (target[r] >= v0 && target[r] < v0 + n)
+                target_z[r] = zr[target[r] - v0];
+            float shrink = softmax_tile(&s[r], zr, zr, n, inv);
+            if (phi && v0 > 0 && shrink != 1.0f)
+                row_scale(phi + (ptrdiff_t)r * d, phi + (ptrdiff_t)r * d, shrink, d);
+        }
+        if (!phi)
+            continue;
+        gemm_pack(1, n, d, head_weight(m) + (ptrdiff_t)v0 * d, d, 1, panels);
+        gemm_panels(rows, d, n, 0, (d + NR - 1) / NR, z, TILE, 1, panels, phi, d, v0 > 0);
+    }
+    for (int r = 0; r < rows; r++) {
+        out->logprob[first + r] = softmax_logprob(&s[r], target_z[r], inv);
+        out->entropy[first + r] = softmax_entropy(&s[r]);
+        const float *w = head_weight(m) + (ptrdiff_t)target[r] * d;
+        vf scale = vset(-1.0f / s[r].sum);
+        if (phi)
+            FOR_ROW (i, part, d) { /* Eq 14: phi = W[y] - E_{v ~ p} W[v] */
+                float *x = phi + (ptrdiff_t)r * d + i;
+                vrow_store(x, vfma(vrow_load(x, part), scale, vrow_load(w + i, part)), part);
+            }
+    }
+}
+
+/* Log-prob and entropy of each target under softmax(W h / T), and phi where `out->phi` is given.
+ * h: [targets, hidden_size]. The memory of `out` is the caller's. */
+static void head_forward(Engine *e, const Model *m, const float *h, const int *target, int targets,
+                         Head *out)
+{
+    int d = m->config.hidden_size, blocks = (targets + HEAD_ROWS - 1) / HEAD_ROWS;
+    size_t mark = e->arena.used;
+    size_t panels = imax((int)packed_floats(d, TILE), (int)packed_floats(TILE, d));
+    size_t per_thread = HEAD_ROWS * TILE + panels;
+    float *scratch = arena_floats(&e->arena, per_thread * (size_t)e->threads);
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int k = 0; k < blocks; k++) {
+        int first = k * HEAD_ROWS;
+        head_block(m, h + (ptrdiff_t)first * d, target + first, imin(HEAD_ROWS, targets - first),
+                   out, first, scratch + per_thread * (size_t)thread_index());
+    }
+    e->arena.used = mark;
+}
+
+/* With c_i = dL / d log p_i. Forward: log p = z_y / T - log sum_v e^(z_v / T), z = W h, so
+ *     dh = c phi / T                      phi is there already (METHOD I1: the features are free)
+ *     dz_v = c (1[v = y] - p_v) / T,      dW += dz^T h
+ * The probabilities were not kept: each tile's logits are computed once more. */
+static void head_backward(Engine *e, Model *m, const float *h, const int *target, int targets,
+                          const Head *out, const float *coef, float *dh)
+{
+    enum { COLUMNS = 32 }; /* tokens of dW that one thread makes at a time */
+    int d = m->config.hidden_size, V = m->config.vocab_size;
+    float inv = out->inverse_temperature, *dw = at(m, m->grads, lm_head(&m->config));
+    size_t mark = e->arena.used, per_thread = (size_t)KC * COLUMNS + packed_floats(d, COLUMNS);
+    float *packed_h = arena_floats(&e->arena, packed_floats(targets, d));
+    float *scratch = arena_floats(&e->arena, per_thread * (size_t)e->threads);
+    gemm_pack(e->threads, targets, d, h, d, 1, packed_h);
+    PARALLEL_FOR (e->threads)
+    for (int r = 0; r < targets; r++)
+        row_scale(dh + (ptrdiff_t)r * d, out->phi + (ptrdiff_t)r * d, coef[r] * inv, d);
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int v0 = 0; v0 < V; v0 += COLUMNS) {
+        float *z = scratch + per_thread * (size_t)thread_index(), *panels = z + KC * COLUMNS;
+        int n = imin(COLUMNS, V - v0);
+        for (int r0 = 0; r0 < targets; r0 += KC) {
+            int rows = imin(KC, targets - r0);
+            head_logits(m, h + (ptrdiff_t)r0 * d, rows, v0, n, z, COLUMNS, panels);
+            for (int r = 0; r < rows; r++) {
+                const Softmax *s = &out->softmax[r0 + r];
+                float c = coef[r0 + r] * inv;
+                row_exp_scaled(z + r * COLUMNS, n, inv, s->max, -c / s->sum);
+                if (target[r0 + r] >= v0 && target[r0 + r] < v0 + n)
+                    z[r * COLUMNS + target[r0 + r] - v0] += c;
+            }
+            gemm_panels(n, d, rows, 0, (d + NR - 1) / NR, z, 1, COLUMNS,
+                        packed_h + (size_t)r0 * (size_t)round_up(d, NR), dw + (ptrdiff_t)v0 * d, d,
+                        true);
+        }
+    }
+    e->arena.used = mark;
+}
+
+/* ================================================================ the whole model */
+
+/* What the forward pass leaves behind in one layer, a row each, for the backward pass. */
+typedef struct {
+    float *x;                    /* [d] the residual stream on entry */
+    float *rstd1, *normed1;      /* [1], [d] */
+    float *qkv, *qk, *rstd_head; /* [(H + 2 KV) hd], [(H + KV) hd], [H + KV] */
+    float *att;                  /* [H hd] */
+    float *x2;                   /* [d] the residual stream after attention */
+    float *rstd2, *normed2;      /* [1], [d] */
+    float *gate_up, *act;        /* [2 ff], [ff] */
+} Layer;
+
+/* A pass over a batch. `hidden` is what the head reads: the final norm of each target's row. */
+typedef struct {
+    Layer *layer;    /* all layers if kept, else one that each layer reuses */
+    float *x;        /* [rows, d] after the last layer */
+    float *target_x; /* [targets, d] x of each target's row */
+    float *rstd, *hidden;
+    Head head;
+} Forward;
+
+/* Floats that one row of one Layer takes. */
+static size_t layer_floats(const Config *c)
+{
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    return (size_t)(4 * c->hidden_size + 2 + (3 * H + 3 * KV) * hd + H + KV +
+                    3 * c->intermediate_size);
+}
+
+static Layer layer_new(Arena *a, const Config *c, int rows)
+{
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    size_t n = (size_t)rows, d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size;
+    Layer l;
+    l.x = arena_floats(a, n * d);
+    l.rstd1 = arena_floats(a, n);
+    l.normed1 = arena_floats(a, n * d);
+    l.qkv = arena_floats(a, n * (size_t)((H + 2 * KV) * hd));
+    l.qk = arena_floats(a, n * (size_t)((H + KV) * hd));
+    l.rstd_head = arena_floats(a, n * (size_t)(H + KV));
+    l.att = arena_floats(a, n * (size_t)(H * hd) + LANES); /* gemm_small reads past a short head */
+    l.x2 = arena_floats(a, n * d);
+    l.rstd2 = arena_floats(a, n);
+    l.normed2 = arena_floats(a, n * d);
+    l.gate_up = arena_floats(a, n * 2 * ff);
+    l.act = arena_floats(a, n * ff);
+    return l;
+}
+
+/* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be a->x. */
+static void layer_forward(Engine *e, const Model *m, int layer, const Batch *b, Layer *a,
+                          float *x_out)
+{
+    const Config *c = &m->config;
+    int n = b->n_rows, d = c->hidden_size;
+    float eps = (float)c->rms_norm_eps;
+    size_t bytes = (size_t)n * (size_t)d * sizeof(float);
+    const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
+    const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
+    const float *bias = c->model_type == QWEN2 ? at(m, m->params, layer_tensor(layer, Q_BIAS))
+                                               : NULL;
+    rmsnorm_forward(e->threads, a->normed1, a->rstd1, a->x, norm1, n, d, eps);
+    linear_forward(e, m, matrix(m, layer, QKV), bias, n, a->normed1, a->qkv, false);
+    heads_forward(e, m, layer, b, a->qkv, a->qk, a->rstd_head);
+    if (b->pool)
+        attention_cached(e, c, layer, b, a->qk, a->qkv, a->att);
+    else
+        attention_forward(e, c, b, a->qk, a->qkv, a->att);
+    memcpy(a->x2, a->x, bytes);
+    linear_forward(e, m, matrix(m, layer, O), NULL, n, a->att, a->x2, true);
+    rmsnorm_forward(e->threads, a->normed2, a->rstd2, a->x2, norm2, n, d, eps);
+    linear_forward(e, m, matrix(m, layer, GATE_UP), NULL, n, a->normed2, a->gate_up, false);
+    swiglu_forward(e->threads, a->act, a->gate_up, n, c->intermediate_size);
+    memcpy(x_out, a->x2, bytes);
+    linear_forward(e, m, matrix(m, layer, DOWN), NULL, n, a->act, x_out, true);
+}
+
+/* In: dx = dL / d x_out; out: dx = dL / d x. The residual stream carries dx past each block. */
+static void layer_backward(Engine *e, Model *m, int layer, const Batch *b, const Layer *a,
+                           float *dx)
+{
+    const Config *c = &m->config;
+    int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
+    int q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    size_t mark = e->arena.used, rows = (size_t)n;
+    float *dnormed = arena_floats(&e->arena, rows * (size_t)d);
+    float *dact = arena_floats(&e->arena, rows * (size_t)ff);
+    float *dgate_up = arena_floats(&e->arena, rows * 2 * (size_t)ff);
+    float *datt = arena_floats(&e->arena, rows * (size_t)q + LANES);
+    float *dqkv = arena_floats(&e->arena, rows * (size_t)(q + 2 * kv));
+    int norm1 = layer_tensor(layer, INPUT_NORM), norm2 = layer_tensor(layer, POST_NORM);
+
+    linear_backward(e, m, matrix(m, layer, DOWN), n, dx, a->act, dact);
+    swiglu_backward(e->threads, dgate_up, dact, a->gate_up, n, ff);
+    linear_backward(e, m, matrix(m, layer, GATE_UP), n, dgate_up, a->normed2, dnormed);
+    rmsnorm_backward(e->threads, dx, at(m, m->grads, norm2), dnormed, a->x2,
+                     at(m, m->params, norm2), a->rstd2, n, d, true);
+
+    linear_backward(e, m, matrix(m, layer, O), n, dx, a->att, datt);
+    attention_backward(e, c, b, a->qk, a->qkv, a->att, datt, dqkv);
+    heads_backward(e, m, layer, b, a->qkv, a->rstd_head, dqkv);
+    if (c->model_type == QWEN2)
+        bias_backward(at(m, m->grads, layer_tensor(layer, Q_BIAS)), dqkv, n, q + 2 * kv);
+    linear_backward(e, m, matrix(m, layer, QKV), n, dqkv, a->normed1, dnormed);
+    rmsnorm_backward(e->threads, dx, at(m, m->grads, norm1), dnormed, a->x,
+                     at(m, m->params, norm1), a->rstd1, n, d, true);
+    e->arena.used = mark;
+}
+
+/* Runs the layers and norms the rows that have targets. With `keep`, what the backward pass needs
+ * stays in the arena; without, one layer's memory serves them all. */
+static Forward forward(Engine *e, const Model *m, const Batch *b, bool keep)
+{
+    const Config *c = &m->config;
+    int L = c->num_hidden_layers, d = c->hidden_size, n = b->n_rows;
+    size_t width = (size_t)d * sizeof(float), targets = (size_t)b->n_targets;
+    Forward f = {.layer = arena_alloc(&e->arena, (size_t)L, sizeof(Layer))};
+    for (int l = 0; l < L; l++)
+        f.layer[l] = keep || l == 0 ? layer_new(&e->arena, c, n) : f.layer[0];
+    f.x = keep ? arena_floats(&e->arena, (size_t)n * (size_t)d) : f.layer[0].x;
+    f.target_x = arena_floats(&e->arena, targets * (size_t)d);
+    f.rstd = arena_floats(&e->arena, targets);
+    f.hidden = arena_floats(&e->arena, targets * (size_t)d);
+    embed_forward(f.layer[0].x, at(m, m->params, EMBED), b, d);
+    for (int l = 0; l < L; l++)
+        layer_forward(e, m, l, b, &f.layer[l], l + 1 < L ? f.layer[l + 1].x : f.x);
+    for (int i = 0; i < b->n_targets; i++)
+        memcpy(f.target_x + (ptrdiff_t)i * d, f.x + (ptrdiff_t)b->target_row[i] * d, width);
+    rmsnorm_forward(e->threads, f.hidden, f.rstd, f.target_x, at(m, m->params, final_norm(c)),
+                    b->n_targets, d, (float)c->rms_norm_eps);
+    return f;
+}
+
+/* Log-prob, entropy and, if `features`, phi of every target at this temperature. */
+static void forward_head(Engine *e, const Model *m, const Batch *b, Forward *f, float temperature,
+                         bool features)
+{
+    size_t n = (size_t)b->n_targets;
+    f->head = (Head){.logprob = arena_floats(&e->arena, n), .entropy = arena_floats(&e->arena, n),
+                     .softmax = arena_alloc(&e->arena, n, sizeof(Softmax)),
+                     .phi = features ? arena_floats(&e->arena, n * (size_t)m->config.hidden_size)
+                                     : NULL,
+                     .inverse_temperature = 1.0f / temperature};
+    head_forward(e, m, f->hidden, b->target, b->n_targets, &f->head);
+}
+
+/* Adds to m->grads the gradient of sum_i coef_i log p_i: coef[i] = dL / d log p of target i. */
+static void backward(Engine *e, Model *m, const Batch *b, const Forward *f, const float *coef)
+{
+    const Config *c = &m->config;
+    int d = c->hidden_size, norm = final_norm(c);
+    size_t mark = e->arena.used, targets = (size_t)b->n_targets, rows = (size_t)b->n_rows;
+    float *dhidden = arena_floats(&e->arena, targets * (size_t)d);
+    float *dtarget = arena_floats(&e->arena, targets * (size_t)d);
+    float *dx = arena_floats(&e->arena, rows * (size_t)d);
+    head_backward(e, m, f->hidden, b->target, b->n_targets, &f->head, coef, dhidden);
+    rmsnorm_backward(e->threads, dtarget, at(m, m->grads, norm), dhidden, f->target_x,
+                     at(m, m->params, norm), f->rstd, b->n_targets, d, false);
+    memset(dx, 0, rows * (size_t)d * sizeof(float));
+    for (int i = 0; i < b->n_targets; i++) /* several targets may share a row: in order */
+        row_axpy(dx + (ptrdiff_t)b->target_row[i] * d, 1.0f, dtarget + (ptrdiff_t)i * d, d);
+    for (int l = c->num_hidden_layers - 1; l >= 0; l--)
+        layer_backward(e, m, l, b, &f->layer[l], dx);
+    embed_backward(at(m, m->grads, EMBED), dx, b, d);
+    e->arena.used = mark;
+}
+
+/* Bytes of arena that a pass over a batch of this size may need, at most. */
+static size_t pass_bytes(const Model *m, int threads, size_t rows, size_t targets, int longest,
+                         bool keep)
+{
+    const Config *c = &m->config;
+    Heads s = heads_of(c);
+    size_t d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size, keys = (size_t)longest;
+    size_t widest = imax(2 * c->intermediate_size, (int)s.ld_qkv), t = (size_t)threads;
+    size_t layers = keep ? (size_t)c->num_hidden_layers : 1;
+    size_t floats = rows * layer_floats(c) * layers + rows * d + targets * (5 * d + 8);
+    floats += rows * (d + d + 3 * ff + (size_t)(s.ld_qkv + s.ld_out)); /* layer_backward */
+    floats += t * ((keys + 3 * KEYS) * (size_t)(2 * s.hd + 7 * s.hd_pad) +
+                   (size_t)QUERIES * 2 * (keys + 4 * KEYS + (size_t)s.hd_pad));
+    floats += (rows + KC) * (widest + NR) + (widest + NR) * (d + ff + NR);      /* packing */
+    floats += (targets + KC) * (d + NR);                                        /* head_backward */
+    floats += t * ((size_t)HEAD_ROWS * TILE + (size_t)KC * 32 + (d + TILE) * (d + TILE + NR) / 2 +
+                   (size_t)TILE * (d + NR));
+    size_t pieces = layers * 16 + 64 + t * 16;
+    return floats * sizeof(float) + pieces * 64 + (rows + targets) * 64 + (1 << 20);
+}
+
+/* ================================================================ the cache */
+
+static size_t kv_pool_bytes(const Config *c, int blocks)
+{
+    Heads s = heads_of(c);
+    size_t layers = (size_t)c->num_hidden_layers * (size_t)c->num_key_value_heads;
+    return (size_t)blocks * (kv_block_floats(&s) * layers * sizeof(float) + sizeof(float *)) + 256;
+}
+
+static KvPool kv_pool_new(Arena *a, const Config *c, int blocks)
+{
+    Heads s = heads_of(c);
+    size_t layers = (size_t)c->num_hidden_layers * (size_t)c->num_key_value_heads;
+    size_t each = kv_block_floats(&s) * layers;
+    KvPool p = {.free_block = arena_alloc(a, (size_t)blocks, sizeof(float *))};
+    float *memory = arena_floats(a, each * (size_t)blocks);
+    for (p.n_free = 0; p.n_free < blocks; p.n_free++) /* the first block on top */
+        p.free_block[p.n_free] = memory + each * (size_t)(blocks - 1 - p.n_free);
+    return p;
+}
+
+static int kv_blocks(int length) { return (length + KEYS - 1) / KEYS; }
+
+static KvSeq kv_seq_new(Arena *a, int longest)
+{
+    return (KvSeq){arena_alloc(a, (size_t)kv_blocks(longest), sizeof(float *)), 0};
+}
+
+/* Makes room in `kv` for `length` keys. */
+static void kv_reserve(KvPool *p, KvSeq *kv, int length)
+{
+    while (kv->n_blocks < kv_blocks(length))
+        kv->block[kv->n_blocks++] = p->free_block[--p->n_free];
+}
+
+/* Hands a finished sequence's blocks back. */
+static void kv_release(KvPool *p, KvSeq *kv)
+{
+    while (kv->n_blocks > 0)
+        p->free_block[p->n_free++] = kv->block[--kv->n_blocks];
+}
+
+/* ================================================================ the optimizer */
+
+static void grads_zero(Model *m) { memset(m->grads, 0, m->n_grads * sizeof(float)); }
+
+/* A tied head's own gradient joins the embedding's (see model_new). */
+static void grads_finish(Model *m)
+{
+    if (m->config.tie_word_embeddings)
+        for (size_t i = 0; i < m->tensors[EMBED].size; i++)
+            m->grads[i] += m->grads[m->n_params + i];
+}
+
+/* |g|, in double: partial sums over blocks of FLAT, added in order. */
+static double grads_norm(const Model *m, int threads)
+{
+    double sum = 0;
+    PARALLEL_FOR (threads)
+    for (int k = 0; k < flat_blocks(m); k++) {
+        size_t i0 = (size_t)k * FLAT, i1 = i0 + FLAT < m->n_params ? i0 + FLAT : m->n_params;
+        double s[4] = {0};
+        for (size_t i = i0; i < i1; i++)
+            s[i % 4] += (double)m->grads[i] * (double)m->grads[i];
+        m->partial[k] = (s[0] + s[1]) + (s[2] + s[3]);
+    }
+    for (int k = 0; k < flat_blocks(m); k++)
+        sum += m->partial[k];
+    return sqrt(sum);
+}
+
+typedef struct {
+    double beta1, beta2, eps, weight_decay, clip_norm; /* clip_norm 0: no clipping */
+    int64_t step; /* updates made so far */
+} AdamW;
+
+/* AdamW (Loshchilov and Hutter 2019) with the decay on every tensor, and the gradient scaled to
+ * at most clip_norm first:
+ *     m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
+ *     w = w - lr decay w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+ * Returns the gradient's norm before clipping. */
+static double adamw_step(Model *m, AdamW *o, double lr, int threads)
+{
+    grads_finish(m);
+    double norm = grads_norm(m, threads);
+    double clip = o->clip_norm > 0 && norm > o->clip_norm ? o->clip_norm / (norm + 1e-6) : 1.0;
+    double correct1 = 1 - pow(o->beta1, (double)++o->step), correct2;
+    correct2 = 1 - pow(o->beta2, (double)o->step);
+    vf b1 = vset((float)o->beta1), b2 = vset((float)o->beta2), scale = vset((float)clip);
+    vf c1 = vset((float)(1 - o->beta1)), c2 = vset((float)(1 - o->beta2));
+    vf rate = vset((float)(-lr / correct1)), root = vset((float)(1 / sqrt(correct2)));
+    vf eps = vset((float)o->eps), keep = vset((float)(1 - lr * o->weight_decay));
+    PARALLEL_FOR (threads)
+    for (int k = 0; k < flat_blocks(m); k++) {
+        size_t i0 = (size_t)k * FLAT;
+        int n = (int)(m->n_params - i0 < FLAT ? m->n_params - i0 : FLAT);
+        float *w = m->params + i0, *g = m->grads + i0, *m1 = m->m + i0, *m2 = m->v + i0;
+        FOR_ROW (i, part, n) {
+            vf gi = vmul(vrow_load(g + i, part), scale);
+            vf a = vfma(b1, vrow_load(m1 + i, part), vmul(c1, gi));
+            vf v = vfma(b2, vrow_load(m2 + i, part), vmul(c2, vmul(gi, gi)));
+            vf step = vdiv(a, vfma(vsqrt(v), root, eps));
+            vrow_store(m1 + i, a, part);
+            vrow_store(m2 + i, v, part);
+            vrow_store(w + i, vfma(rate, step, vmul(keep, vrow_load(w + i, part))), part);
+        }
+    }
+    if (m->packed)
+        model_pack(m, threads);
+    return norm;
+}
+
+typedef enum { CONSTANT, LINEAR, COSINE } Schedule;
+
+/* The learning rate of step 0 .. steps-1: up over `warmup` steps, then as the schedule says. */
+static double schedule_lr(Schedule kind, double lr, int step, int warmup, int steps)
+{
+    if (step < warmup)
+        return lr * (step + 1) / warmup;
+    double progress = steps > warmup ? (double)(step - warmup) / (steps - warmup) : 0;
+    if (kind == LINEAR)
+        return lr * (1 - progress);
+    return kind == COSINE ? lr * 0.5 * (1 + cos(3.141592653589793 * progress)) : lr;
+}
+
+static uint64_t weights_hash(const Model *m)
+{
+    return hash64(m->params, m->n_params * sizeof(float));
+}
+
+/* ================================================================ the directory on disk */
+
+/* A model directory, or a run's: then its newest checkpoint. */
+static Path model_dir(const char *path)
+{
+    Path p = path_join(path, "config.json"), best = path_join(path, ".");
+    long newest = -1;
+    if (is_file(p.s) || !is_dir(path)) {
+        snprintf(p.s, sizeof p.s, "%s", path);
+        return p;
+    }
+    DIR *dir = opendir(path);
+    if (!dir)
+        die("%s: cannot be opened: %s", path, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        char *end;
+        long step;
+        if (strncmp(entry->d_name, "checkpoint-", 11))
+            continue;
+        step = strtol(entry->d_name + 11, &end, 10);
+        if (end != entry->d_name + 11 && !*end && step > newest) {
+            newest = step;
+            best = path_join(path, entry->d_name);
+        }
+    }
+    closedir(dir);
+    if (newest < 0)
+        snprintf(best.s, sizeof best.s, "%s", path);
+    return best;
+}
+
+/* Reads config.json and the weights. Every tensor must be there with its exact shape; tensors that
+ * nobody asks for are let be (a tied model may store its head again). */
+static Model model_load(const char *path)
+{
+    Path dir = model_dir(path), file = path_join(dir.s, "config.json");
+    Config c = config_read(file.s);
+    SafeTensors st = st_open_dir(dir.s);
+    const StTensor *embed = st_find(&st, "model.embed_tokens.weight");
+    if (embed && (embed->rank != 2 || embed->shape[0] != c.vocab_size ||
+                  embed->shape[1] != c.hidden_size))
+        die("%s: vocab_size %d, hidden_size %d do not fit tensor model.embed_tokens.weight "
+            "of %s", file.s, c.vocab_size, c.hidden_size, embed->path);
+    Model m = model_new(&c);
+    for (int i = 0; i < m.n_tensors; i++) {
+        const Tensor *t = &m.tensors[i];
+        int64_t shape[2] = {t->rows, t->cols};
+        if (!t->size)
+            continue;
+        st_read_f32(st_need(&st, t->name, t->cols ? 2 : 1, shape), at(&m, m.params, i));
+    }
+    st_close(&st);
+    return m;
+}
+
+/* Writes config.json and model.safetensors into an existing directory. */
+static void model_save(const Model *m, const char *dir)
+{
+    StOut *out = xcalloc((size_t)m->n_tensors, sizeof *out);
+    int n = 0;
+    for (int i = 0; i < m->n_tensors; i++) {
+        const Tensor *t = &m->tensors[i];
+        if (t->size)
+            out[n++] = (StOut){t->name, t->cols ? 2 : 1, {t->rows, t->cols}, at(m, m->params, i)};
+    }
+    config_write(&m->config, path_join(dir, "config.json").s);
+    st_write(path_join(dir, "model.safetensors").s, out, n);
+    free(out);
+}
+
+#endif
