@@ -1260,6 +1260,10 @@ static const Option OPTIONS[] = {
     {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "", "replace a run that is already there"},
 };
 #undef O
+#undef ALL
+#undef DRAW
+#undef RL
+#undef LEARN
 #undef C
 enum { N_OPTIONS = sizeof OPTIONS / sizeof *OPTIONS };
 

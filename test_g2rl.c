@@ -1,0 +1,2391 @@
+/* test_g2rl.c: every test, in one table.
+ *
+ *   ./test_g2rl               runs them all
+ *   ./test_g2rl WORD...       those whose name contains one of the words
+ *   ./test_g2rl --list        names and descriptions
+ *
+ * The program is included with its main hidden, so tests reach every function and drive commands
+ * as a user would (cli, below, runs one in a process of its own). Vectors that nobody here wrote
+ * lie in data/; more of them, in ../shared/data, are used where that folder exists, and each test
+ * that misses them says so. Tolerances are relative to the norm of what is compared. The exit
+ * status is 1 if anything failed. That each test can fail is tested too: see data/mutants.txt. */
+#define G2RL_TEST
+#include "g2rl.c"
+
+#include <sys/wait.h>
+
+static int n_checks, n_failures, n_skips;
+
+/* Counts a check; prints the first few failures of each test. */
+static bool checked(bool good, const char *file, int line, const char *fmt, ...) PRINTF_LIKE(4, 5);
+static bool checked(bool good, const char *file, int line, const char *fmt, ...)
+{
+    va_list ap;
+    n_checks++;
+    if (good || ++n_failures > 8)
+        return good;
+    printf("    %s:%d: ", file, line);
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+    putchar('\n');
+    return good;
+}
+#define CHECK(good, ...) checked(good, __FILE__, __LINE__, __VA_ARGS__)
+
+static void skip(const char *why)
+{
+    printf("    skipped: %s\n", why);
+    n_skips++;
+}
+
+/* A directory for this run's files, removed at the end. */
+static const char *tmp_dir(void)
+{
+    static char path[64];
+    if (!path[0]) {
+        strcpy(path, "/tmp/test_g2rl_XXXXXX");
+        if (!mkdtemp(path))
+            die("%s: %s", path, strerror(errno));
+    }
+    return path;
+}
+
+static Path tmp_path(const char *name) { return path_join(tmp_dir(), name); }
+
+/* ../shared/data/<below>, if it is there. */
+static bool shared_dir(Path *p, const char *below)
+{
+    *p = path_join("../shared/data", below);
+    return is_dir(p->s) || is_file(p->s);
+}
+
+/* A file of data/, or else of ../shared/data. */
+static bool vectors(Path *p, const char *below)
+{
+    *p = path_join("data", below);
+    return is_dir(p->s) || is_file(p->s) || shared_dir(p, below);
+}
+
+/* Reads a pipe's end into text. */
+static void drain(FILE *f, char *out, size_t capacity)
+{
+    rewind(f);
+    size_t n = fread(out, 1, capacity - 1, f);
+    out[n] = 0;
+    fclose(f);
+}
+
+/* Runs f in a process of its own; returns its exit status (or -1 for a signal) and what it wrote to
+ * stderr and stdout. */
+static int in_child(void (*f)(void *), void *argument, const char *input, char *out,
+                    size_t out_capacity, char *err, size_t err_capacity)
+{
+    FILE *files[3] = {tmpfile(), tmpfile(), tmpfile()};
+    int status;
+    fflush(stdout);
+    fputs(input, files[0]);
+    rewind(files[0]);
+    pid_t child = fork();
+    if (child == 0) {
+        for (int i = 0; i < 3; i++)
+            dup2(fileno(files[i]), i);
+        f(argument);
+        fflush(stdout);
+        _exit(0);
+    }
+    waitpid(child, &status, 0);
+    fclose(files[0]);
+    drain(files[1], out, out_capacity);
+    drain(files[2], err, err_capacity);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static int dies(void (*f)(void *), void *argument, char *err, size_t capacity)
+{
+    char out[256];
+    return in_child(f, argument, "", out, sizeof out, err, capacity);
+}
+
+/* A command line, as one string of words. */
+typedef struct {
+    char text[4096];
+    int argc;
+    char *argv[128];
+} Words128;
+
+static const char *self; /* this program's path */
+
+/* This program again, as g2rl: a fork alone would be without OpenMP's threads. */
+static void cli_child(void *argument)
+{
+    Words128 *w = argument;
+    execv(self, w->argv);
+    _exit(127);
+}
+
+enum { CLI_TEXT = 1 << 20 };
+static char cli_out[CLI_TEXT], cli_err[CLI_TEXT];
+
+/* Runs `g2rl <words>` on `input`; what it printed is in cli_out and cli_err. */
+static int cli_in(const char *input, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static int cli_in(const char *input, const char *fmt, ...)
+{
+    Words128 w = {.argc = 2, .argv = {(char *)self, (char *)"--cli"}};
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(w.text, sizeof w.text, fmt, ap);
+    va_end(ap);
+    for (char *word = strtok(w.text, " "); word; word = strtok(NULL, " "))
+        w.argv[w.argc++] = word;
+    return in_child(cli_child, &w, input, cli_out, sizeof cli_out, cli_err, sizeof cli_err);
+}
+#define cli(...) cli_in("", __VA_ARGS__)
+
+/* |a - b| / |b| in the Euclidean norm. */
+static double relative_error(const float *a, const float *b, size_t n)
+{
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+        norm += (double)b[i] * (double)b[i];
+    }
+    return sqrt(difference / (norm + 1e-300));
+}
+
+static double largest_error(const float *a, const float *b, size_t n)
+{
+    double largest = 0;
+    for (size_t i = 0; i < n; i++)
+        largest = fmax(largest, fabs((double)a[i] - (double)b[i]));
+    return largest;
+}
+
+/* The values of one tensor of a file; the caller frees them. */
+static float *tensor_values(const SafeTensors *st, const char *name, size_t *count)
+{
+    const StTensor *t = st_find(st, name);
+    if (!t)
+        die("%s: no tensor %s", st->path, name);
+    size_t n = 1;
+    for (int i = 0; i < t->rank; i++)
+        n *= (size_t)t->shape[i];
+    float *x = xmalloc(n * sizeof(float));
+    st_read_f32(t, x);
+    if (count)
+        *count = n;
+    return x;
+}
+
+/* ================================================================ files and tasks */
+
+/* ---------------------------------------------------------------- json.h */
+
+/* A copy of exactly n bytes, so that AddressSanitizer sees the first byte read beyond them. */
+static char *exact(const char *text, size_t n)
+{
+    char *copy = xmalloc(n);
+    return n ? memcpy(copy, text, n) : copy;
+}
+
+static bool json_accepts(const char *text, size_t n)
+{
+    char *copy = exact(text, n);
+    Json j = json_open(copy, n);
+    bool good = json_skip(&j) && json_end(&j);
+    CHECK(good == !j.error, "error says '%s' for %.60s", j.error ? j.error : "nothing", text);
+    free(copy);
+    return good;
+}
+
+static void test_json_grammar(void)
+{
+    static const char *const good[] = {
+        "0", " -0 ", "12", "1.5", "-0.5e+10", "1E-2", "1e400", "true", "false", "null", "\"\"",
+        "[]", "{}", "[1]", " [ 1 , [ ] , { } ] ", "{\"a\":1,\"a\":[2]}", "\r\n\t[\n1]",
+    };
+    static const char *const bad[] = {
+        "", " ", "01", "-", "+1", ".5", "1.", "1.e2", "1e", "1e+", "0x10", "1 2", "NaN", "Infinity",
+        "-Infinity", "nul", "nulll", "True", "truefalse", "[", "]", "[1", "[1,", "[1,]", "[,1]",
+        "[,]", "[1 2]", "[1,,2]", "{", "}", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{,}",
+        "{\"a\":1,}", "{\"a\" 1}", "{\"a\"=1}", "{a:1}", "{1:1}", "{'a':1}",
+        "{\"a\":1 \"b\":2}", "{\"a\":}", "[1}", "{\"a\":1]", "[]]", "// c\n1", "/**/1",
+        "\xEF\xBB\xBF[]", "\"a", "\"\\\"", "'a'",
+        "[\f1]", "[1\v]", "\xC2\xA0[]",
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        CHECK(json_accepts(good[i], strlen(good[i])), "refused: %s", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(!json_accepts(bad[i], strlen(bad[i])), "accepted: %s", bad[i]);
+    CHECK(!json_accepts("[]\0", 3), "accepted a NUL after the value");
+    CHECK(!json_accepts(NULL, 0), "accepted no text at all");
+
+    /* Every beginning of a good text is bad, and is not read beyond. */
+    const char *text = "{\"k\": [1.5e3, -2, \"\\ud83d\\ude00 \xF0\x9F\x98\x80\", true, null, {}]}";
+    for (size_t n = 0; n < strlen(text); n++)
+        CHECK(!json_accepts(text, n), "accepted the first %zu bytes of %s", n, text);
+    CHECK(json_accepts(text, strlen(text)), "refused %s", text);
+}
+
+static void test_json_depth(void)
+{
+    enum { LONG = 200000 };
+    char *text = xmalloc(LONG);
+    for (int depth = 63; depth <= 66; depth++) {
+        memset(text, '[', (size_t)depth);
+        memset(text + depth, ']', (size_t)depth);
+        CHECK(json_accepts(text, 2 * (size_t)depth) == (depth <= 64), "depth %d", depth);
+    }
+    memset(text, '[', LONG);
+    CHECK(!json_accepts(text, LONG), "accepted 200000 open brackets");
+    for (int i = 0; i + 5 <= LONG; i += 5)
+        memcpy(text + i, "{\"a\":", 5);
+    CHECK(!json_accepts(text, LONG), "accepted 40000 open braces");
+    free(text);
+}
+
+static void test_json_strings(void)
+{
+    static const struct {
+        const char *json, *text; /* NULL: refused */
+    } cases[] = {
+        {"\"\"", ""},
+        {"\"a b\"", "a b"},
+        {"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\/\b\f\n\r\t"},
+        {"\"\\u0041\\u00e9\\u20AC\\uFFFF\"", "A\xC3\xA9\xE2\x82\xAC\xEF\xBF\xBF"},
+        {"\"\\ud83d\\ude00\\uDBFF\\uDFFF\"", "\xF0\x9F\x98\x80\xF4\x8F\xBF\xBF"},
+        {"\"\xC2\x80\xE2\x82\xAC\xED\x9F\xBF\xEE\x80\x80\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\x7F\"",
+         "\xC2\x80\xE2\x82\xAC\xED\x9F\xBF\xEE\x80\x80\xF0\x90\x80\x80\xF4\x8F\xBF\xBF\x7F"},
+        /* escapes: unknown, unfinished, half of a pair, NUL */
+        {"\"\\x41\"", NULL}, {"\"\\a\"", NULL}, {"\"\\U0041\"", NULL}, {"\"\\u004\"", NULL},
+        {"\"\\u004g\"", NULL}, {"\"\\u 041\"", NULL}, {"\"\\u+041\"", NULL}, {"\"\\ud800\"", NULL},
+        {"\"\\udc00\"", NULL}, {"\"\\ud800\\ud800\"", NULL}, {"\"\\ud800x\"", NULL},
+        {"\"\\ud800\\ue000\"", NULL}, {"\"\\udc00\\udc00\"", NULL},
+        {"\"\\ud800\\n\"", NULL}, {"\"\\ude00\\ud83d\"", NULL}, {"\"\\u0000\"", NULL},
+        {"\"\\\"", NULL}, {"\"\\u", NULL},
+        /* raw control characters */
+        {"\"\n\"", NULL}, {"\"\t\"", NULL}, {"\"\x1F\"", NULL},
+        /* not UTF-8: stray, cut, overlong, surrogate, beyond U+10FFFF */
+        {"\"\x80\"", NULL}, {"\"\xBF\"", NULL}, {"\"\xC3\"", NULL}, {"\"\xE2\x82\"", NULL},
+        {"\"\xF0\x9F\x98\"", NULL}, {"\"\xC0\x80\"", NULL}, {"\"\xC1\xBF\"", NULL},
+        {"\"\xE0\x9F\xBF\"", NULL}, {"\"\xF0\x8F\xBF\xBF\"", NULL}, {"\"\xED\xA0\x80\"", NULL},
+        {"\"\xED\xBF\xBF\"", NULL}, {"\"\xF4\x90\x80\x80\"", NULL}, {"\"\xF5\x80\x80\x80\"", NULL},
+        {"\"\xFF\"", NULL},
+    };
+    Buf out = {0};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *want = cases[i].text;
+        Json j = json_open(cases[i].json, strlen(cases[i].json));
+        bool good = json_string(&j, &out) && json_end(&j);
+        CHECK(good == (want != NULL), "%s: %s", cases[i].json, good ? "accepted" : j.error);
+        CHECK(!want || (out.n == strlen(want) && !strcmp(out.s, want)), "%s became '%s'",
+              cases[i].json, out.s);
+    }
+    CHECK(!json_accepts("\"a\0b\"", 5), "accepted a raw NUL in a string");
+    buf_free(&out);
+}
+
+static void test_json_numbers(void)
+{
+    static const struct {
+        const char *text;
+        bool good;
+        int64_t value;
+    } ints[] = {
+        {"0", true, 0}, {"-0", true, 0}, {"7", true, 7}, {"-15", true, -15},
+        {"9223372036854775807", true, INT64_MAX}, {"-9223372036854775808", true, INT64_MIN},
+        {"9223372036854775808", false, 0}, {"-9223372036854775809", false, 0},
+        {"18446744073709551617", false, 0}, {"99999999999999999999999", false, 0},
+        {"1.0", false, 0}, {"1e3", false, 0}, {"01", false, 0}, {"\"1\"", false, 0},
+    };
+    for (size_t i = 0; i < sizeof ints / sizeof *ints; i++) {
+        Json j = json_open(ints[i].text, strlen(ints[i].text));
+        int64_t x = 4711;
+        bool good = json_int(&j, &x) && json_end(&j);
+        CHECK(good == ints[i].good, "integer %s: %s", ints[i].text, good ? "accepted" : j.error);
+        CHECK(x == (good ? ints[i].value : 4711), "integer %s became %lld", ints[i].text,
+              (long long)x);
+    }
+    static const struct {
+        const char *text;
+        bool good;
+        double value;
+    } numbers[] = {
+        {"0", true, 0}, {"-2.5e3", true, -2500}, {"1E+2", true, 100}, {"1e-400", true, 0},
+        {"0.1", true, 0.1}, {"1.7976931348623157e308", true, 1.7976931348623157e308},
+        {"1e309", false, 0}, {"-1e999", false, 0}, {"NaN", false, 0}, {".1", false, 0},
+    };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        Json j = json_open(numbers[i].text, strlen(numbers[i].text));
+        double x = 4711;
+        bool good = json_number(&j, &x) && json_end(&j);
+        CHECK(good == numbers[i].good, "number %s: %s", numbers[i].text,
+              good ? "accepted" : j.error);
+        CHECK(x == (good ? numbers[i].value : 4711), "number %s became %g", numbers[i].text, x);
+    }
+    char digits[1002];
+    memset(digits, '1', sizeof digits);
+    digits[1] = '.';
+    for (size_t n = 1000; n <= 1001; n++) {
+        Json j = json_open(digits, n);
+        double x = 0;
+        CHECK(json_number(&j, &x) == (n == 1000), "a number of %zu characters", n);
+    }
+}
+
+static void test_json_pulling(void)
+{
+    const char *text = "{\n\"n\": 3, \"skip\": {\"deep\": [1, {\"x\": []}]},\n"
+                       "\"list\": [true, null, \"s\", 1.5],\n\"bad\": tru, \"after\": 1}";
+    Json j = json_open(text, strlen(text));
+    Buf key = {0}, s = {0};
+    int64_t n = 0;
+    double x = 0;
+    bool truth = false;
+    CHECK(json_peek(&j) == '{' && json_object(&j), "no object");
+    CHECK(json_key(&j, &key) && !strcmp(key.s, "n") && json_int(&j, &n) && n == 3, "n is %lld",
+          (long long)n);
+    CHECK(json_key(&j, &key) && !strcmp(key.s, "skip") && json_skip(&j), "skip: %s", j.error);
+    CHECK(json_key(&j, &key) && !strcmp(key.s, "list") && json_array(&j), "list: %s", j.error);
+    CHECK(json_item(&j) && json_peek(&j) == 't' && json_bool(&j, &truth) && truth, "item 0");
+    CHECK(json_item(&j) && json_peek(&j) == 'n' && json_null(&j), "item 1");
+    CHECK(json_item(&j) && json_peek(&j) == '"' && json_string(&j, &s) && s.s[0] == 's', "item 2");
+    CHECK(json_item(&j) && json_peek(&j) == '0' && json_number(&j, &x) && x == 1.5, "item 3");
+    CHECK(!json_item(&j) && !j.error, "an item too many");
+    CHECK(json_key(&j, &key) && !strcmp(key.s, "bad") && json_line(&j) == 4, "line %d",
+          json_line(&j));
+    CHECK(!json_bool(&j, &truth) && j.error, "'tru' accepted");
+
+    /* The first error stays, and nothing moves any more. */
+    const char *error = j.error, *p = j.p;
+    CHECK(!json_key(&j, &key) && !json_item(&j) && !json_object(&j) && !json_array(&j) &&
+              !json_string(&j, &s) && !json_int(&j, &n) && !json_number(&j, &x) &&
+              !json_bool(&j, &truth) && !json_null(&j) && !json_skip(&j) && !json_end(&j) &&
+              json_peek(&j) == 0, "something succeeded after an error");
+    CHECK(j.error == error && j.p == p && json_line(&j) == 4 && n == 3 && x == 1.5 && truth,
+          "an error did not stick: %s, line %d", j.error, json_line(&j));
+
+    /* A caller that asks for the wrong thing gets an error, not a crash. */
+    Json outside = json_open("1", 1), array = json_open("[1]", 3), object = json_open("{}", 2);
+    CHECK(!json_key(&outside, &key) && outside.error, "a key outside of an object");
+    CHECK(json_array(&array) && !json_key(&array, &key) && array.error, "a key in an array");
+    CHECK(json_object(&object) && !json_item(&object) && object.error, "an item in an object");
+    Json comma = json_open("[1,]", 4);
+    CHECK(json_array(&comma) && json_item(&comma) && json_int(&comma, &n) && !json_item(&comma) &&
+              comma.error, "an item after a trailing comma");
+    Json open = json_open("[", 1);
+    CHECK(json_array(&open) && !json_end(&open), "an end inside of an array");
+    Json unread = json_open("[1,2]", 5);
+    CHECK(json_array(&unread) && json_item(&unread) && !json_item(&unread) && unread.error,
+          "an item that was not read was passed over");
+    buf_free(&key);
+    buf_free(&s);
+}
+
+static void check_number_returns(double x)
+{
+    Buf b = {0};
+    double back = 0;
+    json_put_number(&b, x);
+    Json j = json_open(b.s, b.n);
+    CHECK(json_number(&j, &back) && json_end(&j), "wrote %s: %s", b.s,
+          j.error ? j.error : "");
+    bool is_float = fabs(x) <= (double)FLT_MAX && x == (double)(float)x;
+    CHECK(is_float ? (float)back == (float)x : back == x, "%.17g was written as %s", x, b.s);
+    CHECK(signbit(back) == signbit(x), "%.17g lost its sign: %s", x, b.s);
+    buf_free(&b);
+}
+
+static void test_json_writer(void)
+{
+    static const struct {
+        double x;
+        const char *text;
+    } numbers[] = {
+        {0, "0"}, {-0.0, "-0"}, {1, "1"}, {-3, "-3"}, {0.1, "0.1"}, {0.001, "0.001"},
+        {1e9, "1000000000"}, {1234567936, "1234567936"}, {(double)0.1f, "0.100000001"},
+        {1.0 / 3, "0.33333333333333331"}, {1e300, "1e+300"}, {(double)NAN, "null"},
+        {-(double)INFINITY, "null"},
+    };
+    Buf b = {0}, back = {0};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        b.n = 0;
+        json_put_number(&b, numbers[i].x);
+        CHECK(!strcmp(b.s, numbers[i].text), "%.17g was written as %s", numbers[i].x, b.s);
+    }
+    for (uint32_t i = 0; i < 20000; i++) {
+        Random r = philox(1, STREAM_DATA, i, 0, 0, 0);
+        double x;
+        float f;
+        memcpy(&x, r.r, sizeof x);
+        memcpy(&f, r.r + 2, sizeof f);
+        check_number_returns(isfinite(x) ? x : 0);
+        check_number_returns(isfinite(f) ? (double)f : 0);
+    }
+
+    /* Every code point but NUL and the surrogates comes back. */
+    Buf all = {0};
+    for (uint32_t c = 1; c < 0x110000; c += c == 0xD7FF ? 0x801 : 1)
+        utf8_encode(&all, c);
+    b.n = 0;
+    json_put_string(&b, all.s, all.n);
+    Json j = json_open(b.s, b.n);
+    CHECK(json_string(&j, &back) && json_end(&j), "code points: %s",
+          j.error ? j.error : "");
+    CHECK(back.n == all.n && !memcmp(back.s, all.s, all.n), "code points changed on the way");
+
+    /* What is not UTF-8 becomes U+FFFD, one for each longest beginning of a character. */
+    static const struct {
+        const char *bytes, *text;
+    } broken[] = {
+        {"a\xFFz", "\"a?z\""}, {"\xE2\x82", "\"?\""}, {"\xE2\x82z", "\"?z\""},
+        {"\xF0\x9F\x98\xF0", "\"??\""}, {"\xC0\xAF", "\"??\""}, {"\xED\xA0\x80", "\"???\""},
+        {"\xF4\x90\x80\x80", "\"????\""}, {"\xE1\x80\xE2\xF0\x91\x92\xF1\xBF", "\"????\""},
+    };
+    for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
+        b.n = back.n = 0;
+        json_put_string(&b, broken[i].bytes, strlen(broken[i].bytes));
+        for (const char *c = broken[i].text; *c; c++)
+            *c == '?' ? buf_str(&back, "\xEF\xBF\xBD") : buf_add(&back, c, 1);
+        CHECK(!strcmp(b.s, back.s), "case %zu: %s; expected %s", i, b.s, back.s);
+    }
+    b.n = 0;
+    json_put_string(&b, "\"\\\n\t\x01\0</", 8);
+    CHECK(!strcmp(b.s, "\"\\\"\\\\\\n\\u0009\\u0001\\u0000</\""), "escapes: %s", b.s);
+    buf_free(&all);
+    buf_free(&b);
+    buf_free(&back);
+}
+
+/* ---------------------------------------------------------------- safetensors.h */
+
+static void put_safetensors(const char *path, const char *header, const void *data, size_t bytes)
+{
+    Buf b = {0};
+    uint64_t length = strlen(header);
+    buf_add(&b, &length, 8);
+    buf_str(&b, header);
+    buf_add(&b, data, bytes);
+    write_file(path, b.s, b.n);
+    buf_free(&b);
+}
+
+static void test_safetensors_round_trip(void)
+{
+    enum { N = 3 * 5 * 7 };
+    Path path = path_join(tmp_dir(), "round.safetensors");
+    float x[N], back[N], one = -0.0f;
+    for (uint32_t i = 0; i < N; i++) /* any bits: subnormals, infinities, NaN with a payload */
+        memcpy(&x[i], philox(7, STREAM_DATA, i, 0, 0, 0).r, sizeof x[i]);
+    StOut out[] = {
+        {"z.last \"name\" \xC3\xA9 %s%n", 3, {3, 5, 7}, x},
+        {"scalar", 0, {0}, &one},
+        {"none", 2, {0, 4}, NULL},
+        {"a", 1, {5}, x + 1},
+    };
+    st_write(path.s, out, 4);
+    SafeTensors st = st_open_file(path.s);
+    CHECK(st.n == 4, "%d tensors; expected 4", st.n);
+    for (int i = 0; i < 4; i++) {
+        const StTensor *t = st_need(&st, out[i].name, out[i].rank, out[i].shape);
+        size_t bytes = sizeof(float) * st_count(&out[i]);
+        CHECK(t->dtype == ST_F32 && t->bytes == bytes, "%s: %zu bytes", t->name, t->bytes);
+        CHECK((size_t)(t->data - st.files[0].bytes) % 4 == 0, "%s is not aligned", t->name);
+        st_read_f32(t, back);
+        CHECK(!bytes || !memcmp(back, out[i].data, bytes), "%s changed on the way", t->name);
+    }
+    CHECK(!st_find(&st, "b") && !st_find(&st, "") && !st_find(&st, "__metadata__"),
+          "found a tensor that is not there");
+    st_close(&st);
+
+    /* The same bytes at every writing; the header's length is a multiple of 8. */
+    for (int tensors = 1; tensors <= 4; tensors++) {
+        size_t n, n2;
+        uint64_t header;
+        st_write(path.s, out, tensors);
+        char *first = read_file(path.s, &n);
+        st_write(path.s, out, tensors);
+        char *second = read_file(path.s, &n2);
+        memcpy(&header, first, 8);
+        CHECK(n == n2 && !memcmp(first, second, n), "two writings differ");
+        CHECK(header % 8 == 0, "a header of %d bytes; expected a multiple of 8", (int)header);
+        CHECK(strstr(first + 8, "{\"__metadata__\":{\"format\":\"pt\"},"), "%s", first + 8);
+        free(first);
+        free(second);
+    }
+}
+
+/* value = (-1)^sign * 2^(exponent - bias) * 1.fraction, by ldexp in double. */
+static double half_value(unsigned bits, int fraction_bits, int bias)
+{
+    int top = (1 << (15 - fraction_bits)) - 1;
+    int exponent = (int)(bits >> fraction_bits) & top;
+    int fraction = (int)bits & ((1 << fraction_bits) - 1);
+    double sign = bits >> 15 ? -1 : 1;
+    if (exponent == top)
+        return fraction ? (double)NAN : sign * (double)INFINITY;
+    if (exponent == 0)
+        return sign * ldexp(fraction, 1 - bias - fraction_bits);
+    return sign * ldexp((1 << fraction_bits) + fraction, exponent - bias - fraction_bits);
+}
+
+static void test_safetensors_halves(void)
+{
+    enum { N = 65536 };
+    static const char header[] = /* of an odd length: the data is unaligned */
+        "{\"h\":{\"dtype\":\"F16\",\"shape\":[65536],\"data_offsets\":[0,131072]},"
+        "\"b\":{\"dtype\":\"BF16\",\"shape\":[256,256],\"data_offsets\":[131072,262144]}}";
+    Path path = path_join(tmp_dir(), "halves.safetensors");
+    uint16_t *bits = xmalloc(2 * N * sizeof *bits);
+    float *values = xmalloc(N * sizeof *values);
+    for (int i = 0; i < 2 * N; i++)
+        bits[i] = (uint16_t)i;
+    put_safetensors(path.s, header, bits, 2 * N * sizeof *bits);
+    SafeTensors st = st_open_file(path.s);
+    CHECK((uintptr_t)st.tensors[0].data % 2 == 1, "the data is aligned; expected it not to be");
+    for (int kind = 0; kind < 2; kind++) {
+        int wrong = 0;
+        st_read_f32(st_find(&st, kind ? "b" : "h"), values);
+        for (unsigned i = 0; i < N; i++) {
+            double want = kind ? half_value(i, 7, 127) : half_value(i, 10, 15);
+            double have = (double)values[i];
+            bool same = have == want && !signbit(have) == !signbit(want);
+            wrong += isnan(want) ? !isnan(have) : !same;
+        }
+        CHECK(wrong == 0, "%s: %d of 65536 values are wrong", kind ? "BF16" : "F16", wrong);
+    }
+    st_close(&st);
+    free(bits);
+    free(values);
+}
+
+static void open_file(void *path)
+{
+    SafeTensors st = st_open_file(path);
+    st_close(&st);
+}
+
+static void open_dir(void *path)
+{
+    SafeTensors st = st_open_dir(path);
+    st_close(&st);
+}
+
+/* It ends with status 1 and one line that holds the path and the words. */
+static void check_refused(void (*open_it)(void *), Path path, const char *words, const char *what)
+{
+    char message[2048];
+    int status = dies(open_it, path.s, message, sizeof message);
+    const char *newline = strchr(message, '\n');
+    CHECK(status == 1, "%s: status %d; expected 1", what, status);
+    CHECK(strstr(message, path.s) && strstr(message, words), "%s: '%s'; expected %s and '%s'", what,
+          message, path.s, words);
+    CHECK(newline && !newline[1], "%s: more than one line: %s", what, message);
+}
+
+static void test_safetensors_refused(void)
+{
+#define ENTRY(dtype, shape, offsets) \
+    "{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}"
+#define T(dtype, shape, offsets) "{\"t\":" ENTRY(dtype, shape, offsets) "}"
+    static const struct {
+        const char *words, *header; /* over 16 bytes of data */
+    } cases[] = {
+        {"header", ""}, {"header", "[]"}, {"header", " {}"}, {"header", "{} x"}, {"header", "{"},
+        {"header", "{\"__metadata__\":{\"a\":1}}"}, {"header", "{\"__metadata__\":[]}"},
+        {"t: data_offsets [0, 17]", T("F32", "[4]", "[0,17]")},
+        {"t: data_offsets [0, 20]", T("F32", "[5]", "[0,20]")},
+        {"t: data_offsets [16, 20]", T("F32", "[]", "[16,20]")},
+        {"t: data_offsets [8, 0]", T("F32", "[4]", "[8,0]")},
+        {"t: data_offsets", T("F32", "[4]", "[0]")},
+        {"t: data_offsets", T("F32", "[4]", "[0,8,16]")},
+        {"t: data_offsets", T("F32", "[4]", "[-16,0]")},
+        {"t: data_offsets", T("F32", "[4]", "[0,1e1]")},
+        {"t: data_offsets", T("F32", "[4]", "[0,\"16\"]")},
+        {"t: data_offsets", T("F32", "[4]", "null")},
+        {"t: data_offsets", T("F32", "[4]", "[0,99999999999999999999]")},
+        {"t: data_offsets span", T("F32", "[4]", "[0,12]")},
+        {"t: data_offsets span", T("BF16", "[4]", "[0,16]")},
+        {"t: data_offsets span", T("F32", "[0,4]", "[0,16]")},
+        {"t: shape", T("F32", "[-4]", "[0,16]")},
+        {"t: shape", T("F32", "[4.0]", "[0,16]")},
+        {"t: shape", T("F32", "4", "[0,16]")},
+        {"t: shape", T("F32", "[1,1,1,1,1,1,1,1,4]", "[0,16]")},
+        {"too large", T("F32", "[4294967296,4294967296]", "[0,16]")},
+        {"too large", T("F32", "[4611686018427387905]", "[0,4]")},
+        {"t: dtype", T("F33", "[4]", "[0,16]")},
+        {"t: dtype", T("f32", "[4]", "[0,16]")},
+        {"t: dtype", "{\"t\":{\"dtype\":7,\"shape\":[4],\"data_offsets\":[0,16]}}"},
+        {"t: dtype: missing", "{\"t\":{\"shape\":[4],\"data_offsets\":[0,16]}}"},
+        {"t: shape: missing", "{\"t\":{\"dtype\":\"F32\",\"data_offsets\":[0,16]}}"},
+        {"t: data_offsets: missing", "{\"t\":{\"dtype\":\"F32\",\"shape\":[4]}}"},
+        {"t: shape: given twice", "{\"t\":{\"shape\":[4],\"shape\":[4]}}"},
+        {"t: expected an object", "{\"t\":null}"},
+        {"tensor u share", "{\"t\":" ENTRY("F32", "[2]", "[0,8]")
+                           ",\"u\":" ENTRY("F32", "[2]", "[7,15]") "}"},
+        {"tensor t is there twice", "{\"t\":" ENTRY("F32", "[2]", "[0,8]")
+                                    ",\"t\":" ENTRY("F32", "[2]", "[8,16]") "}"},
+        {"a?b", "{\"a\\nb\":7}"}, {"%s%n", "{\"%s%n\":7}"},
+    };
+    Path path = path_join(tmp_dir(), "bad.safetensors");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        put_safetensors(path.s, cases[i].header, "0123456789abcdef", 16);
+        check_refused(open_file, path, cases[i].words, cases[i].header);
+    }
+    static const uint64_t lengths[] = {3, 100000000, 100000001, INT64_MAX, UINT64_MAX - 7};
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+        Buf b = {0};
+        buf_add(&b, &lengths[i], 8);
+        buf_str(&b, "{}");
+        write_file(path.s, b.s, b.n);
+        if (truncate(path.s, i == 2 ? 100000100 : 10)) /* the third would fit */
+            CHECK(false, "%s: cannot be extended", path.s);
+        check_refused(open_file, path, "bytes; expected 1 to", "header length");
+        buf_free(&b);
+    }
+    Buf name = {0};
+    buf_str(&name, "{\"");
+    while (name.n < 100000)
+        buf_str(&name, "\xC3\xA9");
+    buf_str(&name, "\":7}");
+    put_safetensors(path.s, name.s, "", 0);
+    check_refused(open_file, path, "\xC3\xA9: expected an object", "a name of 100000 bytes");
+    buf_free(&name);
+    for (size_t n = 0; n < 8; n++) {
+        write_file(path.s, "\2\0\0\0\0\0\0", n);
+        check_refused(open_file, path, "expected a header length", "a short file");
+    }
+    check_refused(open_file, path_join(tmp_dir(), "absent"), "cannot be opened", "no file");
+    check_refused(open_file, path_join(tmp_dir(), "."), "not a regular file", "a directory");
+#undef T
+#undef ENTRY
+}
+
+static void need_absent(void *st) { st_need(st, "w", 2, (int64_t[]){2, 3}); }
+static void need_vector(void *st) { st_need(st, "v", 1, (int64_t[]){2}); }
+static void need_transposed(void *st) { st_need(st, "v", 2, (int64_t[]){3, 2}); }
+static void read_integers(void *st) { st_read_f32(st_find(st, "i"), (float[6]){0}); }
+static void read_floats(void *st) { st_read_i32(st_find(st, "v"), (int32_t[6]){0}); }
+
+static void test_safetensors_need(void)
+{
+    static const char header[] =
+        "{\"v\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[8,32],\"note\":[{}]},"
+        "\"none\":{\"dtype\":\"F64\",\"shape\":[7,0],\"data_offsets\":[16,16]},"
+        "\"i\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[0,8]}}  ";
+    static const struct {
+        void (*f)(void *);
+        const char *words;
+    } cases[] = {
+        {need_absent, "need.safetensors: tensor w is missing"},
+        {need_vector, "need.safetensors: tensor v has shape [2, 3]; expected [2]"},
+        {need_transposed, "need.safetensors: tensor v has shape [2, 3]; expected [3, 2]"},
+        {read_integers, "need.safetensors: tensor i has dtype I32; expected F32"},
+        {read_floats, "need.safetensors: tensor v has dtype F32; expected I32"},
+    };
+    Path path = path_join(tmp_dir(), "need.safetensors");
+    int32_t data[8] = {-5, INT32_MAX}, back[2];
+    put_safetensors(path.s, header, data, sizeof data);
+    SafeTensors st = st_open_file(path.s);
+    st_read_i32(st_find(&st, "i"), back);
+    CHECK(back[0] == -5 && back[1] == INT32_MAX, "I32: %d %d", back[0], back[1]);
+    char message[2048];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int status = dies(cases[i].f, &st, message, sizeof message);
+        CHECK(status == 1 && strstr(message, cases[i].words), "status %d, '%s'; expected '%s'",
+              status, message, cases[i].words);
+    }
+    st_close(&st);
+}
+
+static void test_safetensors_shards(void)
+{
+    static const struct {
+        const char *words, *index;
+    } cases[] = {
+        {"expected", ""},
+        {"expected an object", "[]"},
+        {"line 2: weight_map: a", "{\"weight_map\":{\"a\":\"one.st\",\n\"a\":"},
+        {"weight_map: missing", "{\"metadata\":{}}"},
+        {"weight_map: missing", "{\"weight_map\":{}}"},
+        {"weight_map: expected an object", "{\"weight_map\":[]}"},
+        {"weight_map: a: expected a string", "{\"weight_map\":{\"a\":1}}"},
+        {"shard '../one.st'", "{\"weight_map\":{\"a\":\"../one.st\"}}"},
+        {"shard '/etc/passwd'", "{\"weight_map\":{\"a\":\"/etc/passwd\"}}"},
+        {"shard '.'", "{\"weight_map\":{\"a\":\".\"}}"},
+        {"shard ''", "{\"weight_map\":{\"a\":\"\"}}"},
+        {"no file 'absent.st'", "{\"weight_map\":{\"a\":\"absent.st\"}}"},
+        {"weight_map: c is not in 'one.st'",
+         "{\"weight_map\":{\"a\":\"one.st\",\"c\":\"one.st\"}}"},
+        {"tensor b is in",
+         "{\"weight_map\":{\"b\":\"two.st\",\"a\":\"one.st\",\"c\":\"again.st\"}}"},
+        {"weight_map: given twice", "{\"weight_map\":{\"a\":\"one.st\"},\"weight_map\":{}}"},
+    };
+    static const char good[] = "{\"metadata\":{\"total_size\":20},\"weight_map\":{\"c\":\"two.st\","
+                               "\"a\":\"one.st\",\"b\":\"two.st\"}}\n";
+    Path dir = path_join(tmp_dir(), "shards");
+    make_dirs(dir.s);
+    Path index = path_join(dir.s, "model.safetensors.index.json");
+    float x[5] = {1, 2, 3, 4, 5}, back[2];
+    StOut a = {"a", 1, {2}, x}, bc[] = {{"c", 1, {2}, x + 2}, {"b", 0, {0}, x + 4}};
+    st_write(path_join(dir.s, "one.st").s, &a, 1);
+    st_write(path_join(dir.s, "two.st").s, bc, 2);
+    st_write(path_join(dir.s, "again.st").s, bc, 2);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char message[2048];
+        write_file(index.s, cases[i].index, strlen(cases[i].index));
+        int status = dies(open_dir, dir.s, message, sizeof message);
+        CHECK(status == 1 && strstr(message, index.s) && strstr(message, cases[i].words),
+              "index %s: status %d, '%s'; expected '%s'", cases[i].index, status, message,
+              cases[i].words);
+    }
+    write_file(index.s, good, strlen(good));
+    SafeTensors st = st_open_dir(dir.s);
+    CHECK(st.n == 3 && st.n_files == 2, "%d tensors, %d files", st.n, st.n_files);
+    st_read_f32(st_need(&st, "c", 1, (int64_t[]){2}), back);
+    CHECK(back[0] == 3 && back[1] == 4, "c is %g, %g", (double)back[0], (double)back[1]);
+    char message[2048];
+    int status = dies(need_absent, &st, message, sizeof message);
+    CHECK(status == 1 && strstr(message, index.s), "a missing tensor is blamed on: %s", message);
+    st_close(&st);
+    check_refused(open_dir, path_join(tmp_dir(), "absent"), "model.safetensors", "no directory");
+}
+
+/* ---------------------------------------------------------------- tasks */
+
+static Task task_of(const char *spec)
+{
+    Task t = {0};
+    char error[200] = "";
+    CHECK(task_parse(spec, &t, error, sizeof error), "task_parse('%s'): %s", spec, error);
+    return t;
+}
+
+static void test_task_spec(void)
+{
+    static const struct {
+        const char *spec, *canonical; /* NULL: refused */
+    } table[] = {
+        {"countdown", "countdown:numbers=4,max=9"},
+        {"countdown:max=99", "countdown:numbers=4,max=99"},
+        {"countdown:max=12,numbers=2", "countdown:numbers=2,max=12"},
+        {"add", "add:digits=2"},
+        {"add:digits=9", "add:digits=9"},
+        {"", NULL},
+        {"count", NULL},
+        {"countdowns", NULL},
+        {"countdown:", NULL},
+        {"countdown,max=9", NULL},
+        {"countdown:max", NULL},
+        {"countdown:max=", NULL},
+        {"countdown:max=9,", NULL},
+        {"countdown:max=09", NULL},
+        {"countdown:max=+9", NULL},
+        {"countdown:max=9 ", NULL},
+        {"countdown:max=2", NULL},
+        {"countdown:max=100", NULL},
+        {"countdown:max=99999999999999999999", NULL},
+        {"countdown:numbers=7", NULL},
+        {"countdown:max=9,max=10", NULL},
+        {"countdown:digits=2", NULL},
+        {"countdown:ma=9", NULL},
+        {"add:digits=0", NULL},
+        {"add:digits=2:digits=3", NULL},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        Task t;
+        char error[200] = "";
+        Buf spec = {0};
+        bool ok = task_parse(table[i].spec, &t, error, sizeof error);
+        CHECK(ok == (table[i].canonical != NULL), "'%s': %s", table[i].spec, error);
+        CHECK(ok == (error[0] == 0), "'%s': error '%s'", table[i].spec, error);
+        if (ok && table[i].canonical) {
+            task_spec(&t, &spec);
+            CHECK(!strcmp(spec.s, table[i].canonical), "'%s' is '%s'", table[i].spec, spec.s);
+        }
+        buf_free(&spec);
+    }
+    char error[200];
+    Task t;
+    task_parse("x", &t, error, sizeof error);
+    CHECK(!strcmp(error, "unknown task 'x'; expected countdown or add"), "%s", error);
+    task_parse("countdown:numbers=7", &t, error, sizeof error);
+    CHECK(strstr(error, "numbers=7") && strstr(error, "from 2 to 6"), "%s", error);
+    for (volatile size_t size = 1; size < 20; size++) { /* volatile: gcc would warn of the cut */
+        memset(error, '!', sizeof error);
+        task_parse("countdown:number=3", &t, error, size);
+        CHECK(strlen(error) == size - 1 && error[size] == '!', "size %zu: '%s'", size, error);
+    }
+}
+
+/* A right derivation of three numbers, by other means than the verifier's: every ordered pair,
+ * every operation, in doubles; whatever is whole and not negative is kept. */
+static int all_derivations(const double number[3], double target, char found[][32], int most)
+{
+    int n = 0;
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 3; j++)
+            for (int both = 0; i != j && both < 32; both++) {
+                char op1 = "+-*/"[both / 8], op2 = "+-*/"[both / 2 % 4];
+                double v[2] = {0, number[3 - i - j]}, last, x = number[i], y = number[j];
+                v[0] = op1 == '+' ? x + y : op1 == '-' ? x - y : op1 == '*' ? x * y : x / y;
+                double a = v[both % 2], b = v[1 - both % 2];
+                last = op2 == '+' ? a + b : op2 == '-' ? a - b : op2 == '*' ? a * b : a / b;
+                if (!(v[0] >= 0 && v[0] == floor(v[0]) && last == target) || n == most)
+                    continue;
+                snprintf(found[n], sizeof found[n], "%.0f%c%.0f=%.0f,%.0f%c%.0f=%.0f", x, op1, y,
+                         v[0], a, op2, b, last);
+                int k = 0;
+                while (strcmp(found[k], found[n]))
+                    k++;
+                n += k == n;
+            }
+    return n;
+}
+
+/* Of all 1,882,384 pairs of steps over seven values, exactly the right derivations are accepted. */
+static void check_verifier_exhaustively(const char *prompt, const double number[3], double target)
+{
+    enum { VALUES = 7, STEPS = VALUES * 4 * VALUES * VALUES };
+    static const int value[VALUES] = {0, 1, 2, 3, 4, 6, 12};
+    static char step[STEPS][12];
+    char found[64][32], text[32];
+    size_t length[STEPS];
+    Task t = task_of("countdown:numbers=3");
+    int right = all_derivations(number, target, found, 64), written = 0, accepted = 0;
+    for (int s = 0; s < STEPS; s++)
+        length[s] = (size_t)snprintf(step[s], sizeof step[s], "%d%c%d=%d", value[s % 7],
+                                     "+-*/"[s / 7 % 4], value[s / 28 % 7], value[s / 196]);
+    for (int k = 0; k < right; k++) {
+        int known = 0; /* of the six numbers in it, those among the seven values */
+        for (const char *c = found[k]; *c;) {
+            int v = (int)strtol(c, (char **)(uintptr_t)&c, 10);
+            for (int i = 0; i < VALUES; i++)
+                known += value[i] == v;
+            c += *c != 0;
+        }
+        written += known == 6;
+        CHECK(task_verify(&t, prompt, found[k]).right, "%s%s is refused", prompt, found[k]);
+    }
+    for (int x = 0; x < STEPS; x++) {
+        memcpy(text, step[x], length[x]);
+        text[length[x]] = ',';
+        for (int y = 0; y < STEPS; y++) {
+            memcpy(text + length[x] + 1, step[y], length[y] + 1);
+            if (!task_verify(&t, prompt, text).right)
+                continue;
+            int k = 0;
+            while (k < right && strcmp(found[k], text))
+                k++;
+            CHECK(k < right, "%s%s is accepted", prompt, text);
+            accepted++;
+        }
+    }
+    CHECK(written > 3 && accepted == written, "%s: %d accepted, %d right", prompt, accepted,
+          written);
+}
+
+static void test_countdown_verifier(void)
+{
+    static const struct {
+        const char *spec, *prompt, *response, *reason; /* part of the reason */
+    } table[] = {
+        /* right */
+        {"countdown:numbers=3", "357>26:", "3*7=21,21+5=26", "right"},
+        {"countdown:numbers=3", "357>26:", "7*3=21,5+21=26", "right"},
+        {"countdown:numbers=3", "357>36:", "5+7=12,3*12=36", "right"},
+        {"countdown:numbers=2", "72>5:", "7-2=5", "right"},
+        {"countdown:numbers=2", "82>4:", "8/2=4", "right"},
+        {"countdown:numbers=2", "55>0:", "5-5=0", "right"},
+        {"countdown:numbers=3", "553>0:", "5-5=0,0/3=0", "right"},
+        {"countdown:numbers=4", "1234>15:", "1+2=3,3*4=12,12+3=15", "right"},
+        {"countdown:numbers=4", "1211>1:", "2-1=1,1*1=1,1/1=1", "right"},
+        {"countdown:numbers=2,max=99", "57,12>69:", "57+12=69", "right"},
+        {"countdown:numbers=2,max=10", "1,9>9:", "1*9=9", "right"},
+        {"countdown:numbers=6,max=99", "99,99,99,99,99,99>99:",
+         "99*99=9801,99*99=9801,99*99=9801,9801/9801=1,9801*1=9801", "not the target"},
+        {"countdown:numbers=6,max=99", "99,99,99,99,99,99>9801:",
+         "99*99=9801,99*99=9801,99*99=9801,9801/9801=1,9801*1=9801", "right"},
+        /* what an evaluator with a list of allowed characters would pay for */
+        {"countdown:numbers=2", "72>49:", "7**2=49", "not written"},
+        {"countdown:numbers=2", "72>49:", "7**2", "not written"},
+        {"countdown:numbers=2", "72>3:", "7//2=3", "not written"},
+        {"countdown:numbers=2", "72>3:", "7/2=3", "arithmetic is false"},
+        {"countdown:numbers=3", "152>3:", "1.5*2=3", "not written"},
+        {"countdown:numbers=2", "72>5:", "-2+7=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "+7-2=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "(7-2)=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "7-2==5", "not written"},
+        {"countdown:numbers=2", "72>5:", "7-2", "not written"},
+        {"countdown:numbers=2", "72>5:", "5", "not written"},
+        {"countdown:numbers=2", "72>5:", "5=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "7+-2=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "7-2=05", "not written"},
+        {"countdown:numbers=2", "72>5:", "07-2=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "7-2=+5", "not written"},
+        {"countdown:numbers=2", "72>5:", " 7-2=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "7 -2=5", "not written"},
+        {"countdown:numbers=2", "72>5:", "7-2=5 ", "text after"},
+        {"countdown:numbers=2", "72>5:", "7-2=5.0", "text after"},
+        {"countdown:numbers=2", "72>5:", "7-2=5e0", "text after"},
+        {"countdown:numbers=2", "72>5:", "7-2=0x5", "text after"},
+        {"countdown:numbers=2", "72>5:", "7-2=5\n", "text after"},
+        {"countdown:numbers=2", "72>5:", "7-2=5,", "text after"},
+        {"countdown:numbers=2", "72>5:", "7-2=5,5*1=5", "text after"},
+        {"countdown:numbers=2", "72>5:", "72-2=5", "neither given"},
+        {"countdown:numbers=2", "72>5:", "7\xc3\x97" "2=14", "not written"},
+        /* what the numbers allow */
+        {"countdown:numbers=2", "72>5:", "", "empty"},
+        {"countdown:numbers=2", "72>5:", "2-7=5", "arithmetic is false"},
+        {"countdown:numbers=2", "72>9:", "7-2=9", "arithmetic is false"},
+        {"countdown:numbers=2", "72>9:", "7-2=5", "not the target"},
+        {"countdown:numbers=2", "72>9:", "8+1=9", "neither given"},
+        {"countdown:numbers=2", "72>14:", "7+7=14", "used twice"},
+        {"countdown:numbers=3", "357>26:", "3*7=21", "too few steps"},
+        {"countdown:numbers=3", "357>21:", "3*7=21", "too few steps"},
+        {"countdown:numbers=3", "357>26:", "3*7=21,", "not written"},
+        {"countdown:numbers=3", "357>26:", "3*7=21;21+5=26", "not written"},
+        {"countdown:numbers=3", "357>26:", "3*7=21, 21+5=26", "not written"},
+        {"countdown:numbers=3", "357>26:", "3*7=21,21+5=26,", "text after"},
+        {"countdown:numbers=3", "357>26:", "3*7=21,21+5=26:", "text after"},
+        {"countdown:numbers=3", "357>26:", ",3*7=21,21+5=26", "not written"},
+        {"countdown:numbers=3", "357>26:", "21+5=26,3*7=21", "neither given"},
+        {"countdown:numbers=3", "357>24:", "3*7=21,21+3=24", "used twice"},
+        {"countdown:numbers=3", "357>42:", "3*7=21,21+21=42", "used twice"},
+        {"countdown:numbers=3", "357>26:", "3*7=22,22+5=27", "arithmetic is false"},
+        {"countdown:numbers=3", "357>26:", "3*7=21,21+5=27", "arithmetic is false"},
+        {"countdown:numbers=3", "357>26:", "3*7=20,20+5=26", "arithmetic is false"},
+        {"countdown:numbers=3", "553>0:", "5-5=0,3/0=0", "divides by zero"},
+        {"countdown:numbers=3", "550>0:", "5-5=0,0/0=0", "the prompt"},
+        {"countdown:numbers=3", "555>5:", "5-5=0,5/0=5", "divides by zero"},
+        {"countdown:numbers=4", "9999>1:", "9-9=0,9-9=0,0/0=1", "divides by zero"},
+        {"countdown:numbers=2", "99>81:", "9*9=0000000081", "not written"},
+        {"countdown:numbers=2", "99>81:", "9*9=18446744073709551697", "not written"},
+        {"countdown:numbers=2", "99>81:", "9*9=4294967377", "not written"},
+        {"countdown:numbers=6,max=99", "99,99,99,99,99,99>1:",
+         "99*99=9801,9801*99=970299,970299*99=96059601,96059601*99=9509900499", "not written"},
+        {"countdown:numbers=2,max=99", "57,12>69:", "5+7=12", "neither given"},
+        {"countdown:numbers=2,max=99", "57,12>69:", "57+12=69,", "text after"},
+        /* prompts that are no problems */
+        {"countdown:numbers=3", "", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "357>26", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "357>26::", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "357>026:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "357>:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "357>-26:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "3,5,7>26:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "3577>26:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", "35>26:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3", " 357>26:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3,max=5", "357>26:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=3,max=10", "357>26:", "3*7=21,21+5=26", "the prompt"},
+        {"countdown:numbers=2,max=10", "11,9>20:", "11+9=20", "the prompt"},
+        {"countdown:numbers=2,max=10", "1,,9>10:", "1+9=10", "the prompt"},
+        {"countdown:numbers=2,max=10", "1,9,>10:", "1+9=10", "the prompt"},
+        {"countdown:numbers=2,max=10", "01,9>10:", "1+9=10", "the prompt"},
+        {"countdown:numbers=2", "72>9999999999999999999999:", "7+2=9", "the prompt"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        Task t = task_of(table[i].spec);
+        Verdict v = task_verify(&t, table[i].prompt, table[i].response);
+        CHECK(strstr(v.reason, table[i].reason), "%s'%s': '%s', expected '%s'", table[i].prompt,
+              table[i].response, v.reason, table[i].reason);
+        CHECK(v.right == !strcmp(table[i].reason, "right"), "%s'%s': right = %d",
+              table[i].prompt, table[i].response, v.right);
+    }
+    check_verifier_exhaustively("326>12:", (double[]){3, 2, 6}, 12);
+    check_verifier_exhaustively("334>3:", (double[]){3, 3, 4}, 3);
+}
+
+/* Compares whole prompts whose numbers were sorted as text: "753>26:" becomes "357>26:". */
+static int compare_prompts(const void *x, const void *y) { return strcmp(x, y); }
+
+/* Sorts the digits of a prompt of single-digit numbers, by counting. */
+static void canonical_prompt(const char *prompt, char out[TASK_PROMPT_MAX])
+{
+    int n = 0, numbers = (int)strcspn(prompt, ">");
+    for (char digit = '0'; digit <= '9'; digit++)
+        for (int i = 0; i < numbers; i++)
+            if (prompt[i] == digit)
+                out[n++] = digit;
+    strcpy(out + n, prompt + numbers);
+}
+
+/* Generated problems and solutions are right, within their bounds and alphabet, and drawn again
+ * from the same arguments they are the same. */
+static void check_countdown_problems(const char *spec, uint32_t problems)
+{
+    Task t = task_of(spec);
+    Buf text[6] = {{0}}; /* prompt, answer, solution, and all three again */
+    int same_prompt = 0;
+    int64_t lowest = INT64_MAX, highest = 0;
+    char last[TASK_PROMPT_MAX] = "";
+    for (uint32_t i = 0; i < problems; i++) {
+        for (int again = 0; again < 6; again += 3) {
+            text[again].n = text[again + 1].n = text[again + 2].n = 0;
+            task_problem(&t, 11, i % 2, i, &text[again], &text[again + 1]);
+            task_solution(&t, text[again].s, 11, i, &text[again + 2]);
+        }
+        const char *prompt = text[0].s;
+        for (int k = 0; k < 3; k++) {
+            CHECK(!strcmp(text[k].s, text[k + 3].s), "%s: '%s' then '%s'", spec, text[k].s,
+                  text[k + 3].s);
+            CHECK(text[k].s[strspn(text[k].s, TASK_ALPHABET)] == 0, "%s: '%s'", spec, text[k].s);
+        }
+        for (int k = 1; k < 3; k++) {
+            Verdict v = task_verify(&t, prompt, text[k].s);
+            CHECK(v.right, "%s%s: %s", prompt, text[k].s, v.reason);
+        }
+        CHECK(text[0].n < TASK_PROMPT_MAX && text[2].n < TASK_RESPONSE_MAX, "%s: too long", spec);
+        Countdown p = {0};
+        CHECK(countdown_read_prompt(&t, prompt, &p), "%s: %s", spec, prompt);
+        CHECK(p.target >= 1 && p.target <= (t.max > 9 ? 999 : 99), "%s: %s", spec, prompt);
+        for (int k = 0; k < p.count; k++) {
+            lowest = p.number[k] < lowest ? p.number[k] : lowest;
+            highest = p.number[k] > highest ? p.number[k] : highest;
+        }
+        same_prompt += !strcmp(prompt, last);
+        snprintf(last, sizeof last, "%s", prompt);
+    }
+    CHECK(lowest == 1 && highest == t.max, "%s: numbers %d to %d", spec, (int)lowest, (int)highest);
+    CHECK(same_prompt < (int)problems / 20, "%s: %d prompts repeat the one before", spec,
+          same_prompt);
+    for (int k = 0; k < 6; k++)
+        buf_free(&text[k]);
+}
+
+static void check_countdown_split(const char *spec)
+{
+    enum { EACH = 20000 };
+    Task t = task_of(spec);
+    char(*train)[TASK_PROMPT_MAX] = xcalloc(EACH, sizeof *train), held_out[TASK_PROMPT_MAX];
+    Buf prompt = {0}, answer = {0};
+    int shared = 0;
+    for (uint32_t i = 0; i < 2 * EACH; i++) {
+        prompt.n = 0;
+        task_problem(&t, i < EACH ? 1 : 2, i >= EACH, i, &prompt, &answer);
+        canonical_prompt(prompt.s, i < EACH ? train[i] : held_out);
+        if (i == EACH)
+            qsort(train, EACH, sizeof *train, compare_prompts);
+        if (i >= EACH)
+            shared += bsearch(held_out, train, EACH, sizeof *train, compare_prompts) != NULL;
+    }
+    CHECK(shared == 0, "%s: %d held-out problems are in the training set", spec, shared);
+    free(train);
+    buf_free(&prompt);
+    buf_free(&answer);
+}
+
+static bool same_class(const Task *t, const char *prompt, const char *x, const char *y)
+{
+    Buf a = {0}, b = {0};
+    task_answer_class(t, prompt, x, &a);
+    task_answer_class(t, prompt, y, &b);
+    bool same = !strcmp(a.s, b.s);
+    buf_free(&a);
+    buf_free(&b);
+    return same;
+}
+
+static void check_countdown_classes(void)
+{
+    static const struct {
+        const char *prompt, *x, *y;
+        bool same;
+    } table[] = {
+        {"4357>47:", "4*3=12,5*7=35,12+35=47", "7*5=35,3*4=12,35+12=47", true},
+        {"4357>47:", "4*3=12,5*7=35,12+35=47", "5*7=35,4*3=12,12+35=47", true},
+        {"1234>15:", "1+2=3,3*4=12,12+3=15", "3*4=12,2+1=3,3+12=15", true},
+        {"2376>8:", "3+2=5,6+7=13,13-5=8", "7-2=5,6+5=11,11-3=8", false},
+        {"1947>37:", "4*7=28,28*1=28,28+9=37", "4*7=28,28/1=28,28+9=37", false},
+        {"1947>37:", "4*7=28,28*1=28,28+9=37", "4*7=28,28+9=37,37*1=37", false},
+        /* a wrong total, classed like a right one; false arithmetic, apart from true */
+        {"4357>46:", "4*3=12,5*7=35,12+35=47", "7*5=35,3*4=12,35+12=47", true},
+        {"4357>47:", "4*3=12,5*7=35,12+35=47", "4*3=12,5*7=34,12+34=47", false},
+        {"4357>47:", "4*3=12,5*7=34,12+34=46", "7*5=34,4*3=12,34+12=46", true},
+        {"1323>10:", "1+3=5,2+3=5,5+5=10", "2+3=5,1+3=5,5+5=10", true},
+        {"4357>13:", "7-3=4,4+4=8,8+5=13", "3-7=4,4+4=8,8+5=13", false},
+        /* no derivations: the steps of a right one in an order that cannot be, or text after it */
+        {"4357>47:", "4*3=12,5*7=35,12+35=47", "12+35=47,4*3=12,5*7=35", false},
+        {"4357>47:", "4*3=12,5*7=35,12+35=47", "4*3=12,5*7=35,12+35=47,", false},
+        {"1245>17:", "1+2=3,3*4=12,12+5=17", "3*4=12,1+2=3,5+12=17", false},
+        {"4357>47:", "4*3=12,5*7=35", "5*7=35,4*3=12", false},
+        {"4357>47:", "", "", true},
+        {"4357>47", "4*3=12,5*7=35,12+35=47", "7*5=35,3*4=12,35+12=47", false},
+    };
+    Task t = task_of("countdown");
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++)
+        CHECK(same_class(&t, table[i].prompt, table[i].x, table[i].y) == table[i].same,
+              "%s '%s' and '%s' are%s of one class", table[i].prompt, table[i].x, table[i].y,
+              table[i].same ? " not" : "");
+
+    /* Fifty solutions of a problem with many: varied as texts and as computations. */
+    Buf solution[50] = {{0}};
+    int texts = 0, classes = 0, straight = 0, commuted = 0;
+    for (uint32_t i = 0; i < 50; i++) {
+        task_solution(&t, "2376>8:", 5, i, &solution[i]);
+        int new_text = 1, new_class = 1;
+        for (uint32_t k = 0; k < i; k++) {
+            new_text &= strcmp(solution[i].s, solution[k].s) != 0;
+            new_class &= !same_class(&t, "2376>8:", solution[i].s, solution[k].s);
+        }
+        texts += new_text;
+        classes += new_class;
+        straight += strstr(solution[i].s, "2+3=5") != NULL;
+        commuted += strstr(solution[i].s, "3+2=5") != NULL;
+    }
+    CHECK(straight && commuted, "2+3 %d times, 3+2 %d times", straight, commuted);
+    CHECK(texts >= 25 && classes >= 8 && classes < texts, "%d texts, %d classes in 50 solutions",
+          texts, classes);
+    for (int i = 0; i < 50; i++)
+        buf_free(&solution[i]);
+}
+
+static void test_countdown_problems(void)
+{
+    static const char *spec[] = {"countdown:numbers=2", "countdown:numbers=3", "countdown",
+                                 "countdown:numbers=5", "countdown:numbers=2,max=99",
+                                 "countdown:numbers=3,max=99", "countdown:numbers=4,max=99",
+                                 "countdown:numbers=5,max=99"};
+    for (size_t i = 0; i < sizeof spec / sizeof *spec; i++)
+        check_countdown_problems(spec[i], 2000);
+    check_countdown_problems("countdown:numbers=6", 200);
+    check_countdown_problems("countdown:numbers=6,max=99", 200);
+    for (size_t i = 0; i < 4; i++)
+        check_countdown_split(spec[i]);
+    check_countdown_classes();
+
+    /* The sequence is part of what a run can be repeated from: it must not change unnoticed. */
+    Buf a = {0}, b = {0};
+    Task t = task_of("countdown");
+    task_problem(&t, 1, false, 0, &a, &a);
+    task_solution(&t, "2376>8:", 1, 0, &b);
+    CHECK(!strcmp(a.s, "9261>3:6/2=3,1*3=3,9/3=3"), "problem 0 of seed 1 is now '%s'", a.s);
+    CHECK(!strcmp(b.s, "7-2=5,6+5=11,11-3=8"), "solution 0 of seed 1 is now '%s'", b.s);
+
+    /* A solution beyond the generator's bounds is found; where there is none, nothing is added. */
+    b.n = 0;
+    task_solution(&t, "9998>721:", 1, 1, &b);
+    CHECK(task_verify(&t, "9998>721:", b.s).right, "9998>721: '%s'", b.s);
+    b.n = 0;
+    t = task_of("countdown:numbers=3");
+    task_solution(&t, "553>0:", 1, 1, &b);
+    CHECK(task_verify(&t, "553>0:", b.s).right, "553>0: '%s'", b.s);
+    b.n = 0;
+    task_solution(&t, "111>99:", 1, 1, &b);
+    task_solution(&t, "111>3", 1, 1, &b);
+    CHECK(b.n == 0, "a solution where there is none: '%s'", b.s);
+    buf_free(&a);
+    buf_free(&b);
+}
+
+/* a + b and b + a are one problem, and on one side of the split. */
+static void check_add_split(void)
+{
+    static uint8_t sides[100][100]; /* bit 0: seen in training, bit 1: held out */
+    Task t = task_of("add");
+    int both = 0, held_out = 0;
+    for (uint32_t i = 0; i < 20000; i++) {
+        Buf prompt = {0}, answer = {0};
+        task_problem(&t, 3, i % 2, i, &prompt, &answer);
+        int a = atoi(prompt.s), b = atoi(prompt.s + 3);
+        sides[imin(a, b)][imax(a, b)] |= (uint8_t)(1 << i % 2);
+        buf_free(&prompt);
+        buf_free(&answer);
+    }
+    for (int i = 0; i < 100 * 100; i++) {
+        both += sides[i / 100][i % 100] == 3;
+        held_out += sides[i / 100][i % 100] == 2;
+    }
+    CHECK(both == 0 && held_out > 400, "%d of %d held-out sums are in the training set", both,
+          held_out);
+}
+
+static void test_add_task(void)
+{
+    static const struct {
+        const char *prompt, *response, *reason;
+    } table[] = {
+        {"47+85:", "7+5=12,4+8+1=13,132", "right"},
+        {"12+34:", "2+4=6,1+3=4,46", "right"},
+        {"50+50:", "0+0=0,5+5=10,100", "right"},
+        {"99+99:", "9+9=18,9+9+1=19,198", "right"},
+        {"47+85:", "5+7=12,8+4+1=13,132", "other digits"},
+        {"47+85:", "7+5=12,4+8=12,132", "another carry"},
+        {"12+34:", "2+4=6,1+3+1=5,46", "another carry"},
+        {"12+34:", "2+4=6,1+3+0=4,46", "another carry"},
+        {"47+85:", "7+5=13,4+8+1=13,132", "arithmetic is false"},
+        {"47+85:", "7+5=2,4+8+1=13,132", "arithmetic is false"},
+        {"47+85:", "7+5=12,4+8+1=13,133", "the sum is false"},
+        {"47+85:", "7+5=12,4+8+1=13,0132", "the sum is false"},
+        {"47+85:", "7+5=12,4+8+1=13,13", "ends before"},
+        {"47+85:", "7+5=12", "ends before"},
+        {"47+85:", "7+5=12,4+8+1=13,132,", "text after"},
+        {"47+85:", "7+5=12,4+8+1=13,1320", "text after"},
+        {"47+85:", "7+5=12,4+8+1=13,132 ", "text after"},
+        {"47+85:", " 7+5=12,4+8+1=13,132", "other digits"},
+        {"47+85:", "132", "other digits"},
+        {"47+85:", "", "empty"},
+        {"47+85", "7+5=12,4+8+1=13,132", "the prompt"},
+        {"47+85:x", "7+5=12,4+8+1=13,132", "the prompt"},
+        {"47-85:", "7+5=12,4+8+1=13,132", "the prompt"},
+        {"7+85:", "7+5=12,8+1=9,92", "the prompt"},
+        {"07+85:", "7+5=12,0+8+1=9,92", "the prompt"},
+        {"047+85:", "7+5=12,4+8+1=13,132", "the prompt"},
+        {"", "", "the prompt"},
+    };
+    Task t = task_of("add");
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        Verdict v = task_verify(&t, table[i].prompt, table[i].response);
+        CHECK(strstr(v.reason, table[i].reason), "%s'%s': '%s', expected '%s'", table[i].prompt,
+              table[i].response, v.reason, table[i].reason);
+        CHECK(v.right == !strcmp(table[i].reason, "right"), "%s'%s'", table[i].prompt,
+              table[i].response);
+    }
+    check_add_split();
+    for (int digits = 1; digits <= 9; digits++) {
+        char spec[16];
+        snprintf(spec, sizeof spec, "add:digits=%d", digits);
+        t = task_of(spec);
+        for (uint32_t i = 0; i < 500; i++) {
+            Buf prompt = {0}, answer = {0}, solution = {0}, class = {0};
+            task_problem(&t, 3, i % 2, i, &prompt, &answer);
+            task_solution(&t, prompt.s, 3, i, &solution);
+            task_answer_class(&t, prompt.s, answer.s, &class);
+            long long a = atoll(prompt.s), b = atoll(strchr(prompt.s, '+') + 1);
+            CHECK(!strcmp(answer.s, solution.s), "'%s' and '%s'", answer.s, solution.s);
+            CHECK(!strcmp(class.s, answer.s), "'%s' and '%s'", class.s, answer.s);
+            CHECK(task_verify(&t, prompt.s, answer.s).right, "%s%s", prompt.s, answer.s);
+            CHECK(atoll(strrchr(answer.s, ',') + 1) == a + b, "%s%s", prompt.s, answer.s);
+            CHECK(prompt.n < TASK_PROMPT_MAX && answer.n < TASK_RESPONSE_MAX, "%s%s: too long",
+                  prompt.s, answer.s);
+            buf_free(&prompt);
+            buf_free(&answer);
+            buf_free(&solution);
+            buf_free(&class);
+        }
+    }
+}
+
+/* ================================================================ the method */
+
+/* Groups of ../oracle/MODEL.g2rl: 4 of 6 responses. Group 1 is all wrong, group 2 six times the
+ * same response, group 3 holds a duplicate pair and a response of one token. */
+enum { ORACLE_GROUPS = 4, ORACLE_M = 6 };
+
+static void oracle_groups(const SafeTensors *st, Engine *e, int d, Group *g)
+{
+    const StTensor *t = st_find(st, "tokens");
+    int width = (int)t->shape[1], first = 0;
+    int32_t *tokens = xmalloc((size_t)(24 * width) * sizeof *tokens), lengths[24];
+    float *mask = tensor_values(st, "mask", NULL), *reward = tensor_values(st, "rewards", NULL);
+    st_read_i32(t, tokens);
+    st_read_i32(st_find(st, "lengths"), lengths);
+    for (int k = 0; k < ORACLE_GROUPS; k++) {
+        g[k] = group_new(&e->arena, ORACLE_M, width, width, d);
+        g[k].index = (uint32_t)k;
+        for (int i = 0; i < ORACLE_M; i++) {
+            int row = k * ORACLE_M + i;
+            for (first = 0; mask[row * (width - 1) + first] == 0;)
+                first++;
+            g[k].prompt_length = first + 1;
+            for (int j = 0; j <= first; j++)
+                g[k].prompt[j] = tokens[row * width + j];
+            int n = lengths[row] - first - 1;
+            for (int j = 0; j < n; j++)
+                g[k].token[g[k].start[i] + j] = tokens[row * width + first + 1 + j];
+            g[k].start[i + 1] = g[k].start[i] + n;
+            g[k].reward[i] = (double)reward[row];
+        }
+        g[k].n_tokens = g[k].start[ORACLE_M];
+    }
+    free(tokens);
+    free(mask);
+    free(reward);
+}
+
+/* Copies a per-token field of the oracle, [24, width - 1] by position, into a group's order. */
+static void oracle_tokens(const SafeTensors *st, const char *name, const Group *g, int k,
+                          float *out)
+{
+    size_t count;
+    float *x = tensor_values(st, name, &count);
+    int width = (int)(count / 24);
+    for (int i = 0; i < g->m; i++)
+        for (int t = 0; t < response_length(g, i); t++)
+            out[g->start[i] + t] = x[(k * ORACLE_M + i) * width + g->prompt_length - 1 + t];
+    free(x);
+}
+
+/* Compares a field of all groups, n numbers each, with the oracle's tensor. */
+static void check_field(const SafeTensors *st, const char *name, const char *suffix, const Group *g,
+                        size_t offset, int n, double tolerance)
+{
+    char full[64];
+    snprintf(full, sizeof full, "%s%s", name, suffix);
+    float *x = tensor_values(st, full, NULL);
+    for (int k = 0; k < ORACLE_GROUPS; k++) {
+        const double *y = *(double *const *)((const char *)&g[k] + offset);
+        for (int i = 0; i < n; i++)
+            CHECK(fabs(y[i] - (double)x[k * n + i]) < tolerance, "%s, group %d, entry %d: %g, not %g",
+                  full, k, i, y[i], (double)x[k * n + i]);
+    }
+    free(x);
+}
+
+/* Phi, S, w, nu, nubar, shaped rewards in both readings and advantages at one temperature. */
+static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, double temperature,
+                          const char *suffix)
+{
+    int d = m->config.hidden_size, mm = ORACLE_M * ORACLE_M;
+    char name[32];
+    MethodOptions o = {.method = G2RL, .shaping = SHAPING_LITERAL, .lambda = 0.5};
+    size_t mark = e->arena.used;
+    Batch b = pack_groups(&e->arena, g, ORACLE_GROUPS);
+    look(e, m, &b, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    snprintf(name, sizeof name, "Phi%s", suffix);
+    float *Phi = tensor_values(st, name, NULL);
+    for (int k = 0; k < ORACLE_GROUPS; k++) {
+        double error = relative_error(g[k].Phi, Phi + k * ORACLE_M * d, (size_t)(ORACLE_M * d));
+        CHECK(error < 1e-5, "Eq 6-8, 14: %s of group %d is off by %g", name, k, error);
+    }
+    free(Phi);
+    check_field(st, "S", suffix, g, offsetof(Group, S), mm, 1e-5);         /* Eq 9 */
+    check_field(st, "w", suffix, g, offsetof(Group, w), mm, 1e-6);         /* Eq 10 */
+    check_field(st, "nu", suffix, g, offsetof(Group, nu), ORACLE_M, 1e-5); /* Eq 11 */
+    check_field(st, "nubar", suffix, g, offsetof(Group, nubar), ORACLE_M, 2e-5);
+    check_field(st, "rtilde", suffix, g, offsetof(Group, shaped), ORACLE_M, 2e-5); /* Eq 12-13 */
+    check_field(st, "A", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);   /* Eq 2 */
+    o.shaping = SHAPING_TEXT;
+    look(e, m, &b, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    check_field(st, "rtilde_text", suffix, g, offsetof(Group, shaped), ORACLE_M, 4e-5);
+    check_field(st, "A_text", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);
+    for (int i = 0; i < ORACLE_M; i++)
+        CHECK(g[2].nubar[i] == 0 && g[2].advantage[i] == 0,
+              "six identical responses: nubar %g, A %g", g[2].nubar[i], g[2].advantage[i]);
+    o.method = GRPO;
+    look(e, m, &b, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    check_field(st, "A_grpo", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-5);
+    e->arena.used = mark;
+}
+
+static void test_method_oracle(void)
+{
+    static const char *const models[] = {"q3_tied_f32", "q3_untied_f32"};
+    for (int i = 0; i < 2; i++) {
+        char name[96];
+        Path dir, file;
+        snprintf(name, sizeof name, "models/%s", models[i]);
+        bool there = vectors(&dir, name);
+        snprintf(name, sizeof name, "oracle/%s.g2rl.safetensors", models[i]);
+        if (!there || !vectors(&file, name)) {
+            skip("q3_untied_f32 needs ../shared/data");
+            continue;
+        }
+        Engine e = {2, arena_new(1 << 26)};
+        Model m = model_load(dir.s);
+        SafeTensors st = st_open_file(file.s);
+        Group g[ORACLE_GROUPS];
+        oracle_groups(&st, &e, m.config.hidden_size, g);
+        rope_reserve(&m, 64);
+        oracle_method(&e, &m, g, &st, 1.0, "");
+        oracle_method(&e, &m, g, &st, 0.8, "_T0.8");
+        st_close(&st);
+        model_free(&m);
+        arena_free(&e.arena);
+    }
+}
+
+/* One loss of the oracle and its gradient. `advantage`, `loss`, `prefix`: names of tensors. */
+static void oracle_loss(Engine *e, Model *m, const SafeTensors *tokens, const SafeTensors *st,
+                        const SafeTensors *grads, Loss kind, double temperature,
+                        const char *advantage, const char *loss_name, const char *prefix)
+{
+    size_t mark = e->arena.used;
+    Group g[ORACLE_GROUPS];
+    Update u = {.method = {.loss = kind, .clip_low = 0.2, .clip_high = 0.2, .kl_coef = 0.001},
+                .temperature = temperature, .micro_batch = 3};
+    LossSums sums = {0};
+    oracle_groups(tokens, e, m->config.hidden_size, g);
+    float *A = tensor_values(st, advantage, NULL), *want = tensor_values(st, loss_name, NULL);
+    for (int k = 0; k < ORACLE_GROUPS; k++) {
+        oracle_tokens(st, "old_logprobs", &g[k], k, g[k].logprob_old);
+        oracle_tokens(st, "ref_logprobs", &g[k], k, g[k].logprob_ref);
+        for (int i = 0; i < ORACLE_M; i++)
+            g[k].advantage[i] = (double)A[k * ORACLE_M + i];
+    }
+    grads_zero(m);
+    double loss = accumulate_gradient(e, m, g, ORACLE_GROUPS, &u, false, &sums);
+    grads_finish(m);
+    CHECK(fabs(loss - (double)*want) < 1e-5, "Eq 3-4: %s is %.8g, not %.8g", loss_name, loss,
+          (double)*want);
+    for (int i = 0; i < m->n_tensors && grads; i++) {
+        char name[128];
+        const Tensor *t = &m->tensors[i];
+        if (!t->size)
+            continue;
+        snprintf(name, sizeof name, "%s.%s", prefix, t->name);
+        float *x = tensor_values(grads, name, NULL);
+        double error = relative_error(at(m, m->grads, i), x, t->size);
+        CHECK(error < 2e-5, "%s: %s is off by %g", loss_name, name, error);
+        free(x);
+    }
+    if (st_find(st, "clipfrac")) {
+        float *clipped = tensor_values(st, "clipfrac", NULL);
+        double share = (double)(sums.clipped_low + sums.clipped_high) / sums.tokens;
+        CHECK(fabs(share - (double)*clipped) < 1e-6, "clip fraction %g, not %g", share,
+              (double)*clipped);
+        free(clipped);
+    }
+    free(A);
+    free(want);
+    e->arena.used = mark;
+}
+
+static void test_loss_oracle(void)
+{
+    static const char *const models[] = {"q3_tied_f32", "q3_untied_f32"};
+    for (int i = 0; i < 2; i++) {
+        char name[96];
+        Path dir, file[3];
+        bool there[3];
+        static const char *const kinds[] = {"g2rl", "g2rl_grad", "g2rl_T0.8"};
+        snprintf(name, sizeof name, "models/%s", models[i]);
+        if (!vectors(&dir, name)) {
+            skip("q3_untied_f32 needs ../shared/data");
+            continue;
+        }
+        for (int k = 0; k < 3; k++) {
+            snprintf(name, sizeof name, "oracle/%s.%s.safetensors", models[i], kinds[k]);
+            there[k] = vectors(&file[k], name);
+        }
+        Engine e = {2, arena_new(1 << 26)};
+        Model m = model_load(dir.s);
+        model_trainable(&m);
+        rope_reserve(&m, 64);
+        SafeTensors st = st_open_file(file[0].s), grads = {0};
+        if (there[1])
+            grads = st_open_file(file[1].s);
+        else
+            skip("gradients of the oracle's losses need ../shared/data");
+        oracle_loss(&e, &m, &st, &st, there[1] ? &grads : NULL, LOSS_SEQUENCE, 1.0, "A",
+                    "loss_seqmean", "grad");
+        oracle_loss(&e, &m, &st, &st, NULL, LOSS_TOKEN, 1.0, "A", "loss_tokenmean", "");
+        if (there[1])
+            st_close(&grads);
+        if (there[2]) {
+            SafeTensors cold = st_open_file(file[2].s);
+            oracle_loss(&e, &m, &st, &cold, &cold, LOSS_TOKEN, 0.8, "A", "loss_token",
+                        "grad_token");
+            oracle_loss(&e, &m, &st, &cold, &cold, LOSS_SEQUENCE, 0.8, "A", "loss_sequence",
+                        "grad_sequence");
+            st_close(&cold);
+        } else
+            skip("losses at temperature 0.8 need ../shared/data");
+        st_close(&st);
+        model_free(&m);
+        arena_free(&e.arena);
+    }
+}
+
+/* The derivative of Eq 4's term, in every region of the clip, against central differences. */
+static void test_token_loss(void)
+{
+    MethodOptions o = {.clip_low = 0.2, .clip_high = 0.3, .kl_coef = 0.5};
+    LossSums sums = {0};
+    const double old = -1.5, ref = -2.25, h = 1e-6;
+    for (double A = -1.5; A < 2; A += 0.75)
+        for (double log_ratio = -0.62; log_ratio < 0.63; log_ratio += 0.04) {
+            double x = old + log_ratio, slope, unused;
+            double up = token_loss(x + h, old, ref, A, &o, &unused, &sums);
+            double down = token_loss(x - h, old, ref, A, &o, &unused, &sums);
+            token_loss(x, old, ref, A, &o, &slope, &sums);
+            CHECK(fabs((up - down) / (2 * h) - slope) < 1e-6, "A %g, log ratio %g: %g, not %g", A,
+                  log_ratio, slope, (up - down) / (2 * h));
+        }
+    double slope;
+    CHECK(token_loss(30, -1, 30, 1, &o, &slope, &sums) == -1.3 && slope == 0 && sums.clamped == 1,
+          "a log ratio of 31 must be clamped and counted");
+    sums = (LossSums){0};
+    token_loss(old + 0.5, old, ref, 1, &o, &slope, &sums);
+    token_loss(old - 0.5, old, ref, -1, &o, &slope, &sums);
+    token_loss(old - 0.5, old, ref, 1, &o, &slope, &sums);
+    CHECK(sums.clipped_high == 1 && sums.clipped_low == 1 && sums.tokens == 3, "clip counts");
+    CHECK(fabs(sums.k1 - 3 * (old - ref) - 0.5 + 0.5 + 0.5) < 1e-12, "k1 = log p - log p_ref");
+}
+
+/* A group of m responses with features of our own choosing. */
+static Group made_group(Engine *e, int m, int d, const float *Phi, const double *reward)
+{
+    Group g = group_new(&e->arena, m, 4, 1, d);
+    memcpy(g.Phi, Phi, (size_t)(m * d) * sizeof(float));
+    memcpy(g.reward, reward, (size_t)m * sizeof(double));
+    for (int i = 0; i < m; i++)
+        g.start[i + 1] = i + 1;
+    similarity(&g, d);
+    reward_weights(&g);
+    exploration_score(&g);
+    normalize_novelty(&g);
+    return g;
+}
+
+static void test_method_by_hand(void)
+{
+    Engine e = {1, arena_new(1 << 20)};
+    /* Three responses in the plane: 0 and 1 along x (opposite ways), 2 along y; 3 vanishes. */
+    const float Phi[] = {2, 0, -1, 0, 0, 3, 0, 0};
+    const double reward[] = {1, -1, 1, -1};
+    Group g = made_group(&e, 4, 2, Phi, reward);
+    double s = exp(1) + 2 * exp(-1), t = 2 * exp(1) + exp(-1);
+    CHECK(g.S[1] == -1 && g.S[2] == 0 && g.S[0] == 1 && g.S[15] == 0, "Eq 9: cosines");
+    CHECK(fabs(g.w[1] - exp(-1) / s) < 1e-12 && g.w[0] == 0, "Eq 10: w_01 is %g", g.w[1]);
+    CHECK(fabs(g.nu[0] - (1 - exp(-1) / s)) < 1e-12, "Eq 11: nu_0 is %g", g.nu[0]);
+    CHECK(fabs(g.nu[1] - (1 - exp(1) / t)) < 1e-12, "Eq 11: nu_1 is %g", g.nu[1]);
+    CHECK(g.nu[2] == 1, "Eq 11: an orthogonal response has nu 1, not %g", g.nu[2]);
+    CHECK(g.nu[3] == 0, "certainty is not novelty: nu is 0, not %g", g.nu[3]);
+    CHECK(g.nubar[2] == 1 && g.nubar[3] == 0, "nubar runs from 0 to 1");
+
+    const double huge[] = {1e6, -1e6, 1e6, 0}; /* a user's rewards: no overflow in Eq 10 */
+    g = made_group(&e, 4, 2, Phi, huge);
+    CHECK(isfinite(g.nu[0]) && fabs(g.w[1] - 0) < 1e-300 && fabs(g.w[2] - 1) < 1e-12,
+          "Eq 10 at rewards of a million: w_02 is %g", g.w[2]);
+
+    float same[8]; /* equal directions up to rounding */
+    for (int i = 0; i < 8; i += 2) {
+        same[i] = 0.1f * (1 + 1e-7f * (float)i);
+        same[i + 1] = 0.3f;
+    }
+    g = made_group(&e, 4, 2, same, reward);
+    CHECK(g.nubar[0] == 0 && g.nubar[3] == 0, "rounding noise became novelty: %g", g.nubar[3]);
+    arena_free(&e.arena);
+}
+
+/* Eq 12-13 in both readings, the clip, Eq 2, dead groups, and novelty's share of A^2. */
+static void test_shaping(void)
+{
+    MethodOptions text = {.method = G2RL, .lambda = 1}, literal = text, grpo = {.method = GRPO};
+    literal.shaping = SHAPING_LITERAL;
+    CHECK(shape_reward(1, 0.5, &text) == 1.5 && shape_reward(-1, 0.5, &text) == -1.5,
+          "Eq 12, text: wrong and novel is punished more");
+    CHECK(shape_reward(1, 0.5, &literal) == 1.5 && shape_reward(-1, 0.5, &literal) == -0.5,
+          "Eq 12, literal: wrong and novel is punished less");
+    CHECK(shape_reward(-1, 0.5, &grpo) == -1, "GRPO leaves rewards alone");
+    text.lambda = 9;
+    CHECK(shape_reward(1, 1, &text) == 3 && shape_reward(-1, 1, &text) == -3, "Eq 13: the clip");
+    text.lambda = 1;
+
+    Engine e = {1, arena_new(1 << 20)};
+    const float Phi[] = {1, 0, 1, 1, 0, 1, -1, 2};
+    const double wrong[] = {-1, -1, -1, -1}, mixed[] = {1, 1, -1, -1};
+    Group g = made_group(&e, 4, 2, Phi, wrong), h = made_group(&e, 4, 2, Phi, wrong);
+    for (int i = 0; i < 4; i++) {
+        g.shaped[i] = shape_reward(g.reward[i], g.nubar[i], &text);
+        h.shaped[i] = shape_reward(h.reward[i], h.nubar[i], &literal);
+    }
+    advantages(&g, &text);
+    advantages(&h, &literal);
+    for (int i = 0; i < 4; i++)
+        CHECK(fabs(g.advantage[i] + h.advantage[i]) < 1e-12 && fabs(g.advantage[i]) > 0.01,
+              "all wrong: the two readings must be opposite");
+    CHECK(is_dead(&g) && fabs(novelty_part(&g) - 4) < 1e-4,
+          "in a dead group all of A^2 = 4 is novelty's, not %g", novelty_part(&g));
+    text.dead_groups = DEAD_ZERO;
+    advantages(&g, &text);
+    CHECK(g.advantage[0] == 0 && g.advantage[3] == 0, "--dead-groups zero");
+
+    g = made_group(&e, 4, 2, Phi, mixed);
+    for (int i = 0; i < 4; i++)
+        g.shaped[i] = g.reward[i];
+    advantages(&g, &grpo);
+    CHECK(fabs(g.advantage[0] - 1 / (1 + 1e-6)) < 1e-12 && !is_dead(&g), "Eq 2: A = 1 / (1 + eps)");
+    CHECK(novelty_part(&g) < 1e-12, "GRPO has no novelty in it");
+    for (int i = 0; i < 4; i++)
+        g.shaped[i] = 0.5 + 1e-9 * i;
+    advantages(&g, &grpo);
+    CHECK(g.advantage[3] == 0, "Eq 2: a standard deviation of rounding noise gives no advantage");
+    g.shaped[0] = 5;
+    grpo.adv_norm = ADV_NONE;
+    advantages(&g, &grpo);
+    CHECK(fabs(g.advantage[0] - 3.375) < 1e-6, "--adv-norm none only takes the mean out");
+
+    double sum = 0, before = 0;
+    for (int i = 0; i < 4; i++)
+        before += g.nu[i] = i * i;
+    permute_novelty(&g, 7, 3);
+    bool moved = g.nu[0] != 0 || g.nu[1] != 1 || g.nu[2] != 4;
+    for (int i = 0; i < 4; i++)
+        sum += g.nu[i];
+    CHECK(sum == before && moved, "--novelty random deals out the same values");
+    arena_free(&e.arena);
+}
+
+/* A small random model of 19 symbols, as the tasks use it; `scale` sharpens its predictions. */
+static Model small_model(float scale)
+{
+    Config c = *preset_find("nano");
+    c.num_hidden_layers = 2;
+    c.vocab_size = (int)strlen(TASK_ALPHABET) + 1;
+    c.n_eos = 1;
+    Model m = model_new(&c);
+    model_init(&m, 5);
+    row_scale(at(&m, m.params, lm_head(&c)), at(&m, m.params, lm_head(&c)), scale,
+              c.vocab_size * c.hidden_size);
+    model_pack(&m, 1);
+    rope_reserve(&m, 128);
+    return m;
+}
+
+/* E_y[sum_t phi_t] = 0 under the policy itself: features of the score function have mean zero. All
+ * responses of a model of three tokens, cut off after three, are enumerated. */
+static void test_zero_mean(void)
+{
+    enum { LONGEST = 3, ALL = 15, D = 64 };
+    Config c = *preset_find("nano");
+    c.num_hidden_layers = 1;
+    c.vocab_size = 3;
+    c.n_eos = 1;
+    for (int t = 0; t < 2; t++) {
+        double temperature = t ? 0.6 : 1, total = 0, norm = 0, mean[D] = {0};
+        Engine e = {1, arena_new(1 << 24)};
+        Model m = model_new(&c);
+        MethodOptions o = {.method = GRPO};
+        model_init(&m, 3);
+        rope_reserve(&m, 16);
+        Group g = group_new(&e.arena, ALL, 4, LONGEST, D);
+        g.prompt[0] = 1;
+        g.prompt[1] = 2;
+        g.prompt_length = 2;
+        int n = 0;
+        for (int code = 0; code < 27; code++) { /* y = the digits of code in base 3 */
+            int y[LONGEST] = {code / 9, code / 3 % 3, code % 3}, length = LONGEST;
+            for (int k = LONGEST - 1; k >= 0; k--)
+                length = y[k] == 0 ? k + 1 : length;
+            bool first = (length > 2 || y[2] == 0) && (length > 1 || y[1] == 0);
+            if (!first)
+                continue; /* the same response as an earlier code: what follows the end is void */
+            memcpy(g.token + g.start[n], y, (size_t)length * sizeof(int));
+            g.start[n + 1] = g.start[n] + length;
+            g.reward[n++] = -1;
+        }
+        g.n_tokens = g.start[n];
+        CHECK(n == ALL, "%d responses", n);
+        Batch b = pack_groups(&e.arena, &g, 1);
+        Forward f = look(&e, &m, &b, &g, 1, false, temperature, &o, 1, 0, true);
+        for (int i = 0; i < ALL; i++) {
+            double p = 0, square = 0;
+            for (int k = g.start[i]; k < g.start[i + 1]; k++)
+                p += (double)g.logprob[k];
+            total += p = exp(p);
+            for (int j = 0; j < D; j++) {
+                double sum = 0;
+                for (int k = g.start[i]; k < g.start[i + 1]; k++)
+                    sum += (double)f.head.phi[k * D + j];
+                mean[j] += p * sum;
+                square += p * sum * sum;
+            }
+            norm += square;
+        }
+        double length = 0;
+        for (int j = 0; j < D; j++)
+            length += mean[j] * mean[j];
+        CHECK(fabs(total - 1) < 1e-6, "the responses' probabilities add up to %g", total);
+        CHECK(sqrt(length / norm) < 1e-6, "T %g: the mean of sum phi has relative length %g",
+              temperature, sqrt(length / norm));
+        model_free(&m);
+        arena_free(&e.arena);
+    }
+}
+
+/* ================================================================ rollouts */
+
+/* Groups of a task, sampled. */
+static Group *sampled(Engine *e, Model *m, const Task *task, int n, int first, int size,
+                      const Sampling *s)
+{
+    Tokenizer t = tokenizer_characters(TASK_ALPHABET);
+    Problems p = {.task = *task, .seed = 11};
+    Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, false};
+    Group *g = groups_new(e, m, x);
+    for (int i = 0; i < n; i++)
+        group_ask(&g[i], &e->arena, &p, (uint32_t)(first + i), &t, TASK_PROMPT_MAX);
+    sample_groups(e, m, g, n, s);
+    for (int i = 0; i < n; i++)
+        verify_group(&g[i], task, &t);
+    tokenizer_free(&t);
+    return g;
+}
+
+static bool same_responses(const Group *a, const Group *b)
+{
+    return a->n_tokens == b->n_tokens &&
+           !memcmp(a->start, b->start, (size_t)(a->m + 1) * sizeof(int)) &&
+           !memcmp(a->token, b->token, (size_t)a->n_tokens * sizeof(int)) &&
+           !memcmp(a->logprob_old, b->logprob_old, (size_t)a->n_tokens * sizeof(float));
+}
+
+/* Promise 1: what the sampler saw is what the trainer sees, bit for bit; and a sample depends on
+ * its counters alone, not on its company or on threads. */
+static void test_on_policy(void)
+{
+    Task task;
+    char error[200];
+    MethodOptions o = {.method = G2RL, .lambda = 1};
+    task_parse("countdown:numbers=3", &task, error, sizeof error);
+    Model m = small_model(6.0f);
+    Sampling s = {.temperature = 0.8, .top_p = 1, .max_tokens = 40, .seed = 3, .n_vocab = 19};
+    Engine e = {1, arena_new(1 << 28)};
+    Group *alone = sampled(&e, &m, &task, 1, 2, 5, &s);
+    Group *g = sampled(&e, &m, &task, 4, 0, 5, &s);
+    CHECK(same_responses(alone, &g[2]), "a group sampled alone differs from the same in a batch");
+    e.threads = 3;
+    Group *threads = sampled(&e, &m, &task, 4, 0, 5, &s);
+    free(m.packed);
+    m.packed = NULL;
+    Group *unpacked = sampled(&e, &m, &task, 4, 0, 5, &s);
+    int longest = 0, shortest = 99;
+    for (int k = 0; k < 4; k++) {
+        CHECK(same_responses(&g[k], &threads[k]), "three threads changed group %d", k);
+        CHECK(same_responses(&g[k], &unpacked[k]), "unpacked weights changed group %d", k);
+        for (int i = 0; i < 5; i++) {
+            longest = imax(longest, response_length(&g[k], i));
+            shortest = imin(shortest, response_length(&g[k], i));
+        }
+    }
+    CHECK(longest > 34 && shortest < 20, "lengths %d to %d exercise nothing", shortest, longest);
+    for (int at_once = 1; at_once <= 4; at_once += 3)
+        for (int i = 0; i < 4; i += at_once) {
+            Batch b = pack_groups(&e.arena, g + i, at_once);
+            look(&e, &m, &b, g + i, at_once, false, 0.8, &o, 1, 0, true);
+            for (int k = i; k < i + at_once; k++)
+                CHECK(!memcmp(g[k].logprob, g[k].logprob_old,
+                              (size_t)g[k].n_tokens * sizeof(float)),
+                      "sampler and trainer disagree on group %d (%d at once)", k, at_once);
+        }
+    s.step = 1;
+    Group *next = sampled(&e, &m, &task, 1, 2, 5, &s);
+    CHECK(!same_responses(alone, next), "another step must draw other samples");
+    model_free(&m);
+    arena_free(&e.arena);
+}
+
+/* Draws follow the policy: 4,000 first tokens against the exact distribution (chi squared), with
+ * and without cuts; temperature 0 takes the largest logit. */
+static void test_draws(void)
+{
+    enum { V = 19, N = 40000 };
+    float z[V], scratch[2 * V], logprob;
+    Sampling s = {.temperature = 0.7, .top_p = 1, .n_vocab = V};
+    double p[V], sum = 0, chi = 0;
+    int count[V] = {0};
+    for (int v = 0; v < V; v++)
+        z[v] = 2 * normal(philox(9, 1, (uint32_t)v, 0, 0, 0));
+    for (int v = 0; v < V; v++)
+        sum += p[v] = exp((double)z[v] / 0.7);
+    for (int i = 0; i < N; i++) {
+        int y = draw_token(z, V, &s, uniform(philox(4, 1, (uint32_t)i, 0, 0, 0)), &logprob, scratch);
+        CHECK(fabs((double)logprob - log(p[y] / sum)) < 1e-5, "log-prob of %d", y);
+        count[y]++;
+    }
+    for (int v = 0; v < V; v++)
+        chi += pow(count[v] - N * p[v] / sum, 2) / (N * p[v] / sum);
+    CHECK(chi < 45, "chi squared of 18 degrees of freedom is %g", chi); /* 1 in 2,500 */
+    int order[3] = {0};
+    for (int k = 0; k < 3; k++) /* the three most likely tokens */
+        for (int v = 0; v < V; v++) {
+            bool used = (k > 0 && v == order[0]) || (k > 1 && v == order[1]);
+            bool last = (k > 0 && order[k] == order[0]) || (k > 1 && order[k] == order[1]);
+            if (!used && (last || p[v] > p[order[k]]))
+                order[k] = v;
+        }
+    for (int cut = 0; cut < 2; cut++) {
+        s.top_k = cut ? 0 : 2;
+        s.top_p = cut ? (p[order[0]] + 0.5 * p[order[1]]) / sum : 1;
+        int seen[2] = {0};
+        for (int i = 0; i < 2000; i++) {
+            double u = uniform(philox(4, 2, (uint32_t)i, 0, 0, 0));
+            int y = draw_token(z, V, &s, u, &logprob, scratch);
+            CHECK(y == order[0] || y == order[1], "token %d is outside the cut", y);
+            seen[y == order[1]]++;
+        }
+        CHECK(fabs(seen[1] / 2000.0 - p[order[1]] / (p[order[0]] + p[order[1]])) < 0.05,
+              "the cut distribution is not renormalised: %d, %d", seen[0], seen[1]);
+    }
+    s = (Sampling){.temperature = 0, .top_p = 1, .n_vocab = V};
+    CHECK(draw_token(z, V, &s, 0.999, &logprob, scratch) == order[0], "greedy");
+    s = (Sampling){.temperature = 5, .top_p = 1, .n_vocab = 3};
+    for (int i = 0; i < 200; i++)
+        CHECK(draw_token(z, V, &s, i / 200.0, &logprob, scratch) < 3, "a token without a text");
+}
+
+/* Promise 6: another prompt's group beside it changes not one bit of a group's numbers; permuting
+ * its responses only permutes them, within rounding. */
+static void test_groups_stand_alone(void)
+{
+    Task task;
+    char error[200];
+    MethodOptions o = {.method = G2RL, .lambda = 1};
+    task_parse("countdown:numbers=3", &task, error, sizeof error);
+    Model m = small_model(6.0f);
+    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 30, .seed = 8, .n_vocab = 19};
+    Engine e = {2, arena_new(1 << 28)};
+    Group *g = sampled(&e, &m, &task, 2, 0, 4, &s), *alone = sampled(&e, &m, &task, 1, 0, 4, &s);
+    g[0].reward[1] = alone->reward[1] = 1;
+    Batch two = pack_groups(&e.arena, g, 2), one = pack_groups(&e.arena, alone, 1);
+    look(&e, &m, &two, g, 2, false, 1, &o, 1, 0, true);
+    look(&e, &m, &one, alone, 1, false, 1, &o, 1, 0, true);
+    CHECK(!memcmp(g->advantage, alone->advantage, 4 * sizeof(double)) &&
+              !memcmp(g->Phi, alone->Phi, 4 * 64 * sizeof(float)) &&
+              !memcmp(g->entropy, alone->entropy, (size_t)alone->n_tokens * sizeof(float)),
+          "a neighbour changed a group's numbers");
+    Group *turned = sampled(&e, &m, &task, 1, 0, 4, &s);
+    for (int i = 0; i < 4; i++) { /* the responses in reverse */
+        int n = response_length(alone, 3 - i);
+        memcpy(turned->token + turned->start[i], alone->token + alone->start[3 - i],
+               (size_t)n * sizeof(int));
+        turned->start[i + 1] = turned->start[i] + n;
+        turned->reward[i] = alone->reward[3 - i];
+    }
+    Batch back = pack_groups(&e.arena, turned, 1);
+    look(&e, &m, &back, turned, 1, false, 1, &o, 1, 0, true);
+    for (int i = 0; i < 4; i++)
+        CHECK(fabs(turned->advantage[i] - alone->advantage[3 - i]) < 1e-5 &&
+                  fabs(alone->advantage[i]) > 0.1,
+              "permuting responses: A %g, not %g", turned->advantage[i], alone->advantage[3 - i]);
+    model_free(&m);
+    arena_free(&e.arena);
+}
+
+/* ================================================================ evaluation */
+
+/* pass@k against counting all subsets of k samples. */
+static void test_pass_at_k(void)
+{
+    for (int n = 1; n <= 8; n++)
+        for (int c = 0; c <= n; c++)
+            for (int k = 1; k <= n; k++) {
+                int subsets = 0, hits = 0;
+                for (unsigned set = 0; set < 1u << n; set++) {
+                    int size = 0;
+                    for (int i = 0; i < n; i++)
+                        size += set >> i & 1;
+                    subsets += size == k;
+                    hits += size == k && (set & ((1u << c) - 1)); /* samples 0 .. c-1 are right */
+                }
+                double exact = (double)hits / subsets;
+                CHECK(fabs(pass_at_k(n, c, k) - exact) < 1e-12, "n %d, c %d, k %d: %g, not %g", n, c,
+                      k, pass_at_k(n, c, k), exact);
+            }
+}
+
+static void test_majority(void)
+{
+    const int a[] = {0, 1, 1, 3, 4}, tie[] = {0, 1, 1, 0, 4}, three[] = {0, 1, 2, 3};
+    const bool right[] = {true, false, false, true, false}, none[5] = {false};
+    const bool some[] = {true, false, true, false};
+    CHECK(majority(a, right, 5) == 0, "the most frequent class is wrong");
+    CHECK(majority(tie, right, 5) == 0.5, "a tie counts in expectation");
+    CHECK(majority(three, some, 4) == 0.5, "all different: the mean");
+    CHECK(majority(a, none, 5) == 0 && majority(a, right, 1) == 1, "edges");
+}
+
+static void test_bootstrap(void)
+{
+    double x[400], constant[10];
+    for (int i = 0; i < 400; i++)
+        x[i] = i % 4 == 0;
+    for (int i = 0; i < 10; i++)
+        constant[i] = 0.25;
+    Estimate a = bootstrap(x, 400, 1), b = bootstrap(constant, 10, 1);
+    double half = 1.96 * sqrt(0.25 * 0.75 / 400);
+    CHECK(fabs(a.value - 0.25) < 1e-12, "mean %g", a.value);
+    CHECK(fabs(a.low - 0.25 + half) < 0.01 && fabs(a.high - 0.25 - half) < 0.01,
+          "interval [%g, %g]; the normal one is .25 +- %g", a.low, a.high, half);
+    CHECK(fabs(b.low - 0.25) < 1e-12 && fabs(b.high - 0.25) < 1e-12, "constant data");
+}
+
+/* ================================================================ commands, as a user runs them */
+
+/* The lines of a file, with the numbers of fields that hold times taken out. */
+static char *lines_without_times(const char *path)
+{
+    size_t n;
+    char *text = read_file(path, &n);
+    for (char *p = text; (p = strstr(p, "\"time/")) || (p = NULL);) {
+        char *value = strchr(p, ':') + 1, *end = value + strcspn(value, ",}");
+        memset(value, '#', 1);
+        memmove(value + 1, end, strlen(end) + 1);
+        p = value;
+    }
+    for (char *p = text; (p = strstr(p, "\"tokens_per_s\""));) {
+        char *value = strchr(p, ':') + 1, *end = value + strcspn(value, ",}");
+        memmove(value, end, strlen(end) + 1);
+        p = value;
+    }
+    return text;
+}
+
+static bool same_lines(const char *a, const char *b)
+{
+    char *x = lines_without_times(a), *y = lines_without_times(b);
+    bool same = !strcmp(x, y) && *x;
+    free(x);
+    free(y);
+    return same;
+}
+
+/* A base model for the tests of commands: few steps on the easy task. Made once. */
+static const char *base_model(void)
+{
+    static char path[96];
+    if (!path[0]) {
+        snprintf(path, sizeof path, "%s/base", tmp_dir());
+        int status = cli("sft --preset nano --task add:digits=1 --steps 60 --batch 32 --lr 3e-3 "
+                         "--warmup 5 --out %s", path);
+        CHECK(status == 0, "sft: %s", cli_err);
+    }
+    return path;
+}
+
+/* Does metrics file `name` hold logp_gap 0 on every line? */
+static bool always_on_policy(const char *path, int lines)
+{
+    size_t n;
+    char *text = read_file(path, &n);
+    int found = 0;
+    for (char *p = text; (p = strstr(p, "\"logp_gap\": 0,")); p++)
+        found++;
+    free(text);
+    return found == lines;
+}
+
+/* Promise 2: one seed, one result, whatever the threads and micro-batches. */
+static void test_train_repeats(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    const char *common = "--task add:digits=1 --steps 3 --prompts 4 --rollouts 6 --max-tokens 20";
+    CHECK(cli("train --model %s %s --out %s/a --threads 1", base, common, dir) == 0, "%s", cli_err);
+    CHECK(cli("train --model %s %s --out %s/b --threads 3 --micro-batch 1", base, common, dir) == 0,
+          "%s", cli_err);
+    CHECK(cli("train --model %s %s --out %s/c --seed 2", base, common, dir) == 0, "%s", cli_err);
+    Path a = tmp_path("a/metrics.jsonl"), b = tmp_path("b/metrics.jsonl");
+    CHECK(same_lines(a.s, b.s), "threads or micro-batches changed the metrics");
+    CHECK(same_lines(tmp_path("a/rollouts.jsonl").s, tmp_path("b/rollouts.jsonl").s), "the ledger");
+    CHECK(!same_lines(a.s, tmp_path("c/metrics.jsonl").s), "another seed must differ");
+    CHECK(always_on_policy(a.s, 3), "logp_gap is not 0");
+    CHECK(cli("train --model %s --out %s/a", base, dir) == 1 && strstr(cli_err, "--force"),
+          "a run must not be overwritten: %s", cli_err);
+    Model m = model_load(tmp_path("a").s), n = model_load(tmp_path("b/checkpoint-3").s);
+    CHECK(weights_hash(&m) == weights_hash(&n), "the saved models differ");
+    model_free(&m);
+    model_free(&n);
+}
+
+/* Promise 6: lambda 0 is GRPO, to the bit; lambda 1 is not. Several updates on one batch of
+ * rollouts work, and start on-policy. */
+static void test_lambda_zero(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
+    Model m[4];
+    cli("train --model %s %s --out %s/grpo --method grpo", base, common, dir);
+    cli("train --model %s %s --out %s/zero --method g2rl --lambda 0", base, common, dir);
+    cli("train --model %s %s --out %s/one --method g2rl", base, common, dir);
+    CHECK(cli("train --model %s %s --out %s/many --mini-batch 1 --epochs 2", base, common, dir) == 0,
+          "%s", cli_err);
+    const char *names[] = {"grpo", "zero", "one", "many"};
+    uint64_t hash[4];
+    for (int i = 0; i < 4; i++) {
+        m[i] = model_load(tmp_path(names[i]).s);
+        hash[i] = weights_hash(&m[i]);
+        model_free(&m[i]);
+    }
+    CHECK(hash[0] == hash[1], "lambda 0 is not GRPO");
+    CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda and --mini-batch must change something");
+    CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first look is on-policy");
+}
+
+/* Finds "name": number in a line of JSON. */
+static double field(const char *text, const char *name)
+{
+    char quoted[80];
+    snprintf(quoted, sizeof quoted, "\"%s\": ", name);
+    const char *at = strstr(text, quoted);
+    return at ? strtod(at + strlen(quoted), NULL) : (double)NAN;
+}
+
+/* The ledger's numbers make its advantages: A from r and nubar, for every group of a step. */
+static void test_ledger(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    size_t n;
+    cli("train --model %s --task add:digits=1 --steps 1 --prompts 6 --rollouts 4 --max-tokens 20 "
+        "--out %s/ledger --lambda 0.5", base, dir);
+    char *text = read_file(tmp_path("ledger/rollouts.jsonl").s, &n), *line = text;
+    int rows = 0, live = 0;
+    for (int g = 0; g < 6; g++) {
+        double shaped[4], A[4], mean = 0, variance = 0;
+        for (int i = 0; i < 4; i++, rows++) {
+            double r = field(line, "reward"), nubar = field(line, "nubar");
+            shaped[i] = field(line, "rtilde");
+            A[i] = field(line, "advantage");
+            CHECK(fabs(shaped[i] - r * (1 + 0.5 * nubar)) < 1e-9, "r~ of row %d", rows);
+            CHECK(field(line, "rollout") == i, "row %d", rows);
+            mean += shaped[i] / 4;
+            line = strchr(line, '\n') + 1;
+        }
+        for (int i = 0; i < 4; i++)
+            variance += (shaped[i] - mean) * (shaped[i] - mean) / 4;
+        for (int i = 0; i < 4; i++)
+            CHECK(fabs(A[i] - (shaped[i] - mean) / (sqrt(variance) + 1e-6)) < 1e-6, "A of row %d",
+                  rows);
+        live += variance > 0.01;
+    }
+    CHECK(!*line && live > 0, "24 rows, some of them alive");
+    free(text);
+}
+
+/* sft learns, and its loss is the mean of -log p over what is trained on: `score` agrees. */
+static void test_sft(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    size_t n;
+    char *text = read_file(tmp_path("base/metrics.jsonl").s, &n);
+    double first = field(text, "loss"), last = field(strrchr(text, '{'), "loss");
+    free(text);
+    CHECK(first > 2.5 && last < 1.0, "loss from %g to %g", first, last);
+    Path data = tmp_path("two.jsonl");
+    const char *records = "{\"input_ids\": [1, 2, 3, 4, 5]}\n"
+                          "{\"input_ids\": [6, 7, 8, 9], \"labels\": [-100, -100, 8, -100]}\n";
+    write_file(data.s, records, strlen(records));
+    CHECK(cli("sft --model %s --data %s --steps 1 --batch 2 --lr 0 --out %s/two", base, data.s,
+              dir) == 0, "%s", cli_err);
+    text = read_file(tmp_path("two/metrics.jsonl").s, &n);
+    double loss = field(text, "loss");
+    free(text);
+    CHECK(cli_in(records, "score --model %s", base) == 0, "%s", cli_err);
+    double sum = 0, p[8];
+    const char *at = cli_out;
+    for (int line = 0, k = 0; line < 2; line++) {
+        at = strstr(at, "[null") + 5;
+        for (; *at == ','; k++)
+            p[k] = strtod(at + 1, (char **)&at);
+    }
+    sum = -(p[0] + p[1] + p[2] + p[3] + p[5]);
+    CHECK(fabs(loss - sum / 5) < 1e-6, "loss %g, but score says %g", loss, sum / 5);
+    /* --shuffle 0 takes the records in file order: one a step. */
+    cli("sft --model %s --data %s --steps 2 --batch 1 --lr 0 --shuffle 0 --out %s/order", base,
+        data.s, dir);
+    text = read_file(tmp_path("order/metrics.jsonl").s, &n);
+    CHECK(fabs(field(text, "loss") + (p[0] + p[1] + p[2] + p[3]) / 4) < 1e-6 &&
+              fabs(field(strchr(text, '\n'), "loss") + p[5]) < 1e-6, "--shuffle 0");
+    free(text);
+    const char *bad = "{\"input_ids\": [1, 2], \"labels\": [1]}\n";
+    write_file(data.s, bad, strlen(bad));
+    CHECK(cli("sft --model %s --data %s --out %s/bad", base, data.s, dir) == 1 &&
+              strstr(cli_err, "line 1") && strstr(cli_err, "labels"), "%s", cli_err);
+    CHECK(!is_dir(tmp_path("bad").s), "a failed command left its directory behind");
+}
+
+/* explain --data --json on the oracle's first group: the whole path, from ids to A. */
+static void test_explain(void)
+{
+    Path dir, file;
+    Engine e = {1, arena_new(1 << 24)};
+    Group g[ORACLE_GROUPS];
+    Buf b = {0};
+    vectors(&dir, "models/q3_tied_f32");
+    vectors(&file, "oracle/q3_tied_f32.g2rl.safetensors");
+    SafeTensors st = st_open_file(file.s);
+    oracle_groups(&st, &e, 64, g);
+    buf_str(&b, "{\"prompt_ids\": [");
+    for (int i = 0; i < g[0].prompt_length; i++)
+        buf_printf(&b, "%s%d", i ? "," : "", g[0].prompt[i]);
+    buf_str(&b, "], \"response_ids\": [");
+    for (int i = 0; i < ORACLE_M; i++) {
+        buf_str(&b, i ? ",[" : "[");
+        for (int t = g[0].start[i]; t < g[0].start[i + 1]; t++)
+            buf_printf(&b, "%s%d", t > g[0].start[i] ? "," : "", g[0].token[t]);
+        buf_str(&b, "]");
+    }
+    buf_str(&b, "]");
+    put_vector(&b, "rewards", g[0].reward, ORACLE_M);
+    buf_str(&b, "}\n");
+    write_file(tmp_path("group.jsonl").s, b.s, b.n);
+    CHECK(cli("explain --model %s --data %s --json --lambda 0.5 --shaping literal", dir.s,
+              tmp_path("group.jsonl").s) == 0, "%s", cli_err);
+    float *A = tensor_values(&st, "A", NULL);
+    const char *at = strstr(cli_out, "\"A\": [");
+    at = at ? at + 5 : ",";
+    for (int i = 0; i < ORACLE_M; i++) {
+        double x = strtod(at + 1, (char **)&at);
+        CHECK(fabs(x - (double)A[i]) < 1e-4, "A_%d is %g, not %g", i, x, (double)A[i]);
+    }
+    free(A);
+    buf_free(&b);
+    st_close(&st);
+    arena_free(&e.arena);
+    CHECK(cli("explain --model %s --task add:digits=1 --rollouts 4", base_model()) == 0 &&
+              strstr(cli_out, "nubar"), "%s", cli_err);
+}
+
+/* eval: its numbers belong together, and a model compared with itself is equal to itself. */
+static void test_eval(void)
+{
+    const char *base = base_model();
+    CHECK(cli("eval --json --task add:digits=1 --problems 8 --samples 4 --max-tokens 20 x=%s y=%s",
+              base, base) == 0, "%s", cli_err);
+    const char *x = strstr(cli_out, "\"x\": {"), *y = strstr(cli_out, "\"y\": {");
+    static const char *const names[] = {"pass@1", "pass@2", "pass@4", "maj@4", "entropy",
+                                        "phi/cos_mean", "completions/mean_length"};
+    for (int i = 0; i < 7 && x && y; i++)
+        CHECK(field(x, names[i]) == field(y, names[i]) && isfinite(field(x, names[i])), "%s: %g, %g",
+              names[i], field(x, names[i]), field(y, names[i]));
+    CHECK(x && field(x, "pass@1") <= field(x, "pass@2") && field(x, "pass@2") <= field(x, "pass@4"),
+          "pass@k must grow with k: %s", cli_out);
+    CHECK(fabs(field(x, "pass@1") - field(x, "mean@4")) < 1e-9, "mean@k is pass@1");
+}
+
+static void test_sample(void)
+{
+    const char *base = base_model();
+    char once[256];
+    CHECK(cli("sample --model %s --prompt 4+5: --temperature 0", base) == 0, "%s", cli_err);
+    snprintf(once, sizeof once, "%.255s", cli_out);
+    CHECK(strlen(once) > 3 && strchr(once, '\n') == once + strlen(once) - 1, "'%s'", once);
+    cli("sample --model %s --prompt 4+5: --temperature 0 --samples 2", base);
+    CHECK(!strncmp(cli_out, once, strlen(once)) && !strcmp(cli_out + strlen(once), once),
+          "streamed and collected text differ: %s", cli_out);
+    cli("sample --model %s --prompt 4+5: --temperature 0 --stop =", base);
+    CHECK(strlen(cli_out) == strcspn(once, "=") + 1 && !strncmp(cli_out, once, strcspn(once, "=")),
+          "--stop: '%s'", cli_out);
+    CHECK(cli("sample --model %s --prompt hello", base) == 1 && strstr(cli_err, "no token"), "%s",
+          cli_err);
+}
+
+static void test_data(void)
+{
+    CHECK(cli("data --task countdown:numbers=3 --split test --problems 20") == 0, "%s", cli_err);
+    write_file(tmp_path("p.jsonl").s, cli_out, strlen(cli_out));
+    CHECK(cli("data --data %s", tmp_path("p.jsonl").s) == 0 && strstr(cli_out, "20 problems"), "%s",
+          cli_out);
+    CHECK(cli("eval --model %s --data %s --task countdown:numbers=3 --problems 3 --samples 2",
+              base_model(), tmp_path("p.jsonl").s) == 0, "%s", cli_err);
+    CHECK(cli("train --model %s --data %s --task countdown:numbers=3 --steps 2 --prompts 2 "
+              "--rollouts 2 --out %s/file", base_model(), tmp_path("p.jsonl").s, tmp_dir()) == 0,
+          "%s", cli_err);
+    static const char *const bad[][2] = {
+        {"", "no problems"},
+        {"{\"prompt\": \"1\"}\n", "line 1"},
+        {"\n{\"answer\": \"1\"}\n", "line 2"},
+        {"{\"prompt\": \"1\", \"answer\": \"1\"}\n[1]\n", "line 2"},
+        {"{\"prompt\": \"1\", \"answer\": \"1\"} {}\n", "line 1"},
+        {"{\"prompt\": \"\", \"answer\": \"1\"}\n", "question"},
+    };
+    for (int i = 0; i < 6; i++) {
+        write_file(tmp_path("bad.jsonl").s, bad[i][0], strlen(bad[i][0]));
+        CHECK(cli("data --data %s", tmp_path("bad.jsonl").s) == 1 && strstr(cli_err, bad[i][1]) &&
+                  strstr(cli_err, "bad.jsonl"), "case %d: %s", i, cli_err);
+    }
+}
+
+/* What goes wrong on a command line gets one line and status 2. */
+static void test_command_line(void)
+{
+    static const char *const wrong[][2] = {
+        {"trian", "train"},
+        {"train --lamda 1", "--lambda"},
+        {"train --lambda", "needs a value"},
+        {"train --lambda x", "expected a number"},
+        {"train --steps 1.5", "whole number"},
+        {"train --steps -1", "from 0"},
+        {"train --method ppo", "grpo|g2rl"},
+        {"train --task count", "countdown"},
+        {"train --seed -1", "whole number"},
+        {"train -h", "options are long"},
+        {"train --force=1", "no value"},
+        {"train word", "word"},
+        {"train --prompt 1", "no option --prompt"},
+        {"train", "--model"},
+        {"sft --out x", "--preset"},
+        {"sft --preset huge --out x", "nano"},
+        {"eval", "--model"},
+        {"sample", "--prompt"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        int status = cli("%s", wrong[i][0]);
+        CHECK(status == 2 && strstr(cli_err, wrong[i][1]) && !strncmp(cli_err, "g2rl: ", 6) &&
+                  strchr(cli_err, '\n') == cli_err + strlen(cli_err) - 1,
+              "'%s': status %d, %s", wrong[i][0], status, cli_err);
+    }
+    CHECK(cli("train --model /nonexistent --out %s/x", tmp_dir()) == 1 &&
+              strstr(cli_err, "config.json"), "%s", cli_err);
+    for (int c = 0; c < N_COMMANDS; c++) {
+        CHECK(cli("%s --help", COMMANDS[c]) == 0 && !*cli_err, "help of %s: %s", COMMANDS[c],
+              cli_err);
+        for (int i = 0; i < N_OPTIONS; i++) {
+            char name[64];
+            snprintf(name, sizeof name, "--%s ", OPTIONS[i].name);
+            if (option_known(&OPTIONS[i], c))
+                CHECK(strstr(cli_out, name), "%s --help does not name --%s", COMMANDS[c],
+                      OPTIONS[i].name);
+        }
+    }
+    CHECK(cli("help") == 0 && strstr(cli_out, "explain"), "help");
+    CHECK(cli("help metrics") == 0 && strstr(cli_out, "logp_gap"), "help metrics");
+}
+
+/* One option, one row for each command; defaults lie inside their own bounds; @file. */
+static void test_options(void)
+{
+    for (int i = 0; i < N_OPTIONS; i++)
+        for (int j = 0; j < i; j++)
+            CHECK(strcmp(OPTIONS[i].name, OPTIONS[j].name) ||
+                      !(OPTIONS[i].commands & OPTIONS[j].commands),
+                  "--%s has two rows for one command", OPTIONS[i].name);
+    for (int c = 0; c < N_COMMANDS; c++) {
+        Options o = {0};
+        options_default(OPTIONS, N_OPTIONS, c, &o);
+    }
+    const char *file = "# a comment\n--steps 7\n\n--method grpo\n--force\n  --lr   0.5\n";
+    write_file(tmp_path("options").s, file, strlen(file));
+    char at[128];
+    snprintf(at, sizeof at, "@%.120s", tmp_path("options").s);
+    char *argv[] = {at, (char *)"--steps=9", (char *)"--out", (char *)"x"};
+    Options o = {0};
+    Words w = {0};
+    options_default(OPTIONS, N_OPTIONS, TRAIN, &o);
+    options_parse(OPTIONS, N_OPTIONS, TRAIN, "train", &o, 4, argv, &w);
+    CHECK(o.steps == 9 && o.method == GRPO && o.force && o.lr == 0.5 && !strcmp(o.out, "x"),
+          "@file, and what comes later wins");
+    words_free(&w);
+    CHECK(edit_distance("lamda", "lambda") == 1 && edit_distance("abc", "abc") == 0 &&
+              edit_distance("", "abc") == 3 && edit_distance("kitten", "sitting") == 3,
+          "edit distance");
+}
+
+/* The built-in vocabulary: written, read back, and every text of a task survives both ways. */
+static void test_tokenizer(void)
+{
+    Path path = tmp_path("tokenizer.json");
+    tokenizer_write(path.s, TASK_ALPHABET);
+    Tokenizer t = tokenizer_load(path.s), u = tokenizer_characters(TASK_ALPHABET);
+    const char *text = "3574>26:" END_TOKEN "3*7=21,21+5=26";
+    int ids[64], same[64], n;
+    size_t bad;
+    Buf b = {0};
+    CHECK(t.n_vocab == 19 && u.n_vocab == 19, "vocabulary of %d", t.n_vocab);
+    n = tokenizer_encode(&t, text, strlen(text), ids, &bad);
+    CHECK(n == (int)(strlen(text) - strlen(END_TOKEN) + 1) && ids[8] == 0, "%d tokens", n);
+    CHECK(tokenizer_encode(&u, text, strlen(text), same, &bad) == n &&
+              !memcmp(ids, same, (size_t)n * sizeof(int)), "file and built-in differ");
+    tokenizer_decode(&t, ids, n, false, &b);
+    CHECK(!strcmp(b.s, text), "decoded: %s", b.s);
+    b.n = 0;
+    tokenizer_decode(&t, ids, n, true, &b);
+    CHECK(!strcmp(b.s, "3574>26:3*7=21,21+5=26"), "special tokens left out: %s", b.s);
+    b.n = 0;
+    ids[0] = 99;
+    tokenizer_decode(&t, ids, 1, false, &b);
+    CHECK(!strcmp(b.s, "\xEF\xBF\xBD"), "an id without a token");
+    CHECK(tokenizer_encode(&t, "12x", 3, ids, &bad) == -1 && bad == 2, "x has no token");
+    CHECK(tokenizer_encode(&t, "1\xC3\xA9", 3, ids, &bad) == -1 && bad == 1, "nor has e acute");
+    buf_free(&b);
+    tokenizer_free(&t);
+    tokenizer_free(&u);
+}
+
+/* ================================================================ the table */
+
+typedef struct {
+    const char *name, *description;
+    void (*run)(void);
+} Test;
+
+static const Test TESTS[] = {
+#define TEST(name, description) {#name, description, test_##name}
+    TEST(json_grammar, "what is JSON and what is not"),
+    TEST(json_depth, "nesting is bounded"),
+    TEST(json_strings, "escapes, surrogates, UTF-8"),
+    TEST(json_numbers, "integers, doubles, overflow"),
+    TEST(json_pulling, "keys, items, sticky errors"),
+    TEST(json_writer, "what is written reads back equal"),
+    TEST(safetensors_round_trip, "written and read back, bit for bit"),
+    TEST(safetensors_halves, "every F16 and BF16 value"),
+    TEST(safetensors_refused, "bad files, each with its reason"),
+    TEST(safetensors_need, "missing and misshapen tensors"),
+    TEST(safetensors_shards, "sharded directories, bad indices"),
+    TEST(task_spec, "task options"),
+    TEST(countdown_verifier, "the verifier against its adversaries"),
+    TEST(countdown_problems, "solvable, deterministic, held out"),
+    TEST(add_task, "addition with carries"),
+    TEST(method_oracle, "Eq 2, 6-14 on the oracle's groups, both readings, two temperatures"),
+    TEST(loss_oracle, "Eq 3-4 and its gradient on the oracle's groups"),
+    TEST(token_loss, "the clip's and the KL's derivative in every region"),
+    TEST(method_by_hand, "Eq 9-11 on features made by hand; huge rewards; rounding noise"),
+    TEST(shaping, "Eq 12-13, Eq 2, dead groups, novelty's share, the random control"),
+    TEST(zero_mean, "E[sum phi] = 0 by enumeration"),
+    TEST(on_policy, "sampler and trainer agree to the bit, alone, together, threaded"),
+    TEST(draws, "draws follow the policy; top-k, top-p, greedy"),
+    TEST(groups_stand_alone, "neighbours change no bit; permuting responses permutes results"),
+    TEST(pass_at_k, "pass@k against counting subsets"),
+    TEST(majority, "maj@k with ties in expectation"),
+    TEST(bootstrap, "bootstrap intervals"),
+    TEST(tokenizer, "the character vocabulary"),
+    TEST(options, "the option table, option files"),
+    TEST(command_line, "wrong command lines, help"),
+    TEST(sft, "sft's loss against score; labels; file order"),
+    TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(lambda_zero, "lambda 0 is GRPO to the bit; several updates a step"),
+    TEST(ledger, "the ledger's numbers make its advantages"),
+    TEST(explain, "explain --data --json against the oracle"),
+    TEST(eval, "eval's numbers belong together"),
+    TEST(sample, "streamed text, --stop, --temperature 0"),
+    TEST(data, "problem files, good and bad"),
+};
+enum { N_TESTS = sizeof TESTS / sizeof *TESTS };
+
+static bool wanted(const char *name, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (strstr(name, argv[i]))
+            return true;
+    return argc == 1;
+}
+
+static void remove_tmp(void)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", tmp_dir());
+    if (system(command))
+        warn("%s: cannot be removed", tmp_dir());
+}
+
+int main(int argc, char **argv)
+{
+    int passed = 0, failed = 0;
+    self = argv[0];
+    if (argc > 1 && !strcmp(argv[1], "--cli")) /* see cli_child */
+        return run_command(argc - 1, argv + 1);
+    if (argc == 2 && !strcmp(argv[1], "--list")) {
+        for (int i = 0; i < N_TESTS; i++)
+            printf("%-20s %s\n", TESTS[i].name, TESTS[i].description);
+        return 0;
+    }
+    tmp_dir();
+    for (int i = 0; i < N_TESTS; i++) {
+        double start = now_seconds();
+        if (!wanted(TESTS[i].name, argc, argv))
+            continue;
+        n_checks = n_failures = 0;
+        TESTS[i].run();
+        bool good = n_failures == 0 && n_checks > 0;
+        passed += good;
+        failed += !good;
+        printf("%s  %-22s %7d checks  %5.2f s   %s\n", good ? "ok  " : "FAIL", TESTS[i].name, n_checks,
+               now_seconds() - start, TESTS[i].description);
+        fflush(stdout);
+    }
+    remove_tmp();
+    printf("%d passed, %d failed, %d skipped\n", passed, failed, n_skips);
+    return failed || !passed;
+}
