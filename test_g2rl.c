@@ -1,7 +1,7 @@
 /* test_g2rl.c: every test, in one table.
  *
  *   ./test_g2rl               runs them all
- *   ./test_g2rl WORD...       those whose name contains one of the words
+ *   ./test_g2rl WORD...       those whose name contains one of the words, or is it (=WORD)
  *   ./test_g2rl --list        names and descriptions
  *
  * The program is included with its main hidden, so tests reach every function and drive commands
@@ -1327,8 +1327,8 @@ static void check_field(const SafeTensors *st, const char *name, const char *suf
     for (int k = 0; k < ORACLE_GROUPS; k++) {
         const double *y = *(double *const *)((const char *)&g[k] + offset);
         for (int i = 0; i < n; i++)
-            CHECK(fabs(y[i] - (double)x[k * n + i]) < tolerance, "%s, group %d, entry %d: %g, not %g",
-                  full, k, i, y[i], (double)x[k * n + i]);
+            CHECK(fabs(y[i] - (double)x[k * n + i]) < tolerance,
+                  "%s, group %d, entry %d: %g, not %g", full, k, i, y[i], (double)x[k * n + i]);
     }
     free(x);
 }
@@ -1782,7 +1782,8 @@ static void test_draws(void)
     for (int v = 0; v < V; v++)
         sum += p[v] = exp((double)z[v] / 0.7);
     for (int i = 0; i < N; i++) {
-        int y = draw_token(z, V, &s, uniform(philox(4, 1, (uint32_t)i, 0, 0, 0)), &logprob, scratch);
+        double u = uniform(philox(4, 1, (uint32_t)i, 0, 0, 0));
+        int y = draw_token(z, V, &s, u, &logprob, scratch);
         CHECK(fabs((double)logprob - log(p[y] / sum)) < 1e-5, "log-prob of %d", y);
         count[y]++;
     }
@@ -1872,8 +1873,8 @@ static void test_pass_at_k(void)
                     hits += size == k && (set & ((1u << c) - 1)); /* samples 0 .. c-1 are right */
                 }
                 double exact = (double)hits / subsets;
-                CHECK(fabs(pass_at_k(n, c, k) - exact) < 1e-12, "n %d, c %d, k %d: %g, not %g", n, c,
-                      k, pass_at_k(n, c, k), exact);
+                CHECK(fabs(pass_at_k(n, c, k) - exact) < 1e-12, "n %d, c %d, k %d: %g, not %g", n,
+                      c, k, pass_at_k(n, c, k), exact);
             }
 }
 
@@ -1990,8 +1991,8 @@ static void test_lambda_zero(void)
     cli("train --model %s %s --out %s/grpo --method grpo", base, common, dir);
     cli("train --model %s %s --out %s/zero --method g2rl --lambda 0", base, common, dir);
     cli("train --model %s %s --out %s/one --method g2rl", base, common, dir);
-    CHECK(cli("train --model %s %s --out %s/many --mini-batch 1 --epochs 2", base, common, dir) == 0,
-          "%s", cli_err);
+    CHECK(cli("train --model %s %s --out %s/many --mini-batch 1 --epochs 2", base, common,
+              dir) == 0, "%s", cli_err);
     const char *names[] = {"grpo", "zero", "one", "many"};
     uint64_t hash[4];
     for (int i = 0; i < 4; i++) {
@@ -2000,7 +2001,7 @@ static void test_lambda_zero(void)
         model_free(&m[i]);
     }
     CHECK(hash[0] == hash[1], "lambda 0 is not GRPO");
-    CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda and --mini-batch must change something");
+    CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda, --mini-batch: no effect");
     CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first look is on-policy");
 }
 
@@ -2138,8 +2139,8 @@ static void test_eval(void)
     static const char *const names[] = {"pass@1", "pass@2", "pass@4", "maj@4", "entropy",
                                         "phi/cos_mean", "completions/mean_length"};
     for (int i = 0; i < 7 && x && y; i++)
-        CHECK(field(x, names[i]) == field(y, names[i]) && isfinite(field(x, names[i])), "%s: %g, %g",
-              names[i], field(x, names[i]), field(y, names[i]));
+        CHECK(field(x, names[i]) == field(y, names[i]) && isfinite(field(x, names[i])),
+              "%s: %g, %g", names[i], field(x, names[i]), field(y, names[i]));
     CHECK(x && field(x, "pass@1") <= field(x, "pass@2") && field(x, "pass@2") <= field(x, "pass@4"),
           "pass@k must grow with k: %s", cli_out);
     CHECK(fabs(field(x, "pass@1") - field(x, "mean@4")) < 1e-9, "mean@k is pass@1");
@@ -2347,7 +2348,7 @@ enum { N_TESTS = sizeof TESTS / sizeof *TESTS };
 static bool wanted(const char *name, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
-        if (strstr(name, argv[i]))
+        if (argv[i][0] == '=' ? !strcmp(name, argv[i] + 1) : strstr(name, argv[i]) != NULL)
             return true;
     return argc == 1;
 }
@@ -2381,8 +2382,8 @@ int main(int argc, char **argv)
         bool good = n_failures == 0 && n_checks > 0;
         passed += good;
         failed += !good;
-        printf("%s  %-22s %7d checks  %5.2f s   %s\n", good ? "ok  " : "FAIL", TESTS[i].name, n_checks,
-               now_seconds() - start, TESTS[i].description);
+        printf("%s  %-22s %7d checks  %5.2f s   %s\n", good ? "ok  " : "FAIL", TESTS[i].name,
+               n_checks, now_seconds() - start, TESTS[i].description);
         fflush(stdout);
     }
     remove_tmp();

@@ -219,7 +219,7 @@ static Tokenizer tokenizer_characters(const char *alphabet)
     return t;
 }
 
-/* The same as a tokenizer.json: the end token (id 0) and one token for each character of `alphabet`. */
+/* The same as a tokenizer.json. */
 static void tokenizer_write(const char *path, const char *alphabet)
 {
     Buf b = {0};

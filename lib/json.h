@@ -471,6 +471,44 @@ static inline void json_put_number(Buf *b, double x)
 
 /* ---------------------------------------------------------------- fuzzing */
 
+/* One member of a JSON object. */
+static inline void put(Buf *b, const char *name, double value)
+{
+    buf_printf(b, ", \"%s\": ", name);
+    json_put_number(b, value);
+}
+
+static inline void put_text(Buf *b, const char *name, const char *text, size_t n)
+{
+    buf_printf(b, ", \"%s\": ", name);
+    json_put_string(b, text, n);
+}
+
+static inline void put_vector(Buf *b, const char *name, const double *x, int n)
+{
+    buf_printf(b, ", \"%s\": [", name);
+    for (int i = 0; i < n; i++) {
+        buf_str(b, i ? ", " : "");
+        json_put_number(b, x[i]);
+    }
+    buf_str(b, "]");
+}
+
+/* Two dimensions, as rows. */
+static inline void put_matrix(Buf *b, const char *name, const double *x, int rows, int columns)
+{
+    buf_printf(b, ", \"%s\": [", name);
+    for (int i = 0; i < rows; i++) {
+        buf_str(b, i ? ", [" : "[");
+        for (int j = 0; j < columns; j++) {
+            buf_str(b, j ? ", " : "");
+            json_put_number(b, x[i * columns + j]);
+        }
+        buf_str(b, "]");
+    }
+    buf_str(b, "]");
+}
+
 /* clang -x c -DFUZZ_JSON -fsanitize=fuzzer,address,undefined lib/json.h -lm
  * What was accepted, written anew from the values that were read, must be accepted and give the
  * same text again: so nothing is taken for something else. */

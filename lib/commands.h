@@ -1,0 +1,785 @@
+/* commands.h: every command but `train`, which is g2rl.c's; then help and main.
+ *
+ *   sft      supervised training        eval     models compared on held-out problems
+ *   sample   text for a prompt          score    log-probs of given tokens
+ *   explain  one group as a table       data     problems of a task
+ *
+ * They only call what g2rl.c and model.c define; no equation lives here. */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+#include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
+
+/* ================================================================ sft */
+
+/* One supervised example: token ids, and for each position the id to be learned there, or -100. */
+typedef struct {
+    int *ids, *labels, n;
+} Record;
+
+enum { NOT_TRAINED = -100 };
+
+/* prompt + response + end token, of which the prompt is not trained on. */
+static Record record_of_text(const Session *s, const char *prompt, const char *response,
+                             const char *what)
+{
+    int room = s->model.config.max_position_embeddings;
+    size_t np = strlen(prompt), nr = strlen(response);
+    Record r = {xmalloc((np + nr + 2) * sizeof(int)), xmalloc((np + nr + 2) * sizeof(int)), 0};
+    int first = r.n = encode(&s->tokenizer, prompt, np, r.ids, room, what);
+    r.n += encode(&s->tokenizer, response, nr, r.ids + r.n, room, what);
+    if (s->model.config.n_eos)
+        r.ids[r.n++] = s->model.config.eos_token_id[0];
+    for (int i = 0; i < r.n; i++)
+        r.labels[i] = i < first ? NOT_TRAINED : r.ids[i];
+    return r;
+}
+
+static void record_free(Record *r)
+{
+    free(r->ids);
+    free(r->labels);
+}
+
+/* A JSON array of ids in [low, vocab), or NOT_TRAINED where that is allowed. */
+static int read_ids(Json *j, const Config *c, bool labels, int **ids, const char *path, int line)
+{
+    int n = 0, room = 0;
+    for (json_array(j); json_item(j); n++) {
+        int64_t id;
+        if (!json_int(j, &id))
+            break;
+        if ((id < 0 || id >= c->vocab_size) && !(labels && id == NOT_TRAINED))
+            die("%s: line %d: %s holds %lld; expected ids from 0 to %d%s", path, line,
+                labels ? "labels" : "the list of ids", (long long)id, c->vocab_size - 1,
+                labels ? ", or -100" : "");
+        if (n == room)
+            *ids = xrealloc(*ids, (size_t)(room = room * 2 + 64) * sizeof(int));
+        (*ids)[n] = (int)id;
+    }
+    return n;
+}
+
+/* One line of --data: prompt and response, or input_ids and labels (default: the ids). */
+static Record record_read(const Session *s, Json *j, const char *path, int line)
+{
+    Record r = {0};
+    int labels = -1;
+    Buf key = {0}, prompt = {0}, response = {0};
+    char what[64];
+    for (json_object(j); json_key(j, &key);)
+        if (is_one_of(key.s, "prompt", "question", "problem"))
+            json_string(j, &prompt);
+        else if (is_one_of(key.s, "response", "completion", "answer"))
+            json_string(j, &response);
+        else if (!strcmp(key.s, "input_ids"))
+            r.n = read_ids(j, &s->model.config, false, &r.ids, path, line);
+        else if (!strcmp(key.s, "labels"))
+            labels = read_ids(j, &s->model.config, true, &r.labels, path, line);
+        else
+            json_skip(j);
+    jsonl_end(j, path, line);
+    snprintf(what, sizeof what, "line %d", line);
+    if (!r.ids && prompt.n && response.n)
+        r = record_of_text(s, prompt.s, response.s, what);
+    else if (!r.ids || r.n < 2)
+        die("%s: line %d: expected prompt and response, or at least two input_ids", path, line);
+    else if (labels < 0) {
+        r.labels = xmalloc((size_t)r.n * sizeof(int));
+        memcpy(r.labels, r.ids, (size_t)r.n * sizeof(int));
+    } else if (labels != r.n)
+        die("%s: line %d: %d labels for %d input_ids; expected as many", path, line, labels, r.n);
+    buf_free(&key);
+    buf_free(&prompt);
+    buf_free(&response);
+    return r;
+}
+
+static Record *records_read(const Session *s, const char *path, int *count)
+{
+    Record *all = NULL;
+    size_t n, offset = 0;
+    int line = 0;
+    char *text = read_file(path, &n);
+    *count = 0;
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        all = xrealloc(all, (size_t)(*count + 1) * sizeof *all);
+        all[(*count)++] = record_read(s, &j, path, line);
+    }
+    if (!*count)
+        die("%s: holds no records", path);
+    free(text);
+    return all;
+}
+
+/* A fresh example of the task: a training problem with one of its derivations. */
+static Record record_draw(const Session *s, uint32_t index)
+{
+    Buf prompt = {0}, answer = {0}, response = {0};
+    task_problem(&s->task, s->o.seed, false, index, &prompt, &answer);
+    task_solution(&s->task, prompt.s, s->o.seed, index, &response);
+    Record r = record_of_text(s, prompt.s, response.s, "task");
+    buf_free(&prompt);
+    buf_free(&answer);
+    buf_free(&response);
+    return r;
+}
+
+/* Labels of a record that have something before them to be predicted from. */
+static int record_targets(const Record *r)
+{
+    int n = 0;
+    for (int i = 1; i < r->n; i++)
+        n += r->labels[i] != NOT_TRAINED;
+    return n;
+}
+
+/* One update on n records: loss = mean of -log p over all trained-on tokens of the batch. */
+static double sft_update(Session *s, const Record *r, int n, int at_once, int *tokens)
+{
+    Engine *e = &s->engine;
+    Model *m = &s->model;
+    int targets = 0;
+    double loss = 0;
+    for (int i = 0; i < n; i++)
+        targets += record_targets(&r[i]);
+    *tokens = targets;
+    for (int i = 0, k; i < n && targets; i += k) {
+        int rows = 0;
+        size_t mark = e->arena.used;
+        k = imin(at_once, n - i);
+        for (int j = i; j < i + k; j++)
+            rows += r[j].n - 1;
+        Batch b = batch_new(&e->arena, rows, k, rows);
+        for (int j = i; j < i + k; j++) {
+            int row = b.n_rows;
+            batch_seq(&b, r[j].ids, r[j].n - 1, 0, -1);
+            for (int t = 1; t < r[j].n; t++)
+                if (r[j].labels[t] != NOT_TRAINED)
+                    batch_target(&b, row + t - 1, r[j].labels[t]);
+        }
+        float *coef = arena_floats(&e->arena, (size_t)b.n_targets);
+        Forward f = forward(e, m, &b, true);
+        forward_head(e, m, &b, &f, 1.0f, true);
+        for (int t = 0; t < b.n_targets; t++) {
+            loss -= (double)f.head.logprob[t] / targets;
+            coef[t] = (float)(-1.0 / targets);
+        }
+        backward(e, m, &b, &f, coef);
+        e->arena.used = mark;
+    }
+    return loss;
+}
+
+/* Weights and tokenizer to start from: --preset at random, or --model. */
+static void sft_model(Session *s)
+{
+    const Options *o = &s->o;
+    const Config *preset = o->preset ? preset_find(o->preset) : NULL;
+    if (!o->preset == !o->model)
+        usage("sft: expected one of --preset NAME (random weights) and --model DIR");
+    if (o->model) {
+        session_load(s, o->model, true);
+        return;
+    }
+    if (!preset)
+        usage("--preset: '%.60s'; expected nano, tiny, small, medium or qwen3-0.6b", o->preset);
+    Config c = *preset;
+    s->tokenizer = tokenizer_characters(TASK_ALPHABET);
+    c.vocab_size = s->tokenizer.n_vocab;
+    c.n_eos = 1; /* id 0 */
+    s->model = model_new(&c);
+    model_init(&s->model, o->seed);
+    model_pack(&s->model, s->engine.threads);
+}
+
+static void cmd_sft(Session *s)
+{
+    const Options *o = &s->o;
+    int n_records = 0, longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX, *order = NULL, epoch = -1;
+    sft_model(s);
+    Record *records = o->data ? records_read(s, o->data, &n_records) : NULL;
+    run_start(s, SFT);
+    for (int i = 0; i < n_records; i++)
+        longest = i ? imax(longest, records[i].n) : records[i].n;
+    order = xcalloc((size_t)n_records, sizeof(int));
+    int at_once = good_micro_batch(o->micro_batch, o->batch, n_records ? longest : 32);
+    size_t rows = (size_t)at_once * (size_t)longest, bytes;
+    model_trainable(&s->model);
+    rope_reserve(&s->model, longest);
+    bytes = pass_bytes(&s->model, s->engine.threads, rows, rows, longest, true) + rows * 8;
+    s->engine.arena = arena_new(bytes);
+    AdamW adam = optimizer(o);
+    FILE *metrics = run_file(o->out, "metrics.jsonl");
+    Progress p = progress_new("sft", o->steps);
+    Record *batch = xcalloc((size_t)o->batch, sizeof *batch);
+    Buf line = {0};
+    char note[64] = "";
+    for (int step = 0; step < o->steps; step++) {
+        double start = now_seconds(), lr = learning_rate(o, step);
+        int tokens;
+        for (int i = 0; i < o->batch; i++) {
+            uint32_t index = (uint32_t)step * (uint32_t)o->batch + (uint32_t)i;
+            int pass = n_records ? (int)(index / (uint32_t)n_records) : 0;
+            if (n_records && pass != epoch)
+                shuffle(order, n_records, o->seed, epoch = pass);
+            int at = n_records ? (int)(index % (uint32_t)n_records) : 0;
+            batch[i] = n_records ? records[o->shuffle ? order[at] : at] : record_draw(s, index);
+        }
+        grads_zero(&s->model);
+        double loss = sft_update(s, batch, o->batch, at_once, &tokens);
+        double norm = adamw_step(&s->model, &adam, lr, s->engine.threads);
+        for (int i = 0; i < o->batch && !n_records; i++)
+            record_free(&batch[i]);
+        buf_printf(&line, "{\"step\": %d", step + 1);
+        put(&line, "loss", loss);
+        put(&line, "lr", lr);
+        put(&line, "grad_norm", norm);
+        put(&line, "tokens", tokens);
+        put(&line, "tokens_per_s", tokens / (now_seconds() - start));
+        put_hash(&line, &s->model);
+        run_line(metrics, &line, o->out, "metrics.jsonl");
+        if (!isfinite(loss) || !isfinite(norm))
+            die("step %d: the loss is %g and the gradient's norm %g; try a smaller --lr", step + 1,
+                loss, norm);
+        if (o->save_every && (step + 1) % o->save_every == 0 && step + 1 < o->steps)
+            save_checkpoint(s, step + 1);
+        snprintf(note, sizeof note, "loss %.4f", loss);
+        progress(&p, step + 1, note);
+    }
+    save_checkpoint(s, o->steps);
+    fclose(metrics);
+    for (int i = 0; i < n_records; i++)
+        record_free(&records[i]);
+    free(records);
+    free(order);
+    free(batch);
+    buf_free(&line);
+}
+
+/* ================================================================ eval */
+
+/* One row of the table that `eval` prints. */
+static void print_evaluation(const Evaluation *ev, FILE *f)
+{
+    const GroupSums *s = &ev->sums;
+    int last = passes(imin(ev->samples, 16)) - 1;
+    const double *columns[3] = {ev->pass[0], ev->maj, ev->pass[last]};
+    fprintf(f, "%-10s", ev->name);
+    for (int i = 0; i < 3; i++) {
+        Estimate x = bootstrap(columns[i], ev->problems, ev->seed);
+        fprintf(f, "  %5.1f [%4.1f, %4.1f]", 100 * x.value, 100 * x.low, 100 * x.high);
+    }
+    fprintf(f, "  %7.3f  %6.1f %%  %8.3f  %6.1f\n", ratio(s->cosine, s->pairs),
+            100 * ratio(s->negative, s->pairs), ratio(s->entropy, s->tokens),
+            ratio(s->tokens, s->responses));
+}
+
+static void print_evaluation_head(const Evaluation *ev, FILE *f)
+{
+    char maj[16], pass[16];
+    snprintf(maj, sizeof maj, "maj@%d", ev->maj_k);
+    snprintf(pass, sizeof pass, "pass@%d", 1 << (passes(imin(ev->samples, 16)) - 1));
+    fprintf(f, "%-10s  %-18s  %-18s  %-18s  %7s  %8s  %8s  %6s\n", "percent", "pass@1", maj, pass,
+            "cosine", "negative", "entropy", "length");
+}
+
+/* The models to evaluate: --model, or words NAME=DIR, each a row of one table. */
+static void cmd_eval(Session *s)
+{
+    const Options *o = &s->o;
+    int n = imax(1, s->words.n_words);
+    Problems p = session_problems(s, o->split == 1 || o->data);
+    int problems = p.n ? imin(p.n, o->problems) : o->problems;
+    Evaluation *all = xcalloc((size_t)n, sizeof *all);
+    FILE *table = o->json ? stderr : stdout;
+    Buf b = {0};
+    if (!s->words.n_words == !o->model)
+        usage("eval: expected --model DIR, or models to compare as NAME=DIR");
+    for (int i = 0; i < n; i++) {
+        const char *word = o->model ? o->model : s->words.word[i], *equals = strchr(word, '=');
+        char name[64] = "model";
+        if (!o->model && (!equals || equals == word))
+            usage("eval: '%.60s'; expected NAME=DIR", word);
+        if (!o->model)
+            snprintf(name, sizeof name, "%.*s", (int)imin(60, (int)(equals - word)), word);
+        session_load(s, o->model ? word : equals + 1, true);
+        Sampling sampling = session_sampling(s, 0);
+        Extent x = eval_extent(&p, o->samples, o->max_tokens);
+        s->engine.arena = arena_new(extent_bytes(&s->model, s->engine.threads, x));
+        all[i] = evaluation_new(xstrdup(name), problems, o->samples, o->seed);
+        rope_reserve(&s->model, x.max_prompt + x.max_tokens);
+        Progress report = progress_new(name, problems);
+        evaluate(&s->engine, &s->model, &s->tokenizer, &p, &sampling, x.groups, &all[i], &report);
+        arena_free(&s->engine.arena);
+        model_free(&s->model);
+        tokenizer_free(&s->tokenizer);
+        buf_printf(&b, o->model ? "%s{\"name\": \"model\"" : "%s\n  \"%s\": {\"name\": \"%s\"",
+                   i ? "," : "", name, name);
+        evaluation_json(&all[i], &b);
+        buf_str(&b, "}");
+    }
+    print_evaluation_head(&all[0], table);
+    for (int i = 0; i < n; i++)
+        print_evaluation(&all[i], table);
+    if (o->json)
+        printf(o->model ? "%s\n" : "{%s\n}\n", b.s);
+    for (int i = 0; i < n; i++) {
+        free((char *)all[i].name);
+        evaluation_free(&all[i]);
+    }
+    free(all);
+    buf_free(&b);
+    problems_free(&p);
+}
+
+/* ================================================================ sample, score */
+
+/* Prints a response as it grows, held back by what may still become --stop. */
+typedef struct {
+    const Session *s;
+    Buf text;
+    size_t shown;
+    bool stopped;
+} Printer;
+
+static void printer_token(void *context, int id)
+{
+    Printer *p = context;
+    const char *stop = p->s->o.stop, *found;
+    tokenizer_decode(&p->s->tokenizer, &id, 1, true, &p->text);
+    size_t end = p->text.n, hold = stop ? strlen(stop) - 1 : 0;
+    if (stop && (found = strstr(p->text.s, stop))) {
+        end = (size_t)(found - p->text.s);
+        p->stopped = true;
+    } else
+        end -= hold < end ? hold : end;
+    if (end > p->shown) {
+        fwrite(p->text.s + p->shown, 1, end - p->shown, stdout);
+        fflush(stdout);
+        p->shown = end;
+    }
+}
+
+static void cmd_sample(Session *s)
+{
+    const Options *o = &s->o;
+    if (!o->prompt)
+        usage("sample: --prompt is missing");
+    if (o->stop && !*o->stop)
+        usage("--stop: expected some text");
+    session_load(s, o->model, true);
+    int length = (int)strlen(o->prompt) + 1;
+    Extent x = {1, o->samples, imax(length, 64), o->max_tokens, 1, false};
+    s->engine.arena = arena_new(extent_bytes(&s->model, s->engine.threads, x));
+    Group *g = groups_new(&s->engine, &s->model, x);
+    g->prompt_length = encode(&s->tokenizer, o->prompt, strlen(o->prompt), g->prompt, x.max_prompt,
+                              "--prompt");
+    Printer p = {.s = s};
+    Sampling sampling = session_sampling(s, 0);
+    if (o->samples == 1) { /* streamed */
+        sampling.on_token = printer_token;
+        sampling.context = &p;
+    }
+    sample_groups(&s->engine, &s->model, g, 1, &sampling);
+    for (int i = 0; i < g->m; i++) {
+        for (int k = g->start[i]; o->samples > 1 && k < g->start[i + 1]; k++)
+            printer_token(&p, g->token[k]);
+        if (!p.stopped && p.text.n > p.shown)
+            fwrite(p.text.s + p.shown, 1, p.text.n - p.shown, stdout);
+        putchar('\n');
+        p.text.n = p.shown = 0;
+        p.stopped = false;
+    }
+    buf_free(&p.text);
+}
+
+/* One line in, one line out: log p of each id given those before it; the first has none. */
+static void score_line(Session *s, Json *j, int line, Buf *out)
+{
+    Buf key = {0}, text = {0};
+    int *ids = NULL, n = 0;
+    bool have_text = false;
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "input_ids"))
+            n = read_ids(j, &s->model.config, false, &ids, "stdin", line);
+        else if (!strcmp(key.s, "text"))
+            have_text = json_string(j, &text);
+        else
+            json_skip(j);
+    jsonl_end(j, "stdin", line);
+    if (!ids && have_text) {
+        if (!s->tokenizer.n_vocab)
+            s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+        ids = xmalloc((text.n + 1) * sizeof(int));
+        n = encode(&s->tokenizer, text.s, text.n, ids, (int)text.n + 1, "stdin");
+    }
+    if (n < 1)
+        die("stdin: line %d: expected text or input_ids, at least one token", line);
+    size_t rows = (size_t)n;
+    rope_reserve(&s->model, n);
+    s->engine.arena = arena_new(pass_bytes(&s->model, s->engine.threads, rows, rows, n, false));
+    Batch b = batch_new(&s->engine.arena, n, 1, n);
+    batch_seq(&b, ids, n, 0, -1);
+    for (int t = 0; t + 1 < n; t++)
+        batch_target(&b, t, ids[t + 1]);
+    Forward f = forward(&s->engine, &s->model, &b, false);
+    forward_head(&s->engine, &s->model, &b, &f, (float)s->o.temperature, false);
+    buf_str(out, "{\"input_ids\": [");
+    for (int t = 0; t < n; t++)
+        buf_printf(out, t ? ", %d" : "%d", ids[t]);
+    buf_str(out, "], \"logprobs\": [null");
+    for (int t = 0; t + 1 < n; t++) {
+        buf_str(out, ", ");
+        json_put_number(out, (double)f.head.logprob[t]);
+    }
+    buf_str(out, "]}\n");
+    arena_free(&s->engine.arena);
+    free(ids);
+    buf_free(&key);
+    buf_free(&text);
+}
+
+static void cmd_score(Session *s)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    Buf out = {0};
+    session_load(s, s->o.model, false);
+    char *text = read_stream(stdin, "stdin", &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        score_line(s, &j, line, &out);
+        fwrite(out.s, 1, out.n, stdout);
+        out.n = 0;
+    }
+    buf_free(&out);
+    free(text);
+}
+
+/* ================================================================ explain */
+
+static void explain_json(const Group *g, int d)
+{
+    Buf b = {0};
+    double *Phi = xmalloc((size_t)(g->m * d) * sizeof *Phi);
+    for (int i = 0; i < g->m * d; i++)
+        Phi[i] = (double)g->Phi[i];
+    put_matrix(&b, "Phi", Phi, g->m, d);
+    put_matrix(&b, "S", g->S, g->m, g->m);
+    put_matrix(&b, "w", g->w, g->m, g->m);
+    put_vector(&b, "r", g->reward, g->m);
+    put_vector(&b, "nu", g->nu, g->m);
+    put_vector(&b, "nubar", g->nubar, g->m);
+    put_vector(&b, "rtilde", g->shaped, g->m);
+    put_vector(&b, "A", g->advantage, g->m);
+    printf("{%s}\n", b.s + 2);
+    free(Phi);
+    buf_free(&b);
+}
+
+/* The table that a class can follow, a response a row; below it the matrix S. */
+static void explain_table(const Group *g, const Tokenizer *t)
+{
+    Buf text = {0};
+    printf("prompt %s\n\n%3s  %-32s %4s  %6s %6s %6s %7s   reason\n", g->text, "i", "response", "r",
+           "nu", "nubar", "r~", "A");
+    for (int i = 0; i < g->m; i++) {
+        response_text(g, i, t, &text);
+        printf("%3d  %-32.60s %+4.3g  %6.3f %6.3f %+6.2f %+7.3f   %s\n", i, text.s, g->reward[i],
+               g->nu[i], g->nubar[i], g->shaped[i], g->advantage[i], g->reason[i]);
+    }
+    printf("\nS: cosines of the responses' gradient features (Eq 9)\n    ");
+    for (int j = 0; j < g->m; j++)
+        printf("%6d", j);
+    for (int i = 0; i < g->m; i++) {
+        printf("\n%3d ", i);
+        for (int j = 0; j < g->m; j++)
+            printf(" %+5.2f", g->S[i * g->m + j]);
+    }
+    printf("\n\nnu = 1 - sum_j w_ij S_ij^2, w from the others' rewards: what a response's "
+           "direction adds (Eq 10-11).\nnubar: nu taken to 0 .. 1 inside the group. r~: the shaped "
+           "reward (Eq 12-13). A: its distance from the mean, in standard deviations (Eq 2).\n");
+    buf_free(&text);
+}
+
+/* Features, advantages and output of a group whose responses and rewards are there. */
+static void explain_group(Session *s, Group *g)
+{
+    MethodOptions o = method_options(&s->o);
+    size_t mark = s->engine.arena.used;
+    rope_reserve(&s->model, longest_sequence(g, 1));
+    Batch b = pack_groups(&s->engine.arena, g, 1);
+    look(&s->engine, &s->model, &b, g, 1, false, s->o.temperature, &o, s->o.seed, 0, true);
+    s->engine.arena.used = mark;
+    if (s->o.json)
+        explain_json(g, s->model.config.hidden_size);
+    else
+        explain_table(g, &s->tokenizer);
+}
+
+/* A line of --data: a prompt, its responses and their rewards. */
+typedef struct {
+    int *prompt, prompt_length, m, rewards;
+    int **response, *length;
+    double *reward;
+} Given;
+
+static void given_free(Given *x)
+{
+    for (int i = 0; i < x->m; i++)
+        free(x->response[i]);
+    free(x->response);
+    free(x->length);
+    free(x->reward);
+    free(x->prompt);
+}
+
+/* Appends a response to what is given. */
+static void given_response(Given *x, int *ids, int n)
+{
+    size_t count = (size_t)x->m + 1;
+    x->response = xrealloc(x->response, count * sizeof *x->response);
+    x->length = xrealloc(x->length, count * sizeof *x->length);
+    x->response[x->m] = ids;
+    x->length[x->m++] = n;
+}
+
+/* Text to ids; a response's text ends with the end token, which is part of y. */
+static int *given_text(Session *s, Json *j, bool response, int *n)
+{
+    Buf text = {0};
+    if (!json_string(j, &text))
+        return NULL;
+    if (!s->tokenizer.n_vocab)
+        s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    int *ids = xmalloc((text.n + 2) * sizeof(int));
+    *n = text.n ? encode(&s->tokenizer, text.s, text.n, ids, (int)text.n + 1, "--data") : 0;
+    if (response && s->model.config.n_eos)
+        ids[(*n)++] = s->model.config.eos_token_id[0];
+    buf_free(&text);
+    return ids;
+}
+
+/* {"prompt", "responses", "rewards"}, or prompt_ids and response_ids in place of the texts. */
+static Given given_read(Session *s, Json *j, const char *path, int line)
+{
+    const Config *c = &s->model.config;
+    Given x = {0};
+    Buf key = {0};
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "prompt"))
+            x.prompt = given_text(s, j, false, &x.prompt_length);
+        else if (!strcmp(key.s, "prompt_ids"))
+            x.prompt_length = read_ids(j, c, false, &x.prompt, path, line);
+        else if (!strcmp(key.s, "responses") || !strcmp(key.s, "response_ids")) {
+            for (json_array(j); json_item(j);) {
+                int *ids = NULL, n = 0;
+                if (key.s[8] == 's')
+                    ids = given_text(s, j, true, &n);
+                else
+                    n = read_ids(j, c, false, &ids, path, line);
+                given_response(&x, ids, n);
+            }
+        } else if (!strcmp(key.s, "rewards")) {
+            for (json_array(j); json_item(j); x.rewards++) {
+                x.reward = xrealloc(x.reward, (size_t)(x.rewards + 1) * sizeof(double));
+                if (!json_number(j, &x.reward[x.rewards]))
+                    break;
+            }
+        } else
+            json_skip(j);
+    jsonl_end(j, path, line);
+    if (x.prompt_length < 1 || x.m < 2 || x.rewards != x.m)
+        die("%s: line %d: a prompt of %d tokens, %d responses, %d rewards; expected a prompt, at "
+            "least two responses, and as many rewards", path, line, x.prompt_length, x.m,
+            x.rewards);
+    for (int i = 0; i < x.m; i++)
+        if (x.length[i] < 1)
+            die("%s: line %d: response %d is empty", path, line, i);
+    buf_free(&key);
+    return x;
+}
+
+static void explain_given(Session *s, const Given *x)
+{
+    int longest = 1, threads = s->engine.threads;
+    for (int i = 0; i < x->m; i++)
+        longest = imax(longest, x->length[i]);
+    Extent extent = {1, x->m, x->prompt_length, longest, 1, false};
+    s->engine.arena = arena_new(extent_bytes(&s->model, threads, extent));
+    Group *g = groups_new(&s->engine, &s->model, extent);
+    g->prompt_length = x->prompt_length;
+    memcpy(g->prompt, x->prompt, (size_t)x->prompt_length * sizeof(int));
+    for (int i = 0; i < x->m; i++) {
+        memcpy(g->token + g->start[i], x->response[i], (size_t)x->length[i] * sizeof(int));
+        g->start[i + 1] = g->start[i] + x->length[i];
+        g->truncated[i] = false;
+        g->reward[i] = x->reward[i];
+        g->reason[i] = "given";
+    }
+    g->n_tokens = g->start[x->m];
+    Buf text = {0};
+    if (!s->o.json && !s->tokenizer.n_vocab)
+        s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    tokenizer_decode(&s->tokenizer, g->prompt, g->prompt_length, false, &text);
+    g->text = text.s;
+    explain_group(s, g);
+    buf_free(&text);
+    arena_free(&s->engine.arena);
+}
+
+static void cmd_explain(Session *s)
+{
+    const Options *o = &s->o;
+    session_load(s, o->model, !o->data);
+    if (o->data) {
+        size_t n, offset = 0;
+        int line = 0;
+        char *text = read_file(o->data, &n);
+        for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+            Given x = given_read(s, &j, o->data, line);
+            explain_given(s, &x);
+            given_free(&x);
+        }
+        free(text);
+        return;
+    }
+    Problems p = {.task = s->task, .held_out = o->split == 1, .seed = o->seed};
+    Extent x = {1, o->rollouts, MAX_PROMPT, o->max_tokens, 1, false};
+    s->engine.arena = arena_new(extent_bytes(&s->model, s->engine.threads, x));
+    Group *g = groups_new(&s->engine, &s->model, x);
+    if (o->prompt) {
+        g->text = (char *)o->prompt;
+        g->prompt_length = encode(&s->tokenizer, o->prompt, strlen(o->prompt), g->prompt,
+                                  MAX_PROMPT, "--prompt");
+    } else
+        group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, MAX_PROMPT);
+    Sampling sampling = session_sampling(s, 0);
+    sample_groups(&s->engine, &s->model, g, 1, &sampling);
+    verify_group(g, &s->task, &s->tokenizer);
+    explain_group(s, g);
+}
+
+/* ================================================================ data, help, main */
+
+static void cmd_data(Session *s)
+{
+    Problems p = session_problems(s, s->o.split == 1);
+    Buf prompt = {0}, answer = {0}, line = {0};
+    if (s->o.data)
+        printf("%s: %d problems\n", s->o.data, p.n);
+    for (int i = 0; !s->o.data && i < s->o.problems; i++) {
+        problem_get(&p, (uint32_t)i, &prompt, &answer);
+        buf_str(&line, "{\"prompt\": ");
+        json_put_string(&line, prompt.s, prompt.n);
+        put_text(&line, "answer", answer.s, answer.n);
+        printf("%s}\n", line.s);
+        line.n = 0;
+    }
+    buf_free(&prompt);
+    buf_free(&answer);
+    buf_free(&line);
+    problems_free(&p);
+}
+
+static void help(FILE *f)
+{
+    fprintf(f, "g2rl %s: gradient-guided reinforcement learning for small language models\n\n"
+               "usage: g2rl COMMAND [--option value]... [@file]\n\ncommands:\n", VERSION);
+    for (int c = 0; c < N_COMMANDS; c++)
+        fprintf(f, "  %-10s %s\n", COMMANDS[c], SUMMARIES[c]);
+    fprintf(f, "  %-10s this text; g2rl COMMAND --help: its options; g2rl help metrics: what "
+               "metrics.jsonl holds\n\nfirst steps:\n"
+               "  g2rl sft --preset nano --task countdown --steps 1600 --out runs/base\n"
+               "  g2rl train --model runs/base --method g2rl --out runs/g2rl\n"
+               "  g2rl eval base=runs/base g2rl=runs/g2rl\n"
+               "  g2rl explain --model runs/g2rl --rollouts 8\n", "help");
+}
+
+static void help_metrics(FILE *f)
+{
+    static const char *const rows[][2] = {
+        {"reward", "mean reward: +1 right, -1 wrong"},
+        {"reward_std", "standard deviation of rewards within a group, mean over groups"},
+        {"pass@1", "share of responses that are right"},
+        {"frac_dead", "share of groups all right or all wrong"},
+        {"completions/mean_length", "response tokens, end token included, mean over responses"},
+        {"completions/clipped_ratio", "share of responses cut off at --max-tokens"},
+        {"entropy", "-sum_v p_v ln p_v of the policy, exact, mean over response tokens"},
+        {"kl_k1, kl_k3", "with q = ln p_ref - ln p: mean of -q, and of e^q - q - 1"},
+        {"kl_exact", "null: not computed"},
+        {"clip_low, clip_high", "share of tokens whose ratio the clip holds, A < 0 and A > 0"},
+        {"log_ratio_clamped", "tokens whose log-ratio passed +-20"},
+        {"phi/cos_mean", "mean of S_ij over pairs i < j of a group (Eq 9)"},
+        {"phi/neg_ratio", "share of pairs with S_ij < 0"},
+        {"phi/nu_mean", "mean exploration score nu (Eq 11)"},
+        {"adv/novelty_share", "share of sum A^2 within right and within wrong responses"},
+        {"logp_gap", "largest |ln p of the sampler - ln p of the trainer|: 0 when on-policy"},
+        {"loss", "-min(rho A, clip(rho) A) + beta k3 (Eq 4), mean over tokens or responses"},
+        {"grad_norm", "of all gradients, before clipping"},
+        {"lr", "learning rate of the step"},
+        {"time/...", "seconds of each phase"},
+        {"tokens_per_s", "response tokens over the whole step's time"},
+        {"weights_hash", "names the weights after the step, bit for bit"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        fprintf(f, "  %-26s %s\n", rows[i][0], rows[i][1]);
+}
+
+static int command_find(const char *name)
+{
+    int best = 1000, nearest = 0;
+    for (int c = 0; c < N_COMMANDS; c++) {
+        int distance = edit_distance(name, COMMANDS[c]);
+        if (!strcmp(name, COMMANDS[c]))
+            return c;
+        if (distance < best) {
+            best = distance;
+            nearest = c;
+        }
+    }
+    usage("unknown command '%.60s'; did you mean %s? (see: g2rl help)", name, COMMANDS[nearest]);
+    return -1;
+}
+
+static void (*const RUN[N_COMMANDS])(Session *) = {cmd_sft,   cmd_train,   cmd_eval, cmd_sample,
+                                                   cmd_score, cmd_explain, cmd_data};
+
+/* The program, from its words; tests call it too. */
+static int run_command(int argc, char **argv)
+{
+    Session s = {0};
+    char error[256];
+    bool metrics = argc > 2 && !strcmp(argv[2], "metrics");
+    if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help")) {
+        (metrics ? help_metrics : help)(argc < 2 ? stderr : stdout);
+        return argc < 2 ? 2 : 0;
+    }
+    int c = command_find(argv[1]);
+    options_default(OPTIONS, N_OPTIONS, c, &s.o);
+    options_parse(OPTIONS, N_OPTIONS, c, argv[1], &s.o, argc - 2, argv + 2, &s.words);
+    if (s.words.help) {
+        printf("g2rl %s: %s\n\n", COMMANDS[c], SUMMARIES[c]);
+        options_help(OPTIONS, N_OPTIONS, c, stdout);
+        if (c == DATA)
+            printf("\n%s", task_help());
+        words_free(&s.words);
+        return 0;
+    }
+    if (s.words.n_words && c != EVAL)
+        usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
+    if (s.o.task && !task_parse(s.o.task, &s.task, error, sizeof error))
+        usage("--task: %s", error);
+    s.engine.threads = default_threads(s.o.threads);
+    RUN[c](&s);
+    session_free(&s);
+    if (fflush(stdout) || ferror(stdout))
+        die("stdout: cannot be written: %s", strerror(errno));
+    return 0;
+}
+
+#ifndef G2RL_TEST
+int main(int argc, char **argv) { return run_command(argc, argv); }
+#endif
+
+#endif
