@@ -1005,6 +1005,29 @@ static Extent eval_extent(const Problems *p, int samples, int max_tokens)
     return (Extent){at_once, samples, longest_prompt(p), max_tokens, 1, false};
 }
 
+/* Held-out problems, every --eval-every steps of sft or train: a row of eval.jsonl. */
+static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int step)
+{
+    Buf b = {0};
+    Evaluation ev = evaluation_new("held-out", s->o.problems, s->o.samples, s->o.seed);
+    Sampling sampling = session_sampling(s, 0);
+    Extent x = eval_extent(held_out, s->o.samples, s->o.max_tokens);
+    evaluate(&s->engine, &s->model, &s->tokenizer, held_out, &sampling, x.groups, &ev, NULL);
+    buf_printf(&b, "{\"step\": %d", step);
+    evaluation_json(&ev, &b);
+    run_line(file, &b, s->o.out, "eval.jsonl");
+    evaluation_free(&ev);
+    buf_free(&b);
+}
+
+/* A run whose numbers are no numbers any more ends before they reach a file. */
+static void demand_finite(int step, double loss, double norm)
+{
+    if (!isfinite(loss) || !isfinite(norm))
+        die("step %d: the loss is %g and the gradient's norm %g; try a smaller --lr", step, loss,
+            norm);
+}
+
 /* ================================================================ train */
 
 /* One row of the ledger: a rollout with every number that made its advantage. */
@@ -1084,8 +1107,8 @@ static void roll_out(Trainer *t, Group *g, int step, double *seconds)
     double clock = now_seconds();
     for (int i = 0; i < n; i++)
         group_ask(&g[i], &s->engine.arena, &t->problems,
-                  (uint32_t)(step * n + i) + (t->problems.n ? 0 : FIRST_PROMPT), &s->tokenizer,
-                  t->extent.max_prompt);
+                  (uint32_t)step * (uint32_t)n + (uint32_t)i + (t->problems.n ? 0 : FIRST_PROMPT),
+                  &s->tokenizer, t->extent.max_prompt);
     Sampling sampling = session_sampling(s, step);
     sample_groups(&s->engine, &s->model, g, n, &sampling);
     seconds[SAMPLE] += lap(&clock);
@@ -1126,24 +1149,6 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums,
     return norm / updates;
 }
 
-/* Held-out problems, every --eval-every steps: a row of eval.jsonl. */
-static void train_eval(Trainer *t, int step)
-{
-    Session *s = t->s;
-    Buf b = {0};
-    Evaluation ev = evaluation_new("held-out", t->held_out.n ? imin(t->held_out.n, s->o.problems)
-                                                             : s->o.problems,
-                                   s->o.samples, s->o.seed);
-    Sampling sampling = session_sampling(s, 0);
-    evaluate(&s->engine, &s->model, &s->tokenizer, &t->held_out, &sampling,
-             imax(1, t->extent.groups * t->extent.m / s->o.samples), &ev, NULL);
-    buf_printf(&b, "{\"step\": %d", step);
-    evaluation_json(&ev, &b);
-    run_line(t->evals, &b, s->o.out, "eval.jsonl");
-    evaluation_free(&ev);
-    buf_free(&b);
-}
-
 /* One step of training, and its rows in the run's files. */
 static void train_step(Trainer *t, int step, Progress *report)
 {
@@ -1164,9 +1169,7 @@ static void train_step(Trainer *t, int step, Progress *report)
         reference_logprobs(&s->engine, &t->reference, g, o->prompts, u.micro_batch, o->temperature);
     u.seconds[REFERENCE] += lap(&clock);
     double norm = update(t, g, &u, lr, &sums, &loss);
-    if (!isfinite(loss) || !isfinite(norm))
-        die("step %d: the loss is %g and the gradient's norm %g; try a smaller --lr", step + 1,
-            loss, norm);
+    demand_finite(step + 1, loss, norm);
     for (int i = 0; i < o->prompts; i++) {
         group_sums(&groups, &g[i]);
         for (int k = 0; k < g[i].m; k++) {
@@ -1228,21 +1231,20 @@ static void cmd_train(Session *s)
     }
     model_trainable(&s->model);
     rope_reserve(&s->model, longest + o->max_tokens);
-    Extent look_back = eval_extent(&t.held_out, o->samples, o->max_tokens);
-    look_back.groups = imax(1, o->prompts * o->rollouts / o->samples);
+    Extent aside = eval_extent(&t.held_out, o->samples, o->max_tokens);
     size_t bytes = extent_bytes(&s->model, threads, t.extent);
-    size_t eval_bytes = o->eval_every ? extent_bytes(&s->model, threads, look_back) : 0;
+    size_t eval_bytes = o->eval_every ? extent_bytes(&s->model, threads, aside) : 0;
     s->engine.arena = arena_new(bytes > eval_bytes ? bytes : eval_bytes);
     t.metrics = run_file(o->out, "metrics.jsonl");
     t.ledger = run_file(o->out, "rollouts.jsonl");
     t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
     Progress report = progress_new(o->method == GRPO ? "train grpo" : "train g2rl", o->steps);
     if (o->eval_every)
-        train_eval(&t, 0);
+        eval_on_the_side(s, &t.held_out, t.evals, 0);
     for (int step = 0; step < o->steps; step++) {
         train_step(&t, step, &report);
         if (o->eval_every && (step + 1) % o->eval_every == 0)
-            train_eval(&t, step + 1);
+            eval_on_the_side(s, &t.held_out, t.evals, step + 1);
         if (o->save_every && (step + 1) % o->save_every == 0 && step + 1 < o->steps)
             save_checkpoint(s, step + 1);
     }

@@ -1666,7 +1666,12 @@ static Model model_load(const char *path)
         int64_t shape[2] = {t->rows, t->cols};
         if (!t->size)
             continue;
-        st_read_f32(st_need(&st, t->name, t->cols ? 2 : 1, shape), at(&m, m.params, i));
+        const StTensor *s = st_need(&st, t->name, t->cols ? 2 : 1, shape);
+        float *w = at(&m, m.params, i);
+        st_read_f32(s, w);
+        for (size_t k = 0; k < t->size; k++)
+            if (!isfinite(w[k]))
+                die("%s: tensor %s holds a value that is not finite", s->path, t->name);
     }
     st_close(&st);
     return m;

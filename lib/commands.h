@@ -193,68 +193,110 @@ static void sft_model(Session *s)
     model_pack(&s->model, s->engine.threads);
 }
 
+/* A supervised run: what lasts from step to step. */
+typedef struct {
+    Session *s;
+    Record *records, *batch; /* of --data; the step's */
+    int n_records, *order, epoch, at_once;
+    Problems held_out;
+    AdamW adam;
+    FILE *metrics, *evals;
+} Teacher;
+
+/* The records of one step: fresh from the task, or the next ones of the file. */
+static void sft_batch(Teacher *t, int step)
+{
+    const Options *o = &t->s->o;
+    for (int i = 0; i < o->batch; i++) {
+        uint32_t index = (uint32_t)step * (uint32_t)o->batch + (uint32_t)i;
+        if (!t->n_records) {
+            t->batch[i] = record_draw(t->s, index);
+            continue;
+        }
+        int pass = (int)(index / (uint32_t)t->n_records);
+        int at = (int)(index % (uint32_t)t->n_records);
+        if (pass != t->epoch)
+            shuffle(t->order, t->n_records, o->seed, t->epoch = pass);
+        t->batch[i] = t->records[o->shuffle ? t->order[at] : at];
+    }
+}
+
+static void sft_step(Teacher *t, int step, Progress *report)
+{
+    Session *s = t->s;
+    const Options *o = &s->o;
+    double start = now_seconds(), lr = learning_rate(o, step);
+    int tokens;
+    Buf line = {0};
+    char note[64];
+    sft_batch(t, step);
+    grads_zero(&s->model);
+    double loss = sft_update(s, t->batch, o->batch, t->at_once, &tokens);
+    double norm = adamw_step(&s->model, &t->adam, lr, s->engine.threads);
+    for (int i = 0; i < o->batch && !t->n_records; i++)
+        record_free(&t->batch[i]);
+    demand_finite(step + 1, loss, norm);
+    buf_printf(&line, "{\"step\": %d", step + 1);
+    put(&line, "loss", loss);
+    put(&line, "lr", lr);
+    put(&line, "grad_norm", norm);
+    put(&line, "tokens", tokens);
+    put(&line, "tokens_per_s", tokens / (now_seconds() - start));
+    put_hash(&line, &s->model);
+    run_line(t->metrics, &line, o->out, "metrics.jsonl");
+    snprintf(note, sizeof note, "loss %.4f", loss);
+    progress(report, step + 1, note);
+    buf_free(&line);
+}
+
+/* Memory for a micro-batch of the longest records, and for evaluation on the side. */
+static size_t sft_bytes(const Teacher *t, int longest)
+{
+    const Session *s = t->s;
+    size_t rows = (size_t)t->at_once * (size_t)longest;
+    size_t pass = pass_bytes(&s->model, s->engine.threads, rows, rows, longest, true) + rows * 8;
+    Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
+    size_t eval = s->o.eval_every ? extent_bytes(&s->model, s->engine.threads, x) : 0;
+    return pass > eval ? pass : eval;
+}
+
 static void cmd_sft(Session *s)
 {
     const Options *o = &s->o;
-    int n_records = 0, longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX, *order = NULL, epoch = -1;
+    Teacher t = {.s = s, .epoch = -1, .adam = optimizer(o)};
+    int longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX;
     sft_model(s);
-    Record *records = o->data ? records_read(s, o->data, &n_records) : NULL;
-    run_start(s, SFT);
-    for (int i = 0; i < n_records; i++)
-        longest = i ? imax(longest, records[i].n) : records[i].n;
-    order = xcalloc((size_t)n_records, sizeof(int));
-    int at_once = good_micro_batch(o->micro_batch, o->batch, n_records ? longest : 32);
-    size_t rows = (size_t)at_once * (size_t)longest, bytes;
-    model_trainable(&s->model);
+    if (o->data)
+        t.records = records_read(s, o->data, &t.n_records);
+    for (int i = 0; i < t.n_records; i++)
+        longest = i ? imax(longest, t.records[i].n) : t.records[i].n;
     rope_reserve(&s->model, longest);
-    bytes = pass_bytes(&s->model, s->engine.threads, rows, rows, longest, true) + rows * 8;
-    s->engine.arena = arena_new(bytes);
-    AdamW adam = optimizer(o);
-    FILE *metrics = run_file(o->out, "metrics.jsonl");
-    Progress p = progress_new("sft", o->steps);
-    Record *batch = xcalloc((size_t)o->batch, sizeof *batch);
-    Buf line = {0};
-    char note[64] = "";
+    run_start(s, SFT);
+    t.order = xcalloc((size_t)t.n_records, sizeof(int));
+    t.batch = xcalloc((size_t)o->batch, sizeof(Record));
+    t.held_out = (Problems){.task = s->task, .held_out = true, .seed = o->seed};
+    t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
+    model_trainable(&s->model);
+    s->engine.arena = arena_new(sft_bytes(&t, longest));
+    t.metrics = run_file(o->out, "metrics.jsonl");
+    t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
+    Progress report = progress_new("sft", o->steps);
     for (int step = 0; step < o->steps; step++) {
-        double start = now_seconds(), lr = learning_rate(o, step);
-        int tokens;
-        for (int i = 0; i < o->batch; i++) {
-            uint32_t index = (uint32_t)step * (uint32_t)o->batch + (uint32_t)i;
-            int pass = n_records ? (int)(index / (uint32_t)n_records) : 0;
-            if (n_records && pass != epoch)
-                shuffle(order, n_records, o->seed, epoch = pass);
-            int at = n_records ? (int)(index % (uint32_t)n_records) : 0;
-            batch[i] = n_records ? records[o->shuffle ? order[at] : at] : record_draw(s, index);
-        }
-        grads_zero(&s->model);
-        double loss = sft_update(s, batch, o->batch, at_once, &tokens);
-        double norm = adamw_step(&s->model, &adam, lr, s->engine.threads);
-        for (int i = 0; i < o->batch && !n_records; i++)
-            record_free(&batch[i]);
-        buf_printf(&line, "{\"step\": %d", step + 1);
-        put(&line, "loss", loss);
-        put(&line, "lr", lr);
-        put(&line, "grad_norm", norm);
-        put(&line, "tokens", tokens);
-        put(&line, "tokens_per_s", tokens / (now_seconds() - start));
-        put_hash(&line, &s->model);
-        run_line(metrics, &line, o->out, "metrics.jsonl");
-        if (!isfinite(loss) || !isfinite(norm))
-            die("step %d: the loss is %g and the gradient's norm %g; try a smaller --lr", step + 1,
-                loss, norm);
+        sft_step(&t, step, &report);
+        if (o->eval_every && (step + 1) % o->eval_every == 0)
+            eval_on_the_side(s, &t.held_out, t.evals, step + 1);
         if (o->save_every && (step + 1) % o->save_every == 0 && step + 1 < o->steps)
             save_checkpoint(s, step + 1);
-        snprintf(note, sizeof note, "loss %.4f", loss);
-        progress(&p, step + 1, note);
     }
     save_checkpoint(s, o->steps);
-    fclose(metrics);
-    for (int i = 0; i < n_records; i++)
-        record_free(&records[i]);
-    free(records);
-    free(order);
-    free(batch);
-    buf_free(&line);
+    fclose(t.metrics);
+    if (t.evals)
+        fclose(t.evals);
+    for (int i = 0; i < t.n_records; i++)
+        record_free(&t.records[i]);
+    free(t.records);
+    free(t.order);
+    free(t.batch);
 }
 
 /* ================================================================ eval */
@@ -779,7 +821,11 @@ static int run_command(int argc, char **argv)
 }
 
 #ifndef G2RL_TEST
-int main(int argc, char **argv) { return run_command(argc, argv); }
+int main(int argc, char **argv)
+{
+    threads_sleep(argv);
+    return run_command(argc, argv);
+}
 #endif
 
 #endif

@@ -37,7 +37,7 @@ typedef struct {
 #define C(x) (1u << (x))
 #define LEARN (C(SFT) | C(TRAIN))
 #define RL (C(TRAIN) | C(EXPLAIN))
-#define DRAW (C(TRAIN) | C(EVAL) | C(SAMPLE_TEXT) | C(EXPLAIN))
+#define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(SAMPLE_TEXT) | C(EXPLAIN))
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
@@ -55,7 +55,7 @@ static const Option OPTIONS[] = {
      "which side of the task's problems"},
     {"problems", OPT_INT, O(problems), "200", 1, 1e7, C(EVAL) | C(DATA), "N",
      "how many problems"},
-    {"problems", OPT_INT, O(problems), "50", 1, 1e7, C(TRAIN), "N",
+    {"problems", OPT_INT, O(problems), "50", 1, 1e7, LEARN, "N",
      "held-out problems for --eval-every"},
     {"out", OPT_TEXT, O(out), NULL, 0, 0, LEARN, "DIR", "run directory to write (required)"},
     {"steps", OPT_INT, O(steps), "1000", 0, 1e9, C(SFT), "N", "updates"},
@@ -65,7 +65,7 @@ static const Option OPTIONS[] = {
     {"rollouts", OPT_INT, O(rollouts), "16", 2, 4096, RL, "N", "responses to each: the group's m"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, RL, "T",
      "of sampling, log-probs and features alike"},
-    {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(EVAL) | C(SAMPLE_TEXT), "T",
+    {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(EVAL) | C(SAMPLE_TEXT) | C(SFT), "T",
      "of sampling; 0: always the most likely token"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, C(SCORE), "T", "of the log-probs"},
     {"top-p", OPT_NUMBER, O(top_p), "1", 1e-6, 1, C(EVAL) | C(SAMPLE_TEXT), "P",
@@ -75,7 +75,7 @@ static const Option OPTIONS[] = {
     {"max-tokens", OPT_INT, O(max_tokens), "48", 1, 1e6, DRAW, "N",
      "longest response, its end token included"},
     {"samples", OPT_INT, O(samples), "32", 1, 4096, C(EVAL), "N", "responses to each problem"},
-    {"samples", OPT_INT, O(samples), "16", 1, 4096, C(TRAIN), "N",
+    {"samples", OPT_INT, O(samples), "16", 1, 4096, LEARN, "N",
      "responses to each held-out problem for --eval-every"},
     {"samples", OPT_INT, O(samples), "1", 1, 4096, C(SAMPLE_TEXT), "N", "responses"},
     {"prompt", OPT_TEXT, O(prompt), NULL, 0, 0, C(SAMPLE_TEXT) | C(EXPLAIN), "TEXT",
@@ -127,7 +127,7 @@ static const Option OPTIONS[] = {
     {"clip-norm", OPT_NUMBER, O(clip_norm), "1", 0, 1e9, LEARN, "X",
      "gradients are scaled to at most this norm; 0: never"},
 
-    {"eval-every", OPT_INT, O(eval_every), "0", 0, 1e9, C(TRAIN), "N",
+    {"eval-every", OPT_INT, O(eval_every), "0", 0, 1e9, LEARN, "N",
      "evaluate every N steps into eval.jsonl; 0: never"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
@@ -155,6 +155,23 @@ typedef struct {
     Model model;
     Engine engine;
 } Session;
+
+/* Threads that wait for work should sleep, not spin: where another program wants the cores too,
+ * spinning makes every parallel loop wait for a whole time slice (20 steps of sft beside a
+ * compiler on 2 cores: 20 s spinning, 2 s sleeping). OpenMP reads this policy before main, so the
+ * program starts itself once more with it set. A user's own setting stands, and so does whoever
+ * loads itself into the process (LD_PRELOAD: valgrind and its like). */
+static void threads_sleep(char **argv)
+{
+#if defined(_OPENMP) && defined(__linux__)
+    if (getenv("OMP_WAIT_POLICY") || getenv("LD_PRELOAD") || omp_get_max_threads() == 1)
+        return;
+    setenv("OMP_WAIT_POLICY", "passive", 1);
+    execv("/proc/self/exe", argv); /* returns only where it failed: then go on as we are */
+#else
+    (void)argv;
+#endif
+}
 
 static int default_threads(int asked)
 {
