@@ -66,6 +66,7 @@ static int *config_int(Config *c, int i) { return (int *)((char *)c + CONFIG_INT
 static void config_rope(Json *j, Config *c, const char *path, const char *key)
 {
     Buf name = {0}, type = {0};
+    bool more = false;
     if (json_peek(j) == 'n' && json_null(j))
         return;
     json_object(j);
@@ -74,11 +75,16 @@ static void config_rope(Json *j, Config *c, const char *path, const char *key)
             type.n = 0;
             if (json_string(j, &type) && strcmp(type.s, "default"))
                 die("%s: %s is of type '%s'; only 'default' is supported", path, key, type.s);
-        } else if (!strcmp(name.s, "rope_theta"))
-            json_number(j, &c->rope_theta);
-        else
+        } else if (!strcmp(name.s, "rope_theta")) {
+            if (!json_number(j, &c->rope_theta) || !(c->rope_theta > 0))
+                die("%s: %s: rope_theta: expected a number above 0", path, key);
+        } else {
+            more = true;
             json_skip(j);
+        }
     }
+    if (!j->error && more && !type.n)
+        die("%s: %s has no rope_type; only 'default' is supported", path, key);
     buf_free(&name);
     buf_free(&type);
 }

@@ -142,7 +142,7 @@ static int cli_in(const char *input, const char *fmt, ...)
 }
 #define cli(...) cli_in("", __VA_ARGS__)
 
-/* |a - b| / |b| in the Euclidean norm. */
+/* |a - b| / |b| in the Euclidean norm; NaN, which passes no CHECK(error < limit), if b is all 0. */
 static double relative_error(const float *a, const float *b, size_t n)
 {
     double difference = 0, norm = 0;
@@ -150,14 +150,17 @@ static double relative_error(const float *a, const float *b, size_t n)
         difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
         norm += (double)b[i] * (double)b[i];
     }
-    return sqrt(difference / (norm + 1e-300));
+    return sqrt(difference) / sqrt(norm);
 }
 
+/* NaN if any difference is (fmax would lose it). */
 static double largest_error(const float *a, const float *b, size_t n)
 {
     double largest = 0;
-    for (size_t i = 0; i < n; i++)
-        largest = fmax(largest, fabs((double)a[i] - (double)b[i]));
+    for (size_t i = 0; i < n && !isnan(largest); i++) {
+        double error = fabs((double)a[i] - (double)b[i]);
+        largest = error <= largest ? largest : error;
+    }
     return largest;
 }
 
@@ -1267,6 +1270,1710 @@ static void test_add_task(void)
     }
 }
 
+/* ================================================================ the numbers below the method */
+
+/* How these tests work. Where the program promises bits, the oracle is a naive loop that follows
+ * the promised order, and memcmp judges. Where it promises a value, the oracle is double precision
+ * (a formula, finite differences, or vectors that an independent program made), and an error counts
+ * relative to the norm of the whole tensor. Inputs come from `noise`, outputs and working memory
+ * start as NaN, and rows lie in heap blocks of their exact size, so that AddressSanitizer sees one
+ * step beyond. */
+
+/* ---------------------------------------------------------------- tools */
+
+/* A number in [-1, 1) that depends on (seed, i) alone. */
+static float noise(uint32_t seed, size_t i)
+{
+    return (float)(2 * uniform(philox(7, 0, seed, (uint32_t)i, 0, 0)) - 1);
+}
+
+static float *noise_new(uint32_t seed, size_t n)
+{
+    float *x = xmalloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = noise(seed, i);
+    return x;
+}
+
+static float *nan_new(size_t n)
+{
+    float *x = xmalloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = NAN;
+    return x;
+}
+
+static float *copy_new(const float *x, size_t n)
+{
+    return memcpy(xmalloc(n * sizeof *x), x, n * sizeof *x);
+}
+
+static bool same_bits(const float *a, const float *b, size_t n)
+{
+    return !memcmp(a, b, n * sizeof *a);
+}
+
+static double weighted_sum(const float *x, const float *weight, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += (double)x[i] * (double)weight[i];
+    return sum;
+}
+
+/* Working memory full of NaN: what is read before it was written does not stay hidden. */
+static Engine engine_new(int threads, size_t bytes)
+{
+    Engine e = {threads, arena_new(bytes)};
+    memset(e.arena.base, 0xFF, e.arena.capacity);
+    return e;
+}
+
+/* A small model whose every tensor is random: norms are not 1 and biases not 0. No size is a
+ * multiple of a vector, a tile or a block. */
+static Model tiny_model(ModelType type, bool tied, int vocab)
+{
+    Config c = {.model_type = type, .vocab_size = vocab, .hidden_size = 20,
+                .intermediate_size = 27, .num_hidden_layers = 2, .num_attention_heads = 6,
+                .num_key_value_heads = 2, .head_dim = 6, .max_position_embeddings = 256,
+                .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
+                .bos_token_id = -1};
+    Model m = model_new(&c);
+    model_trainable(&m);
+    for (int t = 0; t < m.n_tensors; t++) {
+        const Tensor *x = &m.tensors[t];
+        float scale = t == EMBED ? 1.0f : 0.5f, shift = strstr(x->name, "norm") ? 1.0f : 0.0f;
+        for (size_t i = 0; i < x->size; i++)
+            at(&m, m.params, t)[i] = scale * noise((uint32_t)t, i) + shift;
+    }
+    rope_reserve(&m, 192);
+    return m;
+}
+
+/* A prompt and the responses that follow it. */
+typedef struct {
+    int prompt, n, length[4];
+} Tree;
+
+static void tree_tokens(int *tokens, int n, int vocab, uint32_t seed, int response)
+{
+    for (int i = 0; i < n; i++)
+        tokens[i] = (int)below(philox(11, 0, seed, (uint32_t)response, (uint32_t)i, 0),
+                               (uint32_t)vocab);
+}
+
+/* Appends a tree, packed as for training: the prompt once, and of each response all but its last
+ * token; the first tokens are all predicted by the prompt's last row. `seed` makes its tokens,
+ * wherever it stands. */
+static void add_tree(Batch *b, const Tree *t, int vocab, uint32_t seed)
+{
+    int tokens[128];
+    tree_tokens(tokens, t->prompt, vocab, seed, 0);
+    int root = batch_seq(b, tokens, t->prompt, 0, -1), last = b->n_rows - 1;
+    for (int k = 0; k < t->n; k++) {
+        int row = b->n_rows;
+        tree_tokens(tokens, t->length[k], vocab, seed, k + 1);
+        if (t->length[k] > 1)
+            batch_seq(b, tokens, t->length[k] - 1, t->prompt, root);
+        for (int i = 0; i < t->length[k]; i++)
+            batch_target(b, i ? row + i - 1 : last, tokens[i]);
+    }
+}
+
+/* ---------------------------------------------------------------- random numbers */
+
+static bool random_is(Random x, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    return x.r[0] == a && x.r[1] == b && x.r[2] == c && x.r[3] == d;
+}
+
+/* The known answers of the authors' own Random123 (kat_vectors, philox4x32 10). */
+static void test_philox(void)
+{
+    const uint32_t ff = 0xFFFFFFFFu;
+    CHECK(random_is(philox(0, 0, 0, 0, 0, 0), 0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+          "philox of zeros");
+    CHECK(random_is(philox(UINT64_MAX, 0, ff, ff, ff, ff), 0x408F276D, 0x41C83B0E, 0xA20BC7C6,
+                    0x6D5451FD), "philox of ones");
+    CHECK(random_is(philox(0x299F31D0A4093822u, 0, 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+                    0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1), "philox of the digits of pi");
+    CHECK(random_is(philox(0xA4093822u, 0x299F31D0, 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+                    0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1), "stream is key word 1");
+    Random streamed = philox(0x123456789ABCDEFu, 3, 1, 2, 3, 4);
+    Random keyed = philox(0x123456789ABCDEFu ^ (uint64_t)3 << 32, 0, 1, 2, 3, 4);
+    CHECK(!memcmp(&streamed, &keyed, sizeof keyed), "stream is not xored into key word 1");
+
+    CHECK(uniform((Random){{0, 0, ff, ff}}) == 0, "uniform of zeros");
+    CHECK(uniform((Random){{ff, ff, 0, 0}}) == 1 - 0x1p-53, "uniform of ones");
+    CHECK(uniform((Random){{0x80000000u, 0, 0, 0}}) == 0.5, "uniform: word 0 is the upper one");
+    CHECK(uniform((Random){{0, 0x800, 0, 0}}) == 0x1p-53, "uniform has 53 bits");
+    CHECK(below((Random){{9, 9, 1, 0}}, 10) == 6, "below: 2^32 mod 10");
+    CHECK(below((Random){{9, 9, 0, 17}}, 7) == 3, "below: 17 mod 7");
+
+    enum { DRAWS = 20000, FACES = 6 };
+    int count[FACES] = {0};
+    double sum = 0, square = 0, chi2 = 0;
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        Random r = philox(1, STREAM_SAMPLE, 0, 0, 0, i);
+        double u = uniform(r);
+        sum += u;
+        square += u * u;
+        count[below(r, FACES)]++;
+    }
+    for (int i = 0; i < FACES; i++)
+        chi2 += pow(count[i] - DRAWS / 6.0, 2) / (DRAWS / 6.0);
+    CHECK(fabs(sum / DRAWS - 1.0 / 2) < 4 * sqrt(1.0 / 12 / DRAWS), "mean %g", sum / DRAWS);
+    CHECK(fabs(square / DRAWS - 1.0 / 3) < 4 * sqrt(4.0 / 45 / DRAWS), "E u^2 %g", square / DRAWS);
+    CHECK(chi2 < 20.5, "die: chi-squared %g of 5 degrees; p = 0.001 is 20.5", chi2);
+}
+
+/* ---------------------------------------------------------------- exp and rows */
+
+static float float_of_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* |vexp(x) - e^x| in units of the last place of e^x. */
+static double exp_ulps(float x)
+{
+    double exact = exp((double)x);
+    return fabs((double)exp_one(x) - exact) / ldexp(1, ilogb(exact) - 23);
+}
+
+/* In how many rows with one NaN, of many lengths and places, a softmax loses it. */
+static int softmax_losses(float nan)
+{
+    int lost = 0;
+    for (int n = 1; n <= 40; n += 3)
+        for (int i = 0; i < n; i++) {
+            float *row = noise_new(1, (size_t)n);
+            Softmax s = SOFTMAX_EMPTY;
+            row[i] = nan;
+            softmax_tile(&s, row, row, n, 1.0f);
+            lost += !isnan(softmax_logprob(&s, 0, 1));
+            row[i] = nan;
+            lost += !isnan(row_exp(row, row, n, row_max(row, n), 1.0f));
+            free(row);
+        }
+    return lost;
+}
+
+static void test_exp(void)
+{
+    enum { POINTS = 400000 };
+    double worst = 0, where = 0;
+    for (int i = 0; i <= POINTS + 2000; i++) {
+        float x = (float)(-87.0 + 175.0 * i / POINTS); /* evenly over [-87, 88] ... */
+        if (i > POINTS) /* ... and beside each (n + 1/2) ln 2, where the reduction changes n */
+            x = (float)(((i - POINTS) % 250 - 125 + 0.5) * 0.6931471805599453 *
+                        (1 + 1e-7 * ((i - POINTS) / 250 - 4)));
+        double ulps = exp_ulps(x);
+        if (!(ulps <= worst)) {
+            worst = ulps;
+            where = (double)x;
+        }
+    }
+    CHECK(worst < 1.01, "exp is %.3f ulp off at %.9g", worst, where);
+    CHECK(exp_one(0.0f) == 1.0f && exp_one(-0.0f) == 1.0f, "exp(0) is not 1");
+    CHECK(exp_one(-1e4f) == exp_one(-87.3f) && exp_one(-INFINITY) == exp_one(-87.3f),
+          "not clamped below");
+    CHECK(exp_one(1e4f) == exp_one(88.3f) && exp_one(INFINITY) == exp_one(88.3f),
+          "not clamped above");
+    CHECK(isfinite(exp_one(88.3f)) && exp_one(-87.3f) >= 0x1p-126f, "the ends leave the normals");
+
+    /* NaN, whatever its sign and payload (a file of weights may hold any), stays NaN. */
+    static const uint32_t nans[] = {0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7FFFFFFF, 0xFFC001FF};
+    for (size_t k = 0; k < sizeof nans / sizeof *nans; k++) {
+        float nan = float_of_bits(nans[k]);
+        CHECK(isnan(exp_one(nan)), "exp of NaN %08x is %g", nans[k], (double)exp_one(nan));
+        CHECK(softmax_losses(nan) == 0, "NaN %08x is lost in %d softmaxes", nans[k],
+              softmax_losses(nan));
+    }
+}
+
+/* The rule of simd.h: 16 virtual lanes, added as a tree. */
+static float lanes_tree(const float *lane)
+{
+    float t[16];
+    memcpy(t, lane, sizeof t);
+    for (int half = 8; half; half /= 2)
+        for (int u = 0; u < half; u++)
+            t[u] += t[u + half];
+    return t[0];
+}
+
+/* What writes a row, with `room` floats of guard behind it (0: the sanitizer watches). */
+static void check_row_writers(int n, int room)
+{
+    size_t all = (size_t)(n + room);
+    float *x = noise_new(20, (size_t)n), *y = noise_new(21, all), *expected = copy_new(y, all);
+    float lane[16] = {0};
+    for (int i = 0; i < n; i++) {
+        expected[i] = exp_one((x[i] - 0.25f) * 3.0f);
+        lane[i % 16] += expected[i];
+    }
+    float sum = row_exp(y, x, n, 0.25f, 3.0f), tree = lanes_tree(lane);
+    CHECK(same_bits(y, expected, all), "row_exp of %d", n);
+    CHECK(same_bits(&sum, &tree, 1), "row_exp of %d: its sum", n);
+
+    row_exp_scaled(y, n, 2.0f, 0.5f, -0.75f);
+    for (int i = 0; i < n; i++)
+        expected[i] = exp_one(expected[i] * 2.0f - 0.5f) * -0.75f;
+    CHECK(same_bits(y, expected, all), "row_exp_scaled of %d", n);
+
+    row_axpy(y, 1.7f, x, n);
+    for (int i = 0; i < n; i++)
+        expected[i] = fmaf(1.7f, x[i], expected[i]);
+    CHECK(same_bits(y, expected, all), "row_axpy of %d", n);
+
+    row_scale(y, x, -0.3f, n);
+    for (int i = 0; i < n; i++)
+        expected[i] = x[i] * -0.3f;
+    CHECK(same_bits(y, expected, all), "row_scale of %d", n);
+    free(x);
+    free(y);
+    free(expected);
+}
+
+static void test_rows(void)
+{
+    for (int n = 1; n <= 70; n++) {
+        float *a = noise_new(22, (size_t)n), *b = noise_new(23, (size_t)n), lane[16] = {0};
+        float most = -INFINITY;
+        for (int i = 0; i < n; i++)
+            lane[i % 16] = fmaf(a[i], b[i], lane[i % 16]);
+        float dot = row_dot(a, b, n), tree = lanes_tree(lane);
+        CHECK(same_bits(&dot, &tree, 1), "row_dot of %d", n);
+        for (int i = 0; i < n; i++) { /* all negative, and the largest moves through the row */
+            a[i] -= 200;
+            most = a[i] > most ? a[i] : most;
+        }
+        CHECK(row_max(a, n) == most, "row_max of %d", n);
+        for (int i = 0; i < n; i++) {
+            float before = a[i];
+            a[i] = -5;
+            CHECK(row_max(a, n) == -5, "row_max of %d: missed at %d", n, i);
+            a[i] = before;
+        }
+        check_row_writers(n, 0);
+        check_row_writers(n, 2 * LANES);
+        free(a);
+        free(b);
+    }
+}
+
+/* ---------------------------------------------------------------- matrix products */
+
+/* What gemm.h promises: each output is one chain over k, in order. */
+static void gemm_naive(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
+                       const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *c, ptrdiff_t ldc,
+                       bool accumulate)
+{
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++) {
+            float s = accumulate ? c[i * ldc + j] : 0.0f;
+            for (int k = 0; k < K; k++)
+                s = fmaf(a[i * rs + k * cs], b[k * rsb + j * csb], s);
+            c[i * ldc + j] = s;
+        }
+}
+
+/* One shape: operands of exact size, and an output whose rows lie `ldc` apart. Between its rows
+ * are guards: all of it, guards too, must come out as expected. */
+typedef struct {
+    int M, N, K, ldc;
+    float *a, *b, *before, *c, *expected; /* [M,K], [N,K], 3 x [M,ldc] */
+} Product;
+
+static size_t product_floats(const Product *p) { return (size_t)p->M * (size_t)p->ldc; }
+
+static Product product_new(int M, int N, int K, int ldc)
+{
+    Product p = {M, N, K, ldc, NULL, NULL, NULL, NULL, NULL};
+    p.a = noise_new(30, (size_t)M * (size_t)K);
+    p.b = noise_new(31, (size_t)N * (size_t)K);
+    p.before = noise_new(32, product_floats(&p));
+    p.c = copy_new(p.before, product_floats(&p));
+    p.expected = copy_new(p.before, product_floats(&p));
+    return p;
+}
+
+static void product_free(Product *p)
+{
+    free(p->a);
+    free(p->b);
+    free(p->before);
+    free(p->c);
+    free(p->expected);
+}
+
+/* Compares, and takes the output back to what it was. */
+static void check_product(Product *p, const char *what, int threads, bool accumulate)
+{
+    CHECK(same_bits(p->c, p->expected, product_floats(p)),
+          "%s: M %d, N %d, K %d, accumulate %d, %d threads", what, p->M, p->N, p->K, accumulate,
+          threads);
+    memcpy(p->c, p->before, product_floats(p) * sizeof(float));
+}
+
+/* Forward: A by rows, B = W^T packed, whole or by panels. */
+static void check_gemm_forward(int M, int N, int K, bool accumulate)
+{
+    Product p = product_new(M, N, K, N + 3);
+    Arena arena = arena_new((packed_floats(K, N) + 16) * sizeof(float));
+    float *packed = nan_new(packed_floats(K, N));
+    gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
+    for (int threads = 1; threads <= 3; threads++) {
+        gemm(&arena, threads, M, N, K, p.a, K, 1, p.b, 1, K, p.c, p.ldc, accumulate);
+        check_product(&p, "gemm", threads, accumulate);
+        gemm_pack(threads, K, N, p.b, 1, K, packed);
+        gemm_packed(threads, M, N, K, p.a, K, 1, packed, p.c, p.ldc, accumulate);
+        check_product(&p, "gemm_packed", threads, accumulate);
+    }
+    int panels = (N + NR - 1) / NR, cut = panels / 2; /* the panels in two pieces */
+    gemm_panels(M, N, K, 0, cut, p.a, K, 1, packed, p.c, p.ldc, accumulate);
+    gemm_panels(M, N, K, cut, panels, p.a, K, 1, packed, p.c + cut * NR, p.ldc, accumulate);
+    check_product(&p, "gemm_panels", 1, accumulate);
+    free(packed);
+    arena_free(&arena);
+    product_free(&p);
+}
+
+/* dX = dY W and dW += dY^T X, in the layouts of a layer: W is [n, k]. */
+static void check_gemm_gradients(int m, int k, int n, bool accumulate)
+{
+    size_t most = packed_floats(n, k) + packed_floats(m, k) + 64;
+    Arena arena = arena_new(most * sizeof(float));
+    Product x = product_new(m, k, n, k); /* a: dY [m, n]; b: W, here read as [n, k] */
+    gemm_naive(m, k, n, x.a, n, 1, x.b, k, 1, x.expected, k, accumulate);
+    for (int threads = 1; threads <= 3; threads++) {
+        gemm_backward(&arena, threads, m, n, k, x.a, x.b, x.c, accumulate);
+        check_product(&x, "gemm_backward", threads, accumulate);
+    }
+    Product w = product_new(n, k, m, k); /* a: dY, here read as [m, n]; b: X, as [m, k] */
+    gemm_naive(n, k, m, w.a, 1, n, w.b, k, 1, w.expected, k, true);
+    for (int threads = 1; threads <= 3; threads++) {
+        gemm_weights(&arena, threads, m, n, k, w.a, w.b, w.c);
+        check_product(&w, "gemm_weights", threads, true);
+    }
+    product_free(&x);
+    product_free(&w);
+    arena_free(&arena);
+}
+
+/* B in place; up to the next multiple of VL columns are the callee's to write, no more. */
+static void check_gemm_small(int M, int N, int K, bool transposed, bool accumulate)
+{
+    int columns = round_up(N, VL), rs = transposed ? 1 : K, cs = transposed ? M : 1;
+    Product p = product_new(M, N, K, columns + 1);
+    float *b = noise_new(33, (size_t)K * (size_t)columns);
+    gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
+    gemm_small(M, N, K, p.a, rs, cs, b, columns, p.c, p.ldc, accumulate);
+    for (int i = 0; i < M; i++)
+        for (int j = N; j < columns; j++)
+            p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
+    check_product(&p, transposed ? "gemm_small, A transposed" : "gemm_small", 1, accumulate);
+    free(b);
+    product_free(&p);
+}
+
+static void test_gemm(void)
+{
+    static const int sizes[][3] = {
+        {1, 1, 1}, {1, 33, 5}, {7, 1, 3}, {2, 2, 40}, {13, 31, 17}, {14, 32, 16}, {15, 33, 1},
+        {29, 5, KC + 1}, {3, 70, 2 * KC + 2}, {16, 16, KC}, {MC + 1, 65, 70}, {2 * MC + 6, 47, 130},
+        {43, 163, 37}, {57, 129, 19}, {5, 300, 90}, {1, 520, 200},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            int M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
+            check_gemm_forward(M, N, K, accumulate);
+            check_gemm_gradients(M, N, K, accumulate);
+            check_gemm_small(M, N, K, false, accumulate);
+            check_gemm_small(M, N, K, true, accumulate);
+        }
+    for (int M = 1; M <= 2 * MR + 1; M++) /* every height of a tile, beside every part of a panel */
+        for (int N = 1; N <= NR + 1; N += imax(1, VL / 4))
+            check_gemm_forward(M, N, 3, M % 2);
+}
+
+/* ---------------------------------------------------------------- gradients of each layer */
+
+/* What the check of a gradient works on. L = sum_i weight_i out_i, so that dL / d out_i is
+ * weight_i: the outputs are fp32, L is a double. */
+typedef struct {
+    Engine e;
+    Model m;
+    Batch b;
+    int rows, n_out;
+    float temperature;
+    float *in, *scale, *kept, *out, *weight;
+} Layers;
+
+typedef double LossFn(Layers *);
+
+/* dL / dx by the five-point central difference,
+ *     f' = (8 (f(x + h) - f(x - h)) - (f(x + 2h) - f(x - 2h))) / 12 h + O(h^4).
+ * How h was chosen: rounding puts about eps / h on it (eps = 6e-8, values are of order 1) and the
+ * remainder h^4 f^(5) / 30; h = 2^-6 puts both near 1e-5, where the usual two points would have
+ * either 1e-4 from h^2 / 6 or, with a smaller h, more rounding. */
+static double numerical_gradient(LossFn *loss, Layers *l, float *x)
+{
+    const float h = 0x1p-6f, before = *x;
+    double f[4];
+    for (int k = 0; k < 4; k++) {
+        static const float steps[] = {-2, -1, 1, 2};
+        *x = before + steps[k] * h;
+        f[k] = loss(l);
+    }
+    *x = before;
+    return (8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * (double)h);
+}
+
+/* |numerical - g| / |g| over a sample of a tensor's n entries: of each of `slices` parts the entry
+ * with the largest gradient, and one more. A gradient that is all zero gives NaN: a failure. */
+static double gradient_error(LossFn *loss, Layers *l, float *x, const float *g, size_t n,
+                             size_t slices)
+{
+    double error = 0, norm = 0;
+    slices = slices < n ? slices : n;
+    for (size_t s = 0; s < slices; s++) {
+        size_t first = n * s / slices, end = n * (s + 1) / slices;
+        size_t pick[2] = {first + 7 * s % (end - first), first};
+        for (size_t i = first; i < end; i++)
+            if (fabsf(g[i]) > fabsf(g[pick[1]]))
+                pick[1] = i;
+        for (int k = 0; k < 2; k++) {
+            double numerical = numerical_gradient(loss, l, &x[pick[k]]);
+            error += pow(numerical - (double)g[pick[k]], 2);
+            norm += pow((double)g[pick[k]], 2);
+        }
+    }
+    return sqrt(error) / sqrt(norm);
+}
+
+/* fp32 leaves 1e-6 to 3e-4 (measured, all models and instruction sets); a wrong formula, 1e-2. */
+static void check_gradient(LossFn *loss, Layers *l, float *x, const float *g, size_t n,
+                           size_t slices, const char *what)
+{
+    double error = gradient_error(loss, l, x, g, n, slices);
+    CHECK(error < 1e-3, "%s: the gradient is off by %.1e of its norm", what, error);
+}
+
+static void layers_free(Layers *l)
+{
+    free(l->in);
+    free(l->scale);
+    free(l->kept);
+    free(l->out);
+    free(l->weight);
+    model_free(&l->m);
+    arena_free(&l->e.arena);
+}
+
+static double norm_loss(Layers *l)
+{
+    rmsnorm_forward(1, l->out, l->kept, l->in, l->scale, l->rows, l->n_out / l->rows, 1e-3f);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+static void test_norm_gradient(void)
+{
+    enum { ROWS = 5, D = 37, N = ROWS * D };
+    Layers l = {.rows = ROWS, .n_out = N, .in = noise_new(40, N), .scale = noise_new(41, D),
+                .kept = nan_new(ROWS), .out = nan_new(N), .weight = noise_new(42, N)};
+    float *dx = nan_new(N), *added = noise_new(43, N), *start = copy_new(added, N);
+    float *dw = xcalloc(D, sizeof *dw);
+    norm_loss(&l);
+    rmsnorm_backward(2, dx, dw, l.weight, l.in, l.scale, l.kept, ROWS, D, false);
+    check_gradient(norm_loss, &l, l.in, dx, N, N, "RMSNorm: input");
+    check_gradient(norm_loss, &l, l.scale, dw, D, D, "RMSNorm: weight");
+
+    float *dw2 = copy_new(dw, D); /* a second pass adds: to dw always, to dx where asked */
+    rmsnorm_backward(1, added, dw2, l.weight, l.in, l.scale, l.kept, ROWS, D, true);
+    for (int i = 0; i < N; i++)
+        start[i] += dx[i];
+    for (int i = 0; i < D; i++)
+        dw[i] *= 2;
+    CHECK(relative_error(added, start, N) < 1e-6, "RMSNorm does not add to dx");
+    CHECK(relative_error(dw2, dw, D) < 1e-6, "RMSNorm does not add to dw");
+    free(dx);
+    free(added);
+    free(start);
+    free(dw);
+    free(dw2);
+    layers_free(&l);
+}
+
+static double heads_loss(Layers *l)
+{
+    heads_forward(&l->e, &l->m, 1, &l->b, l->in, l->out, l->kept);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+/* The gradient of the rotated q and k goes in, beside v's, which must pass untouched. */
+static void check_heads_gradient(ModelType type)
+{
+    static const Tree tree = {5, 2, {4, 9}};
+    Layers l = {.e = engine_new(2, 1 << 20), .m = tiny_model(type, true, 50)};
+    const Config *c = &l.m.config;
+    int qk = (c->num_attention_heads + c->num_key_value_heads) * c->head_dim;
+    int v = c->num_key_value_heads * c->head_dim, width = qk + v;
+    l.b = batch_new(&l.e.arena, 32, 4, 32);
+    add_tree(&l.b, &tree, 50, 1);
+    l.rows = l.b.n_rows;
+    l.n_out = l.rows * qk;
+    l.in = noise_new(44, (size_t)(l.rows * width));
+    l.kept = nan_new((size_t)(l.n_out / c->head_dim));
+    l.out = nan_new((size_t)l.n_out);
+    l.weight = noise_new(45, (size_t)l.n_out);
+    heads_loss(&l);
+    float *g = noise_new(46, (size_t)(l.rows * width)), *before = copy_new(g, (size_t)width);
+    for (int r = 0; r < l.rows; r++)
+        memcpy(g + r * width, l.weight + r * qk, (size_t)qk * sizeof *g);
+    heads_backward(&l.e, &l.m, 1, &l.b, l.in, l.kept, g);
+    CHECK(same_bits(g + qk, before + qk, (size_t)v), "heads_backward changes v's gradient");
+    for (int r = 0; r < l.rows; r++) /* L does not see v */
+        memset(g + r * width + qk, 0, (size_t)v * sizeof *g);
+    check_gradient(heads_loss, &l, l.in, g, (size_t)(l.rows * width), 200, MODEL_TYPES[type]);
+    for (int k = Q_NORM; k <= K_NORM && type == QWEN3; k++) {
+        int t = layer_tensor(1, k);
+        check_gradient(heads_loss, &l, at(&l.m, l.m.params, t), at(&l.m, l.m.grads, t), 6, 6,
+                       l.m.tensors[t].name);
+    }
+    free(g);
+    free(before);
+    layers_free(&l);
+}
+
+static void test_heads_gradient(void)
+{
+    check_heads_gradient(QWEN3);
+    check_heads_gradient(LLAMA);
+}
+
+/* in: rotated q and k; scale: q, k, v as projected, of which attention reads v. */
+static double attention_loss(Layers *l)
+{
+    attention_forward(&l->e, &l->m.config, &l->b, l->in, l->scale, l->out);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+/* Two kv groups of three heads; prompts and responses shorter, equal and longer than the blocks of
+ * KEYS keys and QUERIES rows. Some followers see keys of two and more blocks of their prompt. */
+static void test_attention_gradient(void)
+{
+    static const Tree trees[] = {{37, 3, {4, 46, 2}}, {70, 0, {0}}, {32, 2, {33, 66}}, {1, 1, {2}}};
+    Layers l = {.e = engine_new(2, 4 << 20), .m = tiny_model(LLAMA, true, 50)};
+    const Config *c = &l.m.config;
+    int q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    l.b = batch_new(&l.e.arena, 400, 12, 400);
+    for (int i = 0; i < 4; i++)
+        add_tree(&l.b, &trees[i], 50, (uint32_t)i);
+    l.rows = l.b.n_rows;
+    l.n_out = l.rows * q;
+    size_t rows = (size_t)l.rows, wide = (size_t)(q + 2 * kv), n_qk = rows * (size_t)(q + kv);
+    l.in = noise_new(47, n_qk);
+    for (size_t i = 0; i < n_qk; i++)
+        l.in[i] *= 2; /* scores far from equal */
+    l.scale = noise_new(48, rows * wide);
+    l.out = nan_new((size_t)l.n_out + LANES);
+    l.weight = noise_new(49, (size_t)l.n_out + LANES);
+    attention_loss(&l);
+    float *g = nan_new(rows * wide), *g_qk = nan_new(n_qk);
+    attention_backward(&l.e, c, &l.b, l.in, l.scale, l.out, l.weight, g);
+    for (size_t r = 0; r < rows; r++) {
+        memcpy(g_qk + r * (size_t)(q + kv), g + r * wide, (size_t)(q + kv) * sizeof *g);
+        memset(g + r * wide, 0, (size_t)(q + kv) * sizeof *g); /* of `scale`, only v is read */
+    }
+    check_gradient(attention_loss, &l, l.in, g_qk, n_qk, 120, "attention: q and k");
+    check_gradient(attention_loss, &l, l.scale, g, rows * wide, 80, "attention: v");
+    free(g);
+    free(g_qk);
+    layers_free(&l);
+}
+
+static double swiglu_loss(Layers *l)
+{
+    swiglu_forward(1, l->out, l->in, l->rows, l->n_out / l->rows);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+static void test_swiglu_gradient(void)
+{
+    enum { ROWS = 4, FF = 37, N = ROWS * FF };
+    Layers l = {.rows = ROWS, .n_out = N, .in = noise_new(50, 2 * N), .out = nan_new(N),
+                .weight = noise_new(51, N)};
+    float *g = nan_new(2 * N);
+    for (int i = 0; i < 2 * N; i++)
+        l.in[i] *= 4;
+    swiglu_backward(2, g, l.weight, l.in, ROWS, FF);
+    check_gradient(swiglu_loss, &l, l.in, g, 2 * N, 2 * N, "SwiGLU");
+    for (int i = 0; i < ROWS; i++) { /* the formula itself, once */
+        double x = (double)l.in[i * 2 * FF], u = (double)l.in[i * 2 * FF + FF];
+        double y = x / (1 + exp(-x)) * u;
+        CHECK(fabs((double)l.out[i * FF] - y) < 1e-6 * (1 + fabs(y)), "SwiGLU(%g, %g)", x, u);
+    }
+    free(g);
+    layers_free(&l);
+}
+
+/* y = x W^T + bias: the q, k, v product of a Qwen2 layer, its three matrices and biases as one. */
+static double linear_loss(Layers *l)
+{
+    const float *bias = at(&l->m, l->m.params, layer_tensor(1, Q_BIAS));
+    linear_forward(&l->e, &l->m, matrix(&l->m, 1, QKV), bias, l->rows, l->in, l->out, false);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+static void test_linear_gradient(void)
+{
+    enum { ROWS = 9 };
+    Layers l = {.e = engine_new(2, 1 << 20), .m = tiny_model(QWEN2, true, 50), .rows = ROWS};
+    Matrix w = matrix(&l.m, 1, QKV);
+    size_t n_in = (size_t)(ROWS * w.k), n_w = (size_t)w.n * (size_t)w.k;
+    l.n_out = ROWS * w.n;
+    l.in = noise_new(52, n_in);
+    l.out = nan_new((size_t)l.n_out);
+    l.weight = noise_new(53, (size_t)l.n_out);
+    float *dx = nan_new(n_in), *dw = at(&l.m, l.m.grads, w.tensor);
+    float *dbias = at(&l.m, l.m.grads, layer_tensor(1, Q_BIAS));
+    linear_backward(&l.e, &l.m, w, ROWS, l.weight, l.in, dx);
+    bias_backward(dbias, l.weight, ROWS, w.n);
+    check_gradient(linear_loss, &l, l.in, dx, n_in, 60, "linear: input");
+    check_gradient(linear_loss, &l, at(&l.m, l.m.params, w.tensor), dw, n_w, 60,
+                   "linear: weight");
+    check_gradient(linear_loss, &l, at(&l.m, l.m.params, layer_tensor(1, Q_BIAS)), dbias,
+                   (size_t)w.n, 60, "linear: bias");
+    free(dx);
+    layers_free(&l);
+}
+
+/* in: hidden rows. The targets, chosen in test_head_gradient, are those of the batch. */
+static double head_loss(Layers *l)
+{
+    size_t mark = l->e.arena.used;
+    Forward f = {.hidden = l->in};
+    forward_head(&l->e, &l->m, &l->b, &f, l->temperature, false);
+    double loss = weighted_sum(f.head.logprob, l->weight, (size_t)l->b.n_targets);
+    l->e.arena.used = mark;
+    return loss;
+}
+
+/* 600 tokens are two tiles and a part; 130 targets are one block of rows and a part. */
+static void check_head_gradient(float temperature)
+{
+    enum { V = 600, TARGETS = HEAD_ROWS + 2 };
+    Layers l = {.e = engine_new(2, 8 << 20), .m = tiny_model(LLAMA, false, V),
+                .temperature = temperature, .weight = noise_new(54, TARGETS)};
+    size_t d = (size_t)l.m.config.hidden_size;
+    int head = lm_head(&l.m.config);
+    l.in = noise_new(55, TARGETS * d);
+    l.b = batch_new(&l.e.arena, 1, 1, TARGETS);
+    for (int i = 0; i < TARGETS; i++)
+        batch_target(&l.b, 0, i * 37 % V);
+    float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
+    Forward f = {.hidden = l.in};
+    forward_head(&l.e, &l.m, &l.b, &f, temperature, true);
+    head_backward(&l.e, &l.m, l.in, l.b.target, TARGETS, &f.head, l.weight, dh);
+    check_gradient(head_loss, &l, l.in, dh, TARGETS * d, 60, "head: h");
+    check_gradient(head_loss, &l, at(&l.m, l.m.params, head), dw, V * d, 60, "head: W");
+    free(dh);
+    layers_free(&l);
+}
+
+static void test_head_gradient(void)
+{
+    check_head_gradient(1.0f);
+    check_head_gradient(0.7f);
+}
+
+/* ---------------------------------------------------------------- gradients of the whole model */
+
+static double model_loss(Layers *l)
+{
+    size_t mark = l->e.arena.used;
+    Forward f = forward(&l->e, &l->m, &l->b, false);
+    forward_head(&l->e, &l->m, &l->b, &f, l->temperature, false);
+    double loss = weighted_sum(f.head.logprob, l->weight, (size_t)l->b.n_targets);
+    l->e.arena.used = mark;
+    return loss;
+}
+
+/* Every tensor of a model, over two prompts with responses that share them. */
+static void check_model_gradient(ModelType type, bool tied)
+{
+    enum { V = TILE + 20 };
+    static const Tree trees[] = {{5, 3, {4, 7, 1}}, {34, 2, {3, 9}}};
+    Layers l = {.m = tiny_model(type, tied, V), .temperature = 0.8f, .weight = noise_new(56, 64)};
+    l.e = engine_new(1, pass_bytes(&l.m, 1, 64, 64, 64, true) + (1 << 20));
+    l.b = batch_new(&l.e.arena, 64, 8, 64);
+    for (int i = 0; i < 2; i++)
+        add_tree(&l.b, &trees[i], V, (uint32_t)i);
+    size_t mark = l.e.arena.used;
+    Forward f = forward(&l.e, &l.m, &l.b, true);
+    forward_head(&l.e, &l.m, &l.b, &f, l.temperature, true);
+    backward(&l.e, &l.m, &l.b, &f, l.weight);
+    grads_finish(&l.m);
+    l.e.arena.used = mark;
+    for (int t = 0; t < l.m.n_tensors; t++) {
+        char what[128];
+        snprintf(what, sizeof what, "%s, %s head: %s", MODEL_TYPES[type], tied ? "tied" : "own",
+                 l.m.tensors[t].name);
+        if (l.m.tensors[t].size)
+            check_gradient(model_loss, &l, at(&l.m, l.m.params, t), at(&l.m, l.m.grads, t),
+                           l.m.tensors[t].size, 4, what);
+    }
+    layers_free(&l);
+}
+
+static void test_model_gradient(void)
+{
+    for (int type = QWEN3; type <= LLAMA; type++)
+        for (int tied = 0; tied < 2; tied++)
+            check_model_gradient((ModelType)type, tied);
+}
+
+/* ---------------------------------------------------------------- what a pass leaves behind */
+
+/* Everything that a training pass computes, over one or more batches whose gradients add up. */
+typedef struct {
+    size_t n, d, n_grads; /* targets, hidden_size, floats of gradient (a tied head's own too) */
+    float *logprob, *entropy, *phi, *hidden, *grads;
+} Outcome;
+
+static void outcome_free(Outcome *o)
+{
+    free(o->logprob);
+    free(o->entropy);
+    free(o->phi);
+    free(o->hidden);
+    free(o->grads);
+}
+
+/* Runs the batches one after the other, coef[i] = dL / d log p of target i, in memory of exactly
+ * the size that pass_bytes asks for. The gradients stay in the model too, not yet finished. */
+static Outcome outcome_of(Model *m, const Batch *b, int n, const float *coef, float temperature,
+                          int threads)
+{
+    Outcome o = {.d = (size_t)m->config.hidden_size, .n_grads = m->n_grads};
+    size_t most = 0, done = 0;
+    for (int i = 0; i < n; i++) {
+        o.n += (size_t)b[i].n_targets;
+        size_t bytes = pass_bytes(m, threads, (size_t)b[i].n_rows, (size_t)b[i].n_targets,
+                                  batch_keys(&b[i]), true);
+        most = bytes > most ? bytes : most;
+    }
+    o.logprob = nan_new(o.n);
+    o.entropy = nan_new(o.n);
+    o.phi = nan_new(o.n * o.d);
+    o.hidden = nan_new(o.n * o.d);
+    Engine e = engine_new(threads, most);
+    grads_zero(m);
+    for (int i = 0; i < n; done += (size_t)b[i++].n_targets) {
+        size_t count = (size_t)b[i].n_targets;
+        Forward f = forward(&e, m, &b[i], true);
+        forward_head(&e, m, &b[i], &f, temperature, true);
+        memcpy(o.logprob + done, f.head.logprob, count * sizeof(float));
+        memcpy(o.entropy + done, f.head.entropy, count * sizeof(float));
+        memcpy(o.phi + done * o.d, f.head.phi, count * o.d * sizeof(float));
+        memcpy(o.hidden + done * o.d, f.hidden, count * o.d * sizeof(float));
+        backward(&e, m, &b[i], &f, coef + done);
+        e.arena.used = 0;
+    }
+    o.grads = copy_new(m->grads, m->n_grads);
+    arena_free(&e.arena);
+    return o;
+}
+
+static void check_same_outcome(const Outcome *a, const Outcome *b, const char *what)
+{
+    CHECK(same_bits(a->logprob, b->logprob, a->n), "log-probs change with %s", what);
+    CHECK(same_bits(a->entropy, b->entropy, a->n), "entropies change with %s", what);
+    CHECK(same_bits(a->phi, b->phi, a->n * a->d), "phi changes with %s", what);
+    CHECK(same_bits(a->grads, b->grads, a->n_grads), "gradients change with %s", what);
+}
+
+/* ---------------------------------------------------------------- oracle vectors */
+
+/* Vectors made in float64 by an independent program; tolerances as its README gives them for a
+ * float32 program. */
+enum { SEQS = 3, TOKENS = 29, GRAD = 1, WGRAD = 2, ADAM = 4, ADAMW = 8 };
+
+/* The values of a tensor of an oracle file. NaN, which no check passes, if it is not there. */
+static float *oracle_values(const SafeTensors *st, const char *name, size_t n)
+{
+    const StTensor *t = st_find(st, name);
+    float *x = nan_new(n);
+    CHECK(t && t->dtype == ST_F32 && t->bytes == n * sizeof(float), "%s: no %s of %zu floats",
+          st->path, name, n);
+    if (t && t->dtype == ST_F32 && t->bytes == n * sizeof(float))
+        st_read_f32(t, x);
+    return x;
+}
+
+static SafeTensors oracle_open(const char *root, const char *model, const char *part)
+{
+    char name[128];
+    snprintf(name, sizeof name, "oracle/%s.%s.safetensors", model, part);
+    return st_open_file(path_join(root, name).s);
+}
+
+static void check_close(const SafeTensors *st, const char *name, const float *x, size_t n,
+                        double limit)
+{
+    float *y = oracle_values(st, name, n);
+    double error = largest_error(x, y, n);
+    CHECK(error < limit, "%s: %s is off by %.1e", st->path, name, error);
+    free(y);
+}
+
+/* By the norm of the whole. */
+static void check_near(const SafeTensors *st, const char *name, const float *x, size_t n)
+{
+    float *y = oracle_values(st, name, n);
+    double error = relative_error(x, y, n);
+    CHECK(error < 1e-5, "%s: %s is off by %.1e of its norm", st->path, name, error);
+    free(y);
+}
+
+/* The oracle's three sequences, each token but the first a target. */
+static Batch oracle_batch(Arena *a, const SafeTensors *st)
+{
+    int32_t tokens[SEQS * TOKENS];
+    int64_t shape[2] = {SEQS, TOKENS};
+    Batch b = batch_new(a, SEQS * TOKENS, SEQS, SEQS * TOKENS);
+    st_read_i32(st_need(st, "tokens", 2, shape), tokens);
+    for (int s = 0; s < SEQS; s++) {
+        int row = b.n_rows;
+        batch_seq(&b, tokens + s * TOKENS, TOKENS - 1, 0, -1);
+        for (int i = 1; i < TOKENS; i++)
+            batch_target(&b, row + i - 1, tokens[s * TOKENS + i]);
+    }
+    return b;
+}
+
+/* hidden_final has the last row too, which predicts nothing. */
+static void check_hidden(const SafeTensors *st, const Outcome *o)
+{
+    size_t d = o->d, row = (TOKENS - 1) * d;
+    float *y = oracle_values(st, "hidden_final", SEQS * TOKENS * d);
+    for (int s = 1; s < SEQS; s++)
+        memmove(y + (size_t)s * row, y + (size_t)s * TOKENS * d, row * sizeof *y);
+    CHECK(relative_error(o->hidden, y, o->n * d) < 1e-5, "%s: hidden_final is off by %.1e",
+          st->path, relative_error(o->hidden, y, o->n * d));
+    free(y);
+}
+
+static void check_oracle_grads(const char *root, const char *model, const char *part, Model *m)
+{
+    SafeTensors st = oracle_open(root, model, part);
+    grads_finish(m);
+    for (int t = 0; t < m->n_tensors; t++) {
+        char name[128];
+        snprintf(name, sizeof name, "grad.%s", m->tensors[t].name);
+        if (m->tensors[t].size)
+            check_near(&st, name, at(m, m->grads, t), m->tensors[t].size);
+    }
+    st_close(&st);
+}
+
+/* Three updates on `loss`, and the weights after them. */
+static void check_oracle_updates(const char *root, const char *model, const char *part, Model *m,
+                                 const Batch *b, AdamW adam)
+{
+    float coef[SEQS * TOKENS];
+    SafeTensors st = oracle_open(root, model, part);
+    size_t far = 0;
+    double sum = 0, most = 0;
+    for (int i = 0; i < b->n_targets; i++)
+        coef[i] = -1.0f / (float)b->n_targets;
+    for (int step = 0; step < 3; step++) {
+        Outcome o = outcome_of(m, b, 1, coef, 1.0f, 2);
+        adamw_step(m, &adam, 1e-3, 2);
+        outcome_free(&o);
+    }
+    for (int t = 0; t < m->n_tensors; t++) {
+        if (!m->tensors[t].size)
+            continue;
+        float *y = oracle_values(&st, m->tensors[t].name, m->tensors[t].size);
+        for (size_t i = 0; i < m->tensors[t].size; i++) {
+            double error = fabs((double)at(m, m->params, t)[i] - (double)y[i]);
+            far += !(error < 2e-6);
+            sum += error;
+            most = fmax(most, error);
+        }
+        free(y);
+    }
+    CHECK(sum / (double)m->n_params < 1e-6, "%s: weights off by %.1e on average", st.path,
+          sum / (double)m->n_params);
+    CHECK((double)far < 1e-3 * (double)m->n_params, "%s: %zu weights are off", st.path, far);
+    CHECK(most < 2e-4, "%s: a weight is off by %.1e", st.path, most);
+    st_close(&st);
+}
+
+/* A model as the trainer holds it: ready for gradients, and for 192 positions. */
+static Model model_for_training(const char *dir, bool packed)
+{
+    Model m = model_load(dir);
+    model_trainable(&m);
+    rope_reserve(&m, 192);
+    if (packed)
+        model_pack(&m, 1);
+    return m;
+}
+
+static void check_oracle(const char *root, const char *model, int parts)
+{
+    char below[128];
+    float coef[SEQS * TOKENS];
+    snprintf(below, sizeof below, "models/%s", model);
+    Path dir = path_join(root, below);
+    SafeTensors st = oracle_open(root, model, "fwd");
+    Arena a = arena_new(1 << 16);
+    Batch b = oracle_batch(&a, &st);
+    size_t n = (size_t)b.n_targets;
+    Model m = model_for_training(dir.s, false), packed = model_for_training(dir.s, true);
+    float *weights = oracle_values(&st, "wloss_weights", n), loss, wloss;
+    for (size_t i = 0; i < n; i++)
+        coef[i] = -1.0f / (float)n;
+
+    Outcome o = outcome_of(&m, &b, 1, coef, 1.0f, 1), o2 = outcome_of(&m, &b, 1, coef, 1.0f, 2);
+    Outcome p = outcome_of(&packed, &b, 1, coef, 1.0f, 2);
+    check_same_outcome(&o, &o2, "threads");
+    check_same_outcome(&o, &p, "packing");
+    loss = (float)weighted_sum(o.logprob, coef, n);
+    wloss = -(float)weighted_sum(o.logprob, weights, n);
+    check_close(&st, "logprobs", o.logprob, n, 5e-5);
+    check_close(&st, "entropy", o.entropy, n, 5e-5);
+    check_close(&st, "loss", &loss, 1, 1e-5);
+    check_close(&st, "wloss", &wloss, 1, 1e-5);
+    check_near(&st, "phi", o.phi, n * o.d);
+    check_hidden(&st, &o);
+    if (parts & GRAD)
+        check_oracle_grads(root, model, "grad", &m);
+
+    for (size_t i = 0; i < n; i++)
+        coef[i] = -weights[i];
+    Outcome w = outcome_of(&m, &b, 1, coef, 1.0f, 1), cool = outcome_of(&m, &b, 1, coef, 0.8f, 1);
+    check_close(&st, "logprobs_T0.8", cool.logprob, n, 5e-5);
+    memcpy(m.grads, w.grads, m.n_grads * sizeof(float));
+    if (parts & WGRAD)
+        check_oracle_grads(root, model, "wgrad", &m);
+    if (parts & ADAM)
+        check_oracle_updates(root, model, "adam3", &m, &b, (AdamW){0.9, 0.999, 1e-8, 0, 0, 0});
+    if (parts & ADAMW)
+        check_oracle_updates(root, model, "adamw_clip3", &packed, &b,
+                             (AdamW){0.9, 0.95, 1e-8, 0.1, 0.25, 0});
+    for (Outcome *x[] = {&o, &o2, &p, &w, &cool}, **k = x; k < x + 5; k++)
+        outcome_free(*k);
+    free(weights);
+    model_free(&m);
+    model_free(&packed);
+    arena_free(&a);
+    st_close(&st);
+}
+
+/* One line of stories260k.greedy.jsonl. */
+typedef struct {
+    int n_prompt, n; /* ids of the prompt; ids in all */
+    int id[128];
+    double logprob[128];
+} Story;
+
+static int read_numbers(Json *j, double *out, int room)
+{
+    int n = 0;
+    for (json_array(j); json_item(j); n += n < room - 1)
+        json_number(j, &out[n]);
+    return n;
+}
+
+static Story story_read(const char *line, size_t length)
+{
+    Story s = {0};
+    Buf key = {0};
+    double prompt[128], greedy[128];
+    int n_greedy = 0;
+    Json j = json_open(line, length);
+    json_object(&j);
+    while (json_key(&j, &key))
+        if (!strcmp(key.s, "prompt_ids"))
+            s.n_prompt = read_numbers(&j, prompt, 128);
+        else if (!strcmp(key.s, "greedy_ids"))
+            n_greedy = imin(read_numbers(&j, greedy, 128), 127 - s.n_prompt);
+        else if (!strcmp(key.s, "logprobs"))
+            read_numbers(&j, s.logprob, 128);
+        else
+            json_skip(&j);
+    CHECK(json_end(&j) && s.n_prompt > 0 && n_greedy == 64, "greedy.jsonl cannot be read");
+    for (int i = 0; i < s.n_prompt + n_greedy; i++)
+        s.id[s.n++] = (int)(i < s.n_prompt ? prompt[i] : greedy[i - s.n_prompt]);
+    buf_free(&key);
+    return s;
+}
+
+/* A trained model: its logits, its log-probs, and that each greedy token is our largest logit. */
+static void check_story(Model *m, const Story *s, const SafeTensors *st, int index)
+{
+    const Config *c = &m->config;
+    size_t V = (size_t)c->vocab_size, d = (size_t)c->hidden_size, rows = (size_t)s->n - 1;
+    Arena a = arena_new(1 << 16);
+    Batch b = batch_new(&a, s->n, 1, s->n);
+    float *coef = xcalloc(rows, sizeof *coef), *logits = nan_new(rows * V);
+    double worst = 0;
+    char name[32];
+    batch_seq(&b, s->id, s->n - 1, 0, -1);
+    for (int i = 1; i < s->n; i++)
+        batch_target(&b, i - 1, s->id[i]);
+    Outcome o = outcome_of(m, &b, 1, coef, 1.0f, 1);
+    gemm_naive((int)rows, (int)V, (int)d, o.hidden, (ptrdiff_t)d, 1, head_weight(m), 1,
+               (ptrdiff_t)d, logits, (ptrdiff_t)V, false);
+    snprintf(name, sizeof name, "logits.%d", index);
+    check_close(st, name, logits, rows * V, 5e-5);
+    for (size_t i = 0; i < rows; i++) {
+        size_t best = 0;
+        for (size_t v = 1; v < V; v++)
+            best = logits[i * V + v] > logits[i * V + best] ? v : best;
+        CHECK((int)i + 1 < s->n_prompt || (int)best == s->id[i + 1],
+              "story %d, token %zu: %zu; expected %d", index, i + 1, best, s->id[i + 1]);
+        worst = fmax(worst, fabs((double)o.logprob[i] - s->logprob[i]));
+    }
+    CHECK(worst < 5e-5, "story %d: log-probs are off by %.1e", index, worst);
+    free(coef);
+    free(logits);
+    outcome_free(&o);
+    arena_free(&a);
+}
+
+static void check_stories(const char *root)
+{
+    size_t n;
+    int index = 0;
+    char *text = read_file(path_join(root, "oracle/stories260k.greedy.jsonl").s, &n);
+    SafeTensors st = oracle_open(root, "stories260k", "logits");
+    Model m = model_for_training(path_join(root, "models/stories260k").s, true);
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        Story s = story_read(line, (size_t)(end - line));
+        check_story(&m, &s, &st, index++);
+    }
+    CHECK(index == 5, "%d stories; expected 5", index);
+    model_free(&m);
+    st_close(&st);
+    free(text);
+}
+
+static void test_oracle(void)
+{
+    static const struct {
+        const char *model;
+        int parts;
+    } more[] = {
+        {"q3_tied_f32", GRAD | WGRAD | ADAM | ADAMW},
+        {"q3_untied_f32", GRAD | WGRAD | ADAM | ADAMW},
+        {"q2_tied_f32", GRAD | ADAM},
+        {"llama_untied_f32_theta500k", GRAD | ADAM},
+        {"q3_tied_bf16", 0},
+        {"q3_tied_f16_sharded", 0},
+        {"q3_untied_bf16_sharded", 0},
+    };
+    Path root;
+    check_oracle("data", "q3_mqa_hd6_f32", GRAD | ADAM);
+    if (!shared_dir(&root, "models") || !shared_dir(&root, "oracle") || !shared_dir(&root, ".")) {
+        skip("the oracle's other eight models need ../shared/data");
+        return;
+    }
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++)
+        check_oracle(root.s, more[i].model, more[i].parts);
+    check_stories(root.s);
+}
+
+/* ---------------------------------------------------------------- phi */
+
+/* log softmax(W h / T)[y], in double; `entropy` too if it is not NULL. */
+static double exact_logprob(const double *h, const float *W, int V, int d, int y, double T,
+                            double *entropy)
+{
+    double max = -HUGE_VAL, sum = 0, spread = 0, *z = xmalloc((size_t)V * sizeof *z), logprob;
+    for (int v = 0; v < V; v++) {
+        z[v] = 0;
+        for (int i = 0; i < d; i++)
+            z[v] += (double)W[v * d + i] * h[i] / T;
+        max = fmax(max, z[v]);
+    }
+    for (int v = 0; v < V; v++) {
+        sum += exp(z[v] - max);
+        spread += exp(z[v] - max) * (z[v] - max);
+    }
+    if (entropy)
+        *entropy = log(sum) - spread / sum;
+    logprob = z[y] - max - log(sum);
+    free(z);
+    return logprob;
+}
+
+/* Eq 14: phi = W[y] - E_{v ~ p} W[v] = T d log p(y) / dh, against central differences in double
+ * from h and W alone: the head's phi is the true gradient at every temperature. Targets lie on
+ * both sides of the borders between vocabulary tiles. */
+static void check_phi(Model *m, float temperature, bool packed)
+{
+    enum { N = 8 };
+    static const int target[N] = {0, TILE - 1, TILE, 2 * TILE - 1, 2 * TILE, 599, 300, 7};
+    const Config *c = &m->config;
+    int d = c->hidden_size, V = c->vocab_size;
+    double T = (double)temperature, h[32], worst = 0, error = 0, norm = 0;
+    const double step = 1e-5; /* rounding 1e-16 / 1e-5, curvature 1e-10: both far below fp32 */
+    Engine e = engine_new(2, 4 << 20);
+    float *hidden = noise_new(60, (size_t)(N * d));
+    Forward f = {.hidden = hidden};
+    Batch b = batch_new(&e.arena, 1, 1, N);
+    for (int i = 0; i < N; i++)
+        batch_target(&b, 0, target[i]);
+    for (int i = 0; i < N * d; i++)
+        hidden[i] *= 2;
+    forward_head(&e, m, &b, &f, temperature, true);
+    for (int k = 0; k < N; k++) {
+        double entropy, logprob;
+        for (int i = 0; i < d; i++)
+            h[i] = (double)hidden[k * d + i];
+        logprob = exact_logprob(h, head_weight(m), V, d, target[k], T, &entropy);
+        worst = fmax(worst, fabs(logprob - (double)f.head.logprob[k]));
+        worst = fmax(worst, fabs(entropy - (double)f.head.entropy[k]));
+        for (int i = 0; i < d; i++) {
+            double here = h[i], up, down, phi;
+            h[i] = here + step;
+            up = exact_logprob(h, head_weight(m), V, d, target[k], T, NULL);
+            h[i] = here - step;
+            down = exact_logprob(h, head_weight(m), V, d, target[k], T, NULL);
+            h[i] = here;
+            phi = T * (up - down) / (2 * step);
+            error += pow(phi - (double)f.head.phi[k * d + i], 2);
+            norm += phi * phi;
+        }
+    }
+    CHECK(worst < 1e-5, "T %g, packed %d: log-prob or entropy is off by %.1e", T, packed, worst);
+    CHECK(sqrt(error / norm) < 1e-6, "T %g, packed %d: phi is off by %.1e of its norm", T, packed,
+          sqrt(error / norm));
+    free(hidden);
+    arena_free(&e.arena);
+}
+
+static void test_phi(void)
+{
+    Model m = tiny_model(LLAMA, false, 600);
+    for (int packed = 0; packed < 2; packed++) {
+        check_phi(&m, 1.0f, packed);
+        check_phi(&m, 0.7f, packed);
+        model_pack(&m, 1);
+    }
+    model_free(&m);
+}
+
+/* ---------------------------------------------------------------- equal bits */
+
+/* 323 rows and 258 targets: more than a block of the head, and every product has work for
+ * three threads. */
+static const Tree FOREST[] = {{33, 3, {40, 1, 7}}, {1, 1, {50}}, {64, 0, {0}},
+                              {31, 4, {12, 66, 2, 9}}, {32, 3, {33, 34, 8}}};
+enum { TREES = sizeof FOREST / sizeof *FOREST, FOREST_ROWS = 512, FOREST_V = 2 * TILE + 20 };
+
+static Batch forest(Arena *a, int first, int n)
+{
+    Batch b = batch_new(a, FOREST_ROWS, 5 * TREES, FOREST_ROWS);
+    for (int i = first; i < first + n; i++)
+        add_tree(&b, &FOREST[i], FOREST_V, (uint32_t)i);
+    return b;
+}
+
+static bool is_alive(const float *x, size_t n)
+{
+    double norm = sqrt(weighted_sum(x, x, n));
+    return isfinite(norm) && norm > 0;
+}
+
+/* Threads, packing and micro-batches of whole trees change not one bit, gradients included; a
+ * tied head's own gradient, kept apart until grads_finish, is among them. */
+static void check_invariance(ModelType type, bool tied)
+{
+    Model m = tiny_model(type, tied, FOREST_V);
+    Arena a = arena_new(1 << 20);
+    Batch whole = forest(&a, 0, TREES), each[TREES];
+    float *coef = noise_new(61, FOREST_ROWS);
+    Outcome o = outcome_of(&m, &whole, 1, coef, 0.7f, 1), other;
+    CHECK(is_alive(o.logprob, o.n) && is_alive(o.entropy, o.n) && is_alive(o.phi, o.n * o.d) &&
+              is_alive(o.grads, o.n_grads), "nothing to compare");
+    for (int packed = 0; packed < 2; packed++) {
+        for (int threads = 1; threads <= 3; threads++) {
+            other = outcome_of(&m, &whole, 1, coef, 0.7f, threads);
+            check_same_outcome(&o, &other, packed ? "packing" : "threads");
+            outcome_free(&other);
+        }
+        model_pack(&m, 2);
+    }
+    for (int size = 1; size <= 3; size++) {
+        int pieces = 0;
+        for (int i = 0; i < TREES; i += size)
+            each[pieces++] = forest(&a, i, imin(size, TREES - i));
+        other = outcome_of(&m, each, pieces, coef, 0.7f, size);
+        check_same_outcome(&o, &other, "micro-batches");
+        outcome_free(&other);
+    }
+    outcome_free(&o);
+    free(coef);
+    arena_free(&a);
+    model_free(&m);
+}
+
+/* A response that shares its prompt, and the same one with its prompt written out. */
+static void check_written_out(Model *m)
+{
+    Arena a = arena_new(1 << 20);
+    Batch whole = forest(&a, 0, TREES);
+    float *coef = noise_new(62, FOREST_ROWS);
+    Outcome o = outcome_of(m, &whole, 1, coef, 1.0f, 1);
+    size_t done = 0, mark = a.used;
+    for (int i = 0; i < TREES; i++)
+        for (int k = 0; k < FOREST[i].n; k++) {
+            int tokens[128], prompt = FOREST[i].prompt, length = FOREST[i].length[k];
+            Batch b = batch_new(&a, 128, 1, 128);
+            tree_tokens(tokens, prompt, FOREST_V, (uint32_t)i, 0);
+            tree_tokens(tokens + prompt, length, FOREST_V, (uint32_t)i, k + 1);
+            batch_seq(&b, tokens, prompt + length - 1, 0, -1);
+            for (int t = 0; t < length; t++)
+                batch_target(&b, prompt + t - 1, tokens[prompt + t]);
+            Outcome alone = outcome_of(m, &b, 1, coef, 1.0f, 2);
+            CHECK(same_bits(alone.logprob, o.logprob + done, alone.n) &&
+                      same_bits(alone.entropy, o.entropy + done, alone.n) &&
+                      same_bits(alone.phi, o.phi + done * o.d, alone.n * o.d),
+                  "prompt of %d, response of %d: other bits when written out", prompt, length);
+            done += alone.n;
+            outcome_free(&alone);
+            a.used = mark;
+        }
+    CHECK(done == o.n, "%zu targets; expected %zu", done, o.n);
+    outcome_free(&o);
+    free(coef);
+    arena_free(&a);
+}
+
+/* Adds the head's gradient of targets first .. first + n - 1 alone. */
+static void add_head_gradient(Model *m, const float *hidden, const float *coef, int first, int n)
+{
+    size_t d = (size_t)m->config.hidden_size, skip_rows = (size_t)first * d;
+    Engine e = engine_new(2, pass_bytes(m, 2, 1, (size_t)n, 1, true));
+    Batch b = batch_new(&e.arena, 1, 1, n);
+    float *mine = copy_new(hidden + skip_rows, (size_t)n * d), *dh = nan_new((size_t)n * d);
+    Forward f = {.hidden = mine};
+    for (int i = first; i < first + n; i++)
+        batch_target(&b, 0, i % FOREST_V);
+    forward_head(&e, m, &b, &f, 0.9f, true);
+    head_backward(&e, m, mine, b.target, n, &f.head, coef + first, dh);
+    free(mine);
+    free(dh);
+    arena_free(&e.arena);
+}
+
+/* More targets than KC: the head's gradient takes its rows in blocks that continue each other, and
+ * so does a second batch. */
+static void check_many_targets(Model *m)
+{
+    enum { N = KC + 76, CUT = 500 };
+    float *hidden = noise_new(63, N * (size_t)m->config.hidden_size), *coef = noise_new(64, N);
+    grads_zero(m);
+    add_head_gradient(m, hidden, coef, 0, N);
+    float *whole = copy_new(m->grads, m->n_grads);
+    grads_zero(m);
+    add_head_gradient(m, hidden, coef, 0, CUT);
+    add_head_gradient(m, hidden, coef, CUT, N - CUT);
+    CHECK(is_alive(whole, m->n_grads) && same_bits(whole, m->grads, m->n_grads),
+          "%d targets: dW changes when they come in two batches", N);
+    free(whole);
+    free(hidden);
+    free(coef);
+}
+
+static void test_invariance(void)
+{
+    check_invariance(QWEN3, true);
+    check_invariance(QWEN2, false);
+    check_invariance(LLAMA, true);
+    Model m = tiny_model(QWEN3, true, FOREST_V);
+    check_written_out(&m);
+    check_many_targets(&m);
+    model_free(&m);
+}
+
+/* ---------------------------------------------------------------- cached decoding */
+
+/* A prompt and two responses, every row a target: the hidden rows of the training pass. */
+enum { NEW = 70, RESPONSES = 2 };
+
+static float *training_hidden(Model *m, int prompt, const int *tokens)
+{
+    size_t d = (size_t)m->config.hidden_size, rows = (size_t)(prompt + RESPONSES * NEW);
+    Engine e = engine_new(1, pass_bytes(m, 1, rows, rows, prompt + NEW, false));
+    Batch b = batch_new(&e.arena, (int)rows, 1 + RESPONSES, (int)rows);
+    batch_seq(&b, tokens, prompt, 0, -1);
+    for (int k = 0; k < RESPONSES; k++)
+        batch_seq(&b, tokens + prompt + k * NEW, NEW, prompt, 0);
+    for (int i = 0; i < b.n_rows; i++)
+        batch_target(&b, i, 0);
+    float *hidden = copy_new(forward(&e, m, &b, false).hidden, rows * d);
+    arena_free(&e.arena);
+    return hidden;
+}
+
+/* The prompt in one piece, then each response token by token, over the cache. */
+static void check_decoding(Model *m, int prompt, int threads)
+{
+    int tokens[64 + RESPONSES * NEW], blocks = (prompt + 31) / 32 + RESPONSES * 3; /* 70 / 32 */
+    size_t d = (size_t)m->config.hidden_size;
+    tree_tokens(tokens, prompt + RESPONSES * NEW, m->config.vocab_size, 5, 0);
+    float *expected = training_hidden(m, prompt, tokens);
+    Engine e = engine_new(threads, pass_bytes(m, threads, 64, 64, prompt + NEW, false) +
+                                       kv_pool_bytes(&m->config, blocks) + (1 << 16));
+    KvPool pool = kv_pool_new(&e.arena, &m->config, blocks); /* not a block more than needed */
+    KvSeq prompt_kv = kv_seq_new(&e.arena, prompt), kv[RESPONSES];
+    Batch b = batch_new(&e.arena, prompt, 1, prompt);
+    b.pool = &pool;
+    b.seq[batch_seq(&b, tokens, prompt, 0, -1)].kv = &prompt_kv;
+    kv_reserve(&pool, &prompt_kv, prompt);
+    for (int i = 0; i < prompt; i++)
+        batch_target(&b, i, 0);
+    CHECK(same_bits(forward(&e, m, &b, false).hidden, expected, (size_t)prompt * d),
+          "prompt of %d: other bits in the cache", prompt);
+    for (int k = 0; k < RESPONSES; k++)
+        kv[k] = kv_seq_new(&e.arena, NEW);
+
+    size_t mark = e.arena.used;
+    for (int t = 0; t < NEW; t++, e.arena.used = mark) {
+        b = batch_new(&e.arena, RESPONSES, RESPONSES, RESPONSES);
+        b.pool = &pool;
+        for (int k = 0; k < RESPONSES; k++) {
+            Seq *s = &b.seq[batch_seq(&b, &tokens[prompt + k * NEW + t], 1, prompt + t, -1)];
+            kv_reserve(&pool, &kv[k], t + 1);
+            s->kv = &kv[k];
+            s->prefix_kv = &prompt_kv;
+            s->prefix_length = prompt;
+            batch_target(&b, k, 0);
+        }
+        const float *hidden = forward(&e, m, &b, false).hidden;
+        for (size_t k = 0; k < RESPONSES; k++)
+            CHECK(same_bits(hidden + k * d, expected + ((size_t)(prompt + t) + k * NEW) * d, d),
+                  "prompt of %d, response %zu, token %d: other bits", prompt, k, t);
+    }
+    CHECK(pool.n_free == 0, "prompt of %d: %d cache blocks too many", prompt, pool.n_free);
+    for (int k = 0; k < RESPONSES; k++)
+        kv_release(&pool, &kv[k]);
+    kv_release(&pool, &prompt_kv);
+    CHECK(pool.n_free == blocks, "%d of %d cache blocks came back", pool.n_free, blocks);
+    free(expected);
+    arena_free(&e.arena);
+}
+
+/* Across the borders of cache blocks (KEYS = 32), where prompt and response each begin a block. */
+static void test_decoding(void)
+{
+    static const int prompts[] = {1, KEYS - 1, KEYS, KEYS + 1};
+    for (int type = QWEN3; type <= QWEN2; type++) {
+        Model m = tiny_model((ModelType)type, true, 50);
+        for (int packed = 0; packed < 2; packed++) {
+            for (int i = 0; i < 4; i++)
+                check_decoding(&m, prompts[i], 1 + (i + packed) % 3);
+            model_pack(&m, 1);
+        }
+        model_free(&m);
+    }
+}
+
+/* ---------------------------------------------------------------- the optimizer */
+
+/* One AdamW update as its paper writes it, all in double. `g` is the gradient before clipping. */
+typedef struct {
+    double *w, *m, *v;
+    size_t n;
+} Reference;
+
+static double reference_step(Reference *r, const AdamW *o, const float *g, double lr, int t)
+{
+    double norm = 0, clip = 1;
+    for (size_t i = 0; i < r->n; i++)
+        norm += (double)g[i] * (double)g[i];
+    norm = sqrt(norm);
+    if (o->clip_norm > 0 && norm > o->clip_norm)
+        clip = o->clip_norm / norm;
+    for (size_t i = 0; i < r->n; i++) {
+        double x = (double)g[i] * clip;
+        r->m[i] = o->beta1 * r->m[i] + (1 - o->beta1) * x;
+        r->v[i] = o->beta2 * r->v[i] + (1 - o->beta2) * x * x;
+        double m_hat = r->m[i] / (1 - pow(o->beta1, t)), v_hat = r->v[i] / (1 - pow(o->beta2, t));
+        r->w[i] -= lr * o->weight_decay * r->w[i];
+        r->w[i] -= lr * m_hat / (sqrt(v_hat) + o->eps);
+    }
+    return norm;
+}
+
+/* A gradient with entries of very different sizes, some zero. A tied head's own part comes last
+ * and belongs to the embedding; `whole` is the sum of both. */
+static void random_gradient(Model *m, int step, float *whole)
+{
+    for (size_t i = 0; i < m->n_grads; i++) {
+        float x = noise((uint32_t)(70 + step), i);
+        m->grads[i] = i % 11 ? x * x * x : 0.0f;
+    }
+    memcpy(whole, m->grads, m->n_params * sizeof *whole);
+    for (size_t i = 0; i < m->n_grads - m->n_params; i++)
+        whole[i] += m->grads[m->n_params + i];
+}
+
+/* Five updates; eps is large enough to matter. What counts is the change of the weights. */
+static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash)
+{
+    Model m = tiny_model(QWEN3, tied, 333);
+    AdamW o = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0.1,
+               .clip_norm = clip_norm};
+    size_t n = m.n_params;
+    Reference r = {xmalloc(n * sizeof(double)), xcalloc(n, sizeof(double)),
+                   xcalloc(n, sizeof(double)), n};
+    float *whole = nan_new(n), *start = copy_new(m.params, n), *packed;
+    double error = 0, change = 0;
+    for (size_t i = 0; i < n; i++)
+        r.w[i] = (double)m.params[i];
+    model_pack(&m, 1);
+    for (int step = 0; step < 5; step++) {
+        double lr = 0.01 / (step + 1);
+        random_gradient(&m, step, whole);
+        double norm = adamw_step(&m, &o, lr, threads);
+        double expected = reference_step(&r, &o, whole, lr, step + 1);
+        CHECK(fabs(norm / expected - 1) < 1e-12, "norm %.17g; expected %.17g", norm, expected);
+    }
+    for (size_t i = 0; i < n; i++) {
+        error += pow((double)m.params[i] - r.w[i], 2);
+        change += pow((double)start[i] - r.w[i], 2);
+    }
+    CHECK(sqrt(error / change) < 1e-5, "clip %g: five updates are off by %.1e of the change",
+          clip_norm, sqrt(error / change));
+    CHECK(o.step == 5, "%d updates counted", (int)o.step);
+    size_t floats = head_packed(&m) + packed_floats(m.config.hidden_size, m.config.vocab_size);
+    packed = copy_new(m.packed, floats);
+    model_pack(&m, 1);
+    CHECK(same_bits(packed, m.packed, floats), "the packed weights are not up to date");
+    *hash = weights_hash(&m);
+    free(packed);
+    free(start);
+    free(whole);
+    free(r.w);
+    free(r.m);
+    free(r.v);
+    model_free(&m);
+}
+
+static void test_adamw(void)
+{
+    uint64_t hash[3], other;
+    for (int threads = 1; threads <= 3; threads++)
+        check_adamw(0, true, threads, &hash[threads - 1]);
+    CHECK(hash[0] == hash[1] && hash[0] == hash[2], "threads change the weights");
+    check_adamw(0.5, true, 2, &other);
+    CHECK(hash[0] != other, "clipping changes nothing");
+    check_adamw(0.5, false, 1, &other);
+    check_adamw(1e6, false, 1, &other); /* a bound that is never reached */
+}
+
+static void test_schedule(void)
+{
+    static const struct {
+        Schedule kind;
+        int step, warmup, steps;
+        double expected;
+    } cases[] = {
+        {CONSTANT, 0, 0, 100, 1}, {CONSTANT, 99, 0, 100, 1},     {CONSTANT, 0, 10, 100, 0.1},
+        {CONSTANT, 9, 10, 100, 1}, {CONSTANT, 10, 10, 100, 1},   {LINEAR, 0, 0, 100, 1},
+        {LINEAR, 25, 0, 100, 0.75}, {LINEAR, 99, 0, 100, 0.01},  {LINEAR, 4, 10, 110, 0.5},
+        {LINEAR, 10, 10, 110, 1}, {LINEAR, 60, 10, 110, 0.5},    {COSINE, 0, 0, 100, 1},
+        {COSINE, 50, 0, 100, 0.5}, {COSINE, 25, 0, 100, 0.8535533905932737},
+        {COSINE, 10, 10, 110, 1}, {COSINE, 60, 10, 110, 0.5},    {COSINE, 1, 4, 8, 0.5},
+        {LINEAR, 5, 10, 10, 0.6}, {COSINE, 9, 10, 5, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        double lr = schedule_lr(cases[i].kind, 3e-4, cases[i].step, cases[i].warmup,
+                                cases[i].steps);
+        CHECK(fabs(lr / 3e-4 - cases[i].expected) < 1e-12,
+              "schedule %d, step %d, warmup %d of %d: %g of the peak; expected %g",
+              (int)cases[i].kind, cases[i].step, cases[i].warmup, cases[i].steps, lr / 3e-4,
+              cases[i].expected);
+    }
+}
+
+/* ---------------------------------------------------------------- the directory on disk */
+
+static bool same_config(const Config *a, const Config *b)
+{
+    bool same = a->model_type == b->model_type && a->tie_word_embeddings == b->tie_word_embeddings;
+    for (int i = 0; i < N_CONFIG_INTS; i++)
+        same &= *config_int((Config *)a, i) == *config_int((Config *)b, i);
+    for (int i = 0; i < MAX_EOS; i++)
+        same &= i >= a->n_eos || a->eos_token_id[i] == b->eos_token_id[i];
+    return same && a->rms_norm_eps == b->rms_norm_eps && a->rope_theta == b->rope_theta &&
+           a->bos_token_id == b->bos_token_id && a->n_eos == b->n_eos;
+}
+
+static Path test_dir(const char *name)
+{
+    Path p = path_join(tmp_dir(), name);
+    make_dirs(p.s);
+    return p;
+}
+
+static void test_model_directory(void)
+{
+    Path dir = test_dir("model");
+    for (int type = QWEN3; type <= LLAMA; type++)
+        for (int tied = 0; tied < 2; tied++) {
+            Model m = tiny_model((ModelType)type, tied, 50);
+            m.config.n_eos = type; /* none, one, two */
+            m.config.eos_token_id[0] = 49;
+            m.config.eos_token_id[1] = 3;
+            m.config.bos_token_id = tied ? 7 : -1;
+            m.config.rope_theta = 1234567.125;
+            m.params[0] = -0.0f;
+            m.params[1] = 0x1p-149f;
+            model_save(&m, dir.s);
+            Model back = model_load(dir.s);
+            CHECK(same_config(&m.config, &back.config), "%s: config.json", MODEL_TYPES[type]);
+            CHECK(m.n_params == back.n_params && same_bits(m.params, back.params, m.n_params),
+                  "%s: the weights come back with other bits", MODEL_TYPES[type]);
+            CHECK(weights_hash(&m) == weights_hash(&back), "weights_hash differs");
+            back.params[m.n_params - 1] += 1;
+            CHECK(weights_hash(&m) != weights_hash(&back), "weights_hash misses the last weight");
+            model_free(&m);
+            model_free(&back);
+        }
+
+    /* A run's directory stands for its newest checkpoint: by number, not by name or time. */
+    Path run = test_dir("run");
+    CHECK(!strcmp(model_dir(run.s).s, run.s), "a directory without checkpoints is itself");
+    Path newest = test_dir("run/checkpoint-100");
+    test_dir("run/checkpoint-20");
+    test_dir("run/checkpoint-3");
+    test_dir("run/checkpoint-999.tmp-1");
+    test_dir("run/checkpoint-");
+    CHECK(!strcmp(model_dir(run.s).s, newest.s), "model_dir gives %s; expected %s",
+          model_dir(run.s).s, newest.s);
+    CHECK(!strcmp(model_dir(dir.s).s, dir.s), "a model's directory is itself");
+}
+
+static void config_for_dying(void *path) { config_read(path); }
+
+/* A good config.json with one field replaced (or, where value is NULL, left out): the line that
+ * ends the program must name the file and the field. Where `named` is NULL it must be read. */
+static void check_bad_config(const char *field, const char *value, const char *named)
+{
+    static const struct {
+        const char *name, *value;
+    } good[] = {
+        {"model_type", "\"llama\""}, {"vocab_size", "50"}, {"hidden_size", "24"},
+        {"intermediate_size", "20"}, {"num_hidden_layers", "1"}, {"num_attention_heads", "4"},
+        {"num_key_value_heads", "2"}, {"head_dim", "6"}, {"rms_norm_eps", "1e-6"},
+    };
+    Path path = path_join(test_dir("bad").s, "config.json");
+    Buf b = {0};
+    char err[1024] = "";
+    buf_str(&b, "{");
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        if (strcmp(good[i].name, field))
+            buf_printf(&b, "\"%s\": %s, ", good[i].name, good[i].value);
+    if (value)
+        buf_printf(&b, "\"%s\": %s, ", field, value);
+    buf_str(&b, "\"pad_token_id\": null}");
+    write_file(path.s, b.s, b.n);
+    int status = dies(config_for_dying, path.s, err, sizeof err);
+    if (named)
+        CHECK(status == 1 && strstr(err, path.s) && strstr(err, named),
+              "%s: %s: status %d, '%s'; expected 1 and '%s'", field, value ? value : "missing",
+              status, err, named);
+    else
+        CHECK(status == 0 && !*err, "%s: %s: status %d, '%s'; expected to be read", field, value,
+              status, err);
+    buf_free(&b);
+}
+
+static void test_config_errors(void)
+{
+    static const char *const cases[][3] = { /* field, value, what the message must name */
+        {"vocab_size", NULL, "vocab_size"},
+        {"vocab_size", "0", "vocab_size"},
+        {"hidden_size", "24.5", "hidden_size"},
+        {"hidden_size", "1e30", "hidden_size"},
+        {"intermediate_size", "-4", "intermediate_size"},
+        {"num_hidden_layers", "\"2\"", "num_hidden_layers"},
+        {"num_key_value_heads", "3", "num_key_value_heads"},
+        {"head_dim", "5", "head_dim"},
+        {"model_type", "\"gpt2\"", "model_type 'gpt2'"},
+        {"rms_norm_eps", "0", "rms_norm_eps"},
+        {"rope_theta", "-1", "rope_theta"},
+        {"rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": 0}", "rope_theta"},
+        {"rope_parameters", "{\"rope_theta\": \"big\"}", "rope_theta"},
+        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2.0}", "rope_scaling"},
+        {"rope_scaling", "{\"factor\": 2.0, \"rope_type\": \"yarn\"}", "'yarn'"},
+        {"hidden_act", "\"gelu\"", "hidden_act"},
+        {"attention_bias", "true", "attention_bias"},
+        {"mlp_bias", "1", "mlp_bias"},
+        {"use_sliding_window", "true", "use_sliding_window"},
+        {"layer_types", "[\"full_attention\", \"sliding_attention\"]", "layer_types"},
+        {"quantization_config", "{\"bits\": 4}", "quantization_config"},
+        {"tie_word_embeddings", "\"yes\"", "tie_word_embeddings"},
+        {"eos_token_id", "50", "eos_token_id"},
+        {"eos_token_id", "[1, 2, -3]", "eos_token_id"},
+        {"eos_token_id", "[1,2,3,4,5,6,7,8,9]", "eos_token_id"},
+        {"bos_token_id", "tru", "line 1"},
+        {"anything", "{", "line 1"},
+        /* these are fine */
+        {"head_dim", NULL, NULL},
+        {"head_dim", "null", NULL},
+        {"num_key_value_heads", NULL, NULL},
+        {"rope_scaling", "null", NULL},
+        {"rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": 1e6}", NULL},
+        {"use_sliding_window", "false", NULL},
+        {"eos_token_id", "[1, 49]", NULL},
+        {"hidden_act", "\"silu\"", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_bad_config(cases[i][0], cases[i][1], cases[i][2]);
+}
+
+static void load_for_dying(void *dir)
+{
+    Model m = model_load(dir);
+    model_free(&m);
+}
+
+/* Weights that do not fit their config.json: the message names the directory and a tensor. */
+static void test_misfits(void)
+{
+    static const char *const named[] = {"vocab_size", "self_attn.q_proj", "lm_head.weight",
+                                        "layers.2.input_layernorm"};
+    Path dir = test_dir("misfit");
+    Model m = tiny_model(QWEN3, true, 50);
+    for (int k = 0; k < 4; k++) {
+        char err[1024];
+        Config c = m.config;
+        c.vocab_size += k == 0;
+        c.head_dim += 2 * (k == 1);
+        c.tie_word_embeddings = k != 2;
+        c.num_hidden_layers += k == 3;
+        model_save(&m, dir.s);
+        config_write(&c, path_join(dir.s, "config.json").s);
+        int status = dies(load_for_dying, dir.s, err, sizeof err);
+        CHECK(status == 1 && strstr(err, dir.s) && strstr(err, named[k]),
+              "misfit %d: status %d, '%s'; expected 1 and '%s'", k, status, err, named[k]);
+    }
+    model_free(&m);
+}
+
 /* ================================================================ the method */
 
 /* Groups of ../oracle/MODEL.g2rl: 4 of 6 responses. Group 1 is all wrong, group 2 six times the
@@ -2082,9 +3789,9 @@ static void test_sft(void)
     free(text);
     const char *bad = "{\"input_ids\": [1, 2], \"labels\": [1]}\n";
     write_file(data.s, bad, strlen(bad));
-    CHECK(cli("sft --model %s --data %s --out %s/bad", base, data.s, dir) == 1 &&
+    CHECK(cli("sft --model %s --data %s --out %s/no_run", base, data.s, dir) == 1 &&
               strstr(cli_err, "line 1") && strstr(cli_err, "labels"), "%s", cli_err);
-    CHECK(!is_dir(tmp_path("bad").s), "a failed command left its directory behind");
+    CHECK(!is_dir(tmp_path("no_run").s), "a failed command left its directory behind");
 }
 
 /* explain --data --json on the oracle's first group: the whole path, from ids to A. */
@@ -2319,6 +4026,26 @@ static const Test TESTS[] = {
     TEST(countdown_verifier, "the verifier against its adversaries"),
     TEST(countdown_problems, "solvable, deterministic, held out"),
     TEST(add_task, "addition with carries"),
+    TEST(philox, "Random123 known answers"),
+    TEST(exp, "exp within 1.01 ulp; NaN stays NaN"),
+    TEST(rows, "sums across rows: equal bits, exact ends"),
+    TEST(gemm, "every product against a scalar fmaf chain, equal bits"),
+    TEST(norm_gradient, "RMSNorm against differences"),
+    TEST(heads_gradient, "q/k norm and rotation against differences"),
+    TEST(attention_gradient, "attention with shared prefixes against differences"),
+    TEST(swiglu_gradient, "SwiGLU against differences"),
+    TEST(linear_gradient, "linear layers and bias against differences"),
+    TEST(head_gradient, "the head, two temperatures, against differences"),
+    TEST(model_gradient, "every tensor of whole models against differences"),
+    TEST(oracle, "log-probs, phi, gradients, Adam steps of an independent reference"),
+    TEST(phi, "Eq 6-7, 14: phi = T d log p / d h, in double"),
+    TEST(invariance, "equal bits for any threads, packing, micro-batch, neighbours"),
+    TEST(decoding, "cached decoding equals the training forward, bit for bit"),
+    TEST(adamw, "AdamW against double"),
+    TEST(schedule, "learning rates"),
+    TEST(model_directory, "saved and loaded; the newest checkpoint"),
+    TEST(config_errors, "bad configs, each with its field"),
+    TEST(misfits, "weights that do not fit their config"),
     TEST(method_oracle, "Eq 2, 6-14 on the oracle's groups, both readings, two temperatures"),
     TEST(loss_oracle, "Eq 3-4 and its gradient on the oracle's groups"),
     TEST(token_loss, "the clip's and the KL's derivative in every region"),

@@ -24,6 +24,7 @@ file=$(printf '%s' "$line" | cut -d "$tab" -f 1)
 text=$(printf '%s' "$line" | cut -d "$tab" -f 2)
 new=$(printf '%s' "$line" | cut -d "$tab" -f 3)
 test=$(printf '%s' "$line" | cut -d "$tab" -f 4)
+say() { printf '%s\n' "$1"; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkdir "$dir/lib"
@@ -32,11 +33,11 @@ if ! TEXT=$text NEW=$new awk '
     BEGIN { t = ENVIRON["TEXT"]; n = ENVIRON["NEW"] }
     { i = index($0, t); if (i) { c++; $0 = substr($0, 1, i - 1) n substr($0, i + length(t)) } print }
     END { exit c != 1 }' "$file" >"$dir/$file"; then
-    echo "$3 UNUSABLE: the text does not occur once in $file: $text"
+    say "$3 UNUSABLE: the text does not occur once in $file: $text"
 elif ! (cd "$dir" && $cc $flags -O1 -w test_g2rl.c -o test_g2rl -lm) 2>"$dir/log"; then
-    echo "$3 UNUSABLE: does not compile: $file: $text -> $new: $(head -n 1 "$dir/log")"
+    say "$3 UNUSABLE: does not compile: $file: $text -> $new: $(head -n 1 "$dir/log")"
 elif (cd "$dir" && timeout 120 ./test_g2rl "=$test" >"$dir/log" 2>&1); then
-    echo "$3 MISSED $file: $text -> $new ($test)"
+    say "$3 MISSED $file: $text -> $new ($test)"
 else
-    echo "$3 caught $file: $text ($test)"
+    say "$3 caught $file: $text ($test)"
 fi

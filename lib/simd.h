@@ -178,7 +178,7 @@ static inline vf vexp(vf x)
     p = vfma(p, f, vset(1.6666665459e-1f));
     p = vfma(p, f, vset(5.0000001201e-1f));
     p = vadd(vfma(p, vmul(f, f), f), vset(1.0f));
-    return vscale_exp(p, r);
+    return vmul(p, vscale_exp(vset(1.0f), r)); /* a product, so that NaN stays NaN */
 }
 
 /* ---------------------------------------------------------------- sums across a row */
