@@ -130,19 +130,30 @@ static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
                 out[(ptrdiff_t)k * NR + j] = b[k * rsb + j * csb];
 }
 
-/* Packs all of B[K,N]: for each block of KC values of k, panel after panel. */
-static void gemm_pack(int threads, int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
-                      float *out)
+/* Packs pieces p0 .. p1-1 of B[K,N], of which there are blocks of KC values of k times panels. */
+static void pack_pieces(int p0, int p1, int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
+                        float *out)
 {
-    int panels = (N + NR - 1) / NR, blocks = (K + KC - 1) / KC;
-    if ((int64_t)K * N < 32768)
-        threads = 1;
-    PARALLEL_FOR (threads)
-    for (int p = 0; p < panels * blocks; p++) {
+    int panels = (N + NR - 1) / NR;
+    for (int p = p0; p < p1; p++) {
         int k0 = p / panels * KC, j = p % panels * NR, kc = imin(KC, K - k0);
         pack_panel(out + (size_t)k0 * (size_t)(panels * NR) + (size_t)kc * (size_t)j,
                    b + k0 * rsb + j * csb, rsb, csb, kc, imin(NR, N - j));
     }
+}
+
+/* Packs all of B[K,N]: for each block of KC values of k, panel after panel. */
+static void gemm_pack(int threads, int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
+                      float *out)
+{
+    int pieces = (N + NR - 1) / NR * ((K + KC - 1) / KC);
+    if (threads == 1 || (int64_t)K * N < 32768) {
+        pack_pieces(0, pieces, K, N, b, rsb, csb, out);
+        return;
+    }
+    PARALLEL_FOR (threads)
+    for (int p = 0; p < pieces; p++)
+        pack_pieces(p, p + 1, K, N, b, rsb, csb, out);
 }
 
 /* ---------------------------------------------------------------- whole products */
