@@ -3256,6 +3256,9 @@ static void test_method_by_hand(void)
     g = made_group(&e, 4, 2, Phi, huge);
     CHECK(isfinite(g.nu[0]) && fabs(g.w[1] - 0) < 1e-300 && fabs(g.w[2] - 1) < 1e-12,
           "Eq 10 at rewards of a million: w_02 is %g", g.w[2]);
+    const double one_huge[] = {1e6, 0, 0, -1}; /* the largest of the OTHERS is taken out */
+    g = made_group(&e, 4, 2, Phi, one_huge);
+    CHECK(fabs(g.w[1] - 1 / (2 + exp(-1))) < 1e-12, "Eq 10 beside a huge reward: %g", g.w[1]);
 
     float same[8]; /* equal directions up to rounding */
     for (int i = 0; i < 8; i += 2) {
@@ -3270,7 +3273,8 @@ static void test_method_by_hand(void)
 /* Eq 12-13 in both readings, the clip, Eq 2, dead groups, and novelty's share of A^2. */
 static void test_shaping(void)
 {
-    MethodOptions text = {.method = G2RL, .lambda = 1}, literal = text, grpo = {.method = GRPO};
+    MethodOptions text = {.method = G2RL, .lambda = 1}, literal = text, grpo = text;
+    grpo.method = GRPO;
     literal.shaping = SHAPING_LITERAL;
     CHECK(shape_reward(1, 0.5, &text) == 1.5 && shape_reward(-1, 0.5, &text) == -1.5,
           "Eq 12, text: wrong and novel is punished more");
@@ -3787,6 +3791,18 @@ static void test_sft(void)
     CHECK(fabs(field(text, "loss") + (p[0] + p[1] + p[2] + p[3]) / 4) < 1e-6 &&
               fabs(field(strchr(text, '\n'), "loss") + p[5]) < 1e-6, "--shuffle 0");
     free(text);
+    /* Of a text, the response and its end token are trained on, the prompt is not. */
+    const char *pair = "{\"prompt\": \"4+5:\", \"response\": \"9\"}\n";
+    write_file(data.s, pair, strlen(pair));
+    cli("sft --model %s --data %s --steps 1 --batch 1 --lr 0 --out %s/pair", base, data.s, dir);
+    text = read_file(tmp_path("pair/metrics.jsonl").s, &n);
+    cli_in("{\"text\": \"4+5:9" END_TOKEN "\"}\n", "score --model %s", base);
+    at = strstr(cli_out, "[null") + 5;
+    for (int k = 0; k < 5; k++)
+        p[k] = strtod(at + 1, (char **)&at);
+    CHECK(fabs(field(text, "loss") + (p[3] + p[4]) / 2) < 1e-6, "loss of a text: %g, not %g",
+          field(text, "loss"), -(p[3] + p[4]) / 2);
+    free(text);
     const char *bad = "{\"input_ids\": [1, 2], \"labels\": [1]}\n";
     write_file(data.s, bad, strlen(bad));
     CHECK(cli("sft --model %s --data %s --out %s/no_run", base, data.s, dir) == 1 &&
@@ -3829,6 +3845,10 @@ static void test_explain(void)
         CHECK(fabs(x - (double)A[i]) < 1e-4, "A_%d is %g, not %g", i, x, (double)A[i]);
     }
     free(A);
+    const char *few = "{\"prompt_ids\": [1], \"response_ids\": [[1], [2]], \"rewards\": [1]}\n";
+    write_file(tmp_path("group.jsonl").s, few, strlen(few));
+    CHECK(cli("explain --model %s --data %s --json", dir.s, tmp_path("group.jsonl").s) == 1 &&
+              strstr(cli_err, "rewards"), "%s", cli_err);
     buf_free(&b);
     st_close(&st);
     arena_free(&e.arena);
