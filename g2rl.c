@@ -266,10 +266,26 @@ static void annotate(Group *g, const float *phi, int d, const MethodOptions *o, 
 
 /* What the loss says about the tokens that went through it. */
 typedef struct {
-    double policy, k1, k3; /* sums over tokens: -min(..) and the KL estimators (Eq 4) */
+    double loss, policy, k1, k3; /* sums; policy: of -min(..), k1 and k3: the KL estimators */
     double entropy;
+    double logp_gap; /* largest |log p of the sampler - log p of the trainer| before any update */
+    double forward_seconds, backward_seconds;
     int tokens, clipped_low, clipped_high, clamped;
 } LossSums;
+
+static void loss_sums_add(LossSums *total, const LossSums *s)
+{
+    total->loss += s->loss;
+    total->policy += s->policy;
+    total->k1 += s->k1;
+    total->k3 += s->k3;
+    total->entropy += s->entropy;
+    total->logp_gap = fmax(total->logp_gap, s->logp_gap);
+    total->tokens += s->tokens;
+    total->clipped_low += s->clipped_low;
+    total->clipped_high += s->clipped_high;
+    total->clamped += s->clamped;
+}
 
 static double clamp(double x, double low, double high) { return fmax(low, fmin(high, x)); }
 
@@ -410,32 +426,31 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
 
 /* One more token for each of n rollouts, from the hidden rows that predict them. A token depends
  * on (seed, step, prompt, sample, position) alone: not on who is in the batch. */
-static void draw_tokens(Engine *e, const Model *m, const float *hidden, Rollout *const *r, int n,
+static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *const *r, int n,
                         const Sampling *s)
 {
+    enum { AT_ONCE = 16 };
     int d = m->config.hidden_size, V = m->config.vocab_size;
-    int at_once = imax(1, imin(n, (4 << 20) / V));
-    size_t mark = e->arena.used;
-    float *z = arena_floats(&e->arena, (size_t)at_once * (size_t)V);
-    float *scratch = arena_floats(&e->arena, (size_t)e->threads * 2 * (size_t)V);
-    for (int first = 0; first < n; first += at_once) {
-        int rows = imin(at_once, n - first);
+    size_t mark = a->used;
+    float *z = arena_floats(a, (size_t)AT_ONCE * (size_t)V);
+    float *scratch = arena_floats(a, 2 * (size_t)V);
+    for (int first = 0; first < n; first += AT_ONCE) {
+        int rows = imin(AT_ONCE, n - first);
         const float *h = hidden + (ptrdiff_t)first * d;
         if (m->packed)
-            gemm_packed(e->threads, rows, V, d, h, d, 1, m->packed + head_packed(m), z, V, false);
+            gemm_packed(rows, V, d, h, d, 1, m->packed + head_packed(m), z, V, false);
         else
-            gemm(&e->arena, e->threads, rows, V, d, h, d, 1, head_weight(m), 1, d, z, V, false);
-        PARALLEL_FOR (e->threads)
+            gemm(a, rows, V, d, h, d, 1, head_weight(m), 1, d, z, V, false);
         for (int i = 0; i < rows; i++) {
             Rollout *x = r[first + i];
             double u = uniform(philox(s->seed, STREAM_SAMPLE, (uint32_t)s->step, x->group->index,
                                       (uint32_t)x->index, (uint32_t)x->length));
             x->token[x->length] = draw_token(z + (ptrdiff_t)i * V, V, s, u, &x->logprob[x->length],
-                                             scratch + (ptrdiff_t)thread_index() * 2 * V);
+                                             scratch);
             x->length++;
         }
     }
-    e->arena.used = mark;
+    a->used = mark;
 }
 
 /* Copies finished responses into the group, end to end. `r`: the group's m rollouts, in order. */
@@ -453,7 +468,7 @@ static void group_fill(Group *g, const Rollout *r, const Config *c)
 
 /* The prompts' keys and values, each prompt once; returns the hidden rows that predict the first
  * tokens: one for each rollout, prompt after prompt. */
-static const float *prefill(Engine *e, Model *m, const Group *groups, int n, KvPool *pool,
+static const float *prefill(Arena *a, const Model *m, const Group *groups, int n, KvPool *pool,
                             KvSeq *prompt_kv)
 {
     int rows = 0, targets = 0;
@@ -461,24 +476,24 @@ static const float *prefill(Engine *e, Model *m, const Group *groups, int n, KvP
         rows += groups[i].prompt_length;
         targets += groups[i].m;
     }
-    Batch b = batch_new(&e->arena, rows, n, targets);
+    Batch b = batch_new(a, rows, n, targets);
     b.pool = pool;
     for (int i = 0; i < n; i++) {
         int s = batch_seq(&b, groups[i].prompt, groups[i].prompt_length, 0, -1);
-        prompt_kv[i] = kv_seq_new(&e->arena, groups[i].prompt_length);
+        prompt_kv[i] = kv_seq_new(a, groups[i].prompt_length);
         kv_reserve(pool, &prompt_kv[i], groups[i].prompt_length);
         b.seq[s].kv = &prompt_kv[i];
         for (int k = 0; k < groups[i].m; k++)
             batch_target(&b, b.n_rows - 1, 0);
     }
-    return forward(e, m, &b, false).hidden;
+    return forward(a, m, &b, false).hidden;
 }
 
 /* One step of the rollouts that are still going: their last tokens in, the next tokens drawn. */
-static void decode(Engine *e, const Model *m, Rollout *const *r, int n, KvPool *pool,
+static void decode(Arena *a, const Model *m, Rollout *const *r, int n, KvPool *pool,
                    const Sampling *s)
 {
-    Batch b = batch_new(&e->arena, n, n, n);
+    Batch b = batch_new(a, n, n, n);
     b.pool = pool;
     for (int i = 0; i < n; i++) {
         int prompt = r[i]->group->prompt_length, own = r[i]->length;
@@ -489,7 +504,7 @@ static void decode(Engine *e, const Model *m, Rollout *const *r, int n, KvPool *
         b.seq[k].prefix_length = prompt;
         batch_target(&b, i, 0);
     }
-    draw_tokens(e, m, forward(e, m, &b, false).hidden, r, n, s);
+    draw_tokens(a, m, forward(a, m, &b, false).hidden, r, n, s);
 }
 
 /* Cache blocks that sampling may use at most: each prompt's, and each response's. */
@@ -534,34 +549,47 @@ static int drop_finished(const Config *c, Rollout **going, int live, KvPool *poo
     return still;
 }
 
-/* Samples all responses of all groups together: a prompt is computed once and its keys are shared
- * by its m responses; a finished response leaves the batch at once. */
-static void sample_groups(Engine *e, Model *m, Group *groups, int n, const Sampling *s)
+/* Samples all responses of a few groups together, on one thread: a prompt is computed once and its
+ * keys are shared by its m responses; a finished response leaves the batch at once. */
+static void sample_together(Arena *a, const Model *m, Group *groups, int n, const Sampling *s)
 {
-    Arena *a = &e->arena;
-    int live = 0, longest = 0;
+    int live = 0;
     size_t mark = a->used;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         live += groups[i].m;
-        longest = imax(longest, groups[i].prompt_length + s->max_tokens);
-    }
-    rope_reserve(m, longest);
     KvPool pool = kv_pool_new(a, &m->config, sampling_blocks(groups, n, s->max_tokens));
     KvSeq *prompt_kv = arena_alloc(a, (size_t)n, sizeof *prompt_kv);
     Rollout *all = rollouts_new(a, groups, n, live, s->max_tokens, prompt_kv);
     Rollout **going = arena_alloc(a, (size_t)live, sizeof *going);
     for (int i = 0; i < live; i++)
         going[i] = &all[i];
-    const float *hidden = prefill(e, m, groups, n, &pool, prompt_kv);
+    const float *hidden = prefill(a, m, groups, n, &pool, prompt_kv);
     size_t step_mark = a->used; /* the prompts' block lists lie below it */
-    draw_tokens(e, m, hidden, going, live, s);
+    draw_tokens(a, m, hidden, going, live, s);
     while ((live = drop_finished(&m->config, going, live, &pool, s))) {
-        decode(e, m, going, live, &pool, s);
+        decode(a, m, going, live, &pool, s);
         a->used = step_mark;
     }
     for (int i = 0, k = 0; i < n; k += groups[i++].m)
         group_fill(&groups[i], &all[k], &m->config);
     a->used = mark;
+}
+
+/* Groups that one thread samples together: enough rows for the kernels to run at speed. */
+static int groups_together(int m)
+{
+    enum { GOOD_ROWS = 64 };
+    return imax(1, GOOD_ROWS / m);
+}
+
+/* Samples n groups of one size. Threads take a few groups each; it changes no bit of them. */
+static void sample_groups(Engine *e, const Model *m, Group *groups, int n, const Sampling *s)
+{
+    int each = groups_together(groups[0].m), units = (n + each - 1) / each;
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int i = 0; i < units; i++)
+        sample_together(&e->worker[thread_index()], m, groups + i * each, imin(each, n - i * each),
+                        s);
 }
 
 /* ================================================================ groups as batches */
@@ -596,19 +624,6 @@ static Batch pack_groups(Arena *a, const Group *groups, int n)
     return b;
 }
 
-/* The longest sequence among groups, in tokens. */
-static int longest_sequence(const Group *groups, int n)
-{
-    int longest = 0;
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < groups[i].m; k++)
-            longest = imax(longest, groups[i].prompt_length + response_length(&groups[i], k));
-    return longest;
-}
-
-/* Groups from `first` on that fit a micro-batch: at most `most` of them. */
-static int micro_batch(int first, int n, int most) { return imin(most, n - first); }
-
 /* Where the time goes. */
 enum { SAMPLE, VERIFY, REFERENCE, FORWARD, BACKWARD, OPTIMIZER, PHASES };
 static const char *const PHASE_NAMES[PHASES] = {"sample",  "verify",   "reference",
@@ -621,41 +636,39 @@ static double lap(double *since)
     return passed;
 }
 
-/* Log-probs of all groups' tokens under a frozen model, into logprob_ref. */
-static void reference_logprobs(Engine *e, Model *ref, Group *groups, int n, int at_once,
-                               double temperature)
-{
-    rope_reserve(ref, longest_sequence(groups, n));
-    for (int i = 0, k; i < n; i += k) {
-        size_t mark = e->arena.used, offset = 0;
-        k = micro_batch(i, n, at_once);
-        Batch b = pack_groups(&e->arena, groups + i, k);
-        Forward f = forward(e, ref, &b, false);
-        forward_head(e, ref, &b, &f, (float)temperature, false);
-        for (int j = i; j < i + k; offset += (size_t)groups[j++].n_tokens)
-            memcpy(groups[j].logprob_ref, f.head.logprob + offset,
-                   (size_t)groups[j].n_tokens * sizeof(float));
-        e->arena.used = mark;
-    }
-}
-
 /* A forward pass over packed groups: their log-probs and entropies, and, the first time they are
  * seen (`fresh`), their features and advantages. */
-static Forward look(Engine *e, const Model *m, const Batch *b, Group *groups, int n, bool keep,
-                    double temperature, const MethodOptions *o, uint64_t seed, int step,
-                    bool fresh)
+static Pass look(Arena *a, const Model *m, Group *groups, int n, bool keep, double temperature,
+                 const MethodOptions *o, uint64_t seed, int step, bool fresh)
 {
-    Forward f = forward(e, m, b, keep);
+    Batch b = pack_groups(a, groups, n);
+    Pass p = forward(a, m, &b, keep);
     size_t offset = 0, d = (size_t)m->config.hidden_size;
-    forward_head(e, m, b, &f, (float)temperature, true);
+    forward_head(a, m, &p, (float)temperature, true);
     for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens) {
         Group *g = &groups[i];
-        memcpy(g->logprob, f.head.logprob + offset, (size_t)g->n_tokens * sizeof(float));
-        memcpy(g->entropy, f.head.entropy + offset, (size_t)g->n_tokens * sizeof(float));
+        memcpy(g->logprob, p.head.logprob + offset, (size_t)g->n_tokens * sizeof(float));
+        memcpy(g->entropy, p.head.entropy + offset, (size_t)g->n_tokens * sizeof(float));
         if (fresh)
-            annotate(g, f.head.phi + offset * d, (int)d, o, seed, step);
+            annotate(g, p.head.phi + offset * d, (int)d, o, seed, step);
     }
-    return f;
+    return p;
+}
+
+/* Log-probs of all groups' tokens under a frozen model, into logprob_ref. */
+static void reference_logprobs(Engine *e, const Model *ref, Group *groups, int n,
+                               double temperature)
+{
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int i = 0; i < n; i++) {
+        Arena *a = &e->worker[thread_index()];
+        size_t mark = a->used;
+        Batch b = pack_groups(a, &groups[i], 1);
+        Pass p = forward(a, ref, &b, false);
+        forward_head(a, ref, &p, (float)temperature, false);
+        memcpy(groups[i].logprob_ref, p.head.logprob, (size_t)groups[i].n_tokens * sizeof(float));
+        a->used = mark;
+    }
 }
 
 /* What an update needs to know. */
@@ -663,42 +676,69 @@ typedef struct {
     MethodOptions method;
     double temperature;
     uint64_t seed;
-    int step, micro_batch;
+    int step, micro_batch;  /* micro_batch: groups in one pass */
     double seconds[PHASES];
-    double logp_gap; /* largest |log p of the sampler - log p of the trainer|, before any update */
 } Update;
 
-/* Adds to m->grads the gradient of the loss over n groups (one optimizer batch), micro-batch by
- * micro-batch: every sum over rows continues where the last one stopped, so the cut changes no
- * bit. Returns the loss. */
-static double accumulate_gradient(Engine *e, Model *m, Group *groups, int n, Update *u, bool fresh,
-                                  LossSums *sums)
+/* One micro-batch, on one thread: forward pass, loss, and the backward pass down to the rows; the
+ * optimizer batch holds `tokens` tokens and `responses` responses. sums: one for each group. */
+static Pass micro_batch(Arena *a, const Model *m, Group *groups, int n, const Update *u,
+                        int tokens, int responses, bool fresh, LossSums *sums)
 {
-    int tokens = 0, responses = 0;
-    double loss = 0, clock = now_seconds();
+    int offset = 0, targets = 0;
+    double clock = now_seconds();
+    for (int i = 0; i < n; i++)
+        targets += groups[i].n_tokens;
+    float *coef = arena_floats(a, (size_t)targets);
+    Pass p = look(a, m, groups, n, true, u->temperature, &u->method, u->seed, u->step, fresh);
+    for (int i = 0; i < n; offset += groups[i++].n_tokens) {
+        Group *g = &groups[i];
+        sums[i] = (LossSums){0};
+        sums[i].loss = group_loss(g, &u->method, tokens, responses, coef + offset, &sums[i]);
+        for (int t = 0; fresh && t < g->n_tokens; t++)
+            sums[i].logp_gap = fmax(sums[i].logp_gap, fabs((double)g->logprob[t] -
+                                                           (double)g->logprob_old[t]));
+    }
+    sums->forward_seconds = lap(&clock);
+    backward(a, m, &p, coef);
+    sums->backward_seconds = lap(&clock);
+    return p;
+}
+
+/* Adds to m->grads the gradient of the loss over n groups (one optimizer batch). Threads take a
+ * micro-batch each; then, together, the gradients of the weights over these: every sum over rows
+ * continues where the last one stopped, so neither the cut nor the threads change a bit. */
+static void accumulate_gradient(Engine *e, Model *m, Group *groups, int n, Update *u, bool fresh,
+                                LossSums *total)
+{
+    int tokens = 0, responses = 0, each = u->micro_batch;
+    Pass *p = arena_alloc(&e->arena, (size_t)e->threads, sizeof *p);
+    LossSums *sums = arena_alloc(&e->arena, (size_t)n, sizeof *sums);
     for (int i = 0; i < n; i++) {
         tokens += groups[i].n_tokens;
         responses += groups[i].m;
     }
-    for (int i = 0, k; i < n; i += k) {
-        size_t mark = e->arena.used;
-        k = micro_batch(i, n, u->micro_batch);
-        Batch b = pack_groups(&e->arena, groups + i, k);
-        float *coef = arena_floats(&e->arena, (size_t)b.n_targets);
-        Forward f = look(e, m, &b, groups + i, k, true, u->temperature, &u->method, u->seed,
-                         u->step, fresh);
-        for (int j = i, offset = 0; j < i + k; offset += groups[j++].n_tokens) {
-            loss += group_loss(&groups[j], &u->method, tokens, responses, coef + offset, sums);
-            for (int t = 0; fresh && t < groups[j].n_tokens; t++)
-                u->logp_gap = fmax(u->logp_gap, fabs((double)groups[j].logprob[t] -
-                                                     (double)groups[j].logprob_old[t]));
+    for (int first = 0; first < n; first += e->threads * each) {
+        int passes = imin(e->threads, (n - first + each - 1) / each);
+        double clock = now_seconds();
+        PARALLEL_FOR_DYNAMIC (e->threads)
+        for (int i = 0; i < passes; i++) {
+            int k = first + i * each;
+            e->worker[i].used = 0;
+            p[i] = micro_batch(&e->worker[i], m, groups + k, imin(each, n - k), u, tokens,
+                               responses, fresh, sums + k);
         }
-        u->seconds[FORWARD] += lap(&clock);
-        backward(e, m, &b, &f, coef);
-        e->arena.used = mark;
-        u->seconds[BACKWARD] += lap(&clock);
+        double ahead = sums[first].forward_seconds;
+        ahead /= ahead + sums[first].backward_seconds;
+        double spent = lap(&clock);
+        u->seconds[FORWARD] += spent * ahead;
+        weights_backward(e, m, p, passes);
+        u->seconds[BACKWARD] += spent * (1 - ahead) + lap(&clock);
     }
-    return loss;
+    for (int i = 0; i < e->threads; i++)
+        e->worker[i].used = 0;
+    for (int i = 0; i < n; i++)
+        loss_sums_add(total, &sums[i]);
 }
 
 /* ================================================================ asking and judging */
@@ -919,33 +959,46 @@ static Sampling session_sampling(const Session *s, int step)
 
 /* How large the groups of a run are, at most. */
 typedef struct {
-    int groups, m, max_prompt, max_tokens, at_once; /* at_once: groups in one forward pass */
+    int groups, m, max_prompt, max_tokens, at_once; /* at_once: groups in one pass */
     bool train;
 } Extent;
 
-/* Bytes of arena for sampling all groups and for passes over `at_once` of them. */
-static size_t extent_bytes(const Model *m, int threads, Extent x)
+/* Bytes for the groups themselves. */
+static size_t groups_bytes(const Model *m, Extent x)
 {
-    size_t all = (size_t)x.groups * (size_t)x.m, tokens = (size_t)x.max_tokens;
-    size_t prompt = (size_t)x.max_prompt, d = (size_t)m->config.hidden_size;
-    size_t V = (size_t)m->config.vocab_size, mm = (size_t)(x.m * x.m);
-    size_t group = (prompt + (size_t)x.m * (tokens * 24 + d * 4 + 64) + mm * 16 + 4096) * 2;
-    size_t rows = (size_t)x.at_once * (prompt + (size_t)x.m * tokens);
-    size_t targets = (size_t)x.at_once * (size_t)x.m * tokens;
-    int longest = x.max_prompt + x.max_tokens;
-    int blocks = x.groups * (kv_blocks(x.max_prompt) + x.m * kv_blocks(x.max_tokens));
-    size_t sampling = pass_bytes(m, threads, all + (size_t)x.groups * prompt, all, longest, false) +
-                      pass_bytes(m, threads, all, all, longest, false) +
-                      kv_pool_bytes(&m->config, blocks) + (all + (size_t)x.groups) * 512 +
-                      all * tokens * 8 + ((4 << 20) + V * (2 * (size_t)threads + 1)) * 4;
-    size_t pass = pass_bytes(m, threads, rows, targets, longest, x.train) + targets * 8;
-    return (size_t)x.groups * group + (sampling > pass ? sampling : pass);
+    size_t tokens = (size_t)x.max_tokens, d = (size_t)m->config.hidden_size;
+    size_t each = (size_t)x.max_prompt * 8 + (size_t)x.m * (tokens * 24 + d * 4 + 128) +
+                  (size_t)(x.m * x.m) * 16 + 8192;
+    return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 16);
 }
 
-/* Groups that make a good micro-batch: enough rows for the kernels, few enough for the cache. */
+/* Bytes for a thread: to sample a few groups together, or for a pass over `at_once`. */
+static size_t worker_bytes(const Model *m, Extent x)
+{
+    int together = imin(x.groups, groups_together(x.m)), longest = x.max_prompt + x.max_tokens;
+    size_t all = (size_t)(together * x.m), tokens = (size_t)x.max_tokens;
+    size_t prompts = (size_t)(together * x.max_prompt);
+    int blocks = together * (kv_blocks(x.max_prompt) + x.m * kv_blocks(x.max_tokens));
+    size_t sampling = pass_bytes(m, prompts, all, longest, false) +
+                      pass_bytes(m, all, all, longest, false) +
+                      kv_pool_bytes(&m->config, blocks) + (all + (size_t)together) * 512 +
+                      all * tokens * 8 + (size_t)m->config.vocab_size * 18 * sizeof(float);
+    size_t rows = (size_t)x.at_once * (size_t)(x.max_prompt + x.m * x.max_tokens);
+    size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
+    size_t pass = pass_bytes(m, rows, targets, longest, x.train) + targets * 8;
+    return (sampling > pass ? sampling : pass) + (1 << 16);
+}
+
+static Engine extent_engine(const Model *m, int threads, Extent x)
+{
+    return engine_new(threads, groups_bytes(m, x), worker_bytes(m, x));
+}
+
+/* Sequences or groups that make a good pass: enough rows for the kernels, few enough that what
+ * they leave behind stays in the cache. */
 static int good_micro_batch(int asked, int n, int rows_each)
 {
-    enum { GOOD_ROWS = 4096 };
+    enum { GOOD_ROWS = 256 };
     return asked ? imin(asked, n) : imax(1, imin(n, GOOD_ROWS / rows_each));
 }
 
@@ -967,14 +1020,28 @@ static MethodOptions method_options(const Options *o)
                            .kl_coef = o->kl_coef};
 }
 
+/* One problem's row of an evaluation: rewards, features, votes. */
+static void evaluate_group(Arena *a, const Model *m, const Tokenizer *t, const Problems *p,
+                           Group *g, const Sampling *s, Evaluation *ev, int row)
+{
+    MethodOptions grpo = {.method = GRPO};
+    double temperature = s->temperature > 0 ? s->temperature : 1;
+    size_t mark = a->used;
+    verify_group(g, &p->task, t);
+    look(a, m, g, 1, false, temperature, &grpo, s->seed, 0, true);
+    for (int k = 0; k < passes(ev->samples); k++)
+        ev->pass[k][row] = pass_at_k(ev->samples, count_right(g), 1 << k);
+    ev->maj[row] = group_majority(g, &p->task, t, ev->maj_k);
+    a->used = mark;
+}
+
 /* Samples and judges every problem, `at_once` together, and takes their features as well. The same
  * seed draws the same random numbers for every model: comparisons are paired. */
 static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const Sampling *s,
                      int at_once, Evaluation *ev, Progress *report)
 {
-    MethodOptions grpo = {.method = GRPO};
     Extent x = {.m = ev->samples, .max_prompt = longest_prompt(p), .max_tokens = s->max_tokens};
-    double temperature = s->temperature > 0 ? s->temperature : 1;
+    rope_reserve(m, x.max_prompt + x.max_tokens);
     for (int i = 0; i < ev->problems; i += x.groups) {
         size_t mark = e->arena.used;
         x.groups = imin(at_once, ev->problems - i);
@@ -982,17 +1049,11 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
         for (int k = 0; k < x.groups; k++)
             group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), t, x.max_prompt);
         sample_groups(e, m, g, x.groups, s);
-        for (int k = 0; k < x.groups; k++) {
-            size_t inner = e->arena.used;
-            verify_group(&g[k], &p->task, t);
-            Batch b = pack_groups(&e->arena, &g[k], 1);
-            look(e, m, &b, &g[k], 1, false, temperature, &grpo, s->seed, 0, true);
+        PARALLEL_FOR_DYNAMIC (e->threads)
+        for (int k = 0; k < x.groups; k++)
+            evaluate_group(&e->worker[thread_index()], m, t, p, &g[k], s, ev, i + k);
+        for (int k = 0; k < x.groups; k++)
             group_sums(&ev->sums, &g[k]);
-            for (int q = 0; q < passes(ev->samples); q++)
-                ev->pass[q][i + k] = pass_at_k(ev->samples, count_right(&g[k]), 1 << q);
-            ev->maj[i + k] = group_majority(&g[k], &p->task, t, ev->maj_k);
-            e->arena.used = inner;
-        }
         e->arena.used = mark;
         if (report)
             progress(report, i + x.groups, "problems");
@@ -1061,8 +1122,7 @@ static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer
 }
 
 /* The row of metrics.jsonl for one step. */
-static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l, const Update *u,
-                        bool reference)
+static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l, bool reference)
 {
     buf_printf(b, "{\"step\": %d", step);
     put(b, "reward", ratio(s->reward, s->groups));
@@ -1082,7 +1142,7 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "phi/neg_ratio", ratio(s->negative, s->pairs));
     put(b, "phi/nu_mean", ratio(s->nu, s->responses));
     put(b, "adv/novelty_share", ratio(s->novelty2, s->advantage2));
-    put(b, "logp_gap", u->logp_gap);
+    put(b, "logp_gap", l->logp_gap);
 }
 
 /* A training run: what lasts from step to step. */
@@ -1120,32 +1180,34 @@ static void roll_out(Trainer *t, Group *g, int step, double *seconds)
 /* Step 7, with 3 to 6 inside its first forward pass: one update on all groups, or, with
  * --mini-batch and --epochs, several. Then the advantages are made first, once, by the policy that
  * sampled. Returns the mean gradient norm. */
-static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums, double *loss)
+static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
 {
     Session *s = t->s;
+    Engine *e = &s->engine;
     const Options *o = &s->o;
     int n = o->prompts, size = o->mini_batch ? imin(o->mini_batch, n) : n, updates = 0;
     bool several = size < n || o->epochs > 1;
     double norm = 0, clock = now_seconds();
-    for (int i = 0, k; several && i < n; i += k) {
-        size_t mark = s->engine.arena.used;
-        k = micro_batch(i, n, u->micro_batch);
-        Batch b = pack_groups(&s->engine.arena, g + i, k);
-        look(&s->engine, &s->model, &b, g + i, k, false, u->temperature, &u->method, u->seed,
-             u->step, true);
-        s->engine.arena.used = mark;
+    if (several) {
+        PARALLEL_FOR_DYNAMIC (e->threads)
+        for (int i = 0; i < n; i++) {
+            Arena *a = &e->worker[thread_index()];
+            look(a, &s->model, &g[i], 1, false, u->temperature, &u->method, u->seed, u->step, true);
+            a->used = 0;
+        }
     }
     u->seconds[FORWARD] += lap(&clock);
     for (int epoch = 0; epoch < o->epochs; epoch++)
         for (int i = 0; i < n; i += size, updates++) {
+            size_t mark = e->arena.used;
             grads_zero(&s->model);
-            *loss += accumulate_gradient(&s->engine, &s->model, g + i, imin(size, n - i), u,
-                                         !several, sums);
+            accumulate_gradient(e, &s->model, g + i, imin(size, n - i), u, !several, sums);
+            e->arena.used = mark;
             clock = now_seconds();
-            norm += adamw_step(&s->model, &t->adam, lr, s->engine.threads);
+            norm += adamw_step(&s->model, &t->adam, lr, e->threads);
             u->seconds[OPTIMIZER] += lap(&clock);
         }
-    *loss /= updates;
+    sums->loss /= updates;
     return norm / updates;
 }
 
@@ -1155,7 +1217,7 @@ static void train_step(Trainer *t, int step, Progress *report)
     Session *s = t->s;
     const Options *o = &s->o;
     size_t mark = s->engine.arena.used;
-    double start = now_seconds(), clock = start, lr = learning_rate(o, step), loss = 0;
+    double start = now_seconds(), clock = start, lr = learning_rate(o, step);
     Update u = {.method = method_options(o), .temperature = o->temperature, .seed = o->seed,
                 .step = step, .micro_batch = t->extent.at_once};
     LossSums sums = {0};
@@ -1166,10 +1228,10 @@ static void train_step(Trainer *t, int step, Progress *report)
     roll_out(t, g, step, u.seconds);
     clock = now_seconds();
     if (o->kl_coef > 0)
-        reference_logprobs(&s->engine, &t->reference, g, o->prompts, u.micro_batch, o->temperature);
+        reference_logprobs(&s->engine, &t->reference, g, o->prompts, o->temperature);
     u.seconds[REFERENCE] += lap(&clock);
-    double norm = update(t, g, &u, lr, &sums, &loss);
-    demand_finite(step + 1, loss, norm);
+    double norm = update(t, g, &u, lr, &sums);
+    demand_finite(step + 1, sums.loss, norm);
     for (int i = 0; i < o->prompts; i++) {
         group_sums(&groups, &g[i]);
         for (int k = 0; k < g[i].m; k++) {
@@ -1177,8 +1239,8 @@ static void train_step(Trainer *t, int step, Progress *report)
             run_line(t->ledger, &b, o->out, "rollouts.jsonl");
         }
     }
-    put_metrics(&b, step + 1, &groups, &sums, &u, o->kl_coef > 0);
-    put(&b, "loss", loss);
+    put_metrics(&b, step + 1, &groups, &sums, o->kl_coef > 0);
+    put(&b, "loss", sums.loss);
     put(&b, "grad_norm", norm);
     put(&b, "lr", lr);
     for (int i = 0; i < PHASES; i++) {
@@ -1232,9 +1294,12 @@ static void cmd_train(Session *s)
     model_trainable(&s->model);
     rope_reserve(&s->model, longest + o->max_tokens);
     Extent aside = eval_extent(&t.held_out, o->samples, o->max_tokens);
-    size_t bytes = extent_bytes(&s->model, threads, t.extent);
-    size_t eval_bytes = o->eval_every ? extent_bytes(&s->model, threads, aside) : 0;
-    s->engine.arena = arena_new(bytes > eval_bytes ? bytes : eval_bytes);
+    size_t bytes = groups_bytes(&s->model, t.extent), each = worker_bytes(&s->model, t.extent);
+    if (o->eval_every) {
+        bytes += groups_bytes(&s->model, aside);
+        each += worker_bytes(&s->model, aside);
+    }
+    s->engine = engine_new(threads, bytes, each);
     t.metrics = run_file(o->out, "metrics.jsonl");
     t.ledger = run_file(o->out, "rollouts.jsonl");
     t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;

@@ -461,16 +461,18 @@ static size_t head_packed(const Model *m)
 static void model_pack(Model *m, int threads)
 {
     const Config *c = &m->config;
+    int matrices = c->num_hidden_layers * MATRICES;
     if (!m->packed)
         m->packed = xmalloc((head_packed(m) + packed_floats(c->hidden_size, c->vocab_size)) *
                             sizeof(float));
-    for (int l = 0; l < c->num_hidden_layers; l++)
-        for (int i = 0; i < MATRICES; i++) {
-            Matrix x = matrix(m, l, i);
-            gemm_pack(threads, x.k, x.n, at(m, m->params, x.tensor), 1, x.k, m->packed + x.packed);
-        }
-    gemm_pack(threads, c->hidden_size, c->vocab_size, head_weight(m), 1, c->hidden_size,
-              m->packed + head_packed(m));
+    PARALLEL_FOR_DYNAMIC (threads)
+    for (int i = 0; i <= matrices; i++)
+        if (i < matrices) {
+            Matrix x = matrix(m, i / MATRICES, i % MATRICES);
+            gemm_pack(x.k, x.n, at(m, m->params, x.tensor), 1, x.k, m->packed + x.packed);
+        } else
+            gemm_pack(c->hidden_size, c->vocab_size, head_weight(m), 1, c->hidden_size,
+                      m->packed + head_packed(m));
 }
 
 /* ================================================================ batches */
@@ -555,11 +557,30 @@ static void batch_target(Batch *b, int row, int token)
     b->target[b->n_targets++] = token;
 }
 
-/* What a pass runs on: how many threads, and its memory. */
+/* What the work runs on. Threads take whole sequences, whole rollouts or whole tensors, each with
+ * an arena of its own; what lies inside one of these is plain serial code. */
 typedef struct {
     int threads;
-    Arena arena;
+    Arena arena;   /* what a step holds together: its groups */
+    Arena *worker; /* [threads] a pass, or a batch of rollouts */
 } Engine;
+
+static Engine engine_new(int threads, size_t bytes, size_t worker_bytes)
+{
+    Engine e = {threads, arena_new(bytes), xcalloc((size_t)threads, sizeof(Arena))};
+    for (int i = 0; i < threads; i++)
+        e.worker[i] = arena_new(worker_bytes);
+    return e;
+}
+
+static void engine_free(Engine *e)
+{
+    for (int i = 0; e->worker && i < e->threads; i++)
+        arena_free(&e->worker[i]);
+    free(e->worker);
+    e->worker = NULL;
+    arena_free(&e->arena);
+}
 
 /* ================================================================ embedding */
 
@@ -571,11 +592,12 @@ static void embed_forward(float *x, const float *embed, const Batch *b, int d)
                (size_t)d * sizeof(float));
 }
 
-/* dE[token[r]] += dx[r], row after row: a sum, so one thread. */
-static void embed_backward(float *dembed, const float *dx, const Batch *b, int d)
+/* dE[token[r]] += dx[r], row after row, for the tokens first .. first + n - 1. */
+static void embed_backward(float *dembed, const float *dx, const Batch *b, int d, int first, int n)
 {
     for (int r = 0; r < b->n_rows; r++)
-        row_axpy(dembed + (size_t)b->token[r] * (size_t)d, 1.0f, dx + (size_t)r * (size_t)d, d);
+        if (b->token[r] >= first && b->token[r] < first + n)
+            row_axpy(dembed + (ptrdiff_t)b->token[r] * d, 1.0f, dx + (ptrdiff_t)r * d, d);
 }
 
 /* ================================================================ RMSNorm */
@@ -591,95 +613,82 @@ static float norm_row(float *y, const float *x, const float *w, int n, float eps
     return rstd;
 }
 
-/* With g = dy w:  dx = rstd (g - x rstd^2 mean(g x)).   Forward: y = x rstd w, and rstd depends
- * on every x of the row: d rstd / dx_j = -rstd^3 x_j / n. Adds to dx where `add`. */
-static void norm_row_backward(float *dx, const float *dy, const float *x, const float *w,
-                              float rstd, int n, bool add)
+/* With g = dy w:  dx = base + rstd (g - x rstd^2 mean(g x)).   Forward: y = x rstd w, and rstd
+ * depends on every x of the row: d rstd / dx_j = -rstd^3 x_j / n. `base` is what dx has already
+ * (the residual stream's own gradient), or NULL; dx may be dy or base. */
+static void norm_row_backward(float *dx, const float *base, const float *dy, const float *x,
+                              const float *w, float rstd, int n)
 {
     Lanes s = lanes_zero();
     FOR_ROW (i, part, n) {
         vf g = vmul(vrow_load(dy + i, part), vrow_load(w + i, part));
         LANE_OF(s, i) = vfma(g, vrow_load(x + i, part), LANE_OF(s, i));
     }
-    vf c = vset(-rstd * rstd * lanes_sum(s) / (float)n);
+    vf c = vset(-rstd * rstd * lanes_sum(s) / (float)n), r = vset(rstd);
     FOR_ROW (i, part, n) {
         vf g = vmul(vrow_load(dy + i, part), vrow_load(w + i, part));
-        vf v = vfma(vrow_load(x + i, part), c, g), r = vset(rstd);
-        v = add ? vfma(v, r, vrow_load(dx + i, part)) : vmul(v, r);
+        vf v = vfma(vrow_load(x + i, part), c, g);
+        v = base ? vfma(v, r, vrow_load(base + i, part)) : vmul(v, r);
         vrow_store(dx + i, v, part);
     }
 }
 
-/* y[r] = RMSNorm(x[r]) w    x, y: [rows, d]; rstd: [rows], kept for the backward pass */
-static void rmsnorm_forward(int threads, float *y, float *rstd, const float *x, const float *w,
-                            int rows, int d, float eps)
+/* dw_j += sum_r dy[r][j] x[r][j] rstd[r], rows in order. */
+static void norm_weights_backward(float *dw, const float *dy, const float *x, const float *rstd,
+                                  int rows, int d)
 {
-    PARALLEL_FOR (threads)
+    for (int r = 0; r < rows; r++)
+        FOR_ROW (i, part, d) {
+            vf x_hat = vmul(vrow_load(x + (ptrdiff_t)r * d + i, part), vset(rstd[r]));
+            vf g = vrow_load(dy + (ptrdiff_t)r * d + i, part);
+            vrow_store(dw + i, vfma(g, x_hat, vrow_load(dw + i, part)), part);
+        }
+}
+
+/* y[r] = RMSNorm(x[r]) w    x, y: [rows, d]; rstd: [rows], kept for the backward pass */
+static void rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, int rows, int d,
+                            float eps)
+{
     for (int r = 0; r < rows; r++)
         rstd[r] = norm_row(y + (ptrdiff_t)r * d, x + (ptrdiff_t)r * d, w, d, eps);
 }
 
-/* dw_j += sum_r dy[r][j] x[r][j] rstd[r], rows in order; threads take columns. `stride` is the
- * distance from row to row. */
-static void norm_weights_backward(int threads, float *dw, const float *dy, const float *x,
-                                  ptrdiff_t stride, const float *rstd, int rows, int d)
+/* dx[r] = base[r] + the gradient through the norm; base may be NULL. */
+static void rmsnorm_backward(float *dx, const float *base, const float *dy, const float *x,
+                             const float *w, const float *rstd, int rows, int d)
 {
-    int pieces = imin(threads, (d + LANES - 1) / LANES);
-    PARALLEL_FOR (threads)
-    for (int p = 0; p < pieces; p++) {
-        int j0 = d * p / pieces, n = d * (p + 1) / pieces - j0;
-        for (int r = 0; r < rows; r++)
-            FOR_ROW (i, part, n) {
-                float *to = dw + j0 + i;
-                vf g = vrow_load(dy + r * stride + j0 + i, part);
-                vf n_hat = vmul(vrow_load(x + r * stride + j0 + i, part), vset(rstd[r]));
-                vrow_store(to, vfma(g, n_hat, vrow_load(to, part)), part);
-            }
-    }
-}
-
-/* dx[r] += the gradient through the norm (the residual stream's own gradient is there already). */
-static void rmsnorm_backward(int threads, float *dx, float *dw, const float *dy, const float *x,
-                             const float *w, const float *rstd, int rows, int d, bool add)
-{
-    norm_weights_backward(threads, dw, dy, x, d, rstd, rows, d);
-    PARALLEL_FOR (threads)
-    for (int r = 0; r < rows; r++)
-        norm_row_backward(dx + (ptrdiff_t)r * d, dy + (ptrdiff_t)r * d, x + (ptrdiff_t)r * d, w,
-                          rstd[r], d, add);
+    for (ptrdiff_t r = 0; r < rows; r++)
+        norm_row_backward(dx + r * d, base ? base + r * d : NULL, dy + r * d, x + r * d, w, rstd[r],
+                          d);
 }
 
 /* ================================================================ linear layers */
 
 /* y (+)= x W^T (+ bias)    x: [rows, k], W: [n, k], y: [rows, n] */
-static void linear_forward(Engine *e, const Model *m, Matrix w, const float *bias, int rows,
+static void linear_forward(Arena *a, const Model *m, Matrix w, const float *bias, int rows,
                            const float *x, float *y, bool accumulate)
 {
     for (int r = 0; bias && r < rows; r++)
         memcpy(y + (ptrdiff_t)r * w.n, bias, (size_t)w.n * sizeof(float));
     accumulate |= bias != NULL;
     if (m->packed)
-        gemm_packed(e->threads, rows, w.n, w.k, x, w.k, 1, m->packed + w.packed, y, w.n,
-                    accumulate);
+        gemm_packed(rows, w.n, w.k, x, w.k, 1, m->packed + w.packed, y, w.n, accumulate);
     else
-        gemm(&e->arena, e->threads, rows, w.n, w.k, x, w.k, 1, at(m, m->params, w.tensor), 1, w.k,
-             y, w.n, accumulate);
+        gemm(a, rows, w.n, w.k, x, w.k, 1, at(m, m->params, w.tensor), 1, w.k, y, w.n, accumulate);
 }
 
-/* dW += dy^T x;  dx = dy W */
-static void linear_backward(Engine *e, Model *m, Matrix w, int rows, const float *dy,
-                            const float *x, float *dx)
+/* dx = dy W.   (dW += dy^T x: see tensor_backward.) */
+static void linear_backward(Arena *a, const Model *m, Matrix w, int rows, const float *dy,
+                            float *dx)
 {
-    gemm_weights(&e->arena, e->threads, rows, w.n, w.k, dy, x, at(m, m->grads, w.tensor));
-    gemm_backward(&e->arena, e->threads, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx,
-                  false);
+    gemm_backward(a, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx);
 }
 
-/* dbias_j += sum_r dy[r][j] */
-static void bias_backward(float *dbias, const float *dy, int rows, int n)
+/* dbias_j += sum_r dy[r][j], rows ld apart */
+static void bias_backward(float *dbias, const float *dy, ptrdiff_t ld, int rows, int n)
 {
     for (int r = 0; r < rows; r++)
-        row_axpy(dbias, 1.0f, dy + (ptrdiff_t)r * n, n);
+        row_axpy(dbias, 1.0f, dy + r * ld, n);
 }
 
 /* ================================================================ heads: q/k norm and rotation */
@@ -723,14 +732,13 @@ static void rotate(float *y, const float *x, const float *rope, int hd, float tu
 
 /* qk[r] = rotate(norm(q)), rotate(norm(k)) for every head of row r; v stays where it is.
  * qkv: [rows, (H + 2 KV) hd], qk: [rows, (H + KV) hd]; rstd: [rows, H + KV] */
-static void heads_forward(Engine *e, const Model *m, int layer, const Batch *b, const float *qkv,
-                          float *qk, float *rstd)
+static void heads_forward(const Model *m, int layer, const Batch *b, const float *qkv, float *qk,
+                          float *rstd)
 {
     const Config *c = &m->config;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
     const float *wq = at(m, m->params, layer_tensor(layer, Q_NORM));
     const float *wk = at(m, m->params, layer_tensor(layer, K_NORM));
-    PARALLEL_FOR (e->threads)
     for (int r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
             const float *x = qkv + (ptrdiff_t)r * (H + 2 * KV) * hd + h * hd;
@@ -744,37 +752,26 @@ static void heads_forward(Engine *e, const Model *m, int layer, const Batch *b, 
         }
 }
 
-/* In: dqkv holds the gradients of the rotated q and k (and of v, which is done). Out: those of
- * the projections. Forward: qk = rotate(norm(x)). */
-static void heads_backward(Engine *e, Model *m, int layer, const Batch *b, const float *qkv,
-                           const float *rstd, float *dqkv)
+/* In: dqkv holds the gradients of the rotated q and k (and of v, which is done). Out: those of the
+ * projections; dheads [rows, (H + KV) hd] keeps those of the norms' outputs, for their weights.
+ * Forward: qk = rotate(norm(x)). */
+static void heads_backward(const Model *m, int layer, const Batch *b, const float *qkv,
+                           const float *rstd, float *dqkv, float *dheads)
 {
     const Config *c = &m->config;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    ptrdiff_t stride = (H + 2 * KV) * hd;
-    PARALLEL_FOR (e->threads)
-    for (int r = 0; r < b->n_rows; r++)
+    const float *wq = at(m, m->params, layer_tensor(layer, Q_NORM));
+    const float *wk = at(m, m->params, layer_tensor(layer, K_NORM));
+    for (ptrdiff_t r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
-            float *g = dqkv + r * stride + h * hd;
-            rotate(g, g, m->rope + (ptrdiff_t)b->position[r] * hd, hd, -1.0f);
+            ptrdiff_t head = r * (H + KV) + h, place = r * (H + 2 * KV) * hd + h * hd;
+            float *g = dqkv + place, *kept = dheads + head * hd;
+            rotate(kept, g, m->rope + (ptrdiff_t)b->position[r] * hd, hd, -1.0f);
+            if (c->model_type == QWEN3)
+                norm_row_backward(g, NULL, kept, qkv + place, h < H ? wq : wk, rstd[head], hd);
+            else
+                memcpy(g, kept, (size_t)hd * sizeof(float));
         }
-    if (c->model_type != QWEN3)
-        return;
-    PARALLEL_FOR (e->threads)
-    for (int k = 0; k < 2; k++) { /* q_norm and k_norm: each a chain over rows and their heads */
-        float *dw = at(m, m->grads, layer_tensor(layer, k ? K_NORM : Q_NORM));
-        int h0 = k ? H : 0, heads = k ? KV : H;
-        for (int r = 0; r < b->n_rows; r++)
-            norm_weights_backward(1, dw, dqkv + r * stride + h0 * hd, qkv + r * stride + h0 * hd,
-                                  hd, rstd + r * (H + KV) + h0, heads, hd);
-    }
-    PARALLEL_FOR (e->threads)
-    for (int r = 0; r < b->n_rows; r++)
-        for (int h = 0; h < H + KV; h++)
-            norm_row_backward(dqkv + r * stride + h * hd, dqkv + r * stride + h * hd,
-                              qkv + r * stride + h * hd,
-                              at(m, m->params, layer_tensor(layer, h < H ? Q_NORM : K_NORM)),
-                              rstd[r * (H + KV) + h], hd, false);
 }
 
 /* ================================================================ attention */
@@ -900,32 +897,29 @@ static int pack_keys(const Heads *s, const Seq *seq, int kv_head, const float *q
     return n;
 }
 
-/* att: [rows, H hd]. One unit of work is a prompt with everything that follows it, for one kv
- * head: its keys are packed once. */
-static void attention_forward(Engine *e, const Config *c, const Batch *b, const float *qk,
+/* att: [rows, H hd]. A unit is a prompt with everything that follows it, for one kv head: its keys
+ * are packed once. */
+static void attention_forward(Arena *a, const Config *c, const Batch *b, const float *qk,
                               const float *qkv, float *att)
 {
     Heads s = heads_of(c);
     int keys = batch_keys(b), max_blocks = keys / KEYS + 2;
-    size_t mark = e->arena.used, kv_floats = kv_block_floats(&s) * (size_t)max_blocks;
-    size_t per_thread = kv_floats + attend_floats(&s, keys);
-    float *memory = arena_floats(&e->arena, per_thread * (size_t)e->threads);
-    KvBlock *all = arena_alloc(&e->arena, (size_t)(max_blocks * e->threads), sizeof(KvBlock));
-    PARALLEL_FOR_DYNAMIC (e->threads)
+    size_t mark = a->used;
+    float *memory = arena_floats(a, kv_block_floats(&s) * (size_t)max_blocks);
+    float *scratch = arena_floats(a, attend_floats(&s, keys));
+    KvBlock *blocks = arena_alloc(a, (size_t)max_blocks, sizeof(KvBlock));
     for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
         int root = unit / s.KV, kv_head = unit % s.KV, shared = 0;
-        float *mine = memory + per_thread * (size_t)thread_index();
-        KvBlock *blocks = all + max_blocks * thread_index();
         for (int i = b->root[root]; i < b->root[root + 1]; i++) {
             const Seq *seq = &b->seq[i];
             int n = pack_keys(&s, seq, kv_head, qk, qkv, blocks + shared,
-                              mine + kv_block_floats(&s) * (size_t)shared);
-            attend_seq(&s, seq, kv_head, qk, blocks, att, mine + kv_floats);
+                              memory + kv_block_floats(&s) * (size_t)shared);
+            attend_seq(&s, seq, kv_head, qk, blocks, att, scratch);
             if (i == b->root[root])
                 shared = n;
         }
     }
-    e->arena.used = mark;
+    a->used = mark;
 }
 
 /* One layer's piece of a cached block, for one kv head. */
@@ -935,19 +929,17 @@ static float *kv_piece(const Heads *s, const KvSeq *kv, int block, int layer, in
 }
 
 /* The same over keys that live in caches: each sequence's new keys go into its own cache first. */
-static void attention_cached(Engine *e, const Config *c, int layer, const Batch *b,
+static void attention_cached(Arena *a, const Config *c, int layer, const Batch *b,
                              const float *qk, const float *qkv, float *att)
 {
     Heads s = heads_of(c);
-    int keys = batch_keys(b), max_blocks = keys / KEYS + 2;
-    size_t mark = e->arena.used, per_thread = attend_floats(&s, keys);
-    float *memory = arena_floats(&e->arena, per_thread * (size_t)e->threads);
-    KvBlock *all = arena_alloc(&e->arena, (size_t)(max_blocks * e->threads), sizeof(KvBlock));
-    PARALLEL_FOR_DYNAMIC (e->threads)
+    int keys = batch_keys(b);
+    size_t mark = a->used;
+    float *scratch = arena_floats(a, attend_floats(&s, keys));
+    KvBlock *blocks = arena_alloc(a, (size_t)(keys / KEYS + 2), sizeof(KvBlock));
     for (int unit = 0; unit < b->n_seqs * s.KV; unit++) {
         const Seq *seq = &b->seq[unit / s.KV];
         int kv_head = unit % s.KV, own = seq->start - seq->prefix_length, n = 0;
-        KvBlock *blocks = all + max_blocks * thread_index();
         for (int i = 0; i < seq->rows; i++)
             kv_put(&s, kv_piece(&s, seq->kv, (own + i) / KEYS, layer, kv_head), (own + i) % KEYS,
                    qk + (seq->row + i) * s.ld_qk + (s.H + kv_head) * s.hd,
@@ -960,12 +952,12 @@ static void attention_cached(Engine *e, const Config *c, int layer, const Batch 
             const float *block = kv_piece(&s, seq->kv, i / KEYS, layer, kv_head);
             blocks[n++] = (KvBlock){block, block + KEYS * s.hd, imin(KEYS, own + seq->rows - i)};
         }
-        attend_seq(&s, seq, kv_head, qk, blocks, att, memory + per_thread * (size_t)thread_index());
+        attend_seq(&s, seq, kv_head, qk, blocks, att, scratch);
     }
-    e->arena.used = mark;
+    a->used = mark;
 }
 
-/* Memory of one thread of the backward pass. `kt`, `vt`: the KvBlock form of the keys and of the
+/* Memory of the backward pass. `kt`, `vt`: the KvBlock form of the keys and of the
  * values (k and v change places, since dA = dO V^T reads v as q K^T reads k); `k`: keys by rows;
  * `dk`, `dv`: their gradients; all by absolute position. */
 typedef struct {
@@ -1067,18 +1059,14 @@ static void store_key_grads(const Heads *s, const Seq *seq, int kv_head, const A
 
 /* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. A prompt's keys collect the
  * gradients of all that followed it, in order, within one unit of work. */
-static void attention_backward(Engine *e, const Config *c, const Batch *b, const float *qk,
+static void attention_backward(Arena *a, const Config *c, const Batch *b, const float *qk,
                                const float *qkv, const float *att, const float *datt, float *dqkv)
 {
     Heads s = heads_of(c);
-    size_t mark = e->arena.used;
-    AttentionGrad *grads = arena_alloc(&e->arena, (size_t)e->threads, sizeof *grads);
-    for (int t = 0; t < e->threads; t++)
-        grads[t] = attention_grad(&e->arena, &s, batch_keys(b));
-    PARALLEL_FOR_DYNAMIC (e->threads)
+    size_t mark = a->used;
+    AttentionGrad grad = attention_grad(a, &s, batch_keys(b)), *g = &grad;
     for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
         int first = b->root[unit / s.KV], end = b->root[unit / s.KV + 1], kv_head = unit % s.KV;
-        AttentionGrad *g = &grads[thread_index()];
         int shared = load_keys(&s, &b->seq[first], kv_head, 0, qk, qkv, g);
         for (int i = first; i < end; i++) {
             if (i > first)
@@ -1090,15 +1078,14 @@ static void attention_backward(Engine *e, const Config *c, const Batch *b, const
         }
         store_key_grads(&s, &b->seq[first], kv_head, g, dqkv);
     }
-    e->arena.used = mark;
+    a->used = mark;
 }
 
 /* ================================================================ SwiGLU */
 
 /* out = silu(g) u, silu(g) = g / (1 + e^-g)    gu: [rows, 2 ff] (g, then u), out: [rows, ff] */
-static void swiglu_forward(int threads, float *out, const float *gu, int rows, int ff)
+static void swiglu_forward(float *out, const float *gu, int rows, int ff)
 {
-    PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, ff) {
             const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
@@ -1109,10 +1096,8 @@ static void swiglu_forward(int threads, float *out, const float *gu, int rows, i
 }
 
 /* With s = 1 / (1 + e^-g):  dg = dout u s (1 + g (1 - s)),  du = dout g s.   dgu may not be gu. */
-static void swiglu_backward(int threads, float *dgu, const float *dout, const float *gu, int rows,
-                            int ff)
+static void swiglu_backward(float *dgu, const float *dout, const float *gu, int rows, int ff)
 {
-    PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, ff) {
             const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
@@ -1203,7 +1188,7 @@ static void head_logits(const Model *m, const float *h, int rows, int v0, int n,
                     m->packed + head_packed(m), z, ld, false);
         return;
     }
-    gemm_pack(1, d, n, head_weight(m) + (ptrdiff_t)v0 * d, 1, d, panels);
+    gemm_pack(d, n, head_weight(m) + (ptrdiff_t)v0 * d, 1, d, panels);
     gemm_panels(rows, n, d, 0, (n + NR - 1) / NR, h, d, 1, panels, z, ld, false);
 }
 
@@ -1230,7 +1215,7 @@ static void head_block(const Model *m, const float *h, const int *target, int ro
         }
         if (!phi)
             continue;
-        gemm_pack(1, n, d, head_weight(m) + (ptrdiff_t)v0 * d, d, 1, panels);
+        gemm_pack(n, d, head_weight(m) + (ptrdiff_t)v0 * d, d, 1, panels);
         gemm_panels(rows, d, n, 0, (d + NR - 1) / NR, z, TILE, 1, panels, phi, d, v0 > 0);
     }
     for (int r = 0; r < rows; r++) {
@@ -1248,60 +1233,58 @@ static void head_block(const Model *m, const float *h, const int *target, int ro
 
 /* Log-prob and entropy of each target under softmax(W h / T), and phi where `out->phi` is given.
  * h: [targets, hidden_size]. The memory of `out` is the caller's. */
-static void head_forward(Engine *e, const Model *m, const float *h, const int *target, int targets,
+static void head_forward(Arena *a, const Model *m, const float *h, const int *target, int targets,
                          Head *out)
 {
-    int d = m->config.hidden_size, blocks = (targets + HEAD_ROWS - 1) / HEAD_ROWS;
-    size_t mark = e->arena.used;
-    size_t panels = imax((int)packed_floats(d, TILE), (int)packed_floats(TILE, d));
-    size_t per_thread = HEAD_ROWS * TILE + panels;
-    float *scratch = arena_floats(&e->arena, per_thread * (size_t)e->threads);
-    PARALLEL_FOR_DYNAMIC (e->threads)
-    for (int k = 0; k < blocks; k++) {
-        int first = k * HEAD_ROWS;
+    int d = m->config.hidden_size;
+    size_t mark = a->used, panels = packed_floats(d, TILE), straight = packed_floats(TILE, d);
+    float *scratch = arena_floats(a, HEAD_ROWS * TILE + (panels > straight ? panels : straight));
+    for (int first = 0; first < targets; first += HEAD_ROWS)
         head_block(m, h + (ptrdiff_t)first * d, target + first, imin(HEAD_ROWS, targets - first),
-                   out, first, scratch + per_thread * (size_t)thread_index());
-    }
-    e->arena.used = mark;
+                   out, first, scratch);
+    a->used = mark;
 }
 
 /* With c_i = dL / d log p_i. Forward: log p = z_y / T - log sum_v e^(z_v / T), z = W h, so
  *     dh = c phi / T                      phi is there already (METHOD I1: the features are free)
- *     dz_v = c (1[v = y] - p_v) / T,      dW += dz^T h
- * The probabilities were not kept: each tile's logits are computed once more. */
-static void head_backward(Engine *e, Model *m, const float *h, const int *target, int targets,
-                          const Head *out, const float *coef, float *dh)
+ *     dz_v = c (1[v = y] - p_v) / T,      dW += dz^T h      (head_weights_backward) */
+static void head_backward(const Head *head, const float *coef, int targets, int d, float *dh)
 {
-    enum { COLUMNS = 32 }; /* tokens of dW that one thread makes at a time */
-    int d = m->config.hidden_size, V = m->config.vocab_size;
-    float inv = out->inverse_temperature, *dw = at(m, m->grads, lm_head(&m->config));
-    size_t mark = e->arena.used, per_thread = (size_t)KC * COLUMNS + packed_floats(d, COLUMNS);
-    float *packed_h = arena_floats(&e->arena, packed_floats(targets, d));
-    float *scratch = arena_floats(&e->arena, per_thread * (size_t)e->threads);
-    gemm_pack(e->threads, targets, d, h, d, 1, packed_h);
-    PARALLEL_FOR (e->threads)
-    for (int r = 0; r < targets; r++)
-        row_scale(dh + (ptrdiff_t)r * d, out->phi + (ptrdiff_t)r * d, coef[r] * inv, d);
-    PARALLEL_FOR_DYNAMIC (e->threads)
-    for (int v0 = 0; v0 < V; v0 += COLUMNS) {
-        float *z = scratch + per_thread * (size_t)thread_index(), *panels = z + KC * COLUMNS;
-        int n = imin(COLUMNS, V - v0);
+    for (ptrdiff_t i = 0; i < targets; i++)
+        row_scale(dh + i * d, head->phi + i * d, coef[i] * head->inverse_temperature, d);
+}
+
+/* dW's rows first .. first + n - 1. The probabilities were not kept: each tile's logits are
+ * computed once more. */
+static void head_weights_backward(Arena *a, const Model *m, const float *h, const int *target,
+                                  int targets, const Head *head, const float *coef, int first,
+                                  int n, float *dw)
+{
+    enum { COLUMNS = 32 }; /* rows of dW made at a time */
+    int d = m->config.hidden_size;
+    float inv = head->inverse_temperature;
+    size_t mark = a->used;
+    float *packed_h = arena_floats(a, packed_floats(targets, d));
+    float *z = arena_floats(a, (size_t)KC * COLUMNS);
+    float *panels = arena_floats(a, packed_floats(d, COLUMNS));
+    gemm_pack(targets, d, h, d, 1, packed_h);
+    for (int v0 = first; v0 < first + n; v0 += COLUMNS)
         for (int r0 = 0; r0 < targets; r0 += KC) {
-            int rows = imin(KC, targets - r0);
-            head_logits(m, h + (ptrdiff_t)r0 * d, rows, v0, n, z, COLUMNS, panels);
+            int rows = imin(KC, targets - r0), columns = imin(COLUMNS, first + n - v0);
+            head_logits(m, h + (ptrdiff_t)r0 * d, rows, v0, columns, z, COLUMNS, panels);
             for (int r = 0; r < rows; r++) {
-                const Softmax *s = &out->softmax[r0 + r];
+                const Softmax *s = &head->softmax[r0 + r];
                 float c = coef[r0 + r] * inv;
-                row_exp_scaled(z + r * COLUMNS, n, inv, s->max, -c / s->sum);
-                if (target[r0 + r] >= v0 && target[r0 + r] < v0 + n)
-                    z[r * COLUMNS + target[r0 + r] - v0] += c;
+                int y = target[r0 + r] - v0;
+                row_exp_scaled(z + r * COLUMNS, columns, inv, s->max, -c / s->sum);
+                if (y >= 0 && y < columns)
+                    z[r * COLUMNS + y] += c;
             }
-            gemm_panels(n, d, rows, 0, (d + NR - 1) / NR, z, 1, COLUMNS,
+            gemm_packed(columns, d, rows, z, 1, COLUMNS,
                         packed_h + (size_t)r0 * (size_t)round_up(d, NR), dw + (ptrdiff_t)v0 * d, d,
                         true);
         }
-    }
-    e->arena.used = mark;
+    a->used = mark;
 }
 
 /* ================================================================ the whole model */
@@ -1317,21 +1300,40 @@ typedef struct {
     float *gate_up, *act;        /* [2 ff], [ff] */
 } Layer;
 
+/* What the backward pass leaves behind, for the gradients of the weights: dL / d of the above. */
+typedef struct {
+    float *out;            /* [d] of the residual stream on exit */
+    float *gate_up;        /* [2 ff] */
+    float *normed2, *x2;   /* [d] each */
+    float *heads, *qkv;    /* [(H + KV) hd] of normed q and k, before rotation; [(H + 2 KV) hd] */
+    float *normed1;        /* [d] */
+} LayerGrad;
+
 /* A pass over a batch. `hidden` is what the head reads: the final norm of each target's row. */
 typedef struct {
+    Batch batch;
     Layer *layer;    /* all layers if kept, else one that each layer reuses */
     float *x;        /* [rows, d] after the last layer */
     float *target_x; /* [targets, d] x of each target's row */
     float *rstd, *hidden;
     Head head;
-} Forward;
+    LayerGrad *grad; /* of the backward pass */
+    const float *coef;
+    float *dhidden, *dembed; /* [targets, d], [rows, d] */
+} Pass;
 
-/* Floats that one row of one Layer takes. */
+/* Floats that one row takes in one Layer, and in one LayerGrad. */
 static size_t layer_floats(const Config *c)
 {
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
     return (size_t)(4 * c->hidden_size + 2 + (3 * H + 3 * KV) * hd + H + KV +
                     3 * c->intermediate_size);
+}
+
+static size_t layer_grad_floats(const Config *c)
+{
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    return (size_t)(4 * c->hidden_size + (2 * H + 3 * KV) * hd + 2 * c->intermediate_size);
 }
 
 static Layer layer_new(Arena *a, const Config *c, int rows)
@@ -1354,8 +1356,23 @@ static Layer layer_new(Arena *a, const Config *c, int rows)
     return l;
 }
 
-/* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be a->x. */
-static void layer_forward(Engine *e, const Model *m, int layer, const Batch *b, Layer *a,
+static LayerGrad layer_grad_new(Arena *a, const Config *c, int rows)
+{
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    size_t n = (size_t)rows, d = (size_t)c->hidden_size;
+    LayerGrad g;
+    g.out = arena_floats(a, n * d);
+    g.gate_up = arena_floats(a, n * 2 * (size_t)c->intermediate_size);
+    g.normed2 = arena_floats(a, n * d);
+    g.x2 = arena_floats(a, n * d);
+    g.heads = arena_floats(a, n * (size_t)((H + KV) * hd));
+    g.qkv = arena_floats(a, n * (size_t)((H + 2 * KV) * hd));
+    g.normed1 = arena_floats(a, n * d);
+    return g;
+}
+
+/* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be l->x. */
+static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, Layer *l,
                           float *x_out)
 {
     const Config *c = &m->config;
@@ -1366,131 +1383,218 @@ static void layer_forward(Engine *e, const Model *m, int layer, const Batch *b, 
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
     const float *bias = c->model_type == QWEN2 ? at(m, m->params, layer_tensor(layer, Q_BIAS))
                                                : NULL;
-    rmsnorm_forward(e->threads, a->normed1, a->rstd1, a->x, norm1, n, d, eps);
-    linear_forward(e, m, matrix(m, layer, QKV), bias, n, a->normed1, a->qkv, false);
-    heads_forward(e, m, layer, b, a->qkv, a->qk, a->rstd_head);
+    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps);
+    linear_forward(a, m, matrix(m, layer, QKV), bias, n, l->normed1, l->qkv, false);
+    heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head);
     if (b->pool)
-        attention_cached(e, c, layer, b, a->qk, a->qkv, a->att);
+        attention_cached(a, c, layer, b, l->qk, l->qkv, l->att);
     else
-        attention_forward(e, c, b, a->qk, a->qkv, a->att);
-    memcpy(a->x2, a->x, bytes);
-    linear_forward(e, m, matrix(m, layer, O), NULL, n, a->att, a->x2, true);
-    rmsnorm_forward(e->threads, a->normed2, a->rstd2, a->x2, norm2, n, d, eps);
-    linear_forward(e, m, matrix(m, layer, GATE_UP), NULL, n, a->normed2, a->gate_up, false);
-    swiglu_forward(e->threads, a->act, a->gate_up, n, c->intermediate_size);
-    memcpy(x_out, a->x2, bytes);
-    linear_forward(e, m, matrix(m, layer, DOWN), NULL, n, a->act, x_out, true);
+        attention_forward(a, c, b, l->qk, l->qkv, l->att);
+    memcpy(l->x2, l->x, bytes);
+    linear_forward(a, m, matrix(m, layer, O), NULL, n, l->att, l->x2, true);
+    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps);
+    linear_forward(a, m, matrix(m, layer, GATE_UP), NULL, n, l->normed2, l->gate_up, false);
+    swiglu_forward(l->act, l->gate_up, n, c->intermediate_size);
+    memcpy(x_out, l->x2, bytes);
+    linear_forward(a, m, matrix(m, layer, DOWN), NULL, n, l->act, x_out, true);
 }
 
-/* In: dx = dL / d x_out; out: dx = dL / d x. The residual stream carries dx past each block. */
-static void layer_backward(Engine *e, Model *m, int layer, const Batch *b, const Layer *a,
-                           float *dx)
+/* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g. The
+ * residual stream carries the gradient past each block: rmsnorm_backward adds to it. */
+static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, const Layer *l,
+                           LayerGrad *g, float *dx)
 {
     const Config *c = &m->config;
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
-    int q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
-    size_t mark = e->arena.used, rows = (size_t)n;
-    float *dnormed = arena_floats(&e->arena, rows * (size_t)d);
-    float *dact = arena_floats(&e->arena, rows * (size_t)ff);
-    float *dgate_up = arena_floats(&e->arena, rows * 2 * (size_t)ff);
-    float *datt = arena_floats(&e->arena, rows * (size_t)q + LANES);
-    float *dqkv = arena_floats(&e->arena, rows * (size_t)(q + 2 * kv));
-    int norm1 = layer_tensor(layer, INPUT_NORM), norm2 = layer_tensor(layer, POST_NORM);
+    size_t mark = a->used, rows = (size_t)n;
+    float *dact = arena_floats(a, rows * (size_t)ff);
+    float *datt = arena_floats(a, rows * (size_t)(c->num_attention_heads * c->head_dim) + LANES);
+    const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
+    const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
 
-    linear_backward(e, m, matrix(m, layer, DOWN), n, dx, a->act, dact);
-    swiglu_backward(e->threads, dgate_up, dact, a->gate_up, n, ff);
-    linear_backward(e, m, matrix(m, layer, GATE_UP), n, dgate_up, a->normed2, dnormed);
-    rmsnorm_backward(e->threads, dx, at(m, m->grads, norm2), dnormed, a->x2,
-                     at(m, m->params, norm2), a->rstd2, n, d, true);
+    linear_backward(a, m, matrix(m, layer, DOWN), n, g->out, dact);
+    swiglu_backward(g->gate_up, dact, l->gate_up, n, ff);
+    linear_backward(a, m, matrix(m, layer, GATE_UP), n, g->gate_up, g->normed2);
+    rmsnorm_backward(g->x2, g->out, g->normed2, l->x2, norm2, l->rstd2, n, d);
 
-    linear_backward(e, m, matrix(m, layer, O), n, dx, a->att, datt);
-    attention_backward(e, c, b, a->qk, a->qkv, a->att, datt, dqkv);
-    heads_backward(e, m, layer, b, a->qkv, a->rstd_head, dqkv);
-    if (c->model_type == QWEN2)
-        bias_backward(at(m, m->grads, layer_tensor(layer, Q_BIAS)), dqkv, n, q + 2 * kv);
-    linear_backward(e, m, matrix(m, layer, QKV), n, dqkv, a->normed1, dnormed);
-    rmsnorm_backward(e->threads, dx, at(m, m->grads, norm1), dnormed, a->x,
-                     at(m, m->params, norm1), a->rstd1, n, d, true);
-    e->arena.used = mark;
+    linear_backward(a, m, matrix(m, layer, O), n, g->x2, datt);
+    attention_backward(a, c, b, l->qk, l->qkv, l->att, datt, g->qkv);
+    heads_backward(m, layer, b, l->qkv, l->rstd_head, g->qkv, g->heads);
+    linear_backward(a, m, matrix(m, layer, QKV), n, g->qkv, g->normed1);
+    rmsnorm_backward(dx, g->x2, g->normed1, l->x, norm1, l->rstd1, n, d);
+    a->used = mark;
 }
 
 /* Runs the layers and norms the rows that have targets. With `keep`, what the backward pass needs
  * stays in the arena; without, one layer's memory serves them all. */
-static Forward forward(Engine *e, const Model *m, const Batch *b, bool keep)
+static Pass forward(Arena *a, const Model *m, const Batch *b, bool keep)
 {
     const Config *c = &m->config;
     int L = c->num_hidden_layers, d = c->hidden_size, n = b->n_rows;
     size_t width = (size_t)d * sizeof(float), targets = (size_t)b->n_targets;
-    Forward f = {.layer = arena_alloc(&e->arena, (size_t)L, sizeof(Layer))};
+    Pass p = {.batch = *b, .layer = arena_alloc(a, (size_t)L, sizeof(Layer))};
     for (int l = 0; l < L; l++)
-        f.layer[l] = keep || l == 0 ? layer_new(&e->arena, c, n) : f.layer[0];
-    f.x = keep ? arena_floats(&e->arena, (size_t)n * (size_t)d) : f.layer[0].x;
-    f.target_x = arena_floats(&e->arena, targets * (size_t)d);
-    f.rstd = arena_floats(&e->arena, targets);
-    f.hidden = arena_floats(&e->arena, targets * (size_t)d);
-    embed_forward(f.layer[0].x, at(m, m->params, EMBED), b, d);
+        p.layer[l] = keep || l == 0 ? layer_new(a, c, n) : p.layer[0];
+    p.x = keep ? arena_floats(a, (size_t)n * (size_t)d) : p.layer[0].x;
+    p.target_x = arena_floats(a, targets * (size_t)d);
+    p.rstd = arena_floats(a, targets);
+    p.hidden = arena_floats(a, targets * (size_t)d);
+    embed_forward(p.layer[0].x, at(m, m->params, EMBED), b, d);
     for (int l = 0; l < L; l++)
-        layer_forward(e, m, l, b, &f.layer[l], l + 1 < L ? f.layer[l + 1].x : f.x);
+        layer_forward(a, m, l, b, &p.layer[l], l + 1 < L ? p.layer[l + 1].x : p.x);
     for (int i = 0; i < b->n_targets; i++)
-        memcpy(f.target_x + (ptrdiff_t)i * d, f.x + (ptrdiff_t)b->target_row[i] * d, width);
-    rmsnorm_forward(e->threads, f.hidden, f.rstd, f.target_x, at(m, m->params, final_norm(c)),
-                    b->n_targets, d, (float)c->rms_norm_eps);
-    return f;
+        memcpy(p.target_x + (ptrdiff_t)i * d, p.x + (ptrdiff_t)b->target_row[i] * d, width);
+    rmsnorm_forward(p.hidden, p.rstd, p.target_x, at(m, m->params, final_norm(c)), b->n_targets, d,
+                    (float)c->rms_norm_eps);
+    return p;
 }
 
 /* Log-prob, entropy and, if `features`, phi of every target at this temperature. */
-static void forward_head(Engine *e, const Model *m, const Batch *b, Forward *f, float temperature,
-                         bool features)
+static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, bool features)
 {
-    size_t n = (size_t)b->n_targets;
-    f->head = (Head){.logprob = arena_floats(&e->arena, n), .entropy = arena_floats(&e->arena, n),
-                     .softmax = arena_alloc(&e->arena, n, sizeof(Softmax)),
-                     .phi = features ? arena_floats(&e->arena, n * (size_t)m->config.hidden_size)
-                                     : NULL,
+    size_t n = (size_t)p->batch.n_targets, d = (size_t)m->config.hidden_size;
+    p->head = (Head){.logprob = arena_floats(a, n), .entropy = arena_floats(a, n),
+                     .softmax = arena_alloc(a, n, sizeof(Softmax)),
+                     .phi = features ? arena_floats(a, n * d) : NULL,
                      .inverse_temperature = 1.0f / temperature};
-    head_forward(e, m, f->hidden, b->target, b->n_targets, &f->head);
+    head_forward(a, m, p->hidden, p->batch.target, p->batch.n_targets, &p->head);
 }
 
-/* Adds to m->grads the gradient of sum_i coef_i log p_i: coef[i] = dL / d log p of target i. */
-static void backward(Engine *e, Model *m, const Batch *b, const Forward *f, const float *coef)
+/* The gradient of L = sum_i coef_i log p_i by every row of every layer, coef[i] = dL / d log p of
+ * target i. The gradients of the weights follow in weights_backward. */
+static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
 {
     const Config *c = &m->config;
-    int d = c->hidden_size, norm = final_norm(c);
-    size_t mark = e->arena.used, targets = (size_t)b->n_targets, rows = (size_t)b->n_rows;
-    float *dhidden = arena_floats(&e->arena, targets * (size_t)d);
-    float *dtarget = arena_floats(&e->arena, targets * (size_t)d);
-    float *dx = arena_floats(&e->arena, rows * (size_t)d);
-    head_backward(e, m, f->hidden, b->target, b->n_targets, &f->head, coef, dhidden);
-    rmsnorm_backward(e->threads, dtarget, at(m, m->grads, norm), dhidden, f->target_x,
-                     at(m, m->params, norm), f->rstd, b->n_targets, d, false);
+    const Batch *b = &p->batch;
+    int d = c->hidden_size, L = c->num_hidden_layers;
+    size_t targets = (size_t)b->n_targets, rows = (size_t)b->n_rows;
+    p->coef = coef;
+    p->dhidden = arena_floats(a, targets * (size_t)d);
+    p->dembed = arena_floats(a, rows * (size_t)d);
+    p->grad = arena_alloc(a, (size_t)L, sizeof(LayerGrad));
+    for (int l = 0; l < L; l++)
+        p->grad[l] = layer_grad_new(a, c, b->n_rows);
+    size_t mark = a->used;
+    float *dtarget = arena_floats(a, targets * (size_t)d), *dx = p->grad[L - 1].out;
+    head_backward(&p->head, coef, b->n_targets, d, p->dhidden);
+    rmsnorm_backward(dtarget, NULL, p->dhidden, p->target_x, at(m, m->params, final_norm(c)),
+                     p->rstd, b->n_targets, d);
     memset(dx, 0, rows * (size_t)d * sizeof(float));
     for (int i = 0; i < b->n_targets; i++) /* several targets may share a row: in order */
         row_axpy(dx + (ptrdiff_t)b->target_row[i] * d, 1.0f, dtarget + (ptrdiff_t)i * d, d);
-    for (int l = c->num_hidden_layers - 1; l >= 0; l--)
-        layer_backward(e, m, l, b, &f->layer[l], dx);
-    embed_backward(at(m, m->grads, EMBED), dx, b, d);
-    e->arena.used = mark;
+    a->used = mark;
+    for (int l = L - 1; l >= 0; l--)
+        layer_backward(a, m, l, b, &p->layer[l], &p->grad[l], l ? p->grad[l - 1].out : p->dembed);
 }
 
-/* Bytes of arena that a pass over a batch of this size may need, at most. */
-static size_t pass_bytes(const Model *m, int threads, size_t rows, size_t targets, int longest,
-                         bool keep)
+/* ---------------------------------------------------------------- gradients of the weights */
+
+/* q_norm's (h0 = 0) or k_norm's weights: one chain over rows and, in each row, heads. */
+static void head_norm_backward(const Config *c, float *dw, const Layer *l, const LayerGrad *g,
+                               int rows, int h0, int heads)
+{
+    int all = c->num_attention_heads + c->num_key_value_heads, hd = c->head_dim;
+    ptrdiff_t ld = (all + c->num_key_value_heads) * hd;
+    for (ptrdiff_t r = 0; r < rows; r++)
+        norm_weights_backward(dw, g->heads + (r * all + h0) * hd, l->qkv + r * ld + h0 * hd,
+                              l->rstd_head + r * all + h0, heads, hd);
+}
+
+/* Adds one tensor's gradient over one pass, or the rows first .. first + n - 1 of a matrix. Each
+ * element is one chain over the rows of the batch, in order; nothing here splits a sum. */
+static void layer_tensor_backward(Arena *a, Model *m, int layer, int kind, int first, int n,
+                                  const Pass *p)
+{
+    const Config *c = &m->config;
+    const Layer *l = &p->layer[layer];
+    const LayerGrad *g = &p->grad[layer];
+    int rows = p->batch.n_rows, d = c->hidden_size, ff = c->intermediate_size, ff2 = 2 * ff;
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    int q = H * hd, kv = KV * hd, ld = q + 2 * kv, t = layer_tensor(layer, kind);
+    int cols = m->tensors[t].cols;
+    float *dw = at(m, m->grads, t) + (ptrdiff_t)first * imax(cols, 1);
+    switch (kind) {
+    case INPUT_NORM: norm_weights_backward(dw, g->normed1, l->x, l->rstd1, rows, d); break;
+    case POST_NORM: norm_weights_backward(dw, g->normed2, l->x2, l->rstd2, rows, d); break;
+    case Q_NORM: head_norm_backward(c, dw, l, g, rows, 0, H); break;
+    case K_NORM: head_norm_backward(c, dw, l, g, rows, H, KV); break;
+    case Q_BIAS: bias_backward(dw, g->qkv, ld, rows, n); break;
+    case K_BIAS: bias_backward(dw, g->qkv + q, ld, rows, n); break;
+    case V_BIAS: bias_backward(dw, g->qkv + q + kv, ld, rows, n); break;
+    case Q_PROJ: gemm_weights(a, rows, n, d, g->qkv + first, ld, l->normed1, dw); break;
+    case K_PROJ: gemm_weights(a, rows, n, d, g->qkv + q + first, ld, l->normed1, dw); break;
+    case V_PROJ: gemm_weights(a, rows, n, d, g->qkv + q + kv + first, ld, l->normed1, dw); break;
+    case O_PROJ: gemm_weights(a, rows, n, q, g->x2 + first, d, l->att, dw); break;
+    case GATE_PROJ: gemm_weights(a, rows, n, d, g->gate_up + first, ff2, l->normed2, dw); break;
+    case UP_PROJ: gemm_weights(a, rows, n, d, g->gate_up + ff + first, ff2, l->normed2, dw); break;
+    case DOWN_PROJ: gemm_weights(a, rows, n, ff, g->out + first, d, l->act, dw); break;
+    }
+}
+
+static void tensor_backward(Arena *a, Model *m, int t, int first, int n, const Pass *p)
+{
+    const Config *c = &m->config;
+    const Batch *b = &p->batch;
+    int d = c->hidden_size;
+    if (t == EMBED)
+        embed_backward(at(m, m->grads, t), p->dembed, b, d, first, n);
+    else if (t == final_norm(c))
+        norm_weights_backward(at(m, m->grads, t), p->dhidden, p->target_x, p->rstd, b->n_targets,
+                              d);
+    else if (t == lm_head(c))
+        head_weights_backward(a, m, p->hidden, b->target, b->n_targets, &p->head, p->coef, first, n,
+                              at(m, m->grads, t));
+    else
+        layer_tensor_backward(a, m, (t - 1) / LAYER_TENSORS, (t - 1) % LAYER_TENSORS, first, n, p);
+}
+
+enum { SLICE = 1024 }; /* rows of a matrix that a thread takes at a time */
+
+/* How many slices a tensor's gradient is made in. (A tied head has a gradient, but no size.) */
+static int tensor_slices(const Model *m, int t)
+{
+    int rows = t == lm_head(&m->config) ? m->config.vocab_size : m->tensors[t].rows;
+    return m->tensors[t].cols ? (rows + SLICE - 1) / SLICE : rows > 0;
+}
+
+/* Adds to m->grads the gradients of all weights over n passes, in order. Threads take tensors, or
+ * slices of them; the scratch memory is what the passes left free in the workers' arenas. */
+static void weights_backward(Engine *e, Model *m, const Pass *p, int n)
+{
+    int slices = 0;
+    for (int t = 0; t < m->n_tensors; t++)
+        slices += tensor_slices(m, t);
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int s = 0; s < slices; s++) {
+        int t = m->n_tensors - 1, k = s; /* from the head down: the largest first */
+        for (; k >= tensor_slices(m, t); t--)
+            k -= tensor_slices(m, t);
+        int rows = t == lm_head(&m->config) ? m->config.vocab_size : m->tensors[t].rows;
+        int size = m->tensors[t].cols ? imin(SLICE, rows - k * SLICE) : rows;
+        for (int i = 0; i < n; i++)
+            tensor_backward(&e->worker[thread_index()], m, t, k * SLICE, size, &p[i]);
+    }
+}
+
+/* Bytes of arena that a pass over a batch of this size needs, at most: with `keep`, through its
+ * backward pass and one thread's part of weights_backward. */
+static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longest, bool keep)
 {
     const Config *c = &m->config;
     Heads s = heads_of(c);
     size_t d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size, keys = (size_t)longest;
-    size_t widest = imax(2 * c->intermediate_size, (int)s.ld_qkv), t = (size_t)threads;
+    size_t widest = (size_t)imax(imax(2 * c->intermediate_size, (int)s.ld_qkv), c->hidden_size);
     size_t layers = keep ? (size_t)c->num_hidden_layers : 1;
-    size_t floats = rows * layer_floats(c) * layers + rows * d + targets * (5 * d + 8);
-    floats += rows * (d + d + 3 * ff + (size_t)(s.ld_qkv + s.ld_out)); /* layer_backward */
-    floats += t * ((keys + 3 * KEYS) * (size_t)(2 * s.hd + 7 * s.hd_pad) +
-                   (size_t)QUERIES * 2 * (keys + 4 * KEYS + (size_t)s.hd_pad));
-    floats += (rows + KC) * (widest + NR) + (widest + NR) * (d + ff + NR);      /* packing */
-    floats += (targets + KC) * (d + NR);                                        /* head_backward */
-    floats += t * ((size_t)HEAD_ROWS * TILE + (size_t)KC * 32 + (d + TILE) * (d + TILE + NR) / 2 +
-                   (size_t)TILE * (d + NR));
-    size_t pieces = layers * 16 + 64 + t * 16;
-    return floats * sizeof(float) + pieces * 64 + (rows + targets) * 64 + (1 << 20);
+    size_t floats = rows * (layer_floats(c) * layers + d) + targets * (4 * d + 8);
+    if (keep)
+        floats += rows * (layer_grad_floats(c) * layers + 2 * d + ff + (size_t)s.ld_out) +
+                  targets * (2 * d + NR) + (size_t)KC * (d + NR + 32) + (d + KC) * 64;
+    floats += (keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
+              (size_t)QUERIES * 2 * (keys + 4 * KEYS + (size_t)s.hd_pad);
+    floats += (rows + KC) * (widest + NR) + (widest + NR) * (widest + NR);      /* packing */
+    floats += (size_t)HEAD_ROWS * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR); /* the head */
+    size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + keys / KEYS;
+    return floats * sizeof(float) + pieces * 128 + (rows + targets) * 64 + (1 << 16);
 }
 
 /* ================================================================ the cache */

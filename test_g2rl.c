@@ -1322,10 +1322,12 @@ static double weighted_sum(const float *x, const float *weight, size_t n)
 }
 
 /* Working memory full of NaN: what is read before it was written does not stay hidden. */
-static Engine engine_new(int threads, size_t bytes)
+static Engine nan_engine(int threads, size_t bytes)
 {
-    Engine e = {threads, arena_new(bytes)};
+    Engine e = engine_new(threads, bytes, bytes);
     memset(e.arena.base, 0xFF, e.arena.capacity);
+    for (int i = 0; i < threads; i++)
+        memset(e.worker[i].base, 0xFF, e.worker[i].capacity);
     return e;
 }
 
@@ -1611,11 +1613,10 @@ static void product_free(Product *p)
 }
 
 /* Compares, and takes the output back to what it was. */
-static void check_product(Product *p, const char *what, int threads, bool accumulate)
+static void check_product(Product *p, const char *what, bool accumulate)
 {
-    CHECK(same_bits(p->c, p->expected, product_floats(p)),
-          "%s: M %d, N %d, K %d, accumulate %d, %d threads", what, p->M, p->N, p->K, accumulate,
-          threads);
+    CHECK(same_bits(p->c, p->expected, product_floats(p)), "%s: M %d, N %d, K %d, accumulate %d",
+          what, p->M, p->N, p->K, accumulate);
     memcpy(p->c, p->before, product_floats(p) * sizeof(float));
 }
 
@@ -1626,39 +1627,37 @@ static void check_gemm_forward(int M, int N, int K, bool accumulate)
     Arena arena = arena_new((packed_floats(K, N) + 16) * sizeof(float));
     float *packed = nan_new(packed_floats(K, N));
     gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
-    for (int threads = 1; threads <= 3; threads++) {
-        gemm(&arena, threads, M, N, K, p.a, K, 1, p.b, 1, K, p.c, p.ldc, accumulate);
-        check_product(&p, "gemm", threads, accumulate);
-        gemm_pack(threads, K, N, p.b, 1, K, packed);
-        gemm_packed(threads, M, N, K, p.a, K, 1, packed, p.c, p.ldc, accumulate);
-        check_product(&p, "gemm_packed", threads, accumulate);
-    }
+    gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, p.c, p.ldc, accumulate);
+    check_product(&p, "gemm", accumulate);
+    gemm_pack(K, N, p.b, 1, K, packed);
+    gemm_packed(M, N, K, p.a, K, 1, packed, p.c, p.ldc, accumulate);
+    check_product(&p, "gemm_packed", accumulate);
     int panels = (N + NR - 1) / NR, cut = panels / 2; /* the panels in two pieces */
     gemm_panels(M, N, K, 0, cut, p.a, K, 1, packed, p.c, p.ldc, accumulate);
     gemm_panels(M, N, K, cut, panels, p.a, K, 1, packed, p.c + cut * NR, p.ldc, accumulate);
-    check_product(&p, "gemm_panels", 1, accumulate);
+    check_product(&p, "gemm_panels", accumulate);
     free(packed);
     arena_free(&arena);
     product_free(&p);
 }
 
 /* dX = dY W and dW += dY^T X, in the layouts of a layer: W is [n, k]. */
-static void check_gemm_gradients(int m, int k, int n, bool accumulate)
+static void check_gemm_gradients(int m, int k, int n)
 {
     size_t most = packed_floats(n, k) + packed_floats(m, k) + 64;
     Arena arena = arena_new(most * sizeof(float));
     Product x = product_new(m, k, n, k); /* a: dY [m, n]; b: W, here read as [n, k] */
-    gemm_naive(m, k, n, x.a, n, 1, x.b, k, 1, x.expected, k, accumulate);
-    for (int threads = 1; threads <= 3; threads++) {
-        gemm_backward(&arena, threads, m, n, k, x.a, x.b, x.c, accumulate);
-        check_product(&x, "gemm_backward", threads, accumulate);
-    }
+    gemm_naive(m, k, n, x.a, n, 1, x.b, k, 1, x.expected, k, false);
+    gemm_backward(&arena, m, n, k, x.a, x.b, x.c);
+    check_product(&x, "gemm_backward", false);
     Product w = product_new(n, k, m, k); /* a: dY, here read as [m, n]; b: X, as [m, k] */
     gemm_naive(n, k, m, w.a, 1, n, w.b, k, 1, w.expected, k, true);
-    for (int threads = 1; threads <= 3; threads++) {
-        gemm_weights(&arena, threads, m, n, k, w.a, w.b, w.c);
-        check_product(&w, "gemm_weights", threads, true);
-    }
+    gemm_weights(&arena, m, n, k, w.a, n, w.b, w.c);
+    check_product(&w, "gemm_weights", true);
+    int cut = n / 3; /* some of dW's rows, then the others: columns of dY apart */
+    gemm_weights(&arena, m, cut, k, w.a, n, w.b, w.c);
+    gemm_weights(&arena, m, n - cut, k, w.a + cut, n, w.b, w.c + (ptrdiff_t)cut * k);
+    check_product(&w, "gemm_weights in two slices", true);
     product_free(&x);
     product_free(&w);
     arena_free(&arena);
@@ -1675,7 +1674,7 @@ static void check_gemm_small(int M, int N, int K, bool transposed, bool accumula
     for (int i = 0; i < M; i++)
         for (int j = N; j < columns; j++)
             p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
-    check_product(&p, transposed ? "gemm_small, A transposed" : "gemm_small", 1, accumulate);
+    check_product(&p, transposed ? "gemm_small, A transposed" : "gemm_small", accumulate);
     free(b);
     product_free(&p);
 }
@@ -1691,7 +1690,7 @@ static void test_gemm(void)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             int M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
             check_gemm_forward(M, N, K, accumulate);
-            check_gemm_gradients(M, N, K, accumulate);
+            check_gemm_gradients(M, N, K);
             check_gemm_small(M, N, K, false, accumulate);
             check_gemm_small(M, N, K, true, accumulate);
         }
@@ -1771,12 +1770,12 @@ static void layers_free(Layers *l)
     free(l->out);
     free(l->weight);
     model_free(&l->m);
-    arena_free(&l->e.arena);
+    engine_free(&l->e);
 }
 
 static double norm_loss(Layers *l)
 {
-    rmsnorm_forward(1, l->out, l->kept, l->in, l->scale, l->rows, l->n_out / l->rows, 1e-3f);
+    rmsnorm_forward(l->out, l->kept, l->in, l->scale, l->rows, l->n_out / l->rows, 1e-3f);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1788,12 +1787,14 @@ static void test_norm_gradient(void)
     float *dx = nan_new(N), *added = noise_new(43, N), *start = copy_new(added, N);
     float *dw = xcalloc(D, sizeof *dw);
     norm_loss(&l);
-    rmsnorm_backward(2, dx, dw, l.weight, l.in, l.scale, l.kept, ROWS, D, false);
+    rmsnorm_backward(dx, NULL, l.weight, l.in, l.scale, l.kept, ROWS, D);
+    norm_weights_backward(dw, l.weight, l.in, l.kept, ROWS, D);
     check_gradient(norm_loss, &l, l.in, dx, N, N, "RMSNorm: input");
     check_gradient(norm_loss, &l, l.scale, dw, D, D, "RMSNorm: weight");
 
     float *dw2 = copy_new(dw, D); /* a second pass adds: to dw always, to dx where asked */
-    rmsnorm_backward(1, added, dw2, l.weight, l.in, l.scale, l.kept, ROWS, D, true);
+    rmsnorm_backward(added, added, l.weight, l.in, l.scale, l.kept, ROWS, D);
+    norm_weights_backward(dw2, l.weight, l.in, l.kept, ROWS, D);
     for (int i = 0; i < N; i++)
         start[i] += dx[i];
     for (int i = 0; i < D; i++)
@@ -1810,7 +1811,7 @@ static void test_norm_gradient(void)
 
 static double heads_loss(Layers *l)
 {
-    heads_forward(&l->e, &l->m, 1, &l->b, l->in, l->out, l->kept);
+    heads_forward(&l->m, 1, &l->b, l->in, l->out, l->kept);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1818,7 +1819,7 @@ static double heads_loss(Layers *l)
 static void check_heads_gradient(ModelType type)
 {
     static const Tree tree = {5, 2, {4, 9}};
-    Layers l = {.e = engine_new(2, 1 << 20), .m = tiny_model(type, true, 50)};
+    Layers l = {.e = nan_engine(2, 1 << 20), .m = tiny_model(type, true, 50)};
     const Config *c = &l.m.config;
     int qk = (c->num_attention_heads + c->num_key_value_heads) * c->head_dim;
     int v = c->num_key_value_heads * c->head_dim, width = qk + v;
@@ -1834,7 +1835,17 @@ static void check_heads_gradient(ModelType type)
     float *g = noise_new(46, (size_t)(l.rows * width)), *before = copy_new(g, (size_t)width);
     for (int r = 0; r < l.rows; r++)
         memcpy(g + r * width, l.weight + r * qk, (size_t)qk * sizeof *g);
-    heads_backward(&l.e, &l.m, 1, &l.b, l.in, l.kept, g);
+    float *normed = nan_new((size_t)l.n_out);
+    heads_backward(&l.m, 1, &l.b, l.in, l.kept, g, normed);
+    if (type == QWEN3) {
+        Layer kept = {.qkv = l.in, .rstd_head = l.kept};
+        LayerGrad grad = {.heads = normed};
+        for (int k = Q_NORM; k <= K_NORM; k++)
+            head_norm_backward(c, at(&l.m, l.m.grads, layer_tensor(1, k)), &kept, &grad, l.rows,
+                               k == K_NORM ? c->num_attention_heads : 0,
+                               k == K_NORM ? c->num_key_value_heads : c->num_attention_heads);
+    }
+    free(normed);
     CHECK(same_bits(g + qk, before + qk, (size_t)v), "heads_backward changes v's gradient");
     for (int r = 0; r < l.rows; r++) /* L does not see v */
         memset(g + r * width + qk, 0, (size_t)v * sizeof *g);
@@ -1858,7 +1869,7 @@ static void test_heads_gradient(void)
 /* in: rotated q and k; scale: q, k, v as projected, of which attention reads v. */
 static double attention_loss(Layers *l)
 {
-    attention_forward(&l->e, &l->m.config, &l->b, l->in, l->scale, l->out);
+    attention_forward(&l->e.worker[0], &l->m.config, &l->b, l->in, l->scale, l->out);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1867,7 +1878,7 @@ static double attention_loss(Layers *l)
 static void test_attention_gradient(void)
 {
     static const Tree trees[] = {{37, 3, {4, 46, 2}}, {70, 0, {0}}, {32, 2, {33, 66}}, {1, 1, {2}}};
-    Layers l = {.e = engine_new(2, 4 << 20), .m = tiny_model(LLAMA, true, 50)};
+    Layers l = {.e = nan_engine(2, 4 << 20), .m = tiny_model(LLAMA, true, 50)};
     const Config *c = &l.m.config;
     int q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
     l.b = batch_new(&l.e.arena, 400, 12, 400);
@@ -1884,7 +1895,7 @@ static void test_attention_gradient(void)
     l.weight = noise_new(49, (size_t)l.n_out + LANES);
     attention_loss(&l);
     float *g = nan_new(rows * wide), *g_qk = nan_new(n_qk);
-    attention_backward(&l.e, c, &l.b, l.in, l.scale, l.out, l.weight, g);
+    attention_backward(&l.e.worker[0], c, &l.b, l.in, l.scale, l.out, l.weight, g);
     for (size_t r = 0; r < rows; r++) {
         memcpy(g_qk + r * (size_t)(q + kv), g + r * wide, (size_t)(q + kv) * sizeof *g);
         memset(g + r * wide, 0, (size_t)(q + kv) * sizeof *g); /* of `scale`, only v is read */
@@ -1898,7 +1909,7 @@ static void test_attention_gradient(void)
 
 static double swiglu_loss(Layers *l)
 {
-    swiglu_forward(1, l->out, l->in, l->rows, l->n_out / l->rows);
+    swiglu_forward(l->out, l->in, l->rows, l->n_out / l->rows);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1910,7 +1921,7 @@ static void test_swiglu_gradient(void)
     float *g = nan_new(2 * N);
     for (int i = 0; i < 2 * N; i++)
         l.in[i] *= 4;
-    swiglu_backward(2, g, l.weight, l.in, ROWS, FF);
+    swiglu_backward(g, l.weight, l.in, ROWS, FF);
     check_gradient(swiglu_loss, &l, l.in, g, 2 * N, 2 * N, "SwiGLU");
     for (int i = 0; i < ROWS; i++) { /* the formula itself, once */
         double x = (double)l.in[i * 2 * FF], u = (double)l.in[i * 2 * FF + FF];
@@ -1925,14 +1936,15 @@ static void test_swiglu_gradient(void)
 static double linear_loss(Layers *l)
 {
     const float *bias = at(&l->m, l->m.params, layer_tensor(1, Q_BIAS));
-    linear_forward(&l->e, &l->m, matrix(&l->m, 1, QKV), bias, l->rows, l->in, l->out, false);
+    linear_forward(&l->e.worker[0], &l->m, matrix(&l->m, 1, QKV), bias, l->rows, l->in, l->out,
+                   false);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
 static void test_linear_gradient(void)
 {
     enum { ROWS = 9 };
-    Layers l = {.e = engine_new(2, 1 << 20), .m = tiny_model(QWEN2, true, 50), .rows = ROWS};
+    Layers l = {.e = nan_engine(2, 1 << 20), .m = tiny_model(QWEN2, true, 50), .rows = ROWS};
     Matrix w = matrix(&l.m, 1, QKV);
     size_t n_in = (size_t)(ROWS * w.k), n_w = (size_t)w.n * (size_t)w.k;
     l.n_out = ROWS * w.n;
@@ -1941,8 +1953,9 @@ static void test_linear_gradient(void)
     l.weight = noise_new(53, (size_t)l.n_out);
     float *dx = nan_new(n_in), *dw = at(&l.m, l.m.grads, w.tensor);
     float *dbias = at(&l.m, l.m.grads, layer_tensor(1, Q_BIAS));
-    linear_backward(&l.e, &l.m, w, ROWS, l.weight, l.in, dx);
-    bias_backward(dbias, l.weight, ROWS, w.n);
+    linear_backward(&l.e.worker[0], &l.m, w, ROWS, l.weight, dx);
+    gemm_weights(&l.e.worker[0], ROWS, w.n, w.k, l.weight, w.n, l.in, dw);
+    bias_backward(dbias, l.weight, w.n, ROWS, w.n);
     check_gradient(linear_loss, &l, l.in, dx, n_in, 60, "linear: input");
     check_gradient(linear_loss, &l, at(&l.m, l.m.params, w.tensor), dw, n_w, 60,
                    "linear: weight");
@@ -1955,11 +1968,11 @@ static void test_linear_gradient(void)
 /* in: hidden rows. The targets, chosen in test_head_gradient, are those of the batch. */
 static double head_loss(Layers *l)
 {
-    size_t mark = l->e.arena.used;
-    Forward f = {.hidden = l->in};
-    forward_head(&l->e, &l->m, &l->b, &f, l->temperature, false);
+    size_t mark = l->e.worker->used;
+    Pass f = {.batch = l->b, .hidden = l->in};
+    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false);
     double loss = weighted_sum(f.head.logprob, l->weight, (size_t)l->b.n_targets);
-    l->e.arena.used = mark;
+    l->e.worker->used = mark;
     return loss;
 }
 
@@ -1967,7 +1980,7 @@ static double head_loss(Layers *l)
 static void check_head_gradient(float temperature)
 {
     enum { V = 600, TARGETS = HEAD_ROWS + 2 };
-    Layers l = {.e = engine_new(2, 8 << 20), .m = tiny_model(LLAMA, false, V),
+    Layers l = {.e = nan_engine(2, 8 << 20), .m = tiny_model(LLAMA, false, V),
                 .temperature = temperature, .weight = noise_new(54, TARGETS)};
     size_t d = (size_t)l.m.config.hidden_size;
     int head = lm_head(&l.m.config);
@@ -1976,9 +1989,12 @@ static void check_head_gradient(float temperature)
     for (int i = 0; i < TARGETS; i++)
         batch_target(&l.b, 0, i * 37 % V);
     float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
-    Forward f = {.hidden = l.in};
-    forward_head(&l.e, &l.m, &l.b, &f, temperature, true);
-    head_backward(&l.e, &l.m, l.in, l.b.target, TARGETS, &f.head, l.weight, dh);
+    Pass f = {.batch = l.b, .hidden = l.in};
+    forward_head(&l.e.worker[0], &l.m, &f, temperature, true);
+    head_backward(&f.head, l.weight, TARGETS, (int)d, dh);
+    for (int v = 0; v < V; v += V / 2) /* in two slices */
+        head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, l.weight, v,
+                              V / 2, dw);
     check_gradient(head_loss, &l, l.in, dh, TARGETS * d, 60, "head: h");
     check_gradient(head_loss, &l, at(&l.m, l.m.params, head), dw, V * d, 60, "head: W");
     free(dh);
@@ -1995,11 +2011,11 @@ static void test_head_gradient(void)
 
 static double model_loss(Layers *l)
 {
-    size_t mark = l->e.arena.used;
-    Forward f = forward(&l->e, &l->m, &l->b, false);
-    forward_head(&l->e, &l->m, &l->b, &f, l->temperature, false);
+    size_t mark = l->e.worker->used;
+    Pass f = forward(&l->e.worker[0], &l->m, &l->b, false);
+    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false);
     double loss = weighted_sum(f.head.logprob, l->weight, (size_t)l->b.n_targets);
-    l->e.arena.used = mark;
+    l->e.worker->used = mark;
     return loss;
 }
 
@@ -2009,16 +2025,16 @@ static void check_model_gradient(ModelType type, bool tied)
     enum { V = TILE + 20 };
     static const Tree trees[] = {{5, 3, {4, 7, 1}}, {34, 2, {3, 9}}};
     Layers l = {.m = tiny_model(type, tied, V), .temperature = 0.8f, .weight = noise_new(56, 64)};
-    l.e = engine_new(1, pass_bytes(&l.m, 1, 64, 64, 64, true) + (1 << 20));
+    l.e = nan_engine(1, pass_bytes(&l.m, 64, 64, 64, true) + (1 << 20));
     l.b = batch_new(&l.e.arena, 64, 8, 64);
     for (int i = 0; i < 2; i++)
         add_tree(&l.b, &trees[i], V, (uint32_t)i);
-    size_t mark = l.e.arena.used;
-    Forward f = forward(&l.e, &l.m, &l.b, true);
-    forward_head(&l.e, &l.m, &l.b, &f, l.temperature, true);
-    backward(&l.e, &l.m, &l.b, &f, l.weight);
+    Pass f = forward(&l.e.worker[0], &l.m, &l.b, true);
+    forward_head(&l.e.worker[0], &l.m, &f, l.temperature, true);
+    backward(&l.e.worker[0], &l.m, &f, l.weight);
+    weights_backward(&l.e, &l.m, &f, 1);
     grads_finish(&l.m);
-    l.e.arena.used = mark;
+    l.e.worker->used = 0;
     for (int t = 0; t < l.m.n_tensors; t++) {
         char what[128];
         snprintf(what, sizeof what, "%s, %s head: %s", MODEL_TYPES[type], tied ? "tied" : "own",
@@ -2063,7 +2079,7 @@ static Outcome outcome_of(Model *m, const Batch *b, int n, const float *coef, fl
     size_t most = 0, done = 0;
     for (int i = 0; i < n; i++) {
         o.n += (size_t)b[i].n_targets;
-        size_t bytes = pass_bytes(m, threads, (size_t)b[i].n_rows, (size_t)b[i].n_targets,
+        size_t bytes = pass_bytes(m, (size_t)b[i].n_rows, (size_t)b[i].n_targets,
                                   batch_keys(&b[i]), true);
         most = bytes > most ? bytes : most;
     }
@@ -2071,21 +2087,28 @@ static Outcome outcome_of(Model *m, const Batch *b, int n, const float *coef, fl
     o.entropy = nan_new(o.n);
     o.phi = nan_new(o.n * o.d);
     o.hidden = nan_new(o.n * o.d);
-    Engine e = engine_new(threads, most);
+    Engine e = nan_engine(threads, most);
+    Pass p[8];
     grads_zero(m);
-    for (int i = 0; i < n; done += (size_t)b[i++].n_targets) {
-        size_t count = (size_t)b[i].n_targets;
-        Forward f = forward(&e, m, &b[i], true);
-        forward_head(&e, m, &b[i], &f, temperature, true);
-        memcpy(o.logprob + done, f.head.logprob, count * sizeof(float));
-        memcpy(o.entropy + done, f.head.entropy, count * sizeof(float));
-        memcpy(o.phi + done * o.d, f.head.phi, count * o.d * sizeof(float));
-        memcpy(o.hidden + done * o.d, f.hidden, count * o.d * sizeof(float));
-        backward(&e, m, &b[i], &f, coef + done);
-        e.arena.used = 0;
+    for (int i = 0; i < n; i += threads) { /* as many passes together as there are threads */
+        int together = imin(threads, n - i);
+        for (int k = 0; k < together; k++) {
+            const Batch *x = &b[i + k];
+            size_t count = (size_t)x->n_targets;
+            e.worker[k].used = 0;
+            p[k] = forward(&e.worker[k], m, x, true);
+            forward_head(&e.worker[k], m, &p[k], temperature, true);
+            memcpy(o.logprob + done, p[k].head.logprob, count * sizeof(float));
+            memcpy(o.entropy + done, p[k].head.entropy, count * sizeof(float));
+            memcpy(o.phi + done * o.d, p[k].head.phi, count * o.d * sizeof(float));
+            memcpy(o.hidden + done * o.d, p[k].hidden, count * o.d * sizeof(float));
+            backward(&e.worker[k], m, &p[k], coef + done);
+            done += count;
+        }
+        weights_backward(&e, m, p, together);
     }
     o.grads = copy_new(m->grads, m->n_grads);
-    arena_free(&e.arena);
+    engine_free(&e);
     return o;
 }
 
@@ -2185,7 +2208,7 @@ static void check_oracle_grads(const char *root, const char *model, const char *
 static void check_oracle_updates(const char *root, const char *model, const char *part, Model *m,
                                  const Batch *b, AdamW adam)
 {
-    float coef[SEQS * TOKENS];
+    float coef[SEQS * TOKENS] = {0};
     SafeTensors st = oracle_open(root, model, part);
     size_t far = 0;
     double sum = 0, most = 0;
@@ -2229,7 +2252,7 @@ static Model model_for_training(const char *dir, bool packed)
 static void check_oracle(const char *root, const char *model, int parts)
 {
     char below[128];
-    float coef[SEQS * TOKENS];
+    float coef[SEQS * TOKENS] = {0};
     snprintf(below, sizeof below, "models/%s", model);
     Path dir = path_join(root, below);
     SafeTensors st = oracle_open(root, model, "fwd");
@@ -2426,15 +2449,15 @@ static void check_phi(Model *m, float temperature, bool packed)
     int d = c->hidden_size, V = c->vocab_size;
     double T = (double)temperature, h[32], worst = 0, error = 0, norm = 0;
     const double step = 1e-5; /* rounding 1e-16 / 1e-5, curvature 1e-10: both far below fp32 */
-    Engine e = engine_new(2, 4 << 20);
+    Engine e = nan_engine(2, 4 << 20);
     float *hidden = noise_new(60, (size_t)(N * d));
-    Forward f = {.hidden = hidden};
     Batch b = batch_new(&e.arena, 1, 1, N);
     for (int i = 0; i < N; i++)
         batch_target(&b, 0, target[i]);
+    Pass f = {.batch = b, .hidden = hidden};
     for (int i = 0; i < N * d; i++)
         hidden[i] *= 2;
-    forward_head(&e, m, &b, &f, temperature, true);
+    forward_head(&e.worker[0], m, &f, temperature, true);
     for (int k = 0; k < N; k++) {
         double entropy, logprob;
         for (int i = 0; i < d; i++)
@@ -2458,7 +2481,7 @@ static void check_phi(Model *m, float temperature, bool packed)
     CHECK(sqrt(error / norm) < 1e-6, "T %g, packed %d: phi is off by %.1e of its norm", T, packed,
           sqrt(error / norm));
     free(hidden);
-    arena_free(&e.arena);
+    engine_free(&e);
 }
 
 static void test_phi(void)
@@ -2563,17 +2586,17 @@ static void check_written_out(Model *m)
 static void add_head_gradient(Model *m, const float *hidden, const float *coef, int first, int n)
 {
     size_t d = (size_t)m->config.hidden_size, skip_rows = (size_t)first * d;
-    Engine e = engine_new(2, pass_bytes(m, 2, 1, (size_t)n, 1, true));
+    Engine e = nan_engine(2, pass_bytes(m, 1, (size_t)n, 1, true));
     Batch b = batch_new(&e.arena, 1, 1, n);
-    float *mine = copy_new(hidden + skip_rows, (size_t)n * d), *dh = nan_new((size_t)n * d);
-    Forward f = {.hidden = mine};
+    float *mine = copy_new(hidden + skip_rows, (size_t)n * d);
     for (int i = first; i < first + n; i++)
         batch_target(&b, 0, i % FOREST_V);
-    forward_head(&e, m, &b, &f, 0.9f, true);
-    head_backward(&e, m, mine, b.target, n, &f.head, coef + first, dh);
+    Pass f = {.batch = b, .hidden = mine};
+    forward_head(&e.worker[0], m, &f, 0.9f, true);
+    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, coef + first, 0, FOREST_V,
+                          at(m, m->grads, lm_head(&m->config)));
     free(mine);
-    free(dh);
-    arena_free(&e.arena);
+    engine_free(&e);
 }
 
 /* More targets than KC: the head's gradient takes its rows in blocks that continue each other, and
@@ -2614,27 +2637,27 @@ enum { NEW = 70, RESPONSES = 2 };
 static float *training_hidden(Model *m, int prompt, const int *tokens)
 {
     size_t d = (size_t)m->config.hidden_size, rows = (size_t)(prompt + RESPONSES * NEW);
-    Engine e = engine_new(1, pass_bytes(m, 1, rows, rows, prompt + NEW, false));
+    Engine e = nan_engine(1, pass_bytes(m, rows, rows, prompt + NEW, false));
     Batch b = batch_new(&e.arena, (int)rows, 1 + RESPONSES, (int)rows);
     batch_seq(&b, tokens, prompt, 0, -1);
     for (int k = 0; k < RESPONSES; k++)
         batch_seq(&b, tokens + prompt + k * NEW, NEW, prompt, 0);
     for (int i = 0; i < b.n_rows; i++)
         batch_target(&b, i, 0);
-    float *hidden = copy_new(forward(&e, m, &b, false).hidden, rows * d);
-    arena_free(&e.arena);
+    float *hidden = copy_new(forward(&e.worker[0], m, &b, false).hidden, rows * d);
+    engine_free(&e);
     return hidden;
 }
 
 /* The prompt in one piece, then each response token by token, over the cache. */
-static void check_decoding(Model *m, int prompt, int threads)
+static void check_decoding(Model *m, int prompt)
 {
     int tokens[64 + RESPONSES * NEW], blocks = (prompt + 31) / 32 + RESPONSES * 3; /* 70 / 32 */
     size_t d = (size_t)m->config.hidden_size;
     tree_tokens(tokens, prompt + RESPONSES * NEW, m->config.vocab_size, 5, 0);
     float *expected = training_hidden(m, prompt, tokens);
-    Engine e = engine_new(threads, pass_bytes(m, threads, 64, 64, prompt + NEW, false) +
-                                       kv_pool_bytes(&m->config, blocks) + (1 << 16));
+    Engine e = nan_engine(1, pass_bytes(m, 64, 64, prompt + NEW, false) +
+                                 kv_pool_bytes(&m->config, blocks) + (1 << 16));
     KvPool pool = kv_pool_new(&e.arena, &m->config, blocks); /* not a block more than needed */
     KvSeq prompt_kv = kv_seq_new(&e.arena, prompt), kv[RESPONSES];
     Batch b = batch_new(&e.arena, prompt, 1, prompt);
@@ -2643,13 +2666,13 @@ static void check_decoding(Model *m, int prompt, int threads)
     kv_reserve(&pool, &prompt_kv, prompt);
     for (int i = 0; i < prompt; i++)
         batch_target(&b, i, 0);
-    CHECK(same_bits(forward(&e, m, &b, false).hidden, expected, (size_t)prompt * d),
+    CHECK(same_bits(forward(&e.worker[0], m, &b, false).hidden, expected, (size_t)prompt * d),
           "prompt of %d: other bits in the cache", prompt);
     for (int k = 0; k < RESPONSES; k++)
         kv[k] = kv_seq_new(&e.arena, NEW);
 
     size_t mark = e.arena.used;
-    for (int t = 0; t < NEW; t++, e.arena.used = mark) {
+    for (int t = 0; t < NEW; t++, e.arena.used = mark, e.worker->used = 0) {
         b = batch_new(&e.arena, RESPONSES, RESPONSES, RESPONSES);
         b.pool = &pool;
         for (int k = 0; k < RESPONSES; k++) {
@@ -2660,7 +2683,7 @@ static void check_decoding(Model *m, int prompt, int threads)
             s->prefix_length = prompt;
             batch_target(&b, k, 0);
         }
-        const float *hidden = forward(&e, m, &b, false).hidden;
+        const float *hidden = forward(&e.worker[0], m, &b, false).hidden;
         for (size_t k = 0; k < RESPONSES; k++)
             CHECK(same_bits(hidden + k * d, expected + ((size_t)(prompt + t) + k * NEW) * d, d),
                   "prompt of %d, response %zu, token %d: other bits", prompt, k, t);
@@ -2671,7 +2694,7 @@ static void check_decoding(Model *m, int prompt, int threads)
     kv_release(&pool, &prompt_kv);
     CHECK(pool.n_free == blocks, "%d of %d cache blocks came back", pool.n_free, blocks);
     free(expected);
-    arena_free(&e.arena);
+    engine_free(&e);
 }
 
 /* Across the borders of cache blocks (KEYS = 32), where prompt and response each begin a block. */
@@ -2682,7 +2705,7 @@ static void test_decoding(void)
         Model m = tiny_model((ModelType)type, true, 50);
         for (int packed = 0; packed < 2; packed++) {
             for (int i = 0; i < 4; i++)
-                check_decoding(&m, prompts[i], 1 + (i + packed) % 3);
+                check_decoding(&m, prompts[i]);
             model_pack(&m, 1);
         }
         model_free(&m);
@@ -3048,8 +3071,7 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     char name[32];
     MethodOptions o = {.method = G2RL, .shaping = SHAPING_LITERAL, .lambda = 0.5};
     size_t mark = e->arena.used;
-    Batch b = pack_groups(&e->arena, g, ORACLE_GROUPS);
-    look(e, m, &b, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    look(&e->worker[0], m, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
     snprintf(name, sizeof name, "Phi%s", suffix);
     float *Phi = tensor_values(st, name, NULL);
     for (int k = 0; k < ORACLE_GROUPS; k++) {
@@ -3064,14 +3086,14 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     check_field(st, "rtilde", suffix, g, offsetof(Group, shaped), ORACLE_M, 2e-5); /* Eq 12-13 */
     check_field(st, "A", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);   /* Eq 2 */
     o.shaping = SHAPING_TEXT;
-    look(e, m, &b, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    look(&e->worker[0], m, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
     check_field(st, "rtilde_text", suffix, g, offsetof(Group, shaped), ORACLE_M, 4e-5);
     check_field(st, "A_text", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);
     for (int i = 0; i < ORACLE_M; i++)
         CHECK(g[2].nubar[i] == 0 && g[2].advantage[i] == 0,
               "six identical responses: nubar %g, A %g", g[2].nubar[i], g[2].advantage[i]);
     o.method = GRPO;
-    look(e, m, &b, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    look(&e->worker[0], m, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
     check_field(st, "A_grpo", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-5);
     e->arena.used = mark;
 }
@@ -3089,7 +3111,7 @@ static void test_method_oracle(void)
             skip("q3_untied_f32 needs ../shared/data");
             continue;
         }
-        Engine e = {2, arena_new(1 << 26)};
+        Engine e = engine_new(2, 1 << 26, 1 << 26);
         Model m = model_load(dir.s);
         SafeTensors st = st_open_file(file.s);
         Group g[ORACLE_GROUPS];
@@ -3099,7 +3121,7 @@ static void test_method_oracle(void)
         oracle_method(&e, &m, g, &st, 0.8, "_T0.8");
         st_close(&st);
         model_free(&m);
-        arena_free(&e.arena);
+        engine_free(&e);
     }
 }
 
@@ -3122,7 +3144,8 @@ static void oracle_loss(Engine *e, Model *m, const SafeTensors *tokens, const Sa
             g[k].advantage[i] = (double)A[k * ORACLE_M + i];
     }
     grads_zero(m);
-    double loss = accumulate_gradient(e, m, g, ORACLE_GROUPS, &u, false, &sums);
+    accumulate_gradient(e, m, g, ORACLE_GROUPS, &u, false, &sums);
+    double loss = sums.loss;
     grads_finish(m);
     CHECK(fabs(loss - (double)*want) < 1e-5, "Eq 3-4: %s is %.8g, not %.8g", loss_name, loss,
           (double)*want);
@@ -3166,7 +3189,7 @@ static void test_loss_oracle(void)
             snprintf(name, sizeof name, "oracle/%s.%s.safetensors", models[i], kinds[k]);
             there[k] = vectors(&file[k], name);
         }
-        Engine e = {2, arena_new(1 << 26)};
+        Engine e = engine_new(2, 1 << 26, 1 << 26);
         Model m = model_load(dir.s);
         model_trainable(&m);
         rope_reserve(&m, 64);
@@ -3191,7 +3214,7 @@ static void test_loss_oracle(void)
             skip("losses at temperature 0.8 need ../shared/data");
         st_close(&st);
         model_free(&m);
-        arena_free(&e.arena);
+        engine_free(&e);
     }
 }
 
@@ -3238,7 +3261,7 @@ static Group made_group(Engine *e, int m, int d, const float *Phi, const double 
 
 static void test_method_by_hand(void)
 {
-    Engine e = {1, arena_new(1 << 20)};
+    Engine e = engine_new(1, 1 << 20, 64);
     /* Three responses in the plane: 0 and 1 along x (opposite ways), 2 along y; 3 vanishes. */
     const float Phi[] = {2, 0, -1, 0, 0, 3, 0, 0};
     const double reward[] = {1, -1, 1, -1};
@@ -3267,7 +3290,7 @@ static void test_method_by_hand(void)
     }
     g = made_group(&e, 4, 2, same, reward);
     CHECK(g.nubar[0] == 0 && g.nubar[3] == 0, "rounding noise became novelty: %g", g.nubar[3]);
-    arena_free(&e.arena);
+    engine_free(&e);
 }
 
 /* Eq 12-13 in both readings, the clip, Eq 2, dead groups, and novelty's share of A^2. */
@@ -3285,7 +3308,7 @@ static void test_shaping(void)
     CHECK(shape_reward(1, 1, &text) == 3 && shape_reward(-1, 1, &text) == -3, "Eq 13: the clip");
     text.lambda = 1;
 
-    Engine e = {1, arena_new(1 << 20)};
+    Engine e = engine_new(1, 1 << 20, 64);
     const float Phi[] = {1, 0, 1, 1, 0, 1, -1, 2};
     const double wrong[] = {-1, -1, -1, -1}, mixed[] = {1, 1, -1, -1};
     Group g = made_group(&e, 4, 2, Phi, wrong), h = made_group(&e, 4, 2, Phi, wrong);
@@ -3327,7 +3350,7 @@ static void test_shaping(void)
     for (int i = 0; i < 4; i++)
         sum += g.nu[i];
     CHECK(sum == before && moved, "--novelty random deals out the same values");
-    arena_free(&e.arena);
+    engine_free(&e);
 }
 
 /* A small random model of 19 symbols, as the tasks use it; `scale` sharpens its predictions. */
@@ -3357,7 +3380,7 @@ static void test_zero_mean(void)
     c.n_eos = 1;
     for (int t = 0; t < 2; t++) {
         double temperature = t ? 0.6 : 1, total = 0, norm = 0, mean[D] = {0};
-        Engine e = {1, arena_new(1 << 24)};
+        Engine e = engine_new(1, 1 << 24, 1 << 24);
         Model m = model_new(&c);
         MethodOptions o = {.method = GRPO};
         model_init(&m, 3);
@@ -3380,8 +3403,7 @@ static void test_zero_mean(void)
         }
         g.n_tokens = g.start[n];
         CHECK(n == ALL, "%d responses", n);
-        Batch b = pack_groups(&e.arena, &g, 1);
-        Forward f = look(&e, &m, &b, &g, 1, false, temperature, &o, 1, 0, true);
+        Pass f = look(&e.worker[0], &m, &g, 1, false, temperature, &o, 1, 0, true);
         for (int i = 0; i < ALL; i++) {
             double p = 0, square = 0;
             for (int k = g.start[i]; k < g.start[i + 1]; k++)
@@ -3403,7 +3425,7 @@ static void test_zero_mean(void)
         CHECK(sqrt(length / norm) < 1e-6, "T %g: the mean of sum phi has relative length %g",
               temperature, sqrt(length / norm));
         model_free(&m);
-        arena_free(&e.arena);
+        engine_free(&e);
     }
 }
 
@@ -3444,7 +3466,8 @@ static void test_on_policy(void)
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
     Sampling s = {.temperature = 0.8, .top_p = 1, .max_tokens = 40, .seed = 3, .n_vocab = 19};
-    Engine e = {1, arena_new(1 << 28)};
+    Engine e = engine_new(3, 1 << 24, 1 << 26);
+    e.threads = 1;
     Group *alone = sampled(&e, &m, &task, 1, 2, 5, &s);
     Group *g = sampled(&e, &m, &task, 4, 0, 5, &s);
     CHECK(same_responses(alone, &g[2]), "a group sampled alone differs from the same in a batch");
@@ -3465,8 +3488,7 @@ static void test_on_policy(void)
     CHECK(longest > 34 && shortest < 20, "lengths %d to %d exercise nothing", shortest, longest);
     for (int at_once = 1; at_once <= 4; at_once += 3)
         for (int i = 0; i < 4; i += at_once) {
-            Batch b = pack_groups(&e.arena, g + i, at_once);
-            look(&e, &m, &b, g + i, at_once, false, 0.8, &o, 1, 0, true);
+            look(&e.worker[0], &m, g + i, at_once, false, 0.8, &o, 1, 0, true);
             for (int k = i; k < i + at_once; k++)
                 CHECK(!memcmp(g[k].logprob, g[k].logprob_old,
                               (size_t)g[k].n_tokens * sizeof(float)),
@@ -3476,7 +3498,7 @@ static void test_on_policy(void)
     Group *next = sampled(&e, &m, &task, 1, 2, 5, &s);
     CHECK(!same_responses(alone, next), "another step must draw other samples");
     model_free(&m);
-    arena_free(&e.arena);
+    engine_free(&e);
 }
 
 /* Draws follow the policy: 4,000 first tokens against the exact distribution (chi squared), with
@@ -3539,12 +3561,11 @@ static void test_groups_stand_alone(void)
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
     Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 30, .seed = 8, .n_vocab = 19};
-    Engine e = {2, arena_new(1 << 28)};
+    Engine e = engine_new(2, 1 << 24, 1 << 26);
     Group *g = sampled(&e, &m, &task, 2, 0, 4, &s), *alone = sampled(&e, &m, &task, 1, 0, 4, &s);
     g[0].reward[1] = alone->reward[1] = 1;
-    Batch two = pack_groups(&e.arena, g, 2), one = pack_groups(&e.arena, alone, 1);
-    look(&e, &m, &two, g, 2, false, 1, &o, 1, 0, true);
-    look(&e, &m, &one, alone, 1, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &m, g, 2, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &m, alone, 1, false, 1, &o, 1, 0, true);
     CHECK(!memcmp(g->advantage, alone->advantage, 4 * sizeof(double)) &&
               !memcmp(g->Phi, alone->Phi, 4 * 64 * sizeof(float)) &&
               !memcmp(g->entropy, alone->entropy, (size_t)alone->n_tokens * sizeof(float)),
@@ -3557,14 +3578,13 @@ static void test_groups_stand_alone(void)
         turned->start[i + 1] = turned->start[i] + n;
         turned->reward[i] = alone->reward[3 - i];
     }
-    Batch back = pack_groups(&e.arena, turned, 1);
-    look(&e, &m, &back, turned, 1, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &m, turned, 1, false, 1, &o, 1, 0, true);
     for (int i = 0; i < 4; i++)
         CHECK(fabs(turned->advantage[i] - alone->advantage[3 - i]) < 1e-5 &&
                   fabs(alone->advantage[i]) > 0.1,
               "permuting responses: A %g, not %g", turned->advantage[i], alone->advantage[3 - i]);
     model_free(&m);
-    arena_free(&e.arena);
+    engine_free(&e);
 }
 
 /* ================================================================ evaluation */
@@ -3814,7 +3834,7 @@ static void test_sft(void)
 static void test_explain(void)
 {
     Path dir, file;
-    Engine e = {1, arena_new(1 << 24)};
+    Engine e = engine_new(1, 1 << 24, 1 << 24);
     Group g[ORACLE_GROUPS];
     Buf b = {0};
     vectors(&dir, "models/q3_tied_f32");
@@ -3851,7 +3871,7 @@ static void test_explain(void)
               strstr(cli_err, "rewards"), "%s", cli_err);
     buf_free(&b);
     st_close(&st);
-    arena_free(&e.arena);
+    engine_free(&e);
     CHECK(cli("explain --model %s --task add:digits=1 --rollouts 4", base_model()) == 0 &&
               strstr(cli_out, "nubar"), "%s", cli_err);
 }

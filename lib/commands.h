@@ -134,40 +134,55 @@ static int record_targets(const Record *r)
     return n;
 }
 
-/* One update on n records: loss = mean of -log p over all trained-on tokens of the batch. */
-static double sft_update(Session *s, const Record *r, int n, int at_once, int *tokens)
+/* A pass over n records, forward and backward, on one thread; `targets`: of the whole batch. */
+static Pass sft_pass(Arena *a, const Model *m, const Record *r, int n, int targets)
+{
+    int rows = 0;
+    for (int i = 0; i < n; i++)
+        rows += r[i].n - 1;
+    Batch b = batch_new(a, rows, n, rows);
+    for (int i = 0; i < n; i++) {
+        int row = b.n_rows;
+        batch_seq(&b, r[i].ids, r[i].n - 1, 0, -1);
+        for (int t = 1; t < r[i].n; t++)
+            if (r[i].labels[t] != NOT_TRAINED)
+                batch_target(&b, row + t - 1, r[i].labels[t]);
+    }
+    float *coef = arena_floats(a, (size_t)b.n_targets);
+    for (int t = 0; t < b.n_targets; t++)
+        coef[t] = (float)(-1.0 / targets);
+    Pass p = forward(a, m, &b, true);
+    forward_head(a, m, &p, 1.0f, true);
+    backward(a, m, &p, coef);
+    return p;
+}
+
+/* The gradient of one batch: loss = mean of -log p over all its trained-on tokens. */
+static double sft_gradient(Session *s, const Record *r, int n, int at_once, int *tokens)
 {
     Engine *e = &s->engine;
-    Model *m = &s->model;
     int targets = 0;
     double loss = 0;
+    Pass *p = arena_alloc(&e->arena, (size_t)e->threads, sizeof *p);
     for (int i = 0; i < n; i++)
         targets += record_targets(&r[i]);
     *tokens = targets;
-    for (int i = 0, k; i < n && targets; i += k) {
-        int rows = 0;
-        size_t mark = e->arena.used;
-        k = imin(at_once, n - i);
-        for (int j = i; j < i + k; j++)
-            rows += r[j].n - 1;
-        Batch b = batch_new(&e->arena, rows, k, rows);
-        for (int j = i; j < i + k; j++) {
-            int row = b.n_rows;
-            batch_seq(&b, r[j].ids, r[j].n - 1, 0, -1);
-            for (int t = 1; t < r[j].n; t++)
-                if (r[j].labels[t] != NOT_TRAINED)
-                    batch_target(&b, row + t - 1, r[j].labels[t]);
+    for (int first = 0; first < n && targets; first += e->threads * at_once) {
+        int passes = imin(e->threads, (n - first + at_once - 1) / at_once);
+        PARALLEL_FOR_DYNAMIC (e->threads)
+        for (int i = 0; i < passes; i++) {
+            int k = first + i * at_once;
+            e->worker[i].used = 0;
+            p[i] = sft_pass(&e->worker[i], &s->model, r + k, imin(at_once, n - k), targets);
         }
-        float *coef = arena_floats(&e->arena, (size_t)b.n_targets);
-        Forward f = forward(e, m, &b, true);
-        forward_head(e, m, &b, &f, 1.0f, true);
-        for (int t = 0; t < b.n_targets; t++) {
-            loss -= (double)f.head.logprob[t] / targets;
-            coef[t] = (float)(-1.0 / targets);
-        }
-        backward(e, m, &b, &f, coef);
-        e->arena.used = mark;
+        weights_backward(e, &s->model, p, passes);
+        for (int i = 0; i < passes; i++)
+            for (int t = 0; t < p[i].batch.n_targets; t++)
+                loss -= (double)p[i].head.logprob[t] / targets;
     }
+    for (int i = 0; i < e->threads; i++)
+        e->worker[i].used = 0;
+    e->arena.used = 0;
     return loss;
 }
 
@@ -231,7 +246,7 @@ static void sft_step(Teacher *t, int step, Progress *report)
     char note[64];
     sft_batch(t, step);
     grads_zero(&s->model);
-    double loss = sft_update(s, t->batch, o->batch, t->at_once, &tokens);
+    double loss = sft_gradient(s, t->batch, o->batch, t->at_once, &tokens);
     double norm = adamw_step(&s->model, &t->adam, lr, s->engine.threads);
     for (int i = 0; i < o->batch && !t->n_records; i++)
         record_free(&t->batch[i]);
@@ -249,15 +264,16 @@ static void sft_step(Teacher *t, int step, Progress *report)
     buf_free(&line);
 }
 
-/* Memory for a micro-batch of the longest records, and for evaluation on the side. */
-static size_t sft_bytes(const Teacher *t, int longest)
+/* Memory for a pass over the longest records, and for evaluation on the side. */
+static Engine sft_engine(const Teacher *t, int longest)
 {
     const Session *s = t->s;
     size_t rows = (size_t)t->at_once * (size_t)longest;
-    size_t pass = pass_bytes(&s->model, s->engine.threads, rows, rows, longest, true) + rows * 8;
+    size_t pass = pass_bytes(&s->model, rows, rows, longest, true) + rows * 8;
     Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
-    size_t eval = s->o.eval_every ? extent_bytes(&s->model, s->engine.threads, x) : 0;
-    return pass > eval ? pass : eval;
+    size_t groups = s->o.eval_every ? groups_bytes(&s->model, x) : 0;
+    size_t each = s->o.eval_every ? worker_bytes(&s->model, x) : 0;
+    return engine_new(s->engine.threads, groups + (1 << 16), pass > each ? pass : each);
 }
 
 static void cmd_sft(Session *s)
@@ -277,7 +293,7 @@ static void cmd_sft(Session *s)
     t.held_out = (Problems){.task = s->task, .held_out = true, .seed = o->seed};
     t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
     model_trainable(&s->model);
-    s->engine.arena = arena_new(sft_bytes(&t, longest));
+    s->engine = sft_engine(&t, longest);
     t.metrics = run_file(o->out, "metrics.jsonl");
     t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
     Progress report = progress_new("sft", o->steps);
@@ -348,12 +364,11 @@ static void cmd_eval(Session *s)
         session_load(s, o->model ? word : equals + 1, true);
         Sampling sampling = session_sampling(s, 0);
         Extent x = eval_extent(&p, o->samples, o->max_tokens);
-        s->engine.arena = arena_new(extent_bytes(&s->model, s->engine.threads, x));
+        s->engine = extent_engine(&s->model, s->engine.threads, x);
         all[i] = evaluation_new(xstrdup(name), problems, o->samples, o->seed);
-        rope_reserve(&s->model, x.max_prompt + x.max_tokens);
         Progress report = progress_new(name, problems);
         evaluate(&s->engine, &s->model, &s->tokenizer, &p, &sampling, x.groups, &all[i], &report);
-        arena_free(&s->engine.arena);
+        engine_free(&s->engine);
         model_free(&s->model);
         tokenizer_free(&s->tokenizer);
         buf_printf(&b, o->model ? "%s{\"name\": \"model\"" : "%s\n  \"%s\": {\"name\": \"%s\"",
@@ -413,10 +428,11 @@ static void cmd_sample(Session *s)
     session_load(s, o->model, true);
     int length = (int)strlen(o->prompt) + 1;
     Extent x = {1, o->samples, imax(length, 64), o->max_tokens, 1, false};
-    s->engine.arena = arena_new(extent_bytes(&s->model, s->engine.threads, x));
+    s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     g->prompt_length = encode(&s->tokenizer, o->prompt, strlen(o->prompt), g->prompt, x.max_prompt,
                               "--prompt");
+    rope_reserve(&s->model, g->prompt_length + o->max_tokens);
     Printer p = {.s = s};
     Sampling sampling = session_sampling(s, 0);
     if (o->samples == 1) { /* streamed */
@@ -460,23 +476,23 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
         die("stdin: line %d: expected text or input_ids, at least one token", line);
     size_t rows = (size_t)n;
     rope_reserve(&s->model, n);
-    s->engine.arena = arena_new(pass_bytes(&s->model, s->engine.threads, rows, rows, n, false));
-    Batch b = batch_new(&s->engine.arena, n, 1, n);
+    Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, false));
+    Batch b = batch_new(&a, n, 1, n);
     batch_seq(&b, ids, n, 0, -1);
     for (int t = 0; t + 1 < n; t++)
         batch_target(&b, t, ids[t + 1]);
-    Forward f = forward(&s->engine, &s->model, &b, false);
-    forward_head(&s->engine, &s->model, &b, &f, (float)s->o.temperature, false);
+    Pass p = forward(&a, &s->model, &b, false);
+    forward_head(&a, &s->model, &p, (float)s->o.temperature, false);
     buf_str(out, "{\"input_ids\": [");
     for (int t = 0; t < n; t++)
         buf_printf(out, t ? ", %d" : "%d", ids[t]);
     buf_str(out, "], \"logprobs\": [null");
     for (int t = 0; t + 1 < n; t++) {
         buf_str(out, ", ");
-        json_put_number(out, (double)f.head.logprob[t]);
+        json_put_number(out, (double)p.head.logprob[t]);
     }
     buf_str(out, "]}\n");
-    arena_free(&s->engine.arena);
+    arena_free(&a);
     free(ids);
     buf_free(&key);
     buf_free(&text);
@@ -548,11 +564,7 @@ static void explain_table(const Group *g, const Tokenizer *t)
 static void explain_group(Session *s, Group *g)
 {
     MethodOptions o = method_options(&s->o);
-    size_t mark = s->engine.arena.used;
-    rope_reserve(&s->model, longest_sequence(g, 1));
-    Batch b = pack_groups(&s->engine.arena, g, 1);
-    look(&s->engine, &s->model, &b, g, 1, false, s->o.temperature, &o, s->o.seed, 0, true);
-    s->engine.arena.used = mark;
+    look(&s->engine.worker[0], &s->model, g, 1, false, s->o.temperature, &o, s->o.seed, 0, true);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
     else
@@ -648,7 +660,8 @@ static void explain_given(Session *s, const Given *x)
     for (int i = 0; i < x->m; i++)
         longest = imax(longest, x->length[i]);
     Extent extent = {1, x->m, x->prompt_length, longest, 1, false};
-    s->engine.arena = arena_new(extent_bytes(&s->model, threads, extent));
+    s->engine = extent_engine(&s->model, threads, extent);
+    rope_reserve(&s->model, x->prompt_length + longest);
     Group *g = groups_new(&s->engine, &s->model, extent);
     g->prompt_length = x->prompt_length;
     memcpy(g->prompt, x->prompt, (size_t)x->prompt_length * sizeof(int));
@@ -667,7 +680,7 @@ static void explain_given(Session *s, const Given *x)
     g->text = text.s;
     explain_group(s, g);
     buf_free(&text);
-    arena_free(&s->engine.arena);
+    engine_free(&s->engine);
 }
 
 static void cmd_explain(Session *s)
@@ -688,7 +701,7 @@ static void cmd_explain(Session *s)
     }
     Problems p = {.task = s->task, .held_out = o->split == 1, .seed = o->seed};
     Extent x = {1, o->rollouts, MAX_PROMPT, o->max_tokens, 1, false};
-    s->engine.arena = arena_new(extent_bytes(&s->model, s->engine.threads, x));
+    s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     if (o->prompt) {
         g->text = (char *)o->prompt;
@@ -697,6 +710,7 @@ static void cmd_explain(Session *s)
     } else
         group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, MAX_PROMPT);
     Sampling sampling = session_sampling(s, 0);
+    rope_reserve(&s->model, g->prompt_length + o->max_tokens);
     sample_groups(&s->engine, &s->model, g, 1, &sampling);
     verify_group(g, &s->task, &s->tokenizer);
     explain_group(s, g);

@@ -8,7 +8,7 @@
  * kernel text. THE promise, on which every bitwise guarantee of this program rests: each output is
  * exactly the chain
  *         s = C[i,j] or 0;   for k = 0 .. K-1 in order:  s = fmaf(A[i,k], B[k,j], s)
- * whatever the tile, the blocking, the number of threads or the instruction set. So a row's result
+ * whatever the tile, the blocking or the instruction set. So a row's result
  * does not depend on the rows it is computed beside, and a sum over rows (the weights' gradient)
  * may be cut into pieces that continue each other.
  *
@@ -23,7 +23,7 @@ enum {
     NR = 2 * VL,   /* columns of a panel */
     MR = VL == 16 ? 14 : VL == 8 ? 6 : VL == 4 ? 10 : 6, /* rows of a tile: fills the registers */
     KC = 1024,     /* k is cut into blocks so that a panel stays in the cache */
-    MC = 112       /* rows a thread takes through one panel after the other */
+    MC = 112       /* rows that go through one panel after the other */
 };
 
 /* C[mr, nv * VL] (+)= A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * rs + k * cs]. */
@@ -98,7 +98,7 @@ static void gemm_panel(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
     }
 }
 
-/* A small product with B in place, for one thread: attention's. Both B and C must be readable and
+/* A small product with B in place: attention's. Both B and C must be readable and
  * C writable up to the next multiple of VL columns. */
 static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
                        const float *b, ptrdiff_t ldb, float *c, ptrdiff_t ldc, bool accumulate)
@@ -130,94 +130,68 @@ static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
                 out[(ptrdiff_t)k * NR + j] = b[k * rsb + j * csb];
 }
 
-/* Packs pieces p0 .. p1-1 of B[K,N], of which there are blocks of KC values of k times panels. */
-static void pack_pieces(int p0, int p1, int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
-                        float *out)
+/* Packs all of B[K,N]: for each block of KC values of k, panel after panel. */
+static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *out)
 {
     int panels = (N + NR - 1) / NR;
-    for (int p = p0; p < p1; p++) {
-        int k0 = p / panels * KC, j = p % panels * NR, kc = imin(KC, K - k0);
-        pack_panel(out + (size_t)k0 * (size_t)(panels * NR) + (size_t)kc * (size_t)j,
-                   b + k0 * rsb + j * csb, rsb, csb, kc, imin(NR, N - j));
-    }
-}
-
-/* Packs all of B[K,N]: for each block of KC values of k, panel after panel. */
-static void gemm_pack(int threads, int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
-                      float *out)
-{
-    int pieces = (N + NR - 1) / NR * ((K + KC - 1) / KC);
-    if (threads == 1 || (int64_t)K * N < 32768) {
-        pack_pieces(0, pieces, K, N, b, rsb, csb, out);
-        return;
-    }
-    PARALLEL_FOR (threads)
-    for (int p = 0; p < pieces; p++)
-        pack_pieces(p, p + 1, K, N, b, rsb, csb, out);
+    for (int k0 = 0; k0 < K; k0 += KC)
+        for (int j = 0; j < N; j += NR) {
+            int kc = imin(KC, K - k0);
+            pack_panel(out + (size_t)k0 * (size_t)(panels * NR) + (size_t)kc * (size_t)j,
+                       b + k0 * rsb + j * csb, rsb, csb, kc, imin(NR, N - j));
+        }
 }
 
 /* ---------------------------------------------------------------- whole products */
 
-/* The columns of panels p0 .. p1-1 of C[M,N] (+)= A[M,K] B, for one thread, with B packed by
- * gemm_pack. c points at the first of these columns. */
+/* The columns of panels p0 .. p1-1 of C[M,N] (+)= A[M,K] B, with B packed by gemm_pack. c points at
+ * the first of these columns. */
 static void gemm_panels(int M, int N, int K, int p0, int p1, const float *a, ptrdiff_t rs,
                         ptrdiff_t cs, const float *packed, float *c, ptrdiff_t ldc, bool accumulate)
 {
     size_t panels = (size_t)((N + NR - 1) / NR);
-    for (int k0 = 0; k0 < K; k0 += KC) {
-        int kc = imin(KC, K - k0);
-        const float *block = packed + (size_t)k0 * panels * NR;
-        for (int p = p0; p < p1; p++)
-            gemm_panel(M, imin(NR, N - p * NR), kc, a + k0 * cs, rs, cs,
-                       block + (size_t)kc * (size_t)p * NR, NR, c + (p - p0) * NR, ldc,
-                       accumulate || k0 > 0);
-    }
+    for (int i0 = 0; i0 < M; i0 += MC)
+        for (int k0 = 0; k0 < K; k0 += KC) {
+            int kc = imin(KC, K - k0);
+            const float *block = packed + (size_t)k0 * panels * NR;
+            for (int p = p0; p < p1; p++)
+                gemm_panel(imin(MC, M - i0), imin(NR, N - p * NR), kc, a + i0 * rs + k0 * cs, rs,
+                           cs, block + (size_t)kc * (size_t)p * NR, NR,
+                           c + i0 * ldc + (p - p0) * NR, ldc, accumulate || k0 > 0);
+        }
 }
 
-/* C[M,N] (+)= A[M,K] B with B packed by gemm_pack. The outputs are cut into a grid of rows and
- * panels, and threads take cells of it: never a part of a sum. */
-static void gemm_packed(int threads, int M, int N, int K, const float *a, ptrdiff_t rs,
-                        ptrdiff_t cs, const float *packed, float *c, ptrdiff_t ldc, bool accumulate)
+/* All columns. */
+static void gemm_packed(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
+                        const float *packed, float *c, ptrdiff_t ldc, bool accumulate)
 {
-    int panels = (N + NR - 1) / NR;
-    if ((int64_t)M * N * K < 100000)
-        threads = 1;
-    int down = imax((M + MC - 1) / MC, M >= threads * MR * 2 ? threads : 1);
-    int across = down >= threads ? 1 : imin(panels, threads);
-    PARALLEL_FOR (threads)
-    for (int cell = 0; cell < down * across; cell++) {
-        int y = cell / across, x = cell % across;
-        int i0 = (int)((int64_t)M * y / down), i1 = (int)((int64_t)M * (y + 1) / down);
-        int p0 = panels * x / across, p1 = panels * (x + 1) / across;
-        gemm_panels(i1 - i0, N, K, p0, p1, a + i0 * rs, rs, cs, packed, c + i0 * ldc + p0 * NR,
-                    ldc, accumulate);
-    }
+    gemm_panels(M, N, K, 0, (N + NR - 1) / NR, a, rs, cs, packed, c, ldc, accumulate);
 }
 
 /* The same with B as it lies: packed here, into the arena's memory. */
-static void gemm(Arena *arena, int threads, int M, int N, int K, const float *a, ptrdiff_t rs,
-                 ptrdiff_t cs, const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *c,
-                 ptrdiff_t ldc, bool accumulate)
+static void gemm(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
+                 const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *c, ptrdiff_t ldc,
+                 bool accumulate)
 {
     size_t mark = arena->used;
     float *packed = arena_floats(arena, packed_floats(K, N));
-    gemm_pack(threads, K, N, b, rsb, csb, packed);
-    gemm_packed(threads, M, N, K, a, rs, cs, packed, c, ldc, accumulate);
+    gemm_pack(K, N, b, rsb, csb, packed);
+    gemm_packed(M, N, K, a, rs, cs, packed, c, ldc, accumulate);
     arena->used = mark;
 }
 
-/* dX[m,k] (+)= dY[m,n] W[n,k] */
-static void gemm_backward(Arena *arena, int threads, int m, int n, int k, const float *dy,
-                          const float *w, float *dx, bool accumulate)
+/* dX[m,k] = dY[m,n] W[n,k] */
+static void gemm_backward(Arena *arena, int m, int n, int k, const float *dy, const float *w,
+                          float *dx)
 {
-    gemm(arena, threads, m, k, n, dy, n, 1, w, k, 1, dx, k, accumulate);
+    gemm(arena, m, k, n, dy, n, 1, w, k, 1, dx, k, false);
 }
 
-/* dW[n,k] += dY[m,n]^T X[m,k]: one chain over the m rows, in order. */
-static void gemm_weights(Arena *arena, int threads, int m, int n, int k, const float *dy,
+/* dW[n,k] += dY[m,n]^T X[m,k]: one chain over the m rows, in order. dY's rows are ldy apart. */
+static void gemm_weights(Arena *arena, int m, int n, int k, const float *dy, ptrdiff_t ldy,
                          const float *x, float *dw)
 {
-    gemm(arena, threads, n, k, m, dy, 1, n, x, k, 1, dw, k, true);
+    gemm(arena, n, k, m, dy, 1, ldy, x, k, 1, dw, k, true);
 }
 
 #endif

@@ -111,7 +111,7 @@ static const Option OPTIONS[] = {
     {"shuffle", OPT_CHOICE, O(shuffle), "1", 0, 0, C(SFT), "0|1",
      "0 takes the records of --data in file order"},
     {"micro-batch", OPT_INT, O(micro_batch), "0", 0, 65536, LEARN, "N",
-     "sequences (sft) or groups (train) in memory at once; 0: a good number"},
+     "sequences (sft) or groups (train) in one pass of a thread; 0: a good number"},
     {"lr", OPT_NUMBER, O(lr), "2e-3", 0, 10, C(SFT), "X", "learning rate"},
     {"lr", OPT_NUMBER, O(lr), "1e-4", 0, 10, C(TRAIN), "X", "learning rate"},
     {"schedule", OPT_CHOICE, O(schedule), "cosine", 0, 0, C(SFT), "constant|linear|cosine",
@@ -188,7 +188,7 @@ static void session_free(Session *s)
     words_free(&s->words);
     tokenizer_free(&s->tokenizer);
     model_free(&s->model);
-    arena_free(&s->engine.arena);
+    engine_free(&s->engine);
 }
 
 /* The model of --model, packed for sampling, and its tokenizer. */
