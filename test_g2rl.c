@@ -4131,7 +4131,6 @@ static void remove_tmp(void)
 int main(int argc, char **argv)
 {
     int passed = 0, failed = 0;
-    threads_sleep(argv);
     self = argv[0];
     if (argc > 1 && !strcmp(argv[1], "--cli")) /* see cli_child */
         return run_command(argc - 1, argv + 1);

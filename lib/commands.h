@@ -835,11 +835,7 @@ static int run_command(int argc, char **argv)
 }
 
 #ifndef G2RL_TEST
-int main(int argc, char **argv)
-{
-    threads_sleep(argv);
-    return run_command(argc, argv);
-}
+int main(int argc, char **argv) { return run_command(argc, argv); }
 #endif
 
 #endif

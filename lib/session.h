@@ -156,23 +156,6 @@ typedef struct {
     Engine engine;
 } Session;
 
-/* Threads that wait for work should sleep, not spin: where another program wants the cores too,
- * spinning makes every parallel loop wait for a whole time slice (20 steps of sft beside a
- * compiler on 2 cores: 20 s spinning, 2 s sleeping). OpenMP reads this policy before main, so the
- * program starts itself once more with it set. A user's own setting stands, and so does whoever
- * loads itself into the process (LD_PRELOAD: valgrind and its like). */
-static void threads_sleep(char **argv)
-{
-#if defined(_OPENMP) && defined(__linux__)
-    if (getenv("OMP_WAIT_POLICY") || getenv("LD_PRELOAD") || omp_get_max_threads() == 1)
-        return;
-    setenv("OMP_WAIT_POLICY", "passive", 1);
-    execv("/proc/self/exe", argv); /* returns only where it failed: then go on as we are */
-#else
-    (void)argv;
-#endif
-}
-
 static int default_threads(int asked)
 {
 #ifdef _OPENMP
