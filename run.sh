@@ -2,7 +2,7 @@
 # The main job: teaches a small model from nothing to play the countdown game, then goes on from it
 # with GRPO and with G2RL, on the same prompts, and compares all three on problems they never saw.
 #
-#   ./run.sh           about 3 minutes on 2 cores; four numbers a problem
+#   ./run.sh           about 2 minutes on 2 cores; four numbers a problem
 #   ./run.sh --quick   under a minute; three numbers, fewer steps: the same path
 #
 # The base model is kept in runs/ and used again by the next run. Give seeds or threads with
