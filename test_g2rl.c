@@ -3936,6 +3936,18 @@ static void test_data(void)
     }
 }
 
+/* bench: a row's figures belong together. (How fast it is, no test can say.) */
+static void test_bench(void)
+{
+    CHECK(cli("bench --json --quick --threads 1 --only peak") == 0, "%s", cli_err);
+    double peak = field(cli_out, "peak_gflops");
+    CHECK(peak > 0.1 && field(cli_out, "fraction") == 1, "%s", cli_out);
+    CHECK(train_flops(preset_find("tiny"), 64) == 6 * (786432 + 64 * 128.0) + 6 * 128.0 * 64 * 4,
+          "operations a token of tiny: %g", train_flops(preset_find("tiny"), 64));
+    CHECK(fabs(sample_flops(preset_find("small"), 48) / 22.46e6 - 1) < 0.001,
+          "operations a sampled token of small: %g", sample_flops(preset_find("small"), 48));
+}
+
 /* What goes wrong on a command line gets one line and status 2. */
 static void test_command_line(void)
 {
@@ -4109,6 +4121,7 @@ static const Test TESTS[] = {
     TEST(eval, "eval's numbers belong together"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
     TEST(data, "problem files, good and bad"),
+    TEST(bench, "the benchmark's rows and counts"),
 };
 enum { N_TESTS = sizeof TESTS / sizeof *TESTS };
 

@@ -9,6 +9,7 @@
 #define COMMANDS_H
 
 #include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
+#include "bench.h"   /* defines: cmd_bench */
 
 /* ================================================================ sft */
 
@@ -798,8 +799,8 @@ static int command_find(const char *name)
     return -1;
 }
 
-static void (*const RUN[N_COMMANDS])(Session *) = {cmd_sft,   cmd_train,   cmd_eval, cmd_sample,
-                                                   cmd_score, cmd_explain, cmd_data};
+static void (*const RUN[N_COMMANDS])(Session *) = {
+    cmd_sft, cmd_train, cmd_eval, cmd_sample, cmd_score, cmd_explain, cmd_data, cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)

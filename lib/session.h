@@ -10,9 +10,9 @@
 
 #define VERSION "0.1"
 
-enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, EXPLAIN, DATA, N_COMMANDS };
+enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, EXPLAIN, DATA, BENCH, N_COMMANDS };
 static const char *const COMMANDS[N_COMMANDS] = {"sft",   "train",   "eval", "sample",
-                                                 "score", "explain", "data"};
+                                                 "score", "explain", "data", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
@@ -21,6 +21,7 @@ static const char *const SUMMARIES[N_COMMANDS] = {
     "log-probs of given texts or token ids (JSONL in, JSONL out)",
     "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
     "write problems of a task as JSONL, or check a file of them",
+    "how fast each part runs, beside this machine's peak",
 };
 
 typedef struct {
@@ -31,7 +32,8 @@ typedef struct {
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p;
     double lambda, clip_low, clip_high, kl_coef;
     uint64_t seed;
-    bool json, force;
+    const char *only;
+    bool json, force, quick;
 } Options;
 
 #define C(x) (1u << (x))
@@ -41,13 +43,14 @@ typedef struct {
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
-    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~C(DATA), "DIR",
+    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(DATA) | C(BENCH)), "DIR",
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
      "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
-    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~C(SCORE), "NAME[:key=value,..]",
+    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(BENCH)),
+     "NAME[:key=value,..]",
      "built-in task (see: g2rl data --help)"},
-    {"data", OPT_TEXT, O(data), NULL, 0, 0, ALL & ~(C(SCORE) | C(SAMPLE_TEXT)), "FILE",
+    {"data", OPT_TEXT, O(data), NULL, 0, 0, ALL & ~(C(SCORE) | C(SAMPLE_TEXT) | C(BENCH)), "FILE",
      "JSONL file to use in place of the task's generator"},
     {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(EXPLAIN), "train|test",
      "which side of the task's problems"},
@@ -131,10 +134,15 @@ static const Option OPTIONS[] = {
      "evaluate every N steps into eval.jsonl; 0: never"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~C(SCORE), "N", "of all random numbers"},
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(BENCH)), "N",
+     "of all random numbers"},
     {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~C(DATA), "N",
      "0: one for each core; the results do not depend on it"},
-    {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN), "", "results as JSON"},
+    {"only", OPT_TEXT, O(only), NULL, 0, 0, C(BENCH), "NAME",
+     "rows of one kind: peak, gemm, train_step, sample, rl_step"},
+    {"quick", OPT_FLAG, O(quick), NULL, 0, 0, C(BENCH), "", "one repetition of each row"},
+    {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN) | C(BENCH), "",
+     "results as JSON"},
     {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "", "replace a run that is already there"},
 };
 #undef O

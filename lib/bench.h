@@ -1,0 +1,437 @@
+/* bench.h: how fast this machine runs the program, beside what it could do at most.
+ *
+ *   peak        fused multiply-adds in registers: the machine's own limit, measured here and now
+ *   gemm        each product that the presets use: forward, dx (backward), dw (weights)
+ *   train_step  forward, backward and AdamW of presets tiny, small and medium
+ *   sample      64 new tokens after a prompt of 16
+ *   rl_step     16 prompts x 16 rollouts: sampling, reference, update
+ *
+ * Work is counted as floating-point operations that the mathematics asks for: 6 (training) or 2
+ * (sampling) for each weight of a matrix and token, and causal attention. What is computed twice
+ * or padded does not count. Each figure is a median. */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include "../g2rl.c" /* defines: Engine, forward, backward, sample_groups, micro_batch, ... */
+
+typedef struct {
+    const Options *o;
+    double peak; /* GFLOP/s of `threads` threads */
+    int threads, repetitions;
+} Bench;
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of one call, over the bench's repetitions; short work is repeated inside one, for
+ * at least `least` seconds. The first call warms up. */
+static double seconds_of(const Bench *b, void (*run)(void *), void *what, double least)
+{
+    double sample[16], once, clock = now_seconds();
+    run(what);
+    once = lap(&clock);
+    int inner = imax(1, (int)fmin(1e6, least / fmax(once, 1e-9)));
+    for (int r = 0; r < b->repetitions; r++) {
+        clock = now_seconds();
+        for (int i = 0; i < inner; i++)
+            run(what);
+        sample[r] = lap(&clock) / inner;
+    }
+    qsort(sample, (size_t)b->repetitions, sizeof *sample, by_value);
+    return sample[b->repetitions / 2];
+}
+
+/* Is a row of this name wanted (--only)? */
+static bool bench_wants(const Bench *b, const char *name)
+{
+    return !b->o->only || !strcmp(b->o->only, name);
+}
+
+/* Prints a row: as JSON, or as a line. `json`: its members before the figures; `text`: the same. */
+static void bench_row(const Bench *b, const char *name, const char *json, const char *text,
+                      double gflops, double tokens_per_s)
+{
+    if (b->o->json) {
+        printf("{\"name\": \"%s\", %s, \"threads\": %d", name, json, b->threads);
+        if (tokens_per_s > 0)
+            printf(", \"tokens_per_s\": %.6g", tokens_per_s);
+        printf(", \"gflops\": %.6g, \"peak_gflops\": %.6g, \"fraction\": %.4g}\n", gflops, b->peak,
+               gflops / b->peak);
+    } else {
+        printf("%-11s %-34s %d thr", name, text, b->threads);
+        if (tokens_per_s > 0)
+            printf("  %9.0f tokens/s", tokens_per_s);
+        printf("  %7.1f GFLOP/s  %5.1f %%\n", gflops, 100 * gflops / b->peak);
+    }
+    fflush(stdout);
+}
+
+/* ---------------------------------------------------------------- the peak */
+
+enum { CHAINS = VL == 16 ? 24 : 12, PEAK_STEPS = 1 << 16 };
+
+typedef struct {
+    int threads;
+    float sink;
+} PeakWork;
+
+/* CHAINS independent chains of fused multiply-adds, nothing but registers. */
+static float peak_chain(void)
+{
+    vf s[CHAINS], x = vset(0.9999f), y = vset(1e-5f);
+    float t[VL], sum = 0;
+    for (int i = 0; i < CHAINS; i++)
+        s[i] = vset((float)i);
+    for (int k = 0; k < PEAK_STEPS; k++)
+        UNROLL for (int i = 0; i < CHAINS; i++)
+            s[i] = vfma(s[i], x, y);
+    for (int i = 0; i < CHAINS; i++) {
+        vstore(t, s[i]);
+        sum += t[0];
+    }
+    return sum;
+}
+
+static void peak_run(void *what)
+{
+    PeakWork *w = what;
+    float sums[1024] = {0};
+    PARALLEL_FOR (w->threads)
+    for (int i = 0; i < w->threads; i++)
+        sums[i] = peak_chain();
+    w->sink += sums[0];
+}
+
+static double measure_peak(Bench *b)
+{
+    PeakWork w = {b->threads, 0};
+    double seconds = seconds_of(b, peak_run, &w, 0.02);
+    return 2e-9 * CHAINS * VL * (double)PEAK_STEPS * b->threads / seconds;
+}
+
+/* ---------------------------------------------------------------- products */
+
+typedef struct {
+    int m, n, k;
+    float *x, *w, *y, *packed;
+    Arena arena;
+} GemmWork;
+
+static void gemm_forward_run(void *what)
+{
+    GemmWork *g = what;
+    gemm_packed(g->m, g->n, g->k, g->x, g->k, 1, g->packed, g->y, g->n, false);
+}
+
+static void gemm_dx_run(void *what)
+{
+    GemmWork *g = what;
+    gemm_backward(&g->arena, g->m, g->n, g->k, g->y, g->w, g->x);
+}
+
+static void gemm_dw_run(void *what)
+{
+    GemmWork *g = what;
+    gemm_weights(&g->arena, g->m, g->n, g->k, g->y, g->n, g->x, g->w);
+}
+
+static float *bench_noise(size_t n, float scale)
+{
+    float *x = xmalloc(n * sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = scale * ((float)uniform(philox(1, STREAM_DATA, (uint32_t)i, 0, 0, 0)) - 0.5f);
+    return x;
+}
+
+static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
+{
+    static void (*const run[])(void *) = {gemm_forward_run, gemm_dx_run, gemm_dw_run};
+    static const char *const layouts[] = {"fwd", "dx", "dw"};
+    size_t mk = (size_t)m * (size_t)k, nk = (size_t)n * (size_t)k, mn = (size_t)m * (size_t)n;
+    GemmWork g = {m, n, k, bench_noise(mk, 1), bench_noise(nk, 1), bench_noise(mn, 1), NULL, {0}};
+    g.packed = xmalloc(packed_floats(k, n) * sizeof(float));
+    gemm_pack(k, n, g.w, 1, k, g.packed);
+    g.arena = arena_new((packed_floats(n, k) + packed_floats(m, k) + 64) * sizeof(float));
+    for (int i = 0; i < (training ? 3 : 1); i++) {
+        char json[128], text[64];
+        double seconds = seconds_of(b, run[i], &g, 0.01);
+        snprintf(json, sizeof json, "\"layout\": \"%s\", \"m\": %d, \"k\": %d, \"n\": %d",
+                 layouts[i], m, k, n);
+        snprintf(text, sizeof text, "%-3s %4d x %4d x %4d", layouts[i], m, k, n);
+        bench_row(b, "gemm", json, text, 2e-9 * (double)mn * k / seconds, 0);
+    }
+    free(g.x);
+    free(g.w);
+    free(g.y);
+    free(g.packed);
+    arena_free(&g.arena);
+}
+
+/* Every product of a preset's layer, with the rows of a pass, of a large batch, and of sampling. */
+static void bench_gemms(const Bench *b, const Config *c)
+{
+    static const int rows[] = {16, 64, 256, 1024};
+    Model m = {.config = *c};
+    for (int i = 0; i < MATRICES; i++)
+        for (int r = 0; r < 4; r++) {
+            Matrix x = matrix(&m, 0, i);
+            bench_gemm(b, rows[r], x.k, x.n, rows[r] >= 256);
+        }
+}
+
+/* ---------------------------------------------------------------- whole steps */
+
+/* Weights of all matrices that a token is multiplied with, the head included. */
+static double matrix_weights(const Config *c)
+{
+    Model m = {.config = *c};
+    double n = (double)c->vocab_size * c->hidden_size;
+    for (int i = 0; i < MATRICES; i++) {
+        Matrix x = matrix(&m, 0, i);
+        n += (double)c->num_hidden_layers * x.n * x.k;
+    }
+    return n;
+}
+
+/* Floating-point operations a token: training on sequences of `length`, or one token sampled with
+ * `length` keys before it. */
+static double train_flops(const Config *c, int length)
+{
+    return 6 * matrix_weights(c) + 6.0 * c->num_attention_heads * c->head_dim * length *
+                                       c->num_hidden_layers;
+}
+
+static double sample_flops(const Config *c, int length)
+{
+    return 2 * matrix_weights(c) + 4.0 * c->num_attention_heads * c->head_dim * length *
+                                       c->num_hidden_layers;
+}
+
+typedef struct {
+    Model m;
+    Engine e;
+    AdamW adam;
+    int batch, length, at_once; /* sequences, tokens each, sequences in one pass */
+    int *token;
+    Group *groups;
+    Sampling sampling;
+    Update update;
+    int n_groups;
+} StepWork;
+
+static Pass bench_pass(Arena *a, const StepWork *w, int first, int n)
+{
+    Batch b = batch_new(a, n * w->length, n, n * w->length);
+    float *coef = arena_floats(a, (size_t)(n * w->length));
+    for (int i = 0; i < n; i++) {
+        const int *ids = w->token + (first + i) * (w->length + 1);
+        batch_seq(&b, ids, w->length, 0, -1);
+        for (int t = 0; t < w->length; t++) {
+            coef[i * w->length + t] = -1.0f / (float)(w->batch * w->length);
+            batch_target(&b, i * w->length + t, ids[t + 1]);
+        }
+    }
+    Pass p = forward(a, &w->m, &b, true);
+    forward_head(a, &w->m, &p, 1.0f, true);
+    backward(a, &w->m, &p, coef);
+    return p;
+}
+
+static void train_run(void *what)
+{
+    StepWork *w = what;
+    Engine *e = &w->e;
+    Pass p[1024];
+    grads_zero(&w->m);
+    for (int first = 0; first < w->batch; first += e->threads * w->at_once) {
+        int passes = imin(e->threads, (w->batch - first + w->at_once - 1) / w->at_once);
+        PARALLEL_FOR_DYNAMIC (e->threads)
+        for (int i = 0; i < passes; i++) {
+            int k = first + i * w->at_once;
+            e->worker[i].used = 0;
+            p[i] = bench_pass(&e->worker[i], w, k, imin(w->at_once, w->batch - k));
+        }
+        weights_backward(e, &w->m, p, passes);
+    }
+    adamw_step(&w->m, &w->adam, 1e-5, e->threads);
+}
+
+static void sample_run(void *what)
+{
+    StepWork *w = what;
+    for (int i = 0; i < w->n_groups; i++)
+        w->groups[i].n_tokens = 0;
+    sample_groups(&w->e, &w->m, w->groups, w->n_groups, &w->sampling);
+}
+
+static StepWork step_work(const char *preset, int threads)
+{
+    StepWork w = {.adam = {0.9, 0.99, 1e-8, 0, 1, 0}};
+    w.m = model_new(preset_find(preset));
+    for (size_t i = 0; i < w.m.n_params; i++)
+        w.m.params[i] = 0.02f * ((float)(i * 2654435761u % 65536) / 65536.0f - 0.5f);
+    for (int t = 0; t < w.m.n_tensors; t++)
+        for (size_t i = 0; !w.m.tensors[t].cols && i < w.m.tensors[t].size; i++)
+            at(&w.m, w.m.params, t)[i] = 1;
+    model_pack(&w.m, threads);
+    rope_reserve(&w.m, 512);
+    w.e.threads = threads;
+    return w;
+}
+
+static void bench_train(const Bench *b, const char *preset, int batch, int length)
+{
+    StepWork w = step_work(preset, b->threads);
+    char json[128], text[64];
+    w.batch = batch;
+    w.length = length;
+    w.at_once = good_micro_batch(0, batch, length);
+    w.token = xmalloc((size_t)(batch * (length + 1)) * sizeof(int));
+    for (int i = 0; i < batch * (length + 1); i++)
+        w.token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
+                                (uint32_t)w.m.config.vocab_size);
+    size_t rows = (size_t)(w.at_once * length);
+    model_trainable(&w.m);
+    w.e = engine_new(b->threads, 1 << 16, pass_bytes(&w.m, rows, rows, length, true) + rows * 8);
+    double seconds = seconds_of(b, train_run, &w, 0);
+    double tokens = (double)batch * length;
+    snprintf(json, sizeof json, "\"preset\": \"%s\", \"batch\": %d, \"length\": %d", preset, batch,
+             length);
+    snprintf(text, sizeof text, "%-6s %3d x %3d tokens", preset, batch, length);
+    double gflops = 1e-9 * tokens * train_flops(&w.m.config, length) / seconds;
+    bench_row(b, "train_step", json, text, gflops, tokens / seconds);
+    free(w.token);
+    engine_free(&w.e);
+    model_free(&w.m);
+}
+
+/* Groups of m with a prompt of 16 tokens; there is no end token, so every response is full. */
+static void bench_groups(StepWork *w, int groups, int m, int new_tokens, bool train)
+{
+    int at_once = good_micro_batch(0, groups, 16 + m * new_tokens);
+    Extent x = {groups, m, 16, new_tokens, at_once, train};
+    w->e = extent_engine(&w->m, w->e.threads, x);
+    w->n_groups = groups;
+    w->groups = groups_new(&w->e, &w->m, x);
+    w->update.micro_batch = at_once;
+    w->update.temperature = 1;
+    w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1,
+                             .n_vocab = w->m.config.vocab_size};
+    for (int i = 0; i < groups; i++) {
+        w->groups[i].index = (uint32_t)i;
+        w->groups[i].prompt_length = 16;
+        for (int t = 0; t < 16; t++)
+            w->groups[i].prompt[t] = (i * 7 + t * 3) % w->m.config.vocab_size;
+    }
+}
+
+static void bench_sample(const Bench *b, const char *preset, int sequences)
+{
+    enum { NEW_TOKENS = 64 };
+    StepWork w = step_work(preset, b->threads);
+    char json[128], text[64];
+    bench_groups(&w, sequences, 1, NEW_TOKENS, false);
+    double seconds = seconds_of(b, sample_run, &w, 0), tokens = (double)sequences * NEW_TOKENS;
+    snprintf(json, sizeof json, "\"preset\": \"%s\", \"sequences\": %d", preset, sequences);
+    snprintf(text, sizeof text, "%-6s %3d sequences", preset, sequences);
+    bench_row(b, "sample", json, text, 1e-9 * tokens * sample_flops(&w.m.config, 48) / seconds,
+              tokens / seconds);
+    engine_free(&w.e);
+    model_free(&w.m);
+}
+
+/* One step of reinforcement learning; the reference is the model itself. Rewards are made up: every
+ * third response is right. Returns the seconds of each phase in u->seconds. */
+static void rl_run(StepWork *w, Update *u, Method method)
+{
+    LossSums sums = {0};
+    double clock = now_seconds();
+    u->method = (MethodOptions){.method = method, .lambda = 1, .clip_low = 0.2, .clip_high = 0.2,
+                                .kl_coef = 0.001};
+    memset(u->seconds, 0, sizeof u->seconds);
+    sample_run(w);
+    u->seconds[SAMPLE] = lap(&clock);
+    for (int i = 0; i < w->n_groups; i++)
+        for (int k = 0; k < w->groups[i].m; k++)
+            w->groups[i].reward[k] = (i + k) % 3 ? -1 : 1;
+    u->seconds[VERIFY] = lap(&clock);
+    reference_logprobs(&w->e, &w->m, w->groups, w->n_groups, 1);
+    u->seconds[REFERENCE] = lap(&clock);
+    size_t mark = w->e.arena.used;
+    grads_zero(&w->m);
+    accumulate_gradient(&w->e, &w->m, w->groups, w->n_groups, u, true, &sums);
+    w->e.arena.used = mark;
+    clock = now_seconds();
+    adamw_step(&w->m, &w->adam, 1e-6, w->e.threads);
+    u->seconds[OPTIMIZER] = lap(&clock);
+}
+
+/* GRPO and G2RL steps by turns, so that what disturbs one disturbs the other. */
+static void bench_rl(const Bench *b, const char *preset)
+{
+    enum { PROMPTS = 16, ROLLOUTS = 16, NEW_TOKENS = 48 };
+    static const char *const names[] = {"grpo", "g2rl"};
+    StepWork w = step_work(preset, b->threads);
+    double sample[2][PHASES + 1][16];
+    model_trainable(&w.m);
+    bench_groups(&w, PROMPTS, ROLLOUTS, NEW_TOKENS, true);
+    for (int r = -1; r < b->repetitions; r++) /* the first one warms up */
+        for (int k = 0; k < 2; k++) {
+            double clock = now_seconds();
+            rl_run(&w, &w.update, (Method)k);
+            sample[k][PHASES][imax(r, 0)] = lap(&clock);
+            for (int i = 0; i < PHASES; i++)
+                sample[k][i][imax(r, 0)] = w.update.seconds[i];
+        }
+    for (int k = 0; k < 2; k++) {
+        double median[PHASES + 1];
+        for (int i = 0; i <= PHASES; i++) {
+            qsort(sample[k][i], (size_t)b->repetitions, sizeof(double), by_value);
+            median[i] = sample[k][i][b->repetitions / 2];
+        }
+        printf(b->o->json ? "{\"name\": \"rl_step\", \"preset\": \"%s\", \"method\": \"%s\", "
+                            "\"threads\": %d, \"seconds\": %.6g"
+                          : "rl_step     %-6s %s   %d thr  %.3f s:", preset, names[k], b->threads,
+               median[PHASES]);
+        for (int i = 0; i < PHASES; i++)
+            printf(b->o->json ? ", \"time/%s\": %.6g" : "  %s %.3f", PHASE_NAMES[i], median[i]);
+        puts(b->o->json ? "}" : "");
+    }
+    fflush(stdout);
+    engine_free(&w.e);
+    model_free(&w.m);
+}
+
+static void cmd_bench(Session *s)
+{
+    static const struct {
+        const char *name;
+        int batch, length;
+    } presets[] = {{"tiny", 64, 64}, {"small", 16, 256}, {"medium", 4, 256}};
+    int counts[2] = {1, s->engine.threads}, runs = s->engine.threads > 1 && !s->o.threads ? 2 : 1;
+    if (s->o.threads)
+        counts[0] = s->o.threads;
+    for (int i = 0; i < runs; i++) {
+        Bench b = {.o = &s->o, .threads = counts[i], .repetitions = s->o.quick ? 1 : 5};
+        b.peak = measure_peak(&b);
+        if (bench_wants(&b, "peak"))
+            bench_row(&b, "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b.peak, 0);
+        for (int p = 0; p < 3; p++) {
+            if (bench_wants(&b, "gemm") && b.threads == 1)
+                bench_gemms(&b, preset_find(presets[p].name));
+            if (bench_wants(&b, "train_step"))
+                bench_train(&b, presets[p].name, presets[p].batch, presets[p].length);
+            if (bench_wants(&b, "sample")) {
+                bench_sample(&b, presets[p].name, 16);
+                bench_sample(&b, presets[p].name, 64);
+            }
+            if (bench_wants(&b, "rl_step") && p < 2)
+                bench_rl(&b, presets[p].name);
+        }
+    }
+}
+
+#endif
