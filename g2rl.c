@@ -969,7 +969,7 @@ static size_t groups_bytes(const Model *m, Extent x)
     size_t tokens = (size_t)x.max_tokens, d = (size_t)m->config.hidden_size;
     size_t each = (size_t)x.max_prompt * 8 + (size_t)x.m * (tokens * 24 + d * 4 + 128) +
                   (size_t)(x.m * x.m) * 16 + 8192;
-    return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 16);
+    return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 20);
 }
 
 /* Bytes for a thread: to sample a few groups together, or for a pass over `at_once`. */

@@ -1,4 +1,4 @@
-/* commands.h: every command but `train`, which is g2rl.c's; then help and main.
+/* commands.h: every command but `train` (g2rl.c) and `bench` (bench.h); then help and main.
  *
  *   sft      supervised training        eval     models compared on held-out problems
  *   sample   text for a prompt          score    log-probs of given tokens
@@ -274,7 +274,7 @@ static Engine sft_engine(const Teacher *t, int longest)
     Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
     size_t groups = s->o.eval_every ? groups_bytes(&s->model, x) : 0;
     size_t each = s->o.eval_every ? worker_bytes(&s->model, x) : 0;
-    return engine_new(s->engine.threads, groups + (1 << 16), pass > each ? pass : each);
+    return engine_new(s->engine.threads, groups + (1 << 20), pass > each ? pass : each);
 }
 
 static void cmd_sft(Session *s)
