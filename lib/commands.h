@@ -799,6 +799,8 @@ static int command_find(const char *name)
     return -1;
 }
 
+static void cmd_bench(Session *s); /* bench.h, which may be what includes this file */
+
 static void (*const RUN[N_COMMANDS])(Session *) = {
     cmd_sft, cmd_train, cmd_eval, cmd_sample, cmd_score, cmd_explain, cmd_data, cmd_bench};
 
