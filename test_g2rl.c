@@ -3501,7 +3501,7 @@ static void test_on_policy(void)
     engine_free(&e);
 }
 
-/* Draws follow the policy: 4,000 first tokens against the exact distribution (chi squared), with
+/* Draws follow the policy: 40,000 first tokens against the exact distribution (chi squared), with
  * and without cuts; temperature 0 takes the largest logit. */
 static void test_draws(void)
 {
