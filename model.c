@@ -301,6 +301,8 @@ typedef struct {
     size_t n_params, n_grads; /* n_grads: see HEAD below */
     float *params, *grads, *m, *v;
     double *partial; /* [n_params / FLAT] the gradient norm's partial sums */
+    struct Piece *piece; /* the gradients, cut for threads: see weights_backward */
+    int n_pieces;
     float *packed;
     float *rope; /* [max positions][head_dim / 2][cos, sin] */
     int n_positions;
@@ -361,15 +363,6 @@ static Model model_new(const Config *config)
 enum { FLAT = 4096 };
 static int flat_blocks(const Model *m) { return (int)((m->n_params + FLAT - 1) / FLAT); }
 
-/* Room for training: gradients and Adam's moments. */
-static void model_trainable(Model *m)
-{
-    m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
-    m->grads = xcalloc(m->n_grads, sizeof(float));
-    m->m = xcalloc(m->n_params, sizeof(float));
-    m->v = xcalloc(m->n_params, sizeof(float));
-}
-
 static void model_free(Model *m)
 {
     free(m->tensors);
@@ -378,6 +371,7 @@ static void model_free(Model *m)
     free(m->m);
     free(m->v);
     free(m->partial);
+    free(m->piece);
     free(m->packed);
     free(m->rope);
     *m = (Model){0};
@@ -473,6 +467,51 @@ static void model_pack(Model *m, int threads)
         } else
             gemm_pack(c->hidden_size, c->vocab_size, head_weight(m), 1, c->hidden_size,
                       m->packed + head_packed(m));
+}
+
+/* ---------------------------------------------------------------- room for training */
+
+/* A piece of the weights' gradients, the unit that threads take: rows first .. first + n - 1 of a
+ * matrix, or what a layer has beside its matrices. */
+enum { VECTORS = MATRICES, HEAD, EMBEDDING, FINAL_NORM };
+typedef struct Piece {
+    int kind, layer, first, n;
+} Piece;
+
+/* Appends the pieces of a matrix of `rows` rows; with `out` NULL, counts them. */
+static int add_pieces(Piece *out, int n, int kind, int layer, int rows)
+{
+    enum { ROWS = 1024 };
+    for (int first = 0; first < rows; first += ROWS, n++)
+        if (out)
+            out[n] = (Piece){kind, layer, first, imin(ROWS, rows - first)};
+    return n;
+}
+
+/* All pieces, the largest first; returns how many. */
+static int cut_pieces(const Model *m, Piece *out)
+{
+    const Config *c = &m->config;
+    int n = add_pieces(out, 0, HEAD, 0, c->vocab_size);
+    for (int layer = 0; layer < c->num_hidden_layers; layer++)
+        for (int kind = 0; kind < MATRICES; kind++)
+            n = add_pieces(out, n, kind, layer, matrix(m, layer, kind).n);
+    for (int layer = 0; layer < c->num_hidden_layers; layer++)
+        n = add_pieces(out, n, VECTORS, layer, 1);
+    n = add_pieces(out, n, EMBEDDING, 0, c->vocab_size);
+    return add_pieces(out, n, FINAL_NORM, 0, 1);
+}
+
+/* Gradients, Adam's moments, and the pieces of work. */
+static void model_trainable(Model *m)
+{
+    m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
+    m->grads = xcalloc(m->n_grads, sizeof(float));
+    m->m = xcalloc(m->n_params, sizeof(float));
+    m->v = xcalloc(m->n_params, sizeof(float));
+    m->n_pieces = cut_pieces(m, NULL);
+    m->piece = xcalloc((size_t)m->n_pieces, sizeof(Piece));
+    cut_pieces(m, m->piece);
 }
 
 /* ================================================================ batches */
@@ -664,31 +703,35 @@ static void rmsnorm_backward(float *dx, const float *base, const float *dy, cons
 
 /* ================================================================ linear layers */
 
-/* y (+)= x W^T (+ bias)    x: [rows, k], W: [n, k], y: [rows, n] */
-static void linear_forward(Arena *a, const Model *m, Matrix w, const float *bias, int rows,
-                           const float *x, float *y, bool accumulate)
+/* y = base + x W^T    x: [rows, k], W: [n, k], y and base: [rows, n]; base NULL: zero */
+static void linear_forward(Arena *a, const Model *m, Matrix w, int rows, const float *x,
+                           const float *base, float *y)
 {
-    for (int r = 0; bias && r < rows; r++)
-        memcpy(y + (ptrdiff_t)r * w.n, bias, (size_t)w.n * sizeof(float));
-    accumulate |= bias != NULL;
     if (m->packed)
-        gemm_packed(rows, w.n, w.k, x, w.k, 1, m->packed + w.packed, y, w.n, accumulate);
+        gemm_packed(a, rows, w.n, w.k, x, w.k, 1, m->packed + w.packed, base, y, w.n);
     else
-        gemm(a, rows, w.n, w.k, x, w.k, 1, at(m, m->params, w.tensor), 1, w.k, y, w.n, accumulate);
+        gemm(a, rows, w.n, w.k, x, w.k, 1, at(m, m->params, w.tensor), 1, w.k, base, y, w.n);
 }
 
-/* dx = dy W.   (dW += dy^T x: see tensor_backward.) */
+/* y[r] = bias    y: [rows, n] */
+static void bias_forward(float *y, const float *bias, int rows, int n)
+{
+    for (int r = 0; r < rows; r++)
+        memcpy(y + (ptrdiff_t)r * n, bias, (size_t)n * sizeof(float));
+}
+
+/* dx = dy W.   (dW += dy^T x: see matrix_backward.) */
 static void linear_backward(Arena *a, const Model *m, Matrix w, int rows, const float *dy,
                             float *dx)
 {
     gemm_backward(a, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx);
 }
 
-/* dbias_j += sum_r dy[r][j], rows ld apart */
-static void bias_backward(float *dbias, const float *dy, ptrdiff_t ld, int rows, int n)
+/* dbias_j += sum_r dy[r][j] */
+static void bias_backward(float *dbias, const float *dy, int rows, int n)
 {
     for (int r = 0; r < rows; r++)
-        row_axpy(dbias, 1.0f, dy + r * ld, n);
+        row_axpy(dbias, 1.0f, dy + (ptrdiff_t)r * n, n);
 }
 
 /* ================================================================ heads: q/k norm and rotation */
@@ -815,7 +858,7 @@ static void attend_softmax(const Heads *s, const float *q, ptrdiff_t stride, int
                            float *inverse)
 {
     for (int start = 0; start < keys; start += blocks->n, blocks++)
-        gemm_small(rows, KEYS, s->hd, q, stride, 1, blocks->k, KEYS, scores + start, ld, false);
+        gemm_small(rows, blocks->n, s->hd, q, stride, 1, blocks->k, KEYS, NULL, scores + start, ld);
     for (int i = 0; i < rows; i++) {
         float *row = scores + (ptrdiff_t)i * ld;
         int n = visible + i * step;
@@ -846,7 +889,7 @@ static void attend(const Heads *s, const float *q, ptrdiff_t stride, int rows, i
         const KvBlock *b = blocks;
         for (int start = 0; start < keys; start += b->n, b++)
             gemm_small(n, s->hd, imin(b->n, keys - start), scores + start, ld, 1, b->v, s->hd_pad,
-                       sum, s->hd_pad, start > 0);
+                       start > 0 ? sum : NULL, sum, s->hd_pad);
         for (int i = 0; i < n; i++)
             row_scale(out + (i0 + i) * out_stride, sum + (ptrdiff_t)i * s->hd_pad, inverse[i],
                       s->hd);
@@ -999,7 +1042,7 @@ static void attend_backward(const Heads *s, const Seq *seq, int head, const floa
         attend_softmax(s, q, s->ld_qk, n, first, 1, g->keys, keys, g->p, g->ld, inverse);
         const KvBlock *v = g->values;
         for (int start = 0; start < keys; start += v->n, v++)
-            gemm_small(n, KEYS, s->hd, d_o, s->ld_out, 1, v->k, KEYS, g->dp + start, g->ld, false);
+            gemm_small(n, v->n, s->hd, d_o, s->ld_out, 1, v->k, KEYS, NULL, g->dp + start, g->ld);
         for (int i = 0; i < n; i++) {
             float *p = g->p + (ptrdiff_t)i * g->ld, *dp = g->dp + (ptrdiff_t)i * g->ld;
             vf dot = vset(row_dot(d_o + i * s->ld_out, o + i * s->ld_out, s->hd));
@@ -1009,9 +1052,9 @@ static void attend_backward(const Heads *s, const Seq *seq, int head, const floa
                 vrow_store(dp + j, vmul(ds, vset(s->scale)), part);
             }
         }
-        gemm_small(keys, s->hd, n, g->p, 1, g->ld, d_o, s->ld_out, g->dv, s->hd_pad, true);
-        gemm_small(keys, s->hd, n, g->dp, 1, g->ld, q, s->ld_qk, g->dk, s->hd_pad, true);
-        gemm_small(n, s->hd, keys, g->dp, g->ld, 1, g->k, s->hd_pad, g->dq, s->hd_pad, false);
+        gemm_small(keys, s->hd, n, g->p, 1, g->ld, d_o, s->ld_out, g->dv, g->dv, s->hd_pad);
+        gemm_small(keys, s->hd, n, g->dp, 1, g->ld, q, s->ld_qk, g->dk, g->dk, s->hd_pad);
+        gemm_small(n, s->hd, keys, g->dp, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad);
         for (int i = 0; i < n; i++)
             memcpy(dqkv + (seq->row + i0 + i) * s->ld_qkv + head * s->hd,
                    g->dq + (ptrdiff_t)i * s->hd_pad, (size_t)s->hd * sizeof(float));
@@ -1174,49 +1217,63 @@ static float softmax_entropy(const Softmax *s)
 typedef struct {
     float *logprob, *entropy;
     Softmax *softmax;
-    float *phi; /* [targets, hidden_size]: W[y] - E_p W[v], Eq 14; NULL unless asked for */
+    float *phi;    /* [targets, hidden_size]: W[y] - E_p W[v], Eq 14; NULL unless asked for */
+    float *logits; /* [tiles][targets][TILE], kept for the backward pass; NULL: made again there */
     float inverse_temperature;
 } Head;
 
-/* Logits of a piece of the vocabulary for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. */
-static void head_logits(const Model *m, const float *h, int rows, int v0, int n, float *z, int ld,
-                        float *panels)
+/* Floats of logits that a pass would keep, and the most that one does keep (64 MiB). Beyond that
+ * they are computed twice, with the same bits. */
+enum { MOST_LOGITS = 1 << 24 };
+static size_t logits_floats(const Config *c, size_t targets)
 {
-    int d = m->config.hidden_size, V = m->config.vocab_size;
-    if (m->packed) {
-        gemm_panels(rows, V, d, v0 / NR, (v0 + n + NR - 1) / NR, h, d, 1,
-                    m->packed + head_packed(m), z, ld, false);
-        return;
-    }
-    gemm_pack(d, n, head_weight(m) + (ptrdiff_t)v0 * d, 1, d, panels);
-    gemm_panels(rows, n, d, 0, (n + NR - 1) / NR, h, d, 1, panels, z, ld, false);
+    return targets * (size_t)((c->vocab_size + TILE - 1) / TILE * TILE);
 }
 
-/* One block of targets through the whole vocabulary. */
-static void head_block(const Model *m, const float *h, const int *target, int rows, Head *out,
-                       int first, float *scratch)
+static float *kept_logits(const Head *head, int v, int targets, int target)
+{
+    return head->logits + ((ptrdiff_t)(v / TILE) * targets + target) * TILE + v % TILE;
+}
+
+/* Logits of a piece of the vocabulary for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. */
+static void head_logits(Arena *a, const Model *m, const float *h, int rows, int v0, int n,
+                        float *z, int ld)
 {
     int d = m->config.hidden_size, V = m->config.vocab_size;
+    if (m->packed)
+        gemm_panels(a, rows, V, d, v0 / NR, (v0 + n + NR - 1) / NR, h, d, 1,
+                    m->packed + head_packed(m), NULL, z, ld);
+    else
+        gemm(a, rows, n, d, h, d, 1, head_weight(m) + (ptrdiff_t)v0 * d, 1, d, NULL, z, ld);
+}
+
+/* The targets first .. first + rows - 1, of `targets`, through the whole vocabulary. */
+static void head_block(Arena *a, const Model *m, const float *h, const int *target, int targets,
+                       Head *out, int first, int rows)
+{
+    int d = m->config.hidden_size, V = m->config.vocab_size;
+    size_t mark = a->used;
     float inv = out->inverse_temperature, *phi = out->phi ? out->phi + (ptrdiff_t)first * d : NULL;
-    float *z = scratch, *panels = z + HEAD_ROWS * TILE, target_z[HEAD_ROWS] = {0};
+    float *e = arena_floats(a, HEAD_ROWS * TILE), target_z[HEAD_ROWS] = {0};
     Softmax *s = out->softmax + first;
+    target += first;
     for (int r = 0; r < rows; r++)
         s[r] = SOFTMAX_EMPTY;
     for (int v0 = 0; v0 < V; v0 += TILE) {
         int n = imin(TILE, V - v0);
-        head_logits(m, h, rows, v0, n, z, TILE, panels);
+        float *z = out->logits ? kept_logits(out, v0, targets, first) : e;
+        head_logits(a, m, h + (ptrdiff_t)first * d, rows, v0, n, z, TILE);
         for (int r = 0; r < rows; r++) {
             float *zr = z + r * TILE;
             if (target[r] >= v0 && target[r] < v0 + n)
                 target_z[r] = zr[target[r] - v0];
-            float shrink = softmax_tile(&s[r], zr, zr, n, inv);
+            float shrink = softmax_tile(&s[r], zr, e + r * TILE, n, inv);
             if (phi && v0 > 0 && shrink != 1.0f)
                 row_scale(phi + (ptrdiff_t)r * d, phi + (ptrdiff_t)r * d, shrink, d);
         }
-        if (!phi)
-            continue;
-        gemm_pack(n, d, head_weight(m) + (ptrdiff_t)v0 * d, d, 1, panels);
-        gemm_panels(rows, d, n, 0, (d + NR - 1) / NR, z, TILE, 1, panels, phi, d, v0 > 0);
+        if (phi)
+            gemm(a, rows, d, n, e, TILE, 1, head_weight(m) + (ptrdiff_t)v0 * d, d, 1,
+                 v0 > 0 ? phi : NULL, phi, d);
     }
     for (int r = 0; r < rows; r++) {
         out->logprob[first + r] = softmax_logprob(&s[r], target_z[r], inv);
@@ -1229,6 +1286,7 @@ static void head_block(const Model *m, const float *h, const int *target, int ro
                 vrow_store(x, vfma(vrow_load(x, part), scale, vrow_load(w + i, part)), part);
             }
     }
+    a->used = mark;
 }
 
 /* Log-prob and entropy of each target under softmax(W h / T), and phi where `out->phi` is given.
@@ -1236,13 +1294,8 @@ static void head_block(const Model *m, const float *h, const int *target, int ro
 static void head_forward(Arena *a, const Model *m, const float *h, const int *target, int targets,
                          Head *out)
 {
-    int d = m->config.hidden_size;
-    size_t mark = a->used, panels = packed_floats(d, TILE), straight = packed_floats(TILE, d);
-    float *scratch = arena_floats(a, HEAD_ROWS * TILE + (panels > straight ? panels : straight));
     for (int first = 0; first < targets; first += HEAD_ROWS)
-        head_block(m, h + (ptrdiff_t)first * d, target + first, imin(HEAD_ROWS, targets - first),
-                   out, first, scratch);
-    a->used = mark;
+        head_block(a, m, h, target, targets, out, first, imin(HEAD_ROWS, targets - first));
 }
 
 /* With c_i = dL / d log p_i. Forward: log p = z_y / T - log sum_v e^(z_v / T), z = W h, so
@@ -1254,35 +1307,38 @@ static void head_backward(const Head *head, const float *coef, int targets, int 
         row_scale(dh + i * d, head->phi + i * d, coef[i] * head->inverse_temperature, d);
 }
 
-/* dW's rows first .. first + n - 1. The probabilities were not kept: each tile's logits are
- * computed once more. */
+/* dW's rows first .. first + n - 1, from the logits that were kept or are made once more. */
 static void head_weights_backward(Arena *a, const Model *m, const float *h, const int *target,
                                   int targets, const Head *head, const float *coef, int first,
                                   int n, float *dw)
 {
-    enum { COLUMNS = 32 }; /* rows of dW made at a time */
+    enum { COLUMNS = 128 }; /* rows of dW made at a time: a divisor of TILE */
     int d = m->config.hidden_size;
     float inv = head->inverse_temperature;
     size_t mark = a->used;
     float *packed_h = arena_floats(a, packed_floats(targets, d));
-    float *z = arena_floats(a, (size_t)KC * COLUMNS);
-    float *panels = arena_floats(a, packed_floats(d, COLUMNS));
+    float *dz = arena_floats(a, (size_t)imin(KC, targets) * COLUMNS);
     gemm_pack(targets, d, h, d, 1, packed_h);
     for (int v0 = first; v0 < first + n; v0 += COLUMNS)
         for (int r0 = 0; r0 < targets; r0 += KC) {
             int rows = imin(KC, targets - r0), columns = imin(COLUMNS, first + n - v0);
-            head_logits(m, h + (ptrdiff_t)r0 * d, rows, v0, columns, z, COLUMNS, panels);
+            const float *z = dz;
+            if (head->logits)
+                z = kept_logits(head, v0, targets, r0);
+            else
+                head_logits(a, m, h + (ptrdiff_t)r0 * d, rows, v0, columns, dz, COLUMNS);
             for (int r = 0; r < rows; r++) {
                 const Softmax *s = &head->softmax[r0 + r];
                 float c = coef[r0 + r] * inv;
                 int y = target[r0 + r] - v0;
-                row_exp_scaled(z + r * COLUMNS, columns, inv, s->max, -c / s->sum);
+                row_exp_scaled(dz + r * COLUMNS, z + r * (head->logits ? TILE : COLUMNS), columns,
+                               inv, s->max, -c / s->sum);
                 if (y >= 0 && y < columns)
-                    z[r * COLUMNS + y] += c;
+                    dz[r * COLUMNS + y] += c;
             }
-            gemm_packed(columns, d, rows, z, 1, COLUMNS,
-                        packed_h + (size_t)r0 * (size_t)round_up(d, NR), dw + (ptrdiff_t)v0 * d, d,
-                        true);
+            gemm_packed(a, columns, d, rows, dz, 1, COLUMNS,
+                        packed_h + (size_t)r0 * (size_t)round_up(d, NR), dw + (ptrdiff_t)v0 * d,
+                        dw + (ptrdiff_t)v0 * d, d);
         }
     a->used = mark;
 }
@@ -1312,6 +1368,7 @@ typedef struct {
 /* A pass over a batch. `hidden` is what the head reads: the final norm of each target's row. */
 typedef struct {
     Batch batch;
+    bool keep; /* for a backward pass */
     Layer *layer;    /* all layers if kept, else one that each layer reuses */
     float *x;        /* [rows, d] after the last layer */
     float *target_x; /* [targets, d] x of each target's row */
@@ -1378,25 +1435,24 @@ static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, L
     const Config *c = &m->config;
     int n = b->n_rows, d = c->hidden_size;
     float eps = (float)c->rms_norm_eps;
-    size_t bytes = (size_t)n * (size_t)d * sizeof(float);
     const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
-    const float *bias = c->model_type == QWEN2 ? at(m, m->params, layer_tensor(layer, Q_BIAS))
-                                               : NULL;
+    bool biased = c->model_type == QWEN2;
+    Matrix qkv = matrix(m, layer, QKV);
     rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps);
-    linear_forward(a, m, matrix(m, layer, QKV), bias, n, l->normed1, l->qkv, false);
+    if (biased)
+        bias_forward(l->qkv, at(m, m->params, layer_tensor(layer, Q_BIAS)), n, qkv.n);
+    linear_forward(a, m, qkv, n, l->normed1, biased ? l->qkv : NULL, l->qkv);
     heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head);
     if (b->pool)
         attention_cached(a, c, layer, b, l->qk, l->qkv, l->att);
     else
         attention_forward(a, c, b, l->qk, l->qkv, l->att);
-    memcpy(l->x2, l->x, bytes);
-    linear_forward(a, m, matrix(m, layer, O), NULL, n, l->att, l->x2, true);
+    linear_forward(a, m, matrix(m, layer, O), n, l->att, l->x, l->x2);
     rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps);
-    linear_forward(a, m, matrix(m, layer, GATE_UP), NULL, n, l->normed2, l->gate_up, false);
+    linear_forward(a, m, matrix(m, layer, GATE_UP), n, l->normed2, NULL, l->gate_up);
     swiglu_forward(l->act, l->gate_up, n, c->intermediate_size);
-    memcpy(x_out, l->x2, bytes);
-    linear_forward(a, m, matrix(m, layer, DOWN), NULL, n, l->act, x_out, true);
+    linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
 }
 
 /* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g. The
@@ -1432,7 +1488,7 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, bool keep)
     const Config *c = &m->config;
     int L = c->num_hidden_layers, d = c->hidden_size, n = b->n_rows;
     size_t width = (size_t)d * sizeof(float), targets = (size_t)b->n_targets;
-    Pass p = {.batch = *b, .layer = arena_alloc(a, (size_t)L, sizeof(Layer))};
+    Pass p = {.batch = *b, .keep = keep, .layer = arena_alloc(a, (size_t)L, sizeof(Layer))};
     for (int l = 0; l < L; l++)
         p.layer[l] = keep || l == 0 ? layer_new(a, c, n) : p.layer[0];
     p.x = keep ? arena_floats(a, (size_t)n * (size_t)d) : p.layer[0].x;
@@ -1453,9 +1509,11 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, bool keep)
 static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, bool features)
 {
     size_t n = (size_t)p->batch.n_targets, d = (size_t)m->config.hidden_size;
+    size_t logits = logits_floats(&m->config, n);
     p->head = (Head){.logprob = arena_floats(a, n), .entropy = arena_floats(a, n),
                      .softmax = arena_alloc(a, n, sizeof(Softmax)),
                      .phi = features ? arena_floats(a, n * d) : NULL,
+                     .logits = p->keep && logits <= MOST_LOGITS ? arena_floats(a, logits) : NULL,
                      .inverse_temperature = 1.0f / temperature};
     head_forward(a, m, p->hidden, p->batch.target, p->batch.n_targets, &p->head);
 }
@@ -1500,80 +1558,69 @@ static void head_norm_backward(const Config *c, float *dw, const Layer *l, const
                               l->rstd_head + r * all + h0, heads, hd);
 }
 
-/* Adds one tensor's gradient over one pass, or the rows first .. first + n - 1 of a matrix. Each
- * element is one chain over the rows of the batch, in order; nothing here splits a sum. */
-static void layer_tensor_backward(Arena *a, Model *m, int layer, int kind, int first, int n,
-                                  const Pass *p)
+/* dW of one of a layer's matrices, rows first .. first + n - 1. */
+static void matrix_backward(Arena *a, Model *m, int layer, int kind, int first, int n,
+                            const Pass *p)
+{
+    const Layer *l = &p->layer[layer];
+    const LayerGrad *g = &p->grad[layer];
+    const float *x[MATRICES] = {l->normed1, l->att, l->normed2, l->act};
+    const float *dy[MATRICES] = {g->qkv, g->x2, g->gate_up, g->out};
+    Matrix w = matrix(m, layer, kind);
+    float *dw = at(m, m->grads, w.tensor) + (ptrdiff_t)first * w.k;
+    gemm_weights(a, p->batch.n_rows, n, w.k, dy[kind] + first, w.n, x[kind], dw);
+}
+
+/* A layer's norms and biases. */
+static void vectors_backward(Model *m, int layer, const Pass *p)
 {
     const Config *c = &m->config;
     const Layer *l = &p->layer[layer];
     const LayerGrad *g = &p->grad[layer];
-    int rows = p->batch.n_rows, d = c->hidden_size, ff = c->intermediate_size, ff2 = 2 * ff;
-    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    int q = H * hd, kv = KV * hd, ld = q + 2 * kv, t = layer_tensor(layer, kind);
-    int cols = m->tensors[t].cols;
-    float *dw = at(m, m->grads, t) + (ptrdiff_t)first * imax(cols, 1);
-    switch (kind) {
-    case INPUT_NORM: norm_weights_backward(dw, g->normed1, l->x, l->rstd1, rows, d); break;
-    case POST_NORM: norm_weights_backward(dw, g->normed2, l->x2, l->rstd2, rows, d); break;
-    case Q_NORM: head_norm_backward(c, dw, l, g, rows, 0, H); break;
-    case K_NORM: head_norm_backward(c, dw, l, g, rows, H, KV); break;
-    case Q_BIAS: bias_backward(dw, g->qkv, ld, rows, n); break;
-    case K_BIAS: bias_backward(dw, g->qkv + q, ld, rows, n); break;
-    case V_BIAS: bias_backward(dw, g->qkv + q + kv, ld, rows, n); break;
-    case Q_PROJ: gemm_weights(a, rows, n, d, g->qkv + first, ld, l->normed1, dw); break;
-    case K_PROJ: gemm_weights(a, rows, n, d, g->qkv + q + first, ld, l->normed1, dw); break;
-    case V_PROJ: gemm_weights(a, rows, n, d, g->qkv + q + kv + first, ld, l->normed1, dw); break;
-    case O_PROJ: gemm_weights(a, rows, n, q, g->x2 + first, d, l->att, dw); break;
-    case GATE_PROJ: gemm_weights(a, rows, n, d, g->gate_up + first, ff2, l->normed2, dw); break;
-    case UP_PROJ: gemm_weights(a, rows, n, d, g->gate_up + ff + first, ff2, l->normed2, dw); break;
-    case DOWN_PROJ: gemm_weights(a, rows, n, ff, g->out + first, d, l->act, dw); break;
+    int rows = p->batch.n_rows, d = c->hidden_size;
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, ld = (H + 2 * KV) * c->head_dim;
+    float *dw[LAYER_TENSORS];
+    for (int k = 0; k < LAYER_TENSORS; k++)
+        dw[k] = at(m, m->grads, layer_tensor(layer, k));
+    norm_weights_backward(dw[INPUT_NORM], g->normed1, l->x, l->rstd1, rows, d);
+    norm_weights_backward(dw[POST_NORM], g->normed2, l->x2, l->rstd2, rows, d);
+    if (c->model_type == QWEN3) {
+        head_norm_backward(c, dw[Q_NORM], l, g, rows, 0, H);
+        head_norm_backward(c, dw[K_NORM], l, g, rows, H, KV);
     }
+    if (c->model_type == QWEN2) /* q, k and v together, as they lie */
+        bias_backward(dw[Q_BIAS], g->qkv, rows, ld);
 }
 
-static void tensor_backward(Arena *a, Model *m, int t, int first, int n, const Pass *p)
+/* Adds one piece's gradient over one pass. Each element is one chain over the rows of the batch, in
+ * order; nothing here splits a sum. */
+static void piece_backward(Arena *a, Model *m, const Piece *x, const Pass *p)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
-    int d = c->hidden_size;
-    if (t == EMBED)
-        embed_backward(at(m, m->grads, t), p->dembed, b, d, first, n);
-    else if (t == final_norm(c))
-        norm_weights_backward(at(m, m->grads, t), p->dhidden, p->target_x, p->rstd, b->n_targets,
-                              d);
-    else if (t == lm_head(c))
-        head_weights_backward(a, m, p->hidden, b->target, b->n_targets, &p->head, p->coef, first, n,
-                              at(m, m->grads, t));
+    int d = c->hidden_size, head = lm_head(c);
+    if (x->kind < MATRICES)
+        matrix_backward(a, m, x->layer, x->kind, x->first, x->n, p);
+    else if (x->kind == VECTORS)
+        vectors_backward(m, x->layer, p);
+    else if (x->kind == HEAD)
+        head_weights_backward(a, m, p->hidden, b->target, b->n_targets, &p->head, p->coef, x->first,
+                              x->n, at(m, m->grads, head));
+    else if (x->kind == EMBEDDING)
+        embed_backward(at(m, m->grads, EMBED), p->dembed, b, d, x->first, x->n);
     else
-        layer_tensor_backward(a, m, (t - 1) / LAYER_TENSORS, (t - 1) % LAYER_TENSORS, first, n, p);
+        norm_weights_backward(at(m, m->grads, final_norm(c)), p->dhidden, p->target_x, p->rstd,
+                              b->n_targets, d);
 }
 
-enum { SLICE = 1024 }; /* rows of a matrix that a thread takes at a time */
-
-/* How many slices a tensor's gradient is made in. (A tied head has a gradient, but no size.) */
-static int tensor_slices(const Model *m, int t)
-{
-    int rows = t == lm_head(&m->config) ? m->config.vocab_size : m->tensors[t].rows;
-    return m->tensors[t].cols ? (rows + SLICE - 1) / SLICE : rows > 0;
-}
-
-/* Adds to m->grads the gradients of all weights over n passes, in order. Threads take tensors, or
- * slices of them; the scratch memory is what the passes left free in the workers' arenas. */
+/* Adds to m->grads the gradients of all weights over n passes, in order. The scratch memory is
+ * what the passes left free in the workers' arenas. */
 static void weights_backward(Engine *e, Model *m, const Pass *p, int n)
 {
-    int slices = 0;
-    for (int t = 0; t < m->n_tensors; t++)
-        slices += tensor_slices(m, t);
     PARALLEL_FOR_DYNAMIC (e->threads)
-    for (int s = 0; s < slices; s++) {
-        int t = m->n_tensors - 1, k = s; /* from the head down: the largest first */
-        for (; k >= tensor_slices(m, t); t--)
-            k -= tensor_slices(m, t);
-        int rows = t == lm_head(&m->config) ? m->config.vocab_size : m->tensors[t].rows;
-        int size = m->tensors[t].cols ? imin(SLICE, rows - k * SLICE) : rows;
-        for (int i = 0; i < n; i++)
-            tensor_backward(&e->worker[thread_index()], m, t, k * SLICE, size, &p[i]);
-    }
+    for (int i = 0; i < m->n_pieces; i++)
+        for (int k = 0; k < n; k++)
+            piece_backward(&e->worker[thread_index()], m, &m->piece[i], &p[k]);
 }
 
 /* Bytes of arena that a pass over a batch of this size needs, at most: with `keep`, through its
@@ -1589,10 +1636,13 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     if (keep)
         floats += rows * (layer_grad_floats(c) * layers + 2 * d + ff + (size_t)s.ld_out) +
                   targets * (2 * d + NR) + (size_t)KC * (d + NR + 32) + (d + KC) * 64;
+    if (keep && logits_floats(c, targets) <= MOST_LOGITS)
+        floats += logits_floats(c, targets);
     floats += (keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
               (size_t)QUERIES * 2 * (keys + 4 * KEYS + (size_t)s.hd_pad);
     floats += (rows + KC) * (widest + NR) + (widest + NR) * (widest + NR);      /* packing */
-    floats += (size_t)HEAD_ROWS * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR); /* the head */
+    floats += BLOCK + KC + 3 * LINE * (rows + widest + KC);                     /* spread_out */
+    floats += (size_t)(HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR); /* head */
     size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + keys / KEYS;
     return floats * sizeof(float) + pieces * 128 + (rows + targets) * 64 + (1 << 16);
 }

@@ -1521,7 +1521,7 @@ static void check_row_writers(int n, int room)
     CHECK(same_bits(y, expected, all), "row_exp of %d", n);
     CHECK(same_bits(&sum, &tree, 1), "row_exp of %d: its sum", n);
 
-    row_exp_scaled(y, n, 2.0f, 0.5f, -0.75f);
+    row_exp_scaled(y, y, n, 2.0f, 0.5f, -0.75f);
     for (int i = 0; i < n; i++)
         expected[i] = exp_one(expected[i] * 2.0f - 0.5f) * -0.75f;
     CHECK(same_bits(y, expected, all), "row_exp_scaled of %d", n);
@@ -1624,17 +1624,19 @@ static void check_product(Product *p, const char *what, bool accumulate)
 static void check_gemm_forward(int M, int N, int K, bool accumulate)
 {
     Product p = product_new(M, N, K, N + 3);
-    Arena arena = arena_new((packed_floats(K, N) + 16) * sizeof(float));
+    Arena arena = arena_new((packed_floats(K, N) + 4 * BLOCK) * sizeof(float));
     float *packed = nan_new(packed_floats(K, N));
+    const float *base = accumulate ? p.before : NULL;
     gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
-    gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, p.c, p.ldc, accumulate);
+    gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, base, p.c, p.ldc);
     check_product(&p, "gemm", accumulate);
     gemm_pack(K, N, p.b, 1, K, packed);
-    gemm_packed(M, N, K, p.a, K, 1, packed, p.c, p.ldc, accumulate);
+    gemm_packed(&arena, M, N, K, p.a, K, 1, packed, accumulate ? p.c : NULL, p.c, p.ldc);
     check_product(&p, "gemm_packed", accumulate);
     int panels = (N + NR - 1) / NR, cut = panels / 2; /* the panels in two pieces */
-    gemm_panels(M, N, K, 0, cut, p.a, K, 1, packed, p.c, p.ldc, accumulate);
-    gemm_panels(M, N, K, cut, panels, p.a, K, 1, packed, p.c + cut * NR, p.ldc, accumulate);
+    gemm_panels(&arena, M, N, K, 0, cut, p.a, K, 1, packed, base, p.c, p.ldc);
+    gemm_panels(&arena, M, N, K, cut, panels, p.a, K, 1, packed, base ? base + cut * NR : NULL,
+                p.c + cut * NR, p.ldc);
     check_product(&p, "gemm_panels", accumulate);
     free(packed);
     arena_free(&arena);
@@ -1644,7 +1646,7 @@ static void check_gemm_forward(int M, int N, int K, bool accumulate)
 /* dX = dY W and dW += dY^T X, in the layouts of a layer: W is [n, k]. */
 static void check_gemm_gradients(int m, int k, int n)
 {
-    size_t most = packed_floats(n, k) + packed_floats(m, k) + 64;
+    size_t most = packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK;
     Arena arena = arena_new(most * sizeof(float));
     Product x = product_new(m, k, n, k); /* a: dY [m, n]; b: W, here read as [n, k] */
     gemm_naive(m, k, n, x.a, n, 1, x.b, k, 1, x.expected, k, false);
@@ -1670,7 +1672,7 @@ static void check_gemm_small(int M, int N, int K, bool transposed, bool accumula
     Product p = product_new(M, N, K, columns + 1);
     float *b = noise_new(33, (size_t)K * (size_t)columns);
     gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
-    gemm_small(M, N, K, p.a, rs, cs, b, columns, p.c, p.ldc, accumulate);
+    gemm_small(M, N, K, p.a, rs, cs, b, columns, accumulate ? p.c : NULL, p.c, p.ldc);
     for (int i = 0; i < M; i++)
         for (int j = N; j < columns; j++)
             p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
@@ -1683,8 +1685,10 @@ static void test_gemm(void)
 {
     static const int sizes[][3] = {
         {1, 1, 1}, {1, 33, 5}, {7, 1, 3}, {2, 2, 40}, {13, 31, 17}, {14, 32, 16}, {15, 33, 1},
-        {29, 5, KC + 1}, {3, 70, 2 * KC + 2}, {16, 16, KC}, {MC + 1, 65, 70}, {2 * MC + 6, 47, 130},
+        {29, 5, KC + 1}, {3, 70, 2 * KC + 2}, {16, 16, KC}, {113, 65, 70}, {230, 47, 130},
         {43, 163, 37}, {57, 129, 19}, {5, 300, 90}, {1, 520, 200},
+        {300, 20, KC - 4}, /* two blocks of rows */
+        {9, 40, 512}, {MR + 1, 3, 2 * KC}, {512, 24, 30}, /* rows that collide in the cache */
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
@@ -1936,8 +1940,9 @@ static void test_swiglu_gradient(void)
 static double linear_loss(Layers *l)
 {
     const float *bias = at(&l->m, l->m.params, layer_tensor(1, Q_BIAS));
-    linear_forward(&l->e.worker[0], &l->m, matrix(&l->m, 1, QKV), bias, l->rows, l->in, l->out,
-                   false);
+    Matrix w = matrix(&l->m, 1, QKV);
+    bias_forward(l->out, bias, l->rows, w.n);
+    linear_forward(&l->e.worker[0], &l->m, w, l->rows, l->in, l->out, l->out);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1955,7 +1960,7 @@ static void test_linear_gradient(void)
     float *dbias = at(&l.m, l.m.grads, layer_tensor(1, Q_BIAS));
     linear_backward(&l.e.worker[0], &l.m, w, ROWS, l.weight, dx);
     gemm_weights(&l.e.worker[0], ROWS, w.n, w.k, l.weight, w.n, l.in, dw);
-    bias_backward(dbias, l.weight, w.n, ROWS, w.n);
+    bias_backward(dbias, l.weight, ROWS, w.n);
     check_gradient(linear_loss, &l, l.in, dx, n_in, 60, "linear: input");
     check_gradient(linear_loss, &l, at(&l.m, l.m.params, w.tensor), dw, n_w, 60,
                    "linear: weight");

@@ -123,7 +123,7 @@ typedef struct {
 static void gemm_forward_run(void *what)
 {
     GemmWork *g = what;
-    gemm_packed(g->m, g->n, g->k, g->x, g->k, 1, g->packed, g->y, g->n, false);
+    gemm_packed(&g->arena, g->m, g->n, g->k, g->x, g->k, 1, g->packed, NULL, g->y, g->n);
 }
 
 static void gemm_dx_run(void *what)
@@ -154,7 +154,7 @@ static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
     GemmWork g = {m, n, k, bench_noise(mk, 1), bench_noise(nk, 1), bench_noise(mn, 1), NULL, {0}};
     g.packed = xmalloc(packed_floats(k, n) * sizeof(float));
     gemm_pack(k, n, g.w, 1, k, g.packed);
-    g.arena = arena_new((packed_floats(n, k) + packed_floats(m, k) + 64) * sizeof(float));
+    g.arena = arena_new((packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK) * sizeof(float));
     for (int i = 0; i < (training ? 3 : 1); i++) {
         char json[128], text[64];
         double seconds = seconds_of(b, run[i], &g, 0.01);
@@ -414,12 +414,17 @@ static void cmd_bench(Session *s)
     int counts[2] = {1, s->engine.threads}, runs = s->engine.threads > 1 && !s->o.threads ? 2 : 1;
     if (s->o.threads)
         counts[0] = s->o.threads;
+    if (s->o.preset && strcmp(s->o.preset, "tiny") && strcmp(s->o.preset, "small") &&
+        strcmp(s->o.preset, "medium"))
+        usage("--preset: '%.60s'; bench knows tiny, small and medium", s->o.preset);
     for (int i = 0; i < runs; i++) {
         Bench b = {.o = &s->o, .threads = counts[i], .repetitions = s->o.quick ? 1 : 5};
         b.peak = measure_peak(&b);
         if (bench_wants(&b, "peak"))
             bench_row(&b, "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b.peak, 0);
         for (int p = 0; p < 3; p++) {
+            if (s->o.preset && strcmp(s->o.preset, presets[p].name))
+                continue;
             if (bench_wants(&b, "gemm") && b.threads == 1)
                 bench_gemms(&b, preset_find(presets[p].name));
             if (bench_wants(&b, "train_step"))

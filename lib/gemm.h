@@ -13,7 +13,8 @@
  * may be cut into pieces that continue each other.
  *
  * How (Goto's scheme): B is packed into panels of NR = 2 vectors, [k][NR], zero-padded; a tile of
- * MR rows times one panel lives in registers while k runs; A is read in place by broadcast. */
+ * MR rows times one panel lives in registers while k runs; A is read in place by broadcast. While
+ * one panel is multiplied, the next is already on its way from memory. */
 #ifndef GEMM_H
 #define GEMM_H
 
@@ -23,20 +24,23 @@ enum {
     NR = 2 * VL,   /* columns of a panel */
     MR = VL == 16 ? 14 : VL == 8 ? 6 : VL == 4 ? 10 : 6, /* rows of a tile: fills the registers */
     KC = 1024,     /* k is cut into blocks so that a panel stays in the cache */
-    MC = 112       /* rows that go through one panel after the other */
+    BLOCK = 1 << 17 /* floats of A that go through one panel after the other: half the L2 cache */
 };
 
-/* C[mr, nv * VL] (+)= A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * rs + k * cs]. */
+/* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * rs + k * cs];
+ * base has C's layout, may be C, and stands for zero where it is NULL. Every step of k asks for
+ * one cache line from `next` on, which will be needed soon. */
 ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdiff_t rs,
-                        ptrdiff_t cs, const float *b, ptrdiff_t ldb, float *c, ptrdiff_t ldc,
-                        bool accumulate)
+                        ptrdiff_t cs, const float *b, ptrdiff_t ldb, const float *base, float *c,
+                        ptrdiff_t ldc, const float *next)
 {
     vf s[MR][2];
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
-            s[i][v] = accumulate ? vload(c + i * ldc + v * VL) : vset(0.0f);
-    for (int k = 0; k < K; k++, a += cs, b += ldb) {
+            s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
+    for (int k = 0; k < K; k++, a += cs, b += ldb, next += LINE) {
         vf b0 = vload(b), b1 = nv > 1 ? vload(b + VL) : b0;
+        PREFETCH(next);
         UNROLL for (int i = 0; i < mr; i++) {
             vf x = vset(a[i * rs]);
             s[i][0] = vfma(x, b0, s[i][0]);
@@ -51,14 +55,15 @@ ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdi
 
 /* The tile of each height, compiled with its height known. */
 static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                      const float *b, ptrdiff_t ldb, float *c, ptrdiff_t ldc, bool accumulate)
+                      const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
+                      const float *next)
 {
 #define CASE(h)                                                        \
     case h:                                                            \
         if (nv == 2)                                                   \
-            tile(h, 2, K, a, rs, cs, b, ldb, c, ldc, accumulate);      \
+            tile(h, 2, K, a, rs, cs, b, ldb, base, c, ldc, next);      \
         else                                                           \
-            tile(h, 1, K, a, rs, cs, b, ldb, c, ldc, accumulate);      \
+            tile(h, 1, K, a, rs, cs, b, ldb, base, c, ldc, next);      \
         break;
     switch (mr) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -72,27 +77,30 @@ static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdi
 #undef CASE
 }
 
-/* C[M,N] (+)= A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable up
- * to the next multiple of VL columns. Rows are split into tiles of nearly equal height. Where N is
- * no multiple of VL the tile goes through a small copy, so that nothing beside C is written. */
+/* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
+ * up to the next multiple of VL columns. Rows are split into tiles of nearly equal height; the
+ * first ones prefetch the panel at `next`, as large as this one. Where N is no multiple of VL the
+ * tile goes through a small copy, so that nothing beside C is written. */
 static void gemm_panel(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                       const float *b, ptrdiff_t ldb, float *c, ptrdiff_t ldc, bool accumulate)
+                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
+                       const float *next)
 {
     float edge[MR * NR];
     int tiles = (M + MR - 1) / MR, nv = (N + VL - 1) / VL;
+    size_t bytes = (size_t)N * sizeof(float);
     for (int t = 0; t < tiles; t++) {
         int i0 = (int)((int64_t)M * t / tiles), mr = (int)((int64_t)M * (t + 1) / tiles) - i0;
-        const float *ai = a + i0 * rs;
+        const float *ai = a + i0 * rs, *from = base ? base + i0 * ldc : NULL;
+        const float *soon = t * LINE < NR ? next + (ptrdiff_t)t * K * LINE : next;
         float *ci = c + i0 * ldc;
         if (N == nv * VL) {
-            tile_rows(mr, nv, K, ai, rs, cs, b, ldb, ci, ldc, accumulate);
+            tile_rows(mr, nv, K, ai, rs, cs, b, ldb, from, ci, ldc, soon);
             continue;
         }
-        size_t bytes = (size_t)N * sizeof(float);
         memset(edge, 0, sizeof edge);
-        for (int i = 0; accumulate && i < mr; i++)
-            memcpy(edge + i * NR, ci + i * ldc, bytes);
-        tile_rows(mr, nv, K, ai, rs, cs, b, ldb, edge, NR, accumulate);
+        for (int i = 0; base && i < mr; i++)
+            memcpy(edge + i * NR, from + i * ldc, bytes);
+        tile_rows(mr, nv, K, ai, rs, cs, b, ldb, edge, edge, NR, soon);
         for (int i = 0; i < mr; i++)
             memcpy(ci + i * ldc, edge + i * NR, bytes);
     }
@@ -101,11 +109,11 @@ static void gemm_panel(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
 /* A small product with B in place: attention's. Both B and C must be readable and
  * C writable up to the next multiple of VL columns. */
 static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                       const float *b, ptrdiff_t ldb, float *c, ptrdiff_t ldc, bool accumulate)
+                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc)
 {
     for (int j = 0; j < N; j += NR)
-        gemm_panel(M, imin(NR, round_up(N - j, VL)), K, a, rs, cs, b + j, ldb, c + j, ldc,
-                   accumulate);
+        gemm_panel(M, imin(NR, round_up(N - j, VL)), K, a, rs, cs, b + j, ldb,
+                   base ? base + j : NULL, c + j, ldc, b + j);
 }
 
 /* ---------------------------------------------------------------- packing */
@@ -120,8 +128,9 @@ static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
     if (width < NR)
         memset(out, 0, (size_t)kc * NR * sizeof(float));
     if (csb == 1) {
-        for (int k = 0; k < kc; k++)
-            memcpy(out + (ptrdiff_t)k * NR, b + k * rsb, (size_t)width * sizeof(float));
+        for (int k = 0; k < kc; k++, out += NR, b += rsb)
+            FOR_ROW (j, part, width)
+                vrow_store(out + j, vrow_load(b + j, part), part);
         return;
     }
     for (int k0 = 0; k0 < kc; k0 += 16) /* 16 at a time: both sides stay in the cache */
@@ -144,39 +153,70 @@ static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb
 
 /* ---------------------------------------------------------------- whole products */
 
-/* The columns of panels p0 .. p1-1 of C[M,N] (+)= A[M,K] B, with B packed by gemm_pack. c points at
- * the first of these columns. */
-static void gemm_panels(int M, int N, int K, int p0, int p1, const float *a, ptrdiff_t rs,
-                        ptrdiff_t cs, const float *packed, float *c, ptrdiff_t ldc, bool accumulate)
+/* Rows (or, where A is read down its columns, columns) a multiple of 2 KiB apart fall on the same
+ * few sets of the cache and push each other out. */
+static bool collide(ptrdiff_t stride) { return stride % 512 == 0; }
+
+/* Copies a block of A[m, k] to where its rows do not collide, and sets the strides to match. */
+static const float *spread_out(Arena *arena, int m, int k, const float *a, ptrdiff_t *rs,
+                               ptrdiff_t *cs)
 {
-    size_t panels = (size_t)((N + NR - 1) / NR);
-    for (int i0 = 0; i0 < M; i0 += MC)
+    bool along = *cs == 1; /* rows are contiguous, or columns are */
+    int runs = along ? m : k, length = along ? k : m;
+    ptrdiff_t *stride = along ? rs : cs, ld = round_up(length, 2 * LINE) + LINE;
+    float *copy = arena_floats(arena, (size_t)runs * (size_t)ld);
+    for (int r = 0; r < runs; r++)
+        memcpy(copy + r * ld, a + r * *stride, (size_t)length * sizeof(float));
+    *stride = ld;
+    return copy;
+}
+
+/* The columns of panels p0 .. p1-1 of C[M,N] = base + A[M,K] B, with B packed by gemm_pack. c and
+ * base point at the first of these columns; base may be c, or NULL for zero. */
+static void gemm_panels(Arena *arena, int M, int N, int K, int p0, int p1, const float *a,
+                        ptrdiff_t rs, ptrdiff_t cs, const float *packed, const float *base,
+                        float *c, ptrdiff_t ldc)
+{
+    size_t panels = (size_t)((N + NR - 1) / NR), mark = arena->used;
+    int blocks = (int)(((int64_t)M * imin(K, KC) + BLOCK - 1) / BLOCK);
+    for (int t = 0; t < blocks; t++) {
+        int i0 = (int)((int64_t)M * t / blocks), m = (int)((int64_t)M * (t + 1) / blocks) - i0;
         for (int k0 = 0; k0 < K; k0 += KC) {
             int kc = imin(KC, K - k0);
-            const float *block = packed + (size_t)k0 * panels * NR;
-            for (int p = p0; p < p1; p++)
-                gemm_panel(imin(MC, M - i0), imin(NR, N - p * NR), kc, a + i0 * rs + k0 * cs, rs,
-                           cs, block + (size_t)kc * (size_t)p * NR, NR,
-                           c + i0 * ldc + (p - p0) * NR, ldc, accumulate || k0 > 0);
+            ptrdiff_t rsa = rs, csa = cs;
+            const float *block = packed + (size_t)k0 * panels * NR, *ai = a + i0 * rs + k0 * cs;
+            const float *from = k0 > 0 ? c : base;
+            if (m > MR / 2 && collide(rs == 1 ? cs : rs))
+                ai = spread_out(arena, m, kc, ai, &rsa, &csa);
+            for (int p = p0; p < p1; p++) {
+                const float *b = block + (size_t)kc * (size_t)p * NR;
+                ptrdiff_t j = i0 * ldc + (p - p0) * NR;
+                gemm_panel(m, imin(NR, N - p * NR), kc, ai, rsa, csa, b, NR,
+                           from ? from + j : NULL, c + j, ldc,
+                           p + 1 < p1 ? b + (ptrdiff_t)kc * NR : b);
+            }
+            arena->used = mark;
         }
+    }
 }
 
 /* All columns. */
-static void gemm_packed(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                        const float *packed, float *c, ptrdiff_t ldc, bool accumulate)
+static void gemm_packed(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs,
+                        ptrdiff_t cs, const float *packed, const float *base, float *c,
+                        ptrdiff_t ldc)
 {
-    gemm_panels(M, N, K, 0, (N + NR - 1) / NR, a, rs, cs, packed, c, ldc, accumulate);
+    gemm_panels(arena, M, N, K, 0, (N + NR - 1) / NR, a, rs, cs, packed, base, c, ldc);
 }
 
 /* The same with B as it lies: packed here, into the arena's memory. */
 static void gemm(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                 const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *c, ptrdiff_t ldc,
-                 bool accumulate)
+                 const float *b, ptrdiff_t rsb, ptrdiff_t csb, const float *base, float *c,
+                 ptrdiff_t ldc)
 {
     size_t mark = arena->used;
     float *packed = arena_floats(arena, packed_floats(K, N));
     gemm_pack(K, N, b, rsb, csb, packed);
-    gemm_packed(M, N, K, a, rs, cs, packed, c, ldc, accumulate);
+    gemm_packed(arena, M, N, K, a, rs, cs, packed, base, c, ldc);
     arena->used = mark;
 }
 
@@ -184,14 +224,14 @@ static void gemm(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs
 static void gemm_backward(Arena *arena, int m, int n, int k, const float *dy, const float *w,
                           float *dx)
 {
-    gemm(arena, m, k, n, dy, n, 1, w, k, 1, dx, k, false);
+    gemm(arena, m, k, n, dy, n, 1, w, k, 1, NULL, dx, k);
 }
 
 /* dW[n,k] += dY[m,n]^T X[m,k]: one chain over the m rows, in order. dY's rows are ldy apart. */
 static void gemm_weights(Arena *arena, int m, int n, int k, const float *dy, ptrdiff_t ldy,
                          const float *x, float *dw)
 {
-    gemm(arena, n, k, m, dy, 1, ldy, x, k, 1, dw, k, true);
+    gemm(arena, n, k, m, dy, 1, ldy, x, k, 1, dw, dw, k);
 }
 
 #endif

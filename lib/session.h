@@ -47,6 +47,8 @@ static const Option OPTIONS[] = {
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
      "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
+    {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
+     "this shape alone: tiny, small or medium"},
     {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(BENCH)),
      "NAME[:key=value,..]",
      "built-in task (see: g2rl data --help)"},

@@ -120,6 +120,13 @@ static inline vf vscale_exp(vf p, vf r)
 #define ALWAYS_INLINE static inline
 #endif
 
+#if defined(__GNUC__)
+#define PREFETCH(p) __builtin_prefetch(p, 0, 2)
+#else
+#define PREFETCH(p) ((void)(p))
+#endif
+#define LINE 16 /* floats in a line of the cache */
+
 /* The first n < VL floats of p, the rest 0; and the first n lanes of a to p. */
 #if VL == 16
 static inline vf vload_part(const float *p, int n)
@@ -250,12 +257,13 @@ static inline float row_exp(float *out, const float *x, int n, float shift, floa
     return lanes_sum(s);
 }
 
-/* x_i = exp(x_i scale - shift) factor */
-static inline void row_exp_scaled(float *x, int n, float scale, float shift, float factor)
+/* out_i = exp(x_i scale - shift) factor; out may be x */
+static inline void row_exp_scaled(float *out, const float *x, int n, float scale, float shift,
+                                  float factor)
 {
     FOR_ROW (i, part, n) {
         vf e = vexp(vsub(vmul(vrow_load(x + i, part), vset(scale)), vset(shift)));
-        vrow_store(x + i, vmul(e, vset(factor)), part);
+        vrow_store(out + i, vmul(e, vset(factor)), part);
     }
 }
 
