@@ -437,10 +437,8 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
     for (int first = 0; first < n; first += AT_ONCE) {
         int rows = imin(AT_ONCE, n - first);
         const float *h = hidden + (ptrdiff_t)first * d;
-        if (m->packed)
-            gemm_packed(a, rows, V, d, h, d, 1, m->packed + head_packed(m), NULL, z, V);
-        else
-            gemm(a, rows, V, d, h, d, 1, head_weight(m), 1, d, NULL, z, V);
+        for (int v0 = 0; v0 < V; v0 += TILE)
+            head_logits(a, m, h, rows, v0, imin(TILE, V - v0), z + v0, V);
         for (int i = 0; i < rows; i++) {
             Rollout *x = r[first + i];
             double u = uniform(philox(s->seed, STREAM_SAMPLE, (uint32_t)s->step, x->group->index,

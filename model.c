@@ -293,7 +293,8 @@ typedef struct {
 } Tensor;
 
 /* Parameters, gradients and Adam's two moments are flat arrays of one layout. `packed` holds the
- * matrices once more in the panels that gemm reads; model_pack refreshes it after an update. */
+ * matrices once more in the panels that gemm reads for y = x W^T, and `packed_back` for dx = dy W;
+ * model_pack refreshes them after an update. Without them each product packs for itself. */
 typedef struct {
     Config config;
     Tensor *tensors;
@@ -303,7 +304,7 @@ typedef struct {
     double *partial; /* [n_params / FLAT] the gradient norm's partial sums */
     struct Piece *piece; /* the gradients, cut for threads: see weights_backward */
     int n_pieces;
-    float *packed;
+    float *packed, *packed_back;
     float *rope; /* [max positions][head_dim / 2][cos, sin] */
     int n_positions;
 } Model;
@@ -354,7 +355,7 @@ static Model model_new(const Config *config)
     add_tensor(&m, "model.norm.weight", c->hidden_size, 0);
     add_tensor(&m, "lm_head.weight", c->tie_word_embeddings ? 0 : c->vocab_size, c->hidden_size);
     m.n_grads = m.n_params + (c->tie_word_embeddings ? m.tensors[EMBED].size : 0);
-    m.params = xcalloc(m.n_params, sizeof(float));
+    m.params = floats_new(m.n_params);
     return m;
 }
 
@@ -373,6 +374,7 @@ static void model_free(Model *m)
     free(m->partial);
     free(m->piece);
     free(m->packed);
+    free(m->packed_back);
     free(m->rope);
     *m = (Model){0};
 }
@@ -418,20 +420,15 @@ static void model_init(Model *m, uint64_t seed)
 
 /* ---------------------------------------------------------------- matrices, packed or not */
 
-/* The four products of a layer and the head, as gemm sees them: [n, k]. */
+/* The four products of a layer, as gemm sees them: [n, k]. */
 enum { QKV, O, GATE_UP, DOWN, MATRICES };
 typedef struct {
     int tensor, n, k;
-    size_t packed; /* offset in Model.packed */
+    size_t packed, packed_back; /* offsets in the model's arrays of these names */
 } Matrix;
 
-static size_t layer_packed_floats(const Config *c)
-{
-    int d = c->hidden_size, hd = c->head_dim, q = c->num_attention_heads * hd;
-    return packed_floats(d, q + 2 * c->num_key_value_heads * hd) + packed_floats(q, d) +
-           packed_floats(d, 2 * c->intermediate_size) + packed_floats(c->intermediate_size, d);
-}
-
+/* Matrix `kind` of a layer. Layers lie one after the other, so the place of layer
+ * num_hidden_layers is where the head begins. */
 static Matrix matrix(const Model *m, int layer, int kind)
 {
     static const int first[MATRICES] = {Q_PROJ, O_PROJ, GATE_PROJ, DOWN_PROJ};
@@ -439,34 +436,53 @@ static Matrix matrix(const Model *m, int layer, int kind)
     int d = c->hidden_size, ff = c->intermediate_size, q = c->num_attention_heads * c->head_dim;
     int n[MATRICES] = {q + 2 * c->num_key_value_heads * c->head_dim, d, 2 * ff, d};
     int k[MATRICES] = {d, q, d, ff};
-    Matrix x = {layer_tensor(layer, first[kind]), n[kind], k[kind],
-                layer_packed_floats(c) * (size_t)layer};
-    for (int i = 0; i < kind; i++)
-        x.packed += packed_floats(k[i], n[i]);
+    Matrix x = {.tensor = layer_tensor(layer, first[kind]), .n = n[kind], .k = k[kind]};
+    for (int i = 0; i < MATRICES; i++) {
+        x.packed += packed_floats(k[i], n[i]) * (size_t)(layer + (i < kind));
+        x.packed_back += packed_floats(n[i], k[i]) * (size_t)(layer + (i < kind));
+    }
     return x;
 }
 
-static size_t head_packed(const Model *m)
+/* The head is worked on, and packed, in tiles of TILE tokens. Tile v0 / TILE as a matrix: */
+enum { TILE = 256 };
+static Matrix head_tile(const Model *m, int v0)
 {
-    return layer_packed_floats(&m->config) * (size_t)m->config.num_hidden_layers;
+    Matrix x = matrix(m, m->config.num_hidden_layers, 0);
+    x.k = m->config.hidden_size;
+    x.n = imin(TILE, m->config.vocab_size - v0);
+    x.packed += packed_floats(x.k, v0);
+    x.packed_back += packed_floats(v0, x.k);
+    return x;
 }
 
-/* Brings the packed copy up to date with the parameters. */
+/* Floats of Model.packed (and of Model.packed_back) up to the head's token `vocab_size`. */
+static size_t model_packed_floats(const Model *m, bool back)
+{
+    Matrix x = matrix(m, m->config.num_hidden_layers, 0);
+    int V = m->config.vocab_size, d = m->config.hidden_size;
+    return back ? x.packed_back + packed_floats(V, d) : x.packed + packed_floats(d, V);
+}
+
+/* Brings the packed copies up to date with the parameters. */
 static void model_pack(Model *m, int threads)
 {
     const Config *c = &m->config;
-    int matrices = c->num_hidden_layers * MATRICES;
+    int matrices = c->num_hidden_layers * MATRICES, tiles = (c->vocab_size + TILE - 1) / TILE;
     if (!m->packed)
-        m->packed = xmalloc((head_packed(m) + packed_floats(c->hidden_size, c->vocab_size)) *
-                            sizeof(float));
+        m->packed = floats_new(model_packed_floats(m, false));
+    if (m->grads && !m->packed_back)
+        m->packed_back = floats_new(model_packed_floats(m, true));
     PARALLEL_FOR_DYNAMIC (threads)
-    for (int i = 0; i <= matrices; i++)
-        if (i < matrices) {
-            Matrix x = matrix(m, i / MATRICES, i % MATRICES);
-            gemm_pack(x.k, x.n, at(m, m->params, x.tensor), 1, x.k, m->packed + x.packed);
-        } else
-            gemm_pack(c->hidden_size, c->vocab_size, head_weight(m), 1, c->hidden_size,
-                      m->packed + head_packed(m));
+    for (int i = 0; i < matrices + tiles; i++) {
+        int v0 = (i - matrices) * TILE;
+        Matrix x = i < matrices ? matrix(m, i / MATRICES, i % MATRICES) : head_tile(m, v0);
+        const float *w = i < matrices ? at(m, m->params, x.tensor)
+                                      : head_weight(m) + (ptrdiff_t)v0 * x.k;
+        gemm_pack(x.k, x.n, w, 1, x.k, m->packed + x.packed);
+        if (m->packed_back)
+            gemm_pack(x.n, x.k, w, x.k, 1, m->packed_back + x.packed_back);
+    }
 }
 
 /* ---------------------------------------------------------------- room for training */
@@ -506,12 +522,14 @@ static int cut_pieces(const Model *m, Piece *out)
 static void model_trainable(Model *m)
 {
     m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
-    m->grads = xcalloc(m->n_grads, sizeof(float));
-    m->m = xcalloc(m->n_params, sizeof(float));
-    m->v = xcalloc(m->n_params, sizeof(float));
+    m->grads = floats_new(m->n_grads);
+    m->m = floats_new(m->n_params);
+    m->v = floats_new(m->n_params);
     m->n_pieces = cut_pieces(m, NULL);
     m->piece = xcalloc((size_t)m->n_pieces, sizeof(Piece));
     cut_pieces(m, m->piece);
+    if (m->packed)
+        model_pack(m, 1);
 }
 
 /* ================================================================ batches */
@@ -724,7 +742,10 @@ static void bias_forward(float *y, const float *bias, int rows, int n)
 static void linear_backward(Arena *a, const Model *m, Matrix w, int rows, const float *dy,
                             float *dx)
 {
-    gemm_backward(a, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx);
+    if (m->packed_back)
+        gemm_packed(a, rows, w.k, w.n, dy, w.n, 1, m->packed_back + w.packed_back, NULL, dx, w.k);
+    else
+        gemm_backward(a, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx);
 }
 
 /* dbias_j += sum_r dy[r][j] */
@@ -841,7 +862,11 @@ static Heads heads_of(const Config *c)
                    H * hd, (float)(1.0 / sqrt((double)hd))};
 }
 
-static size_t kv_block_floats(const Heads *s) { return (size_t)KEYS * (size_t)(s->hd + s->hd_pad); }
+/* One block of keys and values; a line more, so that blocks do not collide in the cache. */
+static size_t kv_block_floats(const Heads *s)
+{
+    return (size_t)KEYS * (size_t)(s->hd + s->hd_pad) + LINE;
+}
 
 /* Puts one key and value into a block: k column `slot`, v row `slot`. */
 static void kv_put(const Heads *s, float *block, int slot, const float *k, const float *v)
@@ -1161,7 +1186,7 @@ static void swiglu_backward(float *dgu, const float *dout, const float *gu, int 
  * neither logits nor probabilities of a whole batch are ever stored. This is the one place where
  * a sum over the vocabulary is made: sampler, trainer and `score` all go through softmax_tile,
  * with the same tiles, and so see the same bits. */
-enum { TILE = 256, HEAD_ROWS = 128 };
+enum { HEAD_ROWS = 128 };
 
 /* A softmax on its way through the vocabulary. */
 typedef struct {
@@ -1235,16 +1260,29 @@ static float *kept_logits(const Head *head, int v, int targets, int target)
     return head->logits + ((ptrdiff_t)(v / TILE) * targets + target) * TILE + v % TILE;
 }
 
-/* Logits of a piece of the vocabulary for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. */
+/* Logits of n tokens from v0 on, all in one tile, for some rows: z[rows, ld] = h W[v0 ..]^T. */
 static void head_logits(Arena *a, const Model *m, const float *h, int rows, int v0, int n,
                         float *z, int ld)
 {
-    int d = m->config.hidden_size, V = m->config.vocab_size;
+    int d = m->config.hidden_size, in_tile = v0 % TILE;
+    Matrix w = head_tile(m, v0 - in_tile);
     if (m->packed)
-        gemm_panels(a, rows, V, d, v0 / NR, (v0 + n + NR - 1) / NR, h, d, 1,
-                    m->packed + head_packed(m), NULL, z, ld);
+        gemm_panels(a, rows, w.n, d, in_tile / NR, (in_tile + n + NR - 1) / NR, h, d, 1,
+                    m->packed + w.packed, NULL, z, ld);
     else
         gemm(a, rows, n, d, h, d, 1, head_weight(m) + (ptrdiff_t)v0 * d, 1, d, NULL, z, ld);
+}
+
+/* phi[rows, d] = base + e[rows, n] W[v0 .. v0 + n): one tile as values. */
+static void head_values(Arena *a, const Model *m, const float *e, int rows, int v0,
+                        const float *base, float *phi)
+{
+    Matrix w = head_tile(m, v0);
+    if (m->packed_back)
+        gemm_packed(a, rows, w.k, w.n, e, TILE, 1, m->packed_back + w.packed_back, base, phi, w.k);
+    else
+        gemm(a, rows, w.k, w.n, e, TILE, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, w.k, 1, base, phi,
+             w.k);
 }
 
 /* The targets first .. first + rows - 1, of `targets`, through the whole vocabulary. */
@@ -1272,8 +1310,7 @@ static void head_block(Arena *a, const Model *m, const float *h, const int *targ
                 row_scale(phi + (ptrdiff_t)r * d, phi + (ptrdiff_t)r * d, shrink, d);
         }
         if (phi)
-            gemm(a, rows, d, n, e, TILE, 1, head_weight(m) + (ptrdiff_t)v0 * d, d, 1,
-                 v0 > 0 ? phi : NULL, phi, d);
+            head_values(a, m, e, rows, v0, v0 > 0 ? phi : NULL, phi);
     }
     for (int r = 0; r < rows; r++) {
         out->logprob[first + r] = softmax_logprob(&s[r], target_z[r], inv);

@@ -2785,7 +2785,7 @@ static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash
     CHECK(sqrt(error / change) < 1e-5, "clip %g: five updates are off by %.1e of the change",
           clip_norm, sqrt(error / change));
     CHECK(o.step == 5, "%d updates counted", (int)o.step);
-    size_t floats = head_packed(&m) + packed_floats(m.config.hidden_size, m.config.vocab_size);
+    size_t floats = model_packed_floats(&m, false);
     packed = copy_new(m.packed, floats);
     model_pack(&m, 1);
     CHECK(same_bits(packed, m.packed, floats), "the packed weights are not up to date");

@@ -20,7 +20,6 @@
 
 #include "json.h" /* defines: Json and the json_ functions; util.h: Buf, AtomicFile, die */
 
-#include <sys/mman.h>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors.h copies little-endian numbers as they are"

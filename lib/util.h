@@ -1,7 +1,7 @@
 /* util.h: the ground that every other file stands on.
  *
  *   die, warn                  one line on stderr; die ends the process with status 1
- *   xmalloc, xcalloc, ...      memory that is there, or a clear end
+ *   xmalloc, floats_new, ...   memory that is there, or a clear end
  *   Arena                      a training step's memory: reserved once, marked and reset
  *   Buf                        text that grows
  *   philox, uniform            counter-based random numbers: a draw depends on its counter alone
@@ -27,6 +27,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -98,6 +99,32 @@ static inline char *xstrdup(const char *s)
     return memcpy(xmalloc(n), s, n);
 }
 
+/* Memory for large arrays, aligned to a line of the cache; where it is large, on huge pages if the
+ * system has them, so that walking it does not wait for page tables. NULL if there is none. */
+static inline void *large_alloc(size_t bytes)
+{
+    enum { HUGE = 1 << 21 };
+    void *p = NULL;
+    bool huge = bytes >= 4 * HUGE;
+    bytes = huge ? (bytes + HUGE - 1) / HUGE * HUGE : bytes + 64;
+    if (posix_memalign(&p, huge ? HUGE : 64, bytes))
+        return NULL;
+#ifdef MADV_HUGEPAGE
+    if (huge)
+        madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+
+/* n floats, all zero. */
+static inline float *floats_new(size_t n)
+{
+    float *p = large_alloc(n * sizeof(float));
+    if (!p)
+        die("out of memory: %zu floats wanted", n);
+    return memset(p, 0, n * sizeof(float));
+}
+
 /* An arena is one block, reserved before the work and handed out in order; a mark taken before a
  * piece of work and reset after it gives the memory back at once. Pages that were never touched
  * cost nothing, so it is reserved for the worst case. Running out is a bug, not a state. */
@@ -108,12 +135,11 @@ typedef struct {
 
 static inline Arena arena_new(size_t bytes)
 {
-    Arena a = {0};
-    bytes = (bytes + 63) / 64 * 64 + 64;
-    if (posix_memalign((void **)&a.base, 64, bytes))
+    bytes = (bytes + 63) / 64 * 64;
+    Arena a = {.base = large_alloc(bytes), .capacity = bytes};
+    if (!a.base)
         die("out of memory: %.1f GiB wanted for the working memory; use fewer prompts, rollouts "
             "or tokens, or a smaller --micro-batch", (double)bytes / (1 << 30));
-    a.capacity = bytes;
     return a;
 }
 
