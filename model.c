@@ -996,6 +996,18 @@ static float *kv_piece(const Heads *s, const KvSeq *kv, int block, int layer, in
     return kv->block[block] + kv_block_floats(s) * (size_t)(layer * s->KV + kv_head);
 }
 
+/* The blocks that hold the first `keys` keys of a cache; returns how many. */
+static int cached_blocks(const Heads *s, const KvSeq *kv, int layer, int kv_head, int keys,
+                         KvBlock *out)
+{
+    int n = 0;
+    for (; n * KEYS < keys; n++) {
+        const float *piece = kv_piece(s, kv, n, layer, kv_head);
+        out[n] = (KvBlock){piece, piece + KEYS * s->hd, imin(KEYS, keys - n * KEYS)};
+    }
+    return n;
+}
+
 /* The same over keys that live in caches: each sequence's new keys go into its own cache first. */
 static void attention_cached(Arena *a, const Config *c, int layer, const Batch *b,
                              const float *qk, const float *qkv, float *att)
@@ -1007,19 +1019,13 @@ static void attention_cached(Arena *a, const Config *c, int layer, const Batch *
     KvBlock *blocks = arena_alloc(a, (size_t)(keys / KEYS + 2), sizeof(KvBlock));
     for (int unit = 0; unit < b->n_seqs * s.KV; unit++) {
         const Seq *seq = &b->seq[unit / s.KV];
-        int kv_head = unit % s.KV, own = seq->start - seq->prefix_length, n = 0;
+        int kv_head = unit % s.KV, own = seq->start - seq->prefix_length;
         for (int i = 0; i < seq->rows; i++)
             kv_put(&s, kv_piece(&s, seq->kv, (own + i) / KEYS, layer, kv_head), (own + i) % KEYS,
                    qk + (seq->row + i) * s.ld_qk + (s.H + kv_head) * s.hd,
                    qkv + (seq->row + i) * s.ld_qkv + (s.H + s.KV + kv_head) * s.hd);
-        for (int i = 0; i < seq->prefix_length; i += KEYS) {
-            const float *block = kv_piece(&s, seq->prefix_kv, i / KEYS, layer, kv_head);
-            blocks[n++] = (KvBlock){block, block + KEYS * s.hd, imin(KEYS, seq->prefix_length - i)};
-        }
-        for (int i = 0; i < own + seq->rows; i += KEYS) {
-            const float *block = kv_piece(&s, seq->kv, i / KEYS, layer, kv_head);
-            blocks[n++] = (KvBlock){block, block + KEYS * s.hd, imin(KEYS, own + seq->rows - i)};
-        }
+        int n = cached_blocks(&s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
+        cached_blocks(&s, seq->kv, layer, kv_head, own + seq->rows, blocks + n);
         attend_seq(&s, seq, kv_head, qk, blocks, att, scratch);
     }
     a->used = mark;
