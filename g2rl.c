@@ -433,18 +433,19 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
     int d = m->config.hidden_size, V = m->config.vocab_size;
     size_t mark = a->used;
     float *z = arena_floats(a, (size_t)AT_ONCE * (size_t)V);
-    float *scratch = arena_floats(a, 2 * (size_t)V);
+    float *scratch = arena_floats(a, 2 * (size_t)(V * a->threads));
     for (int first = 0; first < n; first += AT_ONCE) {
         int rows = imin(AT_ONCE, n - first);
         const float *h = hidden + (ptrdiff_t)first * d;
-        for (int v0 = 0; v0 < V; v0 += TILE)
-            head_logits(a, m, h, rows, v0, imin(TILE, V - v0), z + v0, V);
+        head_logits(a, m, h, rows, 0, V, z, V);
+        PARALLEL_FOR (a->threads)
         for (int i = 0; i < rows; i++) {
             Rollout *x = r[first + i];
+            float *own = scratch + (ptrdiff_t)(a->threads > 1 ? thread_index() : 0) * 2 * V;
             double u = uniform(philox(s->seed, STREAM_SAMPLE, (uint32_t)s->step, x->group->index,
                                       (uint32_t)x->index, (uint32_t)x->length));
             x->token[x->length] = draw_token(z + (ptrdiff_t)i * V, V, s, u, &x->logprob[x->length],
-                                             scratch);
+                                             own);
             x->length++;
         }
     }
@@ -580,10 +581,22 @@ static int groups_together(int m)
     return imax(1, GOOD_ROWS / m);
 }
 
-/* Samples n groups of one size. Threads take a few groups each; it changes no bit of them. */
+/* Samples n groups of one size. Threads take a few groups each. But where that would leave each
+ * with few rows, and the weights are too large for every thread to read them for itself, all
+ * threads share the products of one batch. It changes no bit of the groups. */
 static void sample_groups(Engine *e, const Model *m, Group *groups, int n, const Sampling *s)
 {
-    int each = groups_together(groups[0].m), units = (n + each - 1) / each;
+    enum { FEW_ROWS = 32, LARGE = 1 << 22 }; /* parameters: 16 MiB */
+    int each = groups_together(groups[0].m), share = (n + e->threads - 1) / e->threads;
+    if (share * groups[0].m >= FEW_ROWS || m->n_params < LARGE)
+        each = imin(each, share);
+    int units = (n + each - 1) / each;
+    if (units == 1) {
+        e->worker[0].threads = imin(e->threads, HELPERS);
+        sample_together(&e->worker[0], m, groups, n, s);
+        e->worker[0].threads = 1;
+        return;
+    }
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int i = 0; i < units; i++)
         sample_together(&e->worker[thread_index()], m, groups + i * each, imin(each, n - i * each),
@@ -980,7 +993,7 @@ static size_t worker_bytes(const Model *m, Extent x)
     size_t sampling = pass_bytes(m, prompts, all, longest, false) +
                       pass_bytes(m, all, all, longest, false) +
                       kv_pool_bytes(&m->config, blocks) + (all + (size_t)together) * 512 +
-                      all * tokens * 8 + (size_t)m->config.vocab_size * 18 * sizeof(float);
+                      all * tokens * 8 + (size_t)m->config.vocab_size * (16 + 2 * HELPERS) * sizeof(float);
     size_t rows = (size_t)x.at_once * (size_t)(x.max_prompt + x.m * x.max_tokens);
     size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
     size_t pass = pass_bytes(m, rows, targets, longest, x.train) + targets * 8;

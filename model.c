@@ -444,44 +444,47 @@ static Matrix matrix(const Model *m, int layer, int kind)
     return x;
 }
 
-/* The head is worked on, and packed, in tiles of TILE tokens. Tile v0 / TILE as a matrix: */
+/* The head as a matrix. It is worked on in tiles of TILE tokens; packed_back holds these one by
+ * one, the tile of token v0 packed_floats(v0, k) behind the first. */
 enum { TILE = 256 };
-static Matrix head_tile(const Model *m, int v0)
+static Matrix head_matrix(const Model *m)
 {
     Matrix x = matrix(m, m->config.num_hidden_layers, 0);
     x.k = m->config.hidden_size;
-    x.n = imin(TILE, m->config.vocab_size - v0);
-    x.packed += packed_floats(x.k, v0);
-    x.packed_back += packed_floats(v0, x.k);
+    x.n = m->config.vocab_size;
     return x;
 }
 
-/* Floats of Model.packed (and of Model.packed_back) up to the head's token `vocab_size`. */
+/* Floats of Model.packed, or of Model.packed_back. */
 static size_t model_packed_floats(const Model *m, bool back)
 {
-    Matrix x = matrix(m, m->config.num_hidden_layers, 0);
-    int V = m->config.vocab_size, d = m->config.hidden_size;
-    return back ? x.packed_back + packed_floats(V, d) : x.packed + packed_floats(d, V);
+    Matrix x = head_matrix(m);
+    return back ? x.packed_back + packed_floats(x.n, x.k) : x.packed + packed_floats(x.k, x.n);
 }
 
 /* Brings the packed copies up to date with the parameters. */
 static void model_pack(Model *m, int threads)
 {
     const Config *c = &m->config;
-    int matrices = c->num_hidden_layers * MATRICES, tiles = (c->vocab_size + TILE - 1) / TILE;
+    Matrix head = head_matrix(m);
+    int matrices = c->num_hidden_layers * MATRICES, tiles = (head.n + TILE - 1) / TILE;
     if (!m->packed)
         m->packed = floats_new(model_packed_floats(m, false));
     if (m->grads && !m->packed_back)
         m->packed_back = floats_new(model_packed_floats(m, true));
     PARALLEL_FOR_DYNAMIC (threads)
-    for (int i = 0; i < matrices + tiles; i++) {
-        int v0 = (i - matrices) * TILE;
-        Matrix x = i < matrices ? matrix(m, i / MATRICES, i % MATRICES) : head_tile(m, v0);
-        const float *w = i < matrices ? at(m, m->params, x.tensor)
-                                      : head_weight(m) + (ptrdiff_t)v0 * x.k;
+    for (int i = -1; i < matrices; i++) { /* the largest first */
+        Matrix x = i < 0 ? head : matrix(m, i / MATRICES, i % MATRICES);
+        const float *w = i < 0 ? head_weight(m) : at(m, m->params, x.tensor);
         gemm_pack(x.k, x.n, w, 1, x.k, m->packed + x.packed);
-        if (m->packed_back)
+        if (m->packed_back && i >= 0)
             gemm_pack(x.n, x.k, w, x.k, 1, m->packed_back + x.packed_back);
+    }
+    PARALLEL_FOR (threads)
+    for (int t = 0; t < (m->packed_back ? tiles : 0); t++) {
+        int v0 = t * TILE;
+        gemm_pack(imin(TILE, head.n - v0), head.k, head_weight(m) + (ptrdiff_t)v0 * head.k, head.k,
+                  1, m->packed_back + head.packed_back + packed_floats(v0, head.k));
     }
 }
 
@@ -621,6 +624,8 @@ typedef struct {
     Arena arena;   /* what a step holds together: its groups */
     Arena *worker; /* [threads] a pass, or a batch of rollouts */
 } Engine;
+
+enum { HELPERS = 16 }; /* threads that share one batch, at most */
 
 static Engine engine_new(int threads, size_t bytes, size_t worker_bytes)
 {
@@ -1008,25 +1013,34 @@ static int cached_blocks(const Heads *s, const KvSeq *kv, int layer, int kv_head
     return n;
 }
 
-/* The same over keys that live in caches: each sequence's new keys go into its own cache first. */
+/* One sequence's rows, for one kv head, over keys that live in caches; its new keys go into its own
+ * cache first. blocks: room for as many as its keys need. */
+static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq, const float *qk,
+                          const float *qkv, KvBlock *blocks, float *att, float *scratch)
+{
+    int own = seq->start - seq->prefix_length;
+    for (int i = 0; i < seq->rows; i++)
+        kv_put(s, kv_piece(s, seq->kv, (own + i) / KEYS, layer, kv_head), (own + i) % KEYS,
+               qk + (seq->row + i) * s->ld_qk + (s->H + kv_head) * s->hd,
+               qkv + (seq->row + i) * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd);
+    int n = cached_blocks(s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
+    cached_blocks(s, seq->kv, layer, kv_head, own + seq->rows, blocks + n);
+    attend_seq(s, seq, kv_head, qk, blocks, att, scratch);
+}
+
 static void attention_cached(Arena *a, const Config *c, int layer, const Batch *b,
                              const float *qk, const float *qkv, float *att)
 {
     Heads s = heads_of(c);
-    int keys = batch_keys(b);
-    size_t mark = a->used;
-    float *scratch = arena_floats(a, attend_floats(&s, keys));
-    KvBlock *blocks = arena_alloc(a, (size_t)(keys / KEYS + 2), sizeof(KvBlock));
+    int keys = batch_keys(b), most = keys / KEYS + 2;
+    size_t mark = a->used, each = attend_floats(&s, keys), threads = (size_t)a->threads;
+    float *scratch = arena_floats(a, each * threads);
+    KvBlock *blocks = arena_alloc(a, (size_t)most * threads, sizeof(KvBlock));
+    PARALLEL_FOR (a->threads)
     for (int unit = 0; unit < b->n_seqs * s.KV; unit++) {
-        const Seq *seq = &b->seq[unit / s.KV];
-        int kv_head = unit % s.KV, own = seq->start - seq->prefix_length;
-        for (int i = 0; i < seq->rows; i++)
-            kv_put(&s, kv_piece(&s, seq->kv, (own + i) / KEYS, layer, kv_head), (own + i) % KEYS,
-                   qk + (seq->row + i) * s.ld_qk + (s.H + kv_head) * s.hd,
-                   qkv + (seq->row + i) * s.ld_qkv + (s.H + s.KV + kv_head) * s.hd);
-        int n = cached_blocks(&s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
-        cached_blocks(&s, seq->kv, layer, kv_head, own + seq->rows, blocks + n);
-        attend_seq(&s, seq, kv_head, qk, blocks, att, scratch);
+        int t = a->threads > 1 ? thread_index() : 0;
+        attend_cached(&s, layer, unit % s.KV, &b->seq[unit / s.KV], qk, qkv, blocks + t * most, att,
+                      scratch + each * (size_t)t);
     }
     a->used = mark;
 }
@@ -1158,8 +1172,9 @@ static void attention_backward(Arena *a, const Config *c, const Batch *b, const 
 /* ================================================================ SwiGLU */
 
 /* out = silu(g) u, silu(g) = g / (1 + e^-g)    gu: [rows, 2 ff] (g, then u), out: [rows, ff] */
-static void swiglu_forward(float *out, const float *gu, int rows, int ff)
+static void swiglu_forward(float *out, const float *gu, int rows, int ff, int threads)
 {
+    PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, ff) {
             const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
@@ -1266,28 +1281,29 @@ static float *kept_logits(const Head *head, int v, int targets, int target)
     return head->logits + ((ptrdiff_t)(v / TILE) * targets + target) * TILE + v % TILE;
 }
 
-/* Logits of n tokens from v0 on, all in one tile, for some rows: z[rows, ld] = h W[v0 ..]^T. */
+/* Logits of n tokens from v0 on, for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. */
 static void head_logits(Arena *a, const Model *m, const float *h, int rows, int v0, int n,
                         float *z, int ld)
 {
-    int d = m->config.hidden_size, in_tile = v0 % TILE;
-    Matrix w = head_tile(m, v0 - in_tile);
+    Matrix w = head_matrix(m);
     if (m->packed)
-        gemm_panels(a, rows, w.n, d, in_tile / NR, (in_tile + n + NR - 1) / NR, h, d, 1,
+        gemm_panels(a, rows, w.n, w.k, v0 / NR, (v0 + n + NR - 1) / NR, h, w.k, 1,
                     m->packed + w.packed, NULL, z, ld);
     else
-        gemm(a, rows, n, d, h, d, 1, head_weight(m) + (ptrdiff_t)v0 * d, 1, d, NULL, z, ld);
+        gemm(a, rows, n, w.k, h, w.k, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, 1, w.k, NULL, z, ld);
 }
 
 /* phi[rows, d] = base + e[rows, n] W[v0 .. v0 + n): one tile as values. */
 static void head_values(Arena *a, const Model *m, const float *e, int rows, int v0,
                         const float *base, float *phi)
 {
-    Matrix w = head_tile(m, v0);
+    Matrix w = head_matrix(m);
+    int n = imin(TILE, w.n - v0);
     if (m->packed_back)
-        gemm_packed(a, rows, w.k, w.n, e, TILE, 1, m->packed_back + w.packed_back, base, phi, w.k);
+        gemm_packed(a, rows, w.k, n, e, TILE, 1,
+                    m->packed_back + w.packed_back + packed_floats(v0, w.k), base, phi, w.k);
     else
-        gemm(a, rows, w.k, w.n, e, TILE, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, w.k, 1, base, phi,
+        gemm(a, rows, w.k, n, e, TILE, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, w.k, 1, base, phi,
              w.k);
 }
 
@@ -1494,7 +1510,7 @@ static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, L
     linear_forward(a, m, matrix(m, layer, O), n, l->att, l->x, l->x2);
     rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps);
     linear_forward(a, m, matrix(m, layer, GATE_UP), n, l->normed2, NULL, l->gate_up);
-    swiglu_forward(l->act, l->gate_up, n, c->intermediate_size);
+    swiglu_forward(l->act, l->gate_up, n, c->intermediate_size, a->threads);
     linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
 }
 
@@ -1682,11 +1698,11 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     if (keep && logits_floats(c, targets) <= MOST_LOGITS)
         floats += logits_floats(c, targets);
     floats += (keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
-              (size_t)QUERIES * 2 * (keys + 4 * KEYS + (size_t)s.hd_pad);
+              (size_t)(HELPERS * QUERIES) * (keys + 4 * KEYS + (size_t)s.hd_pad);
     floats += (rows + KC) * (widest + NR) + (widest + NR) * (widest + NR);      /* packing */
     floats += BLOCK + KC + 3 * LINE * (rows + widest + KC);                     /* spread_out */
     floats += (size_t)(HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR); /* head */
-    size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + keys / KEYS;
+    size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + HELPERS * (keys / KEYS + 2);
     return floats * sizeof(float) + pieces * 128 + (rows + targets) * 64 + (1 << 16);
 }
 

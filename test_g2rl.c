@@ -1635,8 +1635,8 @@ static void check_gemm_forward(int M, int N, int K, bool accumulate)
     check_product(&p, "gemm_packed", accumulate);
     int panels = (N + NR - 1) / NR, cut = panels / 2; /* the panels in two pieces */
     gemm_panels(&arena, M, N, K, 0, cut, p.a, K, 1, packed, base, p.c, p.ldc);
-    gemm_panels(&arena, M, N, K, cut, panels, p.a, K, 1, packed, base ? base + cut * NR : NULL,
-                p.c + cut * NR, p.ldc);
+    gemm_panels(&arena, M, N, K, cut, panels, p.a, K, 1, packed,
+                base ? base + cut * NR : NULL, p.c + cut * NR, p.ldc);
     check_product(&p, "gemm_panels", accumulate);
     free(packed);
     arena_free(&arena);
@@ -1913,7 +1913,7 @@ static void test_attention_gradient(void)
 
 static double swiglu_loss(Layers *l)
 {
-    swiglu_forward(l->out, l->in, l->rows, l->n_out / l->rows);
+    swiglu_forward(l->out, l->in, l->rows, l->n_out / l->rows, 2);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 

@@ -171,6 +171,20 @@ static const float *spread_out(Arena *arena, int m, int k, const float *a, ptrdi
     return copy;
 }
 
+/* The columns of panels p0 .. p1-1 for one block of rows and of k. b points at panel 0, c and base
+ * at column `left`. */
+static void gemm_range(int M, int N, int K, int p0, int p1, const float *a, ptrdiff_t rs,
+                       ptrdiff_t cs, const float *b, const float *base, float *c, ptrdiff_t ldc,
+                       int left)
+{
+    for (int p = p0; p < p1; p++) {
+        const float *panel = b + (ptrdiff_t)K * p * NR;
+        int j = p * NR - left;
+        gemm_panel(M, imin(NR, N - p * NR), K, a, rs, cs, panel, NR, base ? base + j : NULL, c + j,
+                   ldc, p + 1 < p1 ? panel + (ptrdiff_t)K * NR : panel);
+    }
+}
+
 /* The columns of panels p0 .. p1-1 of C[M,N] = base + A[M,K] B, with B packed by gemm_pack. c and
  * base point at the first of these columns; base may be c, or NULL for zero. */
 static void gemm_panels(Arena *arena, int M, int N, int K, int p0, int p1, const float *a,
@@ -178,6 +192,7 @@ static void gemm_panels(Arena *arena, int M, int N, int K, int p0, int p1, const
                         float *c, ptrdiff_t ldc)
 {
     size_t panels = (size_t)((N + NR - 1) / NR), mark = arena->used;
+    int threads = arena->threads; /* a region costs too much where one thread is alone */
     int blocks = (int)(((int64_t)M * imin(K, KC) + BLOCK - 1) / BLOCK);
     for (int t = 0; t < blocks; t++) {
         int i0 = (int)((int64_t)M * t / blocks), m = (int)((int64_t)M * (t + 1) / blocks) - i0;
@@ -188,13 +203,15 @@ static void gemm_panels(Arena *arena, int M, int N, int K, int p0, int p1, const
             const float *from = k0 > 0 ? c : base;
             if (m > MR / 2 && collide(rs == 1 ? cs : rs))
                 ai = spread_out(arena, m, kc, ai, &rsa, &csa);
-            for (int p = p0; p < p1; p++) {
-                const float *b = block + (size_t)kc * (size_t)p * NR;
-                ptrdiff_t j = i0 * ldc + (p - p0) * NR;
-                gemm_panel(m, imin(NR, N - p * NR), kc, ai, rsa, csa, b, NR,
-                           from ? from + j : NULL, c + j, ldc,
-                           p + 1 < p1 ? b + (ptrdiff_t)kc * NR : b);
-            }
+            from = from ? from + i0 * ldc : NULL;
+            if (threads > 1) {
+                PARALLEL_FOR (threads)
+                for (int u = 0; u < threads; u++)
+                    gemm_range(m, N, kc, p0 + (p1 - p0) * u / threads,
+                               p0 + (p1 - p0) * (u + 1) / threads, ai, rsa, csa, block, from,
+                               c + i0 * ldc, ldc, p0 * NR);
+            } else
+                gemm_range(m, N, kc, p0, p1, ai, rsa, csa, block, from, c + i0 * ldc, ldc, p0 * NR);
             arena->used = mark;
         }
     }

@@ -127,16 +127,19 @@ static inline float *floats_new(size_t n)
 
 /* An arena is one block, reserved before the work and handed out in order; a mark taken before a
  * piece of work and reset after it gives the memory back at once. Pages that were never touched
- * cost nothing, so it is reserved for the worst case. Running out is a bug, not a state. */
+ * cost nothing, so it is reserved for the worst case. Running out is a bug, not a state.
+ * It belongs to one worker, and `threads` says how many may help with that worker's largest loops:
+ * 1 where workers run side by side. */
 typedef struct {
     char *base;
     size_t used, capacity;
+    int threads;
 } Arena;
 
 static inline Arena arena_new(size_t bytes)
 {
     bytes = (bytes + 63) / 64 * 64;
-    Arena a = {.base = large_alloc(bytes), .capacity = bytes};
+    Arena a = {.base = large_alloc(bytes), .capacity = bytes, .threads = 1};
     if (!a.base)
         die("out of memory: %.1f GiB wanted for the working memory; use fewer prompts, rollouts "
             "or tokens, or a smaller --micro-batch", (double)bytes / (1 << 30));
