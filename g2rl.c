@@ -43,6 +43,7 @@
 
 #include "model.c"        /* defines: Model, Batch, forward, backward, adamw_step, KvSeq, ... */
 #include "tokenizer.c"    /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
+#include "lib/peak.h"     /* defines: measure_peak */
 #include "lib/problems.h" /* defines: Problems, problem_get; task.h: task_verify, ... */
 #include "lib/stats.h"    /* defines: pass_at_k, majority, bootstrap */
 #include "lib/session.h"  /* defines: Options, Session, Progress, run_start, save_checkpoint */
@@ -548,8 +549,34 @@ static int drop_finished(const Config *c, Rollout **going, int live, KvPool *poo
     return still;
 }
 
-/* Samples all responses of a few groups together, on one thread: a prompt is computed once and its
- * keys are shared by its m responses; a finished response leaves the batch at once. */
+static double lap(double *since)
+{
+    double now = now_seconds(), passed = now - *since;
+    *since = now;
+    return passed;
+}
+
+/* Threads that share the products of one batch meet many times a step, and wait for each other
+ * where another program holds a core. So, now and then, one step is made by all and one alone, and
+ * the faster way is kept. Both give the same bits. */
+typedef struct {
+    int all, keep, step; /* threads, threads that were faster, steps so far */
+    double together;     /* seconds of the last step tried by all */
+} Pace;
+
+/* Threads for the next step, given the seconds that the last one took. */
+static int pace_next(Pace *p, double seconds)
+{
+    int phase = p->step++ % 64;
+    if (phase == 1)
+        p->together = seconds;
+    if (phase == 2)
+        p->keep = p->together < seconds ? p->all : 1;
+    return phase == 0 ? p->all : phase == 1 ? 1 : p->keep;
+}
+
+/* Samples all responses of a few groups together: a prompt is computed once and its keys are shared
+ * by its m responses; a finished response leaves the batch at once. */
 static void sample_together(Arena *a, const Model *m, Group *groups, int n, const Sampling *s)
 {
     int live = 0;
@@ -565,7 +592,10 @@ static void sample_together(Arena *a, const Model *m, Group *groups, int n, cons
     const float *hidden = prefill(a, m, groups, n, &pool, prompt_kv);
     size_t step_mark = a->used; /* the prompts' block lists lie below it */
     draw_tokens(a, m, hidden, going, live, s);
+    Pace pace = {.all = a->threads};
+    double clock = now_seconds();
     while ((live = drop_finished(&m->config, going, live, &pool, s))) {
+        a->threads = pace_next(&pace, lap(&clock));
         decode(a, m, going, live, &pool, s);
         a->used = step_mark;
     }
@@ -640,13 +670,6 @@ enum { SAMPLE, VERIFY, REFERENCE, FORWARD, BACKWARD, OPTIMIZER, PHASES };
 static const char *const PHASE_NAMES[PHASES] = {"sample",  "verify",   "reference",
                                                 "forward", "backward", "optimizer"};
 
-static double lap(double *since)
-{
-    double now = now_seconds(), passed = now - *since;
-    *since = now;
-    return passed;
-}
-
 /* A forward pass over packed groups: their log-probs and entropies, and, the first time they are
  * seen (`fresh`), their features and advantages. */
 static Pass look(Arena *a, const Model *m, Group *groups, int n, bool keep, double temperature,
@@ -688,7 +711,7 @@ typedef struct {
     double temperature;
     uint64_t seed;
     int step, micro_batch;  /* micro_batch: groups in one pass */
-    double seconds[PHASES];
+    double seconds[PHASES], flops[PHASES];
 } Update;
 
 /* One micro-batch, on one thread: forward pass, loss, and the backward pass down to the rows; the
@@ -993,7 +1016,8 @@ static size_t worker_bytes(const Model *m, Extent x)
     size_t sampling = pass_bytes(m, prompts, all, longest, false) +
                       pass_bytes(m, all, all, longest, false) +
                       kv_pool_bytes(&m->config, blocks) + (all + (size_t)together) * 512 +
-                      all * tokens * 8 + (size_t)m->config.vocab_size * (16 + 2 * HELPERS) * sizeof(float);
+                      all * tokens * 8 +
+                      (size_t)m->config.vocab_size * (16 + 2 * HELPERS) * sizeof(float);
     size_t rows = (size_t)x.at_once * (size_t)(x.max_prompt + x.m * x.max_tokens);
     size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
     size_t pass = pass_bytes(m, rows, targets, longest, x.train) + targets * 8;
@@ -1164,7 +1188,7 @@ typedef struct {
     AdamW adam;
     Extent extent;
     FILE *metrics, *ledger, *evals;
-    double seconds[PHASES];
+    double seconds[PHASES], flops[PHASES];
 } Trainer;
 
 /* Training prompts are drawn from this index on: not those that supervised training began with. */
@@ -1222,6 +1246,24 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
     return norm / updates;
 }
 
+/* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
+ * every weight and row, and attention; twice that going back. What is done again counts once. */
+static void count_work(const Config *c, const Options *o, const Group *g, double *flops)
+{
+    bool several = o->epochs > 1 || (o->mini_batch && o->mini_batch < o->prompts);
+    double keys = 0.5 * g->prompt_length * (g->prompt_length + 1); /* seen by all rows together */
+    for (int k = 0; k < g->m; k++) {
+        double n = response_length(g, k) - 1;
+        keys += n * g->prompt_length + 0.5 * n * (n + 1);
+    }
+    double layers = 2 * layer_weights(c) * group_rows(g) + attention_flops(c) * keys;
+    double head = 2 * head_weights(c) * g->n_tokens;
+    flops[SAMPLE] += layers + head;
+    flops[REFERENCE] += o->kl_coef > 0 ? layers + head : 0;
+    flops[FORWARD] += (o->epochs + several) * (layers + 2 * head); /* the features too */
+    flops[BACKWARD] += o->epochs * (2 * layers + head);
+}
+
 /* One step of training, and its rows in the run's files. */
 static void train_step(Trainer *t, int step, Progress *report)
 {
@@ -1242,6 +1284,8 @@ static void train_step(Trainer *t, int step, Progress *report)
         reference_logprobs(&s->engine, &t->reference, g, o->prompts, o->temperature);
     u.seconds[REFERENCE] += lap(&clock);
     double norm = update(t, g, &u, lr, &sums);
+    for (int i = 0; i < o->prompts; i++)
+        count_work(&s->model.config, o, &g[i], u.flops);
     demand_finite(step + 1, sums.loss, norm);
     for (int i = 0; i < o->prompts; i++) {
         group_sums(&groups, &g[i]);
@@ -1259,6 +1303,7 @@ static void train_step(Trainer *t, int step, Progress *report)
         snprintf(name, sizeof name, "time/%s", PHASE_NAMES[i]);
         put(&b, name, u.seconds[i]);
         t->seconds[i] += u.seconds[i];
+        t->flops[i] += u.flops[i];
     }
     put(&b, "tokens_per_s", groups.tokens / (now_seconds() - start));
     put_hash(&b, &s->model);
@@ -1271,17 +1316,25 @@ static void train_step(Trainer *t, int step, Progress *report)
     buf_free(&b);
 }
 
-/* Where the time went. */
+/* Where the time went, and how fast each phase was beside what this machine can do at most. */
 static void print_profile(const Trainer *t)
 {
-    double total = 0;
+    int threads = t->s->engine.threads;
+    double total = 0, peak = measure_peak(threads);
     for (int i = 0; i < PHASES; i++)
         total += t->seconds[i];
-    fprintf(stderr, "time:");
-    for (int i = 0; i < PHASES; i++)
-        fprintf(stderr, "  %s %.1f s (%.0f %%)", PHASE_NAMES[i], t->seconds[i],
+    fprintf(stderr, "time %.1f s on %d thread%s, which do at most %.0f GFLOP/s:\n", total, threads,
+            threads > 1 ? "s" : "", peak);
+    for (int i = 0; i < PHASES; i++) {
+        double rate = 1e-9 * ratio(t->flops[i], t->seconds[i]);
+        if (t->seconds[i] < 0.0005 * total)
+            continue;
+        fprintf(stderr, "  %-10s %8.1f s %5.1f %%", PHASE_NAMES[i], t->seconds[i],
                 100 * ratio(t->seconds[i], total));
-    fputc('\n', stderr);
+        if (rate > 0)
+            fprintf(stderr, " %8.1f GFLOP/s, %4.1f %% of that", rate, 100 * rate / peak);
+        fputc('\n', stderr);
+    }
 }
 
 static void cmd_train(Session *s)

@@ -488,6 +488,24 @@ static void model_pack(Model *m, int threads)
     }
 }
 
+/* Weights of the layers' matrices, and of the head's: each is one multiply-add a row. */
+static double layer_weights(const Config *c)
+{
+    Model m = {.config = *c};
+    double n = 0;
+    for (int i = 0; i < MATRICES; i++)
+        n += (double)matrix(&m, 0, i).n * matrix(&m, 0, i).k;
+    return n * c->num_hidden_layers;
+}
+
+static double head_weights(const Config *c) { return (double)c->vocab_size * c->hidden_size; }
+
+/* Floating-point operations of attention for one row and each key that it sees. */
+static double attention_flops(const Config *c)
+{
+    return 4.0 * c->num_attention_heads * c->head_dim * c->num_hidden_layers;
+}
+
 /* ---------------------------------------------------------------- room for training */
 
 /* A piece of the weights' gradients, the unit that threads take: rows first .. first + n - 1 of a

@@ -2,13 +2,15 @@
  *
  *   peak        fused multiply-adds in registers: the machine's own limit, measured here and now
  *   gemm        each product that the presets use: forward, dx (backward), dw (weights)
+ *   head        the streamed head with phi, 256 targets
+ *   kernel      what lies between the products, for one layer and 256 rows
  *   train_step  forward, backward and AdamW of presets tiny, small and medium
  *   sample      64 new tokens after a prompt of 16, from when the prompts are in the cache
  *   rl_step     16 prompts x 16 rollouts: sampling, reference, update
  *
  * Work is counted as floating-point operations that the mathematics asks for: 6 (training) or 2
  * (sampling) for each weight of a matrix and token, and causal attention. What is computed twice
- * or padded does not count. Each figure is a median. */
+ * or padded does not count. Each figure is a median of 7; --quick takes one, of less work. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -26,13 +28,22 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Sorts x, and gives its middle. */
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
 /* Median seconds of one call, over the bench's repetitions; short work is repeated inside one, for
- * at least `least` seconds. The first call warms up. */
+ * at least `least` seconds. The first call warms up (with --quick, long work is not done again). */
 static double seconds_of(const Bench *b, void (*run)(void *), void *what, double least)
 {
     double sample[16], once, clock = now_seconds();
     run(what);
     once = lap(&clock);
+    if (b->o->quick && once > 0.3)
+        return once;
     int inner = imax(1, (int)fmin(1e6, least / fmax(once, 1e-9)));
     for (int r = 0; r < b->repetitions; r++) {
         clock = now_seconds();
@@ -40,8 +51,7 @@ static double seconds_of(const Bench *b, void (*run)(void *), void *what, double
             run(what);
         sample[r] = lap(&clock) / inner;
     }
-    qsort(sample, (size_t)b->repetitions, sizeof *sample, by_value);
-    return sample[b->repetitions / 2];
+    return median(sample, b->repetitions);
 }
 
 /* Is a row of this name wanted (--only)? */
@@ -67,49 +77,6 @@ static void bench_row(const Bench *b, const char *name, const char *json, const 
         printf("  %7.1f GFLOP/s  %5.1f %%\n", gflops, 100 * gflops / b->peak);
     }
     fflush(stdout);
-}
-
-/* ---------------------------------------------------------------- the peak */
-
-enum { CHAINS = VL == 16 ? 24 : 12, PEAK_STEPS = 1 << 16 };
-
-typedef struct {
-    int threads;
-    float sink;
-} PeakWork;
-
-/* CHAINS independent chains of fused multiply-adds, nothing but registers. */
-static float peak_chain(void)
-{
-    vf s[CHAINS], x = vset(0.9999f), y = vset(1e-5f);
-    float t[VL], sum = 0;
-    for (int i = 0; i < CHAINS; i++)
-        s[i] = vset((float)i);
-    for (int k = 0; k < PEAK_STEPS; k++)
-        UNROLL for (int i = 0; i < CHAINS; i++)
-            s[i] = vfma(s[i], x, y);
-    for (int i = 0; i < CHAINS; i++) {
-        vstore(t, s[i]);
-        sum += t[0];
-    }
-    return sum;
-}
-
-static void peak_run(void *what)
-{
-    PeakWork *w = what;
-    float sums[1024] = {0};
-    PARALLEL_FOR (w->threads)
-    for (int i = 0; i < w->threads; i++)
-        sums[i] = peak_chain();
-    w->sink += sums[0];
-}
-
-static double measure_peak(Bench *b)
-{
-    PeakWork w = {b->threads, 0};
-    double seconds = seconds_of(b, peak_run, &w, 0.02);
-    return 2e-9 * CHAINS * VL * (double)PEAK_STEPS * b->threads / seconds;
 }
 
 /* ---------------------------------------------------------------- products */
@@ -184,30 +151,16 @@ static void bench_gemms(const Bench *b, const Config *c)
 
 /* ---------------------------------------------------------------- whole steps */
 
-/* Weights of all matrices that a token is multiplied with, the head included. */
-static double matrix_weights(const Config *c)
-{
-    Model m = {.config = *c};
-    double n = (double)c->vocab_size * c->hidden_size;
-    for (int i = 0; i < MATRICES; i++) {
-        Matrix x = matrix(&m, 0, i);
-        n += (double)c->num_hidden_layers * x.n * x.k;
-    }
-    return n;
-}
-
 /* Floating-point operations a token: training on sequences of `length`, or one token sampled with
  * `length` keys before it. */
 static double train_flops(const Config *c, int length)
 {
-    return 6 * matrix_weights(c) + 6.0 * c->num_attention_heads * c->head_dim * length *
-                                       c->num_hidden_layers;
+    return 6 * (layer_weights(c) + head_weights(c)) + 3 * attention_flops(c) * length / 2;
 }
 
 static double sample_flops(const Config *c, int length)
 {
-    return 2 * matrix_weights(c) + 4.0 * c->num_attention_heads * c->head_dim * length *
-                                       c->num_hidden_layers;
+    return 2 * (layer_weights(c) + head_weights(c)) + attention_flops(c) * length;
 }
 
 typedef struct {
@@ -220,6 +173,9 @@ typedef struct {
     Sampling sampling;
     Update update;
     int n_groups;
+    int kernel; /* which one kernel_run runs, on this pass, writing to `out` */
+    Pass pass;
+    float *out;
 } StepWork;
 
 static Pass bench_pass(Arena *a, const StepWork *w, int first, int n)
@@ -282,10 +238,10 @@ static StepWork step_work(const char *preset, int threads)
     return w;
 }
 
-static void bench_train(const Bench *b, const char *preset, int batch, int length)
+/* A model that can train, and random sequences. */
+static StepWork train_work(const char *preset, int threads, int batch, int length)
 {
-    StepWork w = step_work(preset, b->threads);
-    char json[128], text[64];
+    StepWork w = step_work(preset, threads);
     w.batch = batch;
     w.length = length;
     w.at_once = good_micro_batch(0, batch, length);
@@ -295,7 +251,14 @@ static void bench_train(const Bench *b, const char *preset, int batch, int lengt
                                 (uint32_t)w.m.config.vocab_size);
     size_t rows = (size_t)(w.at_once * length);
     model_trainable(&w.m);
-    w.e = engine_new(b->threads, 1 << 16, pass_bytes(&w.m, rows, rows, length, true) + rows * 8);
+    w.e = engine_new(threads, 1 << 16, pass_bytes(&w.m, rows, rows, length, true) + rows * 8);
+    return w;
+}
+
+static void bench_train(const Bench *b, const char *preset, int batch, int length)
+{
+    StepWork w = train_work(preset, b->threads, batch, length);
+    char json[128], text[64];
     double seconds = seconds_of(b, train_run, &w, 0);
     double tokens = (double)batch * length;
     snprintf(json, sizeof json, "\"preset\": \"%s\", \"batch\": %d, \"length\": %d", preset, batch,
@@ -307,6 +270,100 @@ static void bench_train(const Bench *b, const char *preset, int batch, int lengt
     engine_free(&w.e);
     model_free(&w.m);
 }
+
+/* ---------------------------------------------------------------- the head and the kernels */
+
+enum { HEAD_K, RMSNORM_K, RMSNORM_BACK_K, HEADS_K, HEADS_BACK_K, ATTENTION_K, ATTENTION_BACK_K,
+       SWIGLU_K, SWIGLU_BACK_K, EXP_K, ADAMW_K, KERNELS };
+static const char *const KERNEL_NAMES[KERNELS] = {
+    "head", "rmsnorm", "rmsnorm backward", "norm + rope", "norm + rope back", "attention",
+    "attention back", "swiglu", "swiglu backward", "exp", "adamw + packing"};
+
+static void kernel_run(void *what)
+{
+    StepWork *w = what;
+    const Config *c = &w->m.config;
+    const Batch *b = &w->pass.batch;
+    const Layer *l = &w->pass.layer[0];
+    const LayerGrad *g = &w->pass.grad[0];
+    const float *norm = at(&w->m, w->m.params, layer_tensor(0, INPUT_NORM));
+    Arena *a = &w->e.worker[0];
+    int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
+    switch (w->kernel) {
+    case HEAD_K: head_forward(a, &w->m, w->pass.hidden, b->target, n, &w->pass.head); break;
+    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, l->x, norm, n, d, 1e-6f); break;
+    case RMSNORM_BACK_K:
+        rmsnorm_backward(w->out, g->x2, g->normed1, l->x, norm, l->rstd1, n, d);
+        break;
+    case HEADS_K: heads_forward(&w->m, 0, b, l->qkv, l->qk, l->rstd_head); break;
+    case HEADS_BACK_K: heads_backward(&w->m, 0, b, l->qkv, l->rstd_head, g->qkv, g->heads); break;
+    case ATTENTION_K: attention_forward(a, c, b, l->qk, l->qkv, l->att); break;
+    case ATTENTION_BACK_K:
+        attention_backward(a, c, b, l->qk, l->qkv, l->att, l->att, g->qkv);
+        break;
+    case SWIGLU_K: swiglu_forward(l->act, l->gate_up, n, ff, 1); break;
+    case SWIGLU_BACK_K: swiglu_backward(w->out, l->act, l->gate_up, n, ff); break;
+    case EXP_K: row_exp(w->out, l->gate_up, n * ff, 0, 1); break;
+    case ADAMW_K: adamw_step(&w->m, &w->adam, 0, 1); break;
+    }
+}
+
+/* The numbers that a kernel reads and writes, and the operations of those that consist of products
+ * (the head makes two: logits and phi; attention has as many rows as keys, half of them seen). */
+static void kernel_cost(const StepWork *w, int kernel, double *floats, double *flops)
+{
+    const Config *c = &w->m.config;
+    double n = w->pass.batch.n_rows, d = c->hidden_size, ff = c->intermediate_size;
+    double params = (double)w->m.n_params, hd = c->head_dim;
+    double qk = (c->num_attention_heads + c->num_key_value_heads) * hd;
+    double qkv = qk + c->num_key_value_heads * hd, att = c->num_attention_heads * hd;
+    double moved[KERNELS] = {head_weights(c) + 2 * n * d, 2 * n * d, 4 * n * d, 2 * n * qk,
+                             4 * n * qk, n * (qkv + att), 2 * n * (qkv + att), 3 * n * ff,
+                             5 * n * ff, 2 * n * ff, 9 * params};
+    double one = attention_flops(c) / c->num_hidden_layers * n * w->length / 2;
+    *floats = moved[kernel];
+    *flops = kernel == HEAD_K ? 4 * n * head_weights(c) : kernel == ATTENTION_K ? one
+           : kernel == ATTENTION_BACK_K ? 2 * one : 0;
+}
+
+/* The streamed head with phi, and what lies between the products, over 256 rows. */
+static void bench_kernels(const Bench *b, const char *preset, int length)
+{
+    StepWork w = train_work(preset, 1, 256 / length, length);
+    w.pass = bench_pass(&w.e.worker[0], &w, 0, 256 / length);
+    w.out = floats_new(256 * 2 * (size_t)w.m.config.intermediate_size);
+    for (w.kernel = 0; w.kernel < KERNELS; w.kernel++) {
+        double floats, flops;
+        const char *kernel = KERNEL_NAMES[w.kernel], *name = w.kernel == HEAD_K ? "head" : "kernel";
+        if (!bench_wants(b, name))
+            continue;
+        double seconds = seconds_of(b, kernel_run, &w, 0.01);
+        kernel_cost(&w, w.kernel, &floats, &flops);
+        double gb = 4e-9 * floats / seconds, rate = 1e-9 * flops / seconds;
+        if (b->o->json) {
+            printf("{\"name\": \"%s\", \"kernel\": \"%s\", \"preset\": \"%s\", \"rows\": 256, "
+                   "\"threads\": 1, \"seconds\": %.6g, \"gb_per_s\": %.4g", name, kernel, preset,
+                   seconds, gb);
+            if (flops > 0)
+                printf(", \"gflops\": %.6g, \"peak_gflops\": %.6g, \"fraction\": %.4g", rate,
+                       b->peak, rate / b->peak);
+            puts("}");
+        } else {
+            printf("%-11s %-6s %-27s 1 thr  %9.1f us", name, preset, kernel, 1e6 * seconds);
+            if (flops > 0)
+                printf("        %7.1f GFLOP/s  %5.1f %%\n", rate, 100 * rate / b->peak);
+            else
+                printf("        %7.1f GB/s\n", gb);
+        }
+        fflush(stdout);
+    }
+    free(w.token);
+    free(w.out);
+    engine_free(&w.e);
+    model_free(&w.m);
+}
+
+/* ---------------------------------------------------------------- sampling, and whole RL steps */
 
 /* Groups of m with a prompt of 16 tokens; there is no end token, so every response is full. */
 static void bench_groups(StepWork *w, int groups, int m, int new_tokens, bool train)
@@ -328,21 +385,29 @@ static void bench_groups(StepWork *w, int groups, int m, int new_tokens, bool tr
     }
 }
 
-static void bench_sample(const Bench *b, const char *preset, int sequences)
+/* 64 new tokens for each of `sequences` sequences, from when their prompts are in the cache. */
+static void bench_sample(const Bench *b, const char *preset, StepWork *w, int sequences)
 {
-    enum { NEW_TOKENS = 64 };
-    StepWork w = step_work(preset, b->threads);
+    int new_tokens = b->o->quick ? 8 : 64;
+    double each[16], tokens = (double)sequences * new_tokens;
     char json[128], text[64];
-    bench_groups(&w, sequences, 1, NEW_TOKENS + 1, false);
-    double seconds = seconds_of(b, sample_run, &w, 0), tokens = (double)sequences * NEW_TOKENS;
-    w.sampling.max_tokens = 1; /* the prompts, and the token that they predict */
-    seconds -= seconds_of(b, sample_run, &w, 0);
-    snprintf(json, sizeof json, "\"preset\": \"%s\", \"sequences\": %d", preset, sequences);
+    bench_groups(w, sequences, 1, new_tokens + 1, false);
+    for (int r = -1; r < b->repetitions; r++) { /* -1 warms up */
+        double clock = now_seconds();
+        w->sampling.max_tokens = 1; /* the prompts, and the token that they predict */
+        sample_run(w);
+        double prompts = lap(&clock);
+        w->sampling.max_tokens = new_tokens + 1;
+        sample_run(w);
+        each[imax(r, 0)] = lap(&clock) - prompts;
+    }
+    double seconds = median(each, b->repetitions);
+    double flops = sample_flops(&w->m.config, 16 + new_tokens / 2);
+    snprintf(json, sizeof json, "\"preset\": \"%s\", \"sequences\": %d, \"new_tokens\": %d", preset,
+             sequences, new_tokens);
     snprintf(text, sizeof text, "%-6s %3d sequences", preset, sequences);
-    bench_row(b, "sample", json, text, 1e-9 * tokens * sample_flops(&w.m.config, 48) / seconds,
-              tokens / seconds);
-    engine_free(&w.e);
-    model_free(&w.m);
+    bench_row(b, "sample", json, text, 1e-9 * tokens * flops / seconds, tokens / seconds);
+    engine_free(&w->e);
 }
 
 /* One step of reinforcement learning; the reference is the model itself. Rewards are made up: every
@@ -371,38 +436,50 @@ static void rl_run(StepWork *w, Update *u, Method method)
     u->seconds[OPTIMIZER] = lap(&clock);
 }
 
+/* The medians of one method's steps, and of their ratios to the steps of GRPO beside them. */
+static void rl_row(const Bench *b, const char *preset, int prompts, Method method,
+                   double seconds[2][PHASES + 1][16])
+{
+    static const char *const names[] = {"grpo", "g2rl"};
+    double middle[PHASES + 1], sorted[16], ratios[16];
+    int n = b->repetitions;
+    for (int r = 0; r < n; r++)
+        ratios[r] = seconds[method][PHASES][r] / seconds[GRPO][PHASES][r];
+    for (int i = 0; i <= PHASES; i++) {
+        memcpy(sorted, seconds[method][i], (size_t)n * sizeof(double));
+        middle[i] = median(sorted, n);
+    }
+    printf(b->o->json ? "{\"name\": \"rl_step\", \"preset\": \"%s\", \"method\": \"%s\", "
+                        "\"prompts\": %d, \"threads\": %d, \"seconds\": %.6g, "
+                        "\"ratio_to_grpo\": %.4f"
+                      : "rl_step     %-6s %s %3d prompts %12d thr  %.3f s, %.3f of grpo:",
+           preset, names[method], prompts, b->threads, middle[PHASES], median(ratios, n));
+    for (int i = 0; i < PHASES; i++)
+        printf(b->o->json ? ", \"time/%s\": %.6g" : "  %s %.3f", PHASE_NAMES[i], middle[i]);
+    puts(b->o->json ? "}" : "");
+    fflush(stdout);
+}
+
 /* GRPO and G2RL steps by turns, so that what disturbs one disturbs the other. */
 static void bench_rl(const Bench *b, const char *preset)
 {
-    enum { PROMPTS = 16, ROLLOUTS = 16, NEW_TOKENS = 48 };
-    static const char *const names[] = {"grpo", "g2rl"};
+    enum { ROLLOUTS = 16, NEW_TOKENS = 48 };
+    int prompts = b->o->quick ? 4 : 16;
     StepWork w = step_work(preset, b->threads);
-    double sample[2][PHASES + 1][16];
+    double seconds[2][PHASES + 1][16];
     model_trainable(&w.m);
-    bench_groups(&w, PROMPTS, ROLLOUTS, NEW_TOKENS, true);
-    for (int r = -1; r < b->repetitions; r++) /* the first one warms up */
+    bench_groups(&w, prompts, ROLLOUTS, NEW_TOKENS, true);
+    for (int r = b->o->quick ? 0 : -1; r < b->repetitions; r++) /* -1 warms up */
         for (int k = 0; k < 2; k++) {
+            int method = (r + 1 + k) % 2;
             double clock = now_seconds();
-            rl_run(&w, &w.update, (Method)k);
-            sample[k][PHASES][imax(r, 0)] = lap(&clock);
+            rl_run(&w, &w.update, (Method)method);
+            seconds[method][PHASES][imax(r, 0)] = lap(&clock);
             for (int i = 0; i < PHASES; i++)
-                sample[k][i][imax(r, 0)] = w.update.seconds[i];
+                seconds[method][i][imax(r, 0)] = w.update.seconds[i];
         }
-    for (int k = 0; k < 2; k++) {
-        double median[PHASES + 1];
-        for (int i = 0; i <= PHASES; i++) {
-            qsort(sample[k][i], (size_t)b->repetitions, sizeof(double), by_value);
-            median[i] = sample[k][i][b->repetitions / 2];
-        }
-        printf(b->o->json ? "{\"name\": \"rl_step\", \"preset\": \"%s\", \"method\": \"%s\", "
-                            "\"threads\": %d, \"seconds\": %.6g"
-                          : "rl_step     %-6s %s   %d thr  %.3f s:", preset, names[k], b->threads,
-               median[PHASES]);
-        for (int i = 0; i < PHASES; i++)
-            printf(b->o->json ? ", \"time/%s\": %.6g" : "  %s %.3f", PHASE_NAMES[i], median[i]);
-        puts(b->o->json ? "}" : "");
-    }
-    fflush(stdout);
+    rl_row(b, preset, prompts, GRPO, seconds);
+    rl_row(b, preset, prompts, G2RL, seconds);
     engine_free(&w.e);
     model_free(&w.m);
 }
@@ -420,8 +497,8 @@ static void cmd_bench(Session *s)
         strcmp(s->o.preset, "medium"))
         usage("--preset: '%.60s'; bench knows tiny, small and medium", s->o.preset);
     for (int i = 0; i < runs; i++) {
-        Bench b = {.o = &s->o, .threads = counts[i], .repetitions = s->o.quick ? 1 : 5};
-        b.peak = measure_peak(&b);
+        Bench b = {.o = &s->o, .threads = counts[i], .repetitions = s->o.quick ? 1 : 7};
+        b.peak = measure_peak(b.threads);
         if (bench_wants(&b, "peak"))
             bench_row(&b, "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b.peak, 0);
         for (int p = 0; p < 3; p++) {
@@ -429,11 +506,16 @@ static void cmd_bench(Session *s)
                 continue;
             if (bench_wants(&b, "gemm") && b.threads == 1)
                 bench_gemms(&b, preset_find(presets[p].name));
+            if ((bench_wants(&b, "head") || bench_wants(&b, "kernel")) && b.threads == 1)
+                bench_kernels(&b, presets[p].name, presets[p].length);
             if (bench_wants(&b, "train_step"))
-                bench_train(&b, presets[p].name, presets[p].batch, presets[p].length);
+                bench_train(&b, presets[p].name, s->o.quick && p ? 2 : presets[p].batch,
+                            presets[p].length);
             if (bench_wants(&b, "sample")) {
-                bench_sample(&b, presets[p].name, 16);
-                bench_sample(&b, presets[p].name, 64);
+                StepWork w = step_work(presets[p].name, b.threads);
+                bench_sample(&b, presets[p].name, &w, 16);
+                bench_sample(&b, presets[p].name, &w, 64);
+                model_free(&w.m);
             }
             if (bench_wants(&b, "rl_step") && p < 2)
                 bench_rl(&b, presets[p].name);
