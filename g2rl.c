@@ -576,8 +576,9 @@ static int pace_next(Pace *p, double seconds)
 }
 
 /* Samples all responses of a few groups together: a prompt is computed once and its keys are shared
- * by its m responses; a finished response leaves the batch at once. */
-static void sample_together(Arena *a, const Model *m, Group *groups, int n, const Sampling *s)
+ * by its m responses; a finished response leaves the batch at once. Returns the seconds that this
+ * took, prompts aside. */
+static double sample_together(Arena *a, const Model *m, Group *groups, int n, const Sampling *s)
 {
     int live = 0;
     size_t mark = a->used;
@@ -591,9 +592,9 @@ static void sample_together(Arena *a, const Model *m, Group *groups, int n, cons
         going[i] = &all[i];
     const float *hidden = prefill(a, m, groups, n, &pool, prompt_kv);
     size_t step_mark = a->used; /* the prompts' block lists lie below it */
-    draw_tokens(a, m, hidden, going, live, s);
     Pace pace = {.all = a->threads};
-    double clock = now_seconds();
+    double start = now_seconds(), clock = start;
+    draw_tokens(a, m, hidden, going, live, s);
     while ((live = drop_finished(&m->config, going, live, &pool, s))) {
         a->threads = pace_next(&pace, lap(&clock));
         decode(a, m, going, live, &pool, s);
@@ -602,6 +603,7 @@ static void sample_together(Arena *a, const Model *m, Group *groups, int n, cons
     for (int i = 0, k = 0; i < n; k += groups[i++].m)
         group_fill(&groups[i], &all[k], &m->config);
     a->used = mark;
+    return now_seconds() - start;
 }
 
 /* Groups that one thread samples together: enough rows for the kernels to run at speed. */
@@ -613,24 +615,31 @@ static int groups_together(int m)
 
 /* Samples n groups of one size. Threads take a few groups each. But where that would leave each
  * with few rows, and the weights are too large for every thread to read them for itself, all
- * threads share the products of one batch. It changes no bit of the groups. */
-static void sample_groups(Engine *e, const Model *m, Group *groups, int n, const Sampling *s)
+ * threads share the products of one batch. It changes no bit of the groups. Returns the seconds
+ * that this took, prompts aside: a thread's mean. */
+static double sample_groups(Engine *e, const Model *m, Group *groups, int n, const Sampling *s)
 {
     enum { FEW_ROWS = 32, LARGE = 1 << 22 }; /* parameters: 16 MiB */
     int each = groups_together(groups[0].m), share = (n + e->threads - 1) / e->threads;
     if (share * groups[0].m >= FEW_ROWS || m->n_params < LARGE)
         each = imin(each, share);
     int units = (n + each - 1) / each;
+    size_t mark = e->arena.used;
     if (units == 1) {
         e->worker[0].threads = imin(e->threads, HELPERS);
-        sample_together(&e->worker[0], m, groups, n, s);
+        double seconds = sample_together(&e->worker[0], m, groups, n, s);
         e->worker[0].threads = 1;
-        return;
+        return seconds;
     }
+    double *seconds = arena_alloc(&e->arena, (size_t)units, sizeof *seconds), sum = 0;
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int i = 0; i < units; i++)
-        sample_together(&e->worker[thread_index()], m, groups + i * each, imin(each, n - i * each),
-                        s);
+        seconds[i] = sample_together(&e->worker[thread_index()], m, groups + i * each,
+                                     imin(each, n - i * each), s);
+    for (int i = 0; i < units; i++)
+        sum += seconds[i];
+    e->arena.used = mark;
+    return sum / imin(e->threads, units);
 }
 
 /* ================================================================ groups as batches */

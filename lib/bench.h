@@ -215,12 +215,11 @@ static void train_run(void *what)
     adamw_step(&w->m, &w->adam, 1e-5, e->threads);
 }
 
-static void sample_run(void *what)
+static double sample_run(StepWork *w)
 {
-    StepWork *w = what;
     for (int i = 0; i < w->n_groups; i++)
         w->groups[i].n_tokens = 0;
-    sample_groups(&w->e, &w->m, w->groups, w->n_groups, &w->sampling);
+    return sample_groups(&w->e, &w->m, w->groups, w->n_groups, &w->sampling);
 }
 
 static StepWork step_work(const char *preset, int threads)
@@ -255,20 +254,15 @@ static StepWork train_work(const char *preset, int threads, int batch, int lengt
     return w;
 }
 
-static void bench_train(const Bench *b, const char *preset, int batch, int length)
+static void bench_train(const Bench *b, const char *preset, StepWork *w)
 {
-    StepWork w = train_work(preset, b->threads, batch, length);
     char json[128], text[64];
-    double seconds = seconds_of(b, train_run, &w, 0);
-    double tokens = (double)batch * length;
-    snprintf(json, sizeof json, "\"preset\": \"%s\", \"batch\": %d, \"length\": %d", preset, batch,
-             length);
-    snprintf(text, sizeof text, "%-6s %3d x %3d tokens", preset, batch, length);
-    double gflops = 1e-9 * tokens * train_flops(&w.m.config, length) / seconds;
+    double seconds = seconds_of(b, train_run, w, 0), tokens = (double)w->batch * w->length;
+    snprintf(json, sizeof json, "\"preset\": \"%s\", \"batch\": %d, \"length\": %d", preset,
+             w->batch, w->length);
+    snprintf(text, sizeof text, "%-6s %3d x %3d tokens", preset, w->batch, w->length);
+    double gflops = 1e-9 * tokens * train_flops(&w->m.config, w->length) / seconds;
     bench_row(b, "train_step", json, text, gflops, tokens / seconds);
-    free(w.token);
-    engine_free(&w.e);
-    model_free(&w.m);
 }
 
 /* ---------------------------------------------------------------- the head and the kernels */
@@ -327,18 +321,19 @@ static void kernel_cost(const StepWork *w, int kernel, double *floats, double *f
 }
 
 /* The streamed head with phi, and what lies between the products, over 256 rows. */
-static void bench_kernels(const Bench *b, const char *preset, int length)
+static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
 {
-    StepWork w = train_work(preset, 1, 256 / length, length);
-    w.pass = bench_pass(&w.e.worker[0], &w, 0, 256 / length);
-    w.out = floats_new(256 * 2 * (size_t)w.m.config.intermediate_size);
-    for (w.kernel = 0; w.kernel < KERNELS; w.kernel++) {
+    w->e.worker[0].used = 0;
+    w->pass = bench_pass(&w->e.worker[0], w, 0, imin(w->at_once, w->batch));
+    w->out = floats_new((size_t)w->pass.batch.n_rows * 2 * (size_t)w->m.config.intermediate_size);
+    for (w->kernel = 0; w->kernel < KERNELS; w->kernel++) {
         double floats, flops;
-        const char *kernel = KERNEL_NAMES[w.kernel], *name = w.kernel == HEAD_K ? "head" : "kernel";
+        const char *kernel = KERNEL_NAMES[w->kernel];
+        const char *name = w->kernel == HEAD_K ? "head" : "kernel";
         if (!bench_wants(b, name))
             continue;
-        double seconds = seconds_of(b, kernel_run, &w, 0.01);
-        kernel_cost(&w, w.kernel, &floats, &flops);
+        double seconds = seconds_of(b, kernel_run, w, 0.01);
+        kernel_cost(w, w->kernel, &floats, &flops);
         double gb = 4e-9 * floats / seconds, rate = 1e-9 * flops / seconds;
         if (b->o->json) {
             printf("{\"name\": \"%s\", \"kernel\": \"%s\", \"preset\": \"%s\", \"rows\": 256, "
@@ -357,10 +352,7 @@ static void bench_kernels(const Bench *b, const char *preset, int length)
         }
         fflush(stdout);
     }
-    free(w.token);
-    free(w.out);
-    engine_free(&w.e);
-    model_free(&w.m);
+    free(w->out);
 }
 
 /* ---------------------------------------------------------------- sampling, and whole RL steps */
@@ -391,16 +383,9 @@ static void bench_sample(const Bench *b, const char *preset, StepWork *w, int se
     int new_tokens = b->o->quick ? 8 : 64;
     double each[16], tokens = (double)sequences * new_tokens;
     char json[128], text[64];
-    bench_groups(w, sequences, 1, new_tokens + 1, false);
-    for (int r = -1; r < b->repetitions; r++) { /* -1 warms up */
-        double clock = now_seconds();
-        w->sampling.max_tokens = 1; /* the prompts, and the token that they predict */
-        sample_run(w);
-        double prompts = lap(&clock);
-        w->sampling.max_tokens = new_tokens + 1;
-        sample_run(w);
-        each[imax(r, 0)] = lap(&clock) - prompts;
-    }
+    bench_groups(w, sequences, 1, new_tokens, false);
+    for (int r = b->o->quick ? 0 : -1; r < b->repetitions; r++) /* -1 warms up */
+        each[imax(r, 0)] = sample_run(w);
     double seconds = median(each, b->repetitions);
     double flops = sample_flops(&w->m.config, 16 + new_tokens / 2);
     snprintf(json, sizeof json, "\"preset\": \"%s\", \"sequences\": %d, \"new_tokens\": %d", preset,
@@ -464,12 +449,12 @@ static void rl_row(const Bench *b, const char *preset, int prompts, Method metho
 static void bench_rl(const Bench *b, const char *preset)
 {
     enum { ROLLOUTS = 16, NEW_TOKENS = 48 };
-    int prompts = b->o->quick ? 4 : 16;
+    int prompts = b->o->quick ? 2 : 16;
     StepWork w = step_work(preset, b->threads);
     double seconds[2][PHASES + 1][16];
     model_trainable(&w.m);
     bench_groups(&w, prompts, ROLLOUTS, NEW_TOKENS, true);
-    for (int r = b->o->quick ? 0 : -1; r < b->repetitions; r++) /* -1 warms up */
+    for (int r = -1; r < b->repetitions; r++) /* -1 warms up */
         for (int k = 0; k < 2; k++) {
             int method = (r + 1 + k) % 2;
             double clock = now_seconds();
@@ -484,42 +469,53 @@ static void bench_rl(const Bench *b, const char *preset)
     model_free(&w.m);
 }
 
+/* All rows of one preset. */
+static void bench_preset(const Bench *b, const char *preset, int batch, int length)
+{
+    bool kernels = b->threads == 1 && (bench_wants(b, "head") || bench_wants(b, "kernel"));
+    if (bench_wants(b, "gemm") && b->threads == 1)
+        bench_gemms(b, preset_find(preset));
+    if (kernels || bench_wants(b, "train_step")) {
+        StepWork w = train_work(preset, b->threads, batch, length);
+        if (kernels)
+            bench_kernels(b, preset, &w);
+        if (bench_wants(b, "train_step"))
+            bench_train(b, preset, &w);
+        free(w.token);
+        engine_free(&w.e);
+        model_free(&w.m);
+    }
+    if (bench_wants(b, "sample")) {
+        StepWork w = step_work(preset, b->threads);
+        bench_sample(b, preset, &w, 16);
+        bench_sample(b, preset, &w, 64);
+        model_free(&w.m);
+    }
+    if (bench_wants(b, "rl_step") && strcmp(preset, "medium"))
+        bench_rl(b, preset);
+}
+
 static void cmd_bench(Session *s)
 {
     static const struct {
         const char *name;
         int batch, length;
     } presets[] = {{"tiny", 64, 64}, {"small", 16, 256}, {"medium", 4, 256}};
-    int counts[2] = {1, s->engine.threads}, runs = s->engine.threads > 1 && !s->o.threads ? 2 : 1;
-    if (s->o.threads)
-        counts[0] = s->o.threads;
-    if (s->o.preset && strcmp(s->o.preset, "tiny") && strcmp(s->o.preset, "small") &&
-        strcmp(s->o.preset, "medium"))
-        usage("--preset: '%.60s'; bench knows tiny, small and medium", s->o.preset);
+    const Options *o = &s->o;
+    int counts[2] = {1, s->engine.threads}, runs = s->engine.threads > 1 && !o->threads ? 2 : 1;
+    if (o->threads)
+        counts[0] = o->threads;
+    if (o->preset && strcmp(o->preset, "tiny") && strcmp(o->preset, "small") &&
+        strcmp(o->preset, "medium"))
+        usage("--preset: '%.60s'; bench knows tiny, small and medium", o->preset);
     for (int i = 0; i < runs; i++) {
-        Bench b = {.o = &s->o, .threads = counts[i], .repetitions = s->o.quick ? 1 : 7};
-        b.peak = measure_peak(b.threads);
+        Bench b = {o, measure_peak(counts[i]), counts[i], o->quick ? 1 : 7};
         if (bench_wants(&b, "peak"))
             bench_row(&b, "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b.peak, 0);
-        for (int p = 0; p < 3; p++) {
-            if (s->o.preset && strcmp(s->o.preset, presets[p].name))
-                continue;
-            if (bench_wants(&b, "gemm") && b.threads == 1)
-                bench_gemms(&b, preset_find(presets[p].name));
-            if ((bench_wants(&b, "head") || bench_wants(&b, "kernel")) && b.threads == 1)
-                bench_kernels(&b, presets[p].name, presets[p].length);
-            if (bench_wants(&b, "train_step"))
-                bench_train(&b, presets[p].name, s->o.quick && p ? 2 : presets[p].batch,
-                            presets[p].length);
-            if (bench_wants(&b, "sample")) {
-                StepWork w = step_work(presets[p].name, b.threads);
-                bench_sample(&b, presets[p].name, &w, 16);
-                bench_sample(&b, presets[p].name, &w, 64);
-                model_free(&w.m);
-            }
-            if (bench_wants(&b, "rl_step") && p < 2)
-                bench_rl(&b, presets[p].name);
-        }
+        for (int p = 0; p < 3; p++)
+            if (!o->preset || !strcmp(o->preset, presets[p].name))
+                bench_preset(&b, presets[p].name, o->quick && p ? 2 : presets[p].batch,
+                             presets[p].length);
     }
 }
 

@@ -107,6 +107,15 @@ static inline vf vscale_exp(vf p, vf r)
 
 #define LANES 16 /* virtual lanes of every sum across a row */
 
+/* Lanes 0 .. 7 and 8 .. 15 of the vectors at v, combined by `op`. */
+#if VL == 16
+#define FOLD_TO_8(v, op)                     \
+    op(_mm512_castps512_ps256((v)[0]),          \
+       _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((v)[0]), 1)))
+#elif VL == 8
+#define FOLD_TO_8(v, op) op((v)[0], (v)[1])
+#endif
+
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
@@ -205,8 +214,15 @@ static inline Lanes lanes_zero(void)
 
 #define LANE_OF(s, i) ((s).v[(i) / VL % (LANES / VL)])
 
+/* The fixed tree: the upper half of the lanes is added to the lower half until one is left. */
 static inline float lanes_sum(Lanes s)
 {
+#if VL >= 8
+    __m256 h = FOLD_TO_8(s.v, _mm256_add_ps);
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+#else
     float t[LANES];
     for (int u = 0; u < LANES; u += VL)
         vstore(t + u, s.v[u / VL]);
@@ -214,6 +230,25 @@ static inline float lanes_sum(Lanes s)
         for (int u = 0; u < half; u++)
             t[u] += t[u + half];
     return t[0];
+#endif
+}
+
+/* The largest lane; a maximum is exact, so its order is free. */
+static inline float vmax_lane(vf a)
+{
+#if VL >= 8
+    vf both[2] = {a, a};
+    __m256 h = FOLD_TO_8(both, _mm256_max_ps);
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+#else
+    float t[VL];
+    vstore(t, a);
+    for (int u = 1; u < VL; u++)
+        t[0] = t[u] > t[0] ? t[u] : t[0];
+    return t[0];
+#endif
 }
 
 /* sum_i a_i b_i */
@@ -225,21 +260,18 @@ static inline float row_dot(const float *a, const float *b, int n)
     return lanes_sum(s);
 }
 
-/* max_i x_i; a maximum is exact, so its order is free. NaN anywhere may be lost here: the exps
+/* max_i x_i. NaN anywhere may be lost here: the exps
  * that follow carry it. */
 static inline float row_max(const float *x, int n)
 {
-    float t[VL], best = x[0];
-    int i = VL;
+    float best = x[0];
+    int i = 0;
     if (n >= VL) {
         vf m = vload(x);
-        for (; i + VL <= n; i += VL)
+        for (i = VL; i + VL <= n; i += VL)
             m = vmax(m, vload(x + i));
-        vstore(t, m);
-        for (int u = 0; u < VL; u++)
-            best = t[u] > best ? t[u] : best;
-    } else
-        i = 0;
+        best = vmax_lane(m);
+    }
     for (; i < n; i++)
         best = x[i] > best ? x[i] : best;
     return best;
