@@ -28,8 +28,8 @@ enum {
 };
 
 /* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * rs + k * cs];
- * base has C's layout, may be C, and stands for zero where it is NULL. Every step of k asks for
- * one cache line from `next` on, which will be needed soon. */
+ * base has C's layout, may be C, and stands for zero where it is NULL. C's lines are asked for
+ * before they are written, and every step of k asks for one more line of what comes next. */
 ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdiff_t rs,
                         ptrdiff_t cs, const float *b, ptrdiff_t ldb, const float *base, float *c,
                         ptrdiff_t ldc, const float *next)
@@ -38,6 +38,9 @@ ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdi
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
             s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
+    UNROLL for (int i = 0; i < mr; i++)
+        UNROLL for (int v = 0; v < nv; v++)
+            PREFETCH_WRITE(c + i * ldc + v * VL);
     for (int k = 0; k < K; k++, a += cs, b += ldb, next += LINE) {
         vf b0 = vload(b), b1 = nv > 1 ? vload(b + VL) : b0;
         PREFETCH(next);

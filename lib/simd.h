@@ -131,8 +131,10 @@ static inline vf vscale_exp(vf p, vf r)
 
 #if defined(__GNUC__)
 #define PREFETCH(p) __builtin_prefetch(p, 0, 2)
+#define PREFETCH_WRITE(p) __builtin_prefetch(p, 1, 3)
 #else
 #define PREFETCH(p) ((void)(p))
+#define PREFETCH_WRITE(p) ((void)(p))
 #endif
 #define LINE 16 /* floats in a line of the cache */
 
