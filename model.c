@@ -1713,8 +1713,9 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     if (keep)
         floats += rows * (layer_grad_floats(c) * layers + 2 * d + ff + (size_t)s.ld_out) +
                   targets * (2 * d + NR) + (size_t)KC * (d + NR + 32) + (d + KC) * 64;
-    if (keep && logits_floats(c, targets) <= MOST_LOGITS)
-        floats += logits_floats(c, targets);
+    size_t logits = logits_floats(c, targets); /* a batch of fewer targets may keep what this cannot */
+    if (keep)
+        floats += logits < MOST_LOGITS ? logits : MOST_LOGITS;
     floats += (keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
               (size_t)(HELPERS * QUERIES) * (keys + 4 * KEYS + (size_t)s.hd_pad);
     floats += (rows + KC) * (widest + NR) + (widest + NR) * (widest + NR);      /* packing */

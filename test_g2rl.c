@@ -1612,6 +1612,14 @@ static void product_free(Product *p)
     free(p->expected);
 }
 
+/* Puts NaN where the product will be: it may not be read. */
+static void product_blank(Product *p)
+{
+    for (int i = 0; i < p->M; i++)
+        for (int j = 0; j < p->N; j++)
+            p->c[(ptrdiff_t)i * p->ldc + j] = NAN;
+}
+
 /* Compares, and takes the output back to what it was. */
 static void check_product(Product *p, const char *what, bool accumulate)
 {
@@ -1620,24 +1628,29 @@ static void check_product(Product *p, const char *what, bool accumulate)
     memcpy(p->c, p->before, product_floats(p) * sizeof(float));
 }
 
-/* Forward: A by rows, B = W^T packed, whole or by panels. */
-static void check_gemm_forward(int M, int N, int K, bool accumulate)
+/* Forward: A by rows, B = W^T packed, whole or by panels; by one thread and, where `threads` is 3,
+ * by three. What is accumulated on is C itself, or lies elsewhere. */
+static void check_gemm_forward(int M, int N, int K, bool accumulate, int threads)
 {
     Product p = product_new(M, N, K, N + 3);
     Arena arena = arena_new((packed_floats(K, N) + 4 * BLOCK) * sizeof(float));
     float *packed = nan_new(packed_floats(K, N));
     const float *base = accumulate ? p.before : NULL;
-    gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
-    gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, base, p.c, p.ldc);
-    check_product(&p, "gemm", accumulate);
-    gemm_pack(K, N, p.b, 1, K, packed);
-    gemm_packed(&arena, M, N, K, p.a, K, 1, packed, accumulate ? p.c : NULL, p.c, p.ldc);
-    check_product(&p, "gemm_packed", accumulate);
     int panels = (N + NR - 1) / NR, cut = panels / 2; /* the panels in two pieces */
-    gemm_panels(&arena, M, N, K, 0, cut, p.a, K, 1, packed, base, p.c, p.ldc);
-    gemm_panels(&arena, M, N, K, cut, panels, p.a, K, 1, packed,
-                base ? base + cut * NR : NULL, p.c + cut * NR, p.ldc);
-    check_product(&p, "gemm_panels", accumulate);
+    gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
+    gemm_pack(K, N, p.b, 1, K, packed);
+    for (arena.threads = 1; arena.threads <= threads; arena.threads += 2) {
+        product_blank(&p);
+        gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, base, p.c, p.ldc);
+        check_product(&p, "gemm", accumulate);
+        gemm_packed(&arena, M, N, K, p.a, K, 1, packed, accumulate ? p.c : NULL, p.c, p.ldc);
+        check_product(&p, "gemm_packed", accumulate);
+        product_blank(&p);
+        gemm_panels(&arena, M, N, K, 0, cut, p.a, K, 1, packed, base, p.c, p.ldc);
+        gemm_panels(&arena, M, N, K, cut, panels, p.a, K, 1, packed,
+                    base ? base + cut * NR : NULL, p.c + cut * NR, p.ldc);
+        check_product(&p, "gemm_panels", accumulate);
+    }
     free(packed);
     arena_free(&arena);
     product_free(&p);
@@ -1650,6 +1663,7 @@ static void check_gemm_gradients(int m, int k, int n)
     Arena arena = arena_new(most * sizeof(float));
     Product x = product_new(m, k, n, k); /* a: dY [m, n]; b: W, here read as [n, k] */
     gemm_naive(m, k, n, x.a, n, 1, x.b, k, 1, x.expected, k, false);
+    product_blank(&x);
     gemm_backward(&arena, m, n, k, x.a, x.b, x.c);
     check_product(&x, "gemm_backward", false);
     Product w = product_new(n, k, m, k); /* a: dY, here read as [m, n]; b: X, as [m, k] */
@@ -1672,6 +1686,8 @@ static void check_gemm_small(int M, int N, int K, bool transposed, bool accumula
     Product p = product_new(M, N, K, columns + 1);
     float *b = noise_new(33, (size_t)K * (size_t)columns);
     gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
+    if (!accumulate)
+        product_blank(&p);
     gemm_small(M, N, K, p.a, rs, cs, b, columns, accumulate ? p.c : NULL, p.c, p.ldc);
     for (int i = 0; i < M; i++)
         for (int j = N; j < columns; j++)
@@ -1687,20 +1703,21 @@ static void test_gemm(void)
         {1, 1, 1}, {1, 33, 5}, {7, 1, 3}, {2, 2, 40}, {13, 31, 17}, {14, 32, 16}, {15, 33, 1},
         {29, 5, KC + 1}, {3, 70, 2 * KC + 2}, {16, 16, KC}, {113, 65, 70}, {230, 47, 130},
         {43, 163, 37}, {57, 129, 19}, {5, 300, 90}, {1, 520, 200},
-        {300, 20, KC - 4}, /* two blocks of rows */
-        {9, 40, 512}, {MR + 1, 3, 2 * KC}, {512, 24, 30}, /* rows that collide in the cache */
+        {300, 20, KC - 4}, /* three blocks of rows */
+        {9, 40, 512}, {MR + 1, 3, 2 * KC}, /* A's rows, or dY's columns, collide in the cache ... */
+        {290, 5, 2 * KC}, {KC + 3, 4, 512}, /* ... and come in blocks */
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             int M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
-            check_gemm_forward(M, N, K, accumulate);
+            check_gemm_forward(M, N, K, accumulate, 3);
             check_gemm_gradients(M, N, K);
             check_gemm_small(M, N, K, false, accumulate);
             check_gemm_small(M, N, K, true, accumulate);
         }
     for (int M = 1; M <= 2 * MR + 1; M++) /* every height of a tile, beside every part of a panel */
         for (int N = 1; N <= NR + 1; N += imax(1, VL / 4))
-            check_gemm_forward(M, N, 3, M % 2);
+            check_gemm_forward(M, N, 3, M % 2, 1);
 }
 
 /* ---------------------------------------------------------------- gradients of each layer */
@@ -1913,7 +1930,7 @@ static void test_attention_gradient(void)
 
 static double swiglu_loss(Layers *l)
 {
-    swiglu_forward(l->out, l->in, l->rows, l->n_out / l->rows, 2);
+    swiglu_forward(l->out, l->in, l->rows, l->n_out / l->rows, 1);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1932,6 +1949,11 @@ static void test_swiglu_gradient(void)
         double y = x / (1 + exp(-x)) * u;
         CHECK(fabs((double)l.out[i * FF] - y) < 1e-6 * (1 + fabs(y)), "SwiGLU(%g, %g)", x, u);
     }
+    float *three = nan_new(N);
+    swiglu_forward(l.out, l.in, ROWS, FF, 1);
+    swiglu_forward(three, l.in, ROWS, FF, 3);
+    CHECK(same_bits(three, l.out, N), "three threads change SwiGLU");
+    free(three);
     free(g);
     layers_free(&l);
 }
@@ -2587,40 +2609,122 @@ static void check_written_out(Model *m)
     arena_free(&a);
 }
 
-/* Adds the head's gradient of targets first .. first + n - 1 alone. */
-static void add_head_gradient(Model *m, const float *hidden, const float *coef, int first, int n)
+/* Adds the head's gradient of targets first .. first + n - 1 alone; tells whether the logits were
+ * kept. */
+static bool add_head_gradient(Model *m, const float *hidden, const float *coef, int first, int n,
+                              bool keep)
 {
     size_t d = (size_t)m->config.hidden_size, skip_rows = (size_t)first * d;
-    Engine e = nan_engine(2, pass_bytes(m, 1, (size_t)n, 1, true));
+    int V = m->config.vocab_size;
+    Engine e = engine_new(1, 1 << 20, pass_bytes(m, 1, (size_t)n, 1, true));
     Batch b = batch_new(&e.arena, 1, 1, n);
+    memset(e.worker->base, 0xFF, e.worker->capacity);
     float *mine = copy_new(hidden + skip_rows, (size_t)n * d);
     for (int i = first; i < first + n; i++)
-        batch_target(&b, 0, i % FOREST_V);
-    Pass f = {.batch = b, .hidden = mine};
+        batch_target(&b, 0, (int)((int64_t)i * 7919 % V));
+    Pass f = {.batch = b, .hidden = mine, .keep = keep};
     forward_head(&e.worker[0], m, &f, 0.9f, true);
-    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, coef + first, 0, FOREST_V,
+    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, coef + first, 0, V,
                           at(m, m->grads, lm_head(&m->config)));
     free(mine);
     engine_free(&e);
+    return f.head.logits != NULL;
 }
 
-/* More targets than KC: the head's gradient takes its rows in blocks that continue each other, and
- * so does a second batch. */
-static void check_many_targets(Model *m)
+/* Many targets: the head's gradient takes its rows in blocks that continue each other, and so does
+ * a second batch, whose logits are made twice. */
+static void check_many_targets(Model *m, int n, int cut, bool kept)
 {
-    enum { N = KC + 76, CUT = 500 };
-    float *hidden = noise_new(63, N * (size_t)m->config.hidden_size), *coef = noise_new(64, N);
+    float *hidden = noise_new(63, (size_t)n * (size_t)m->config.hidden_size);
+    float *coef = noise_new(64, (size_t)n);
     grads_zero(m);
-    add_head_gradient(m, hidden, coef, 0, N);
+    bool whole_kept = add_head_gradient(m, hidden, coef, 0, n, true);
+    CHECK(whole_kept == kept, "the logits of %d targets: kept is %d", n, whole_kept);
     float *whole = copy_new(m->grads, m->n_grads);
     grads_zero(m);
-    add_head_gradient(m, hidden, coef, 0, CUT);
-    add_head_gradient(m, hidden, coef, CUT, N - CUT);
+    CHECK(add_head_gradient(m, hidden, coef, 0, cut, true), "%d targets: nothing kept", cut);
+    CHECK(!add_head_gradient(m, hidden, coef, cut, n - cut, false), "logits kept for nothing");
     CHECK(is_alive(whole, m->n_grads) && same_bits(whole, m->grads, m->n_grads),
-          "%d targets: dW changes when they come in two batches", N);
+          "%d targets: dW changes when they come in two batches", n);
     free(whole);
     free(hidden);
     free(coef);
+}
+
+/* The most logits that a pass keeps, and more than that. The memory for the longest batch is enough
+ * for every shorter one. */
+static void check_most_logits(void)
+{
+    enum { V = 1 << 15, MOST = MOST_LOGITS / V };
+    Model m = tiny_model(LLAMA, false, V);
+    check_many_targets(&m, MOST + 1, MOST, false);
+    size_t before = 0;
+    for (size_t targets = MOST - 2; targets < MOST + 3; targets++) {
+        size_t bytes = pass_bytes(&m, 1, targets, 1, true);
+        CHECK(bytes > before, "%zu targets: less memory than for a shorter pass", targets);
+        before = bytes;
+    }
+    model_free(&m);
+}
+
+/* The logits that the passes kept, and the same ones made again, give the same gradients: several
+ * passes, more than a block of the head's rows, a part of a tile. The head's weights come in two
+ * pieces, which is the same as in one. */
+static void check_kept_logits(bool tied, bool packed)
+{
+    enum { V = 1024 + TILE + 44, PASSES = 3 };
+    static const int first[PASSES] = {0, 1, 3}, end[PASSES] = {1, 4, 5};
+    Model m = tiny_model(QWEN3, tied, V);
+    Engine e = nan_engine(PASSES, pass_bytes(&m, 256, 256, 128, true));
+    float *coef = noise_new(65, FOREST_ROWS), *dw = at(&m, m.grads, lm_head(&m.config));
+    size_t d = (size_t)m.config.hidden_size;
+    Pass p[PASSES];
+    if (packed)
+        model_pack(&m, 2);
+    for (int i = 0; i < PASSES; i++) {
+        Batch b = batch_new(&e.arena, 256, 16, 256);
+        for (int k = first[i]; k < end[i]; k++)
+            add_tree(&b, &FOREST[k], V, (uint32_t)k);
+        p[i] = forward(&e.worker[i], &m, &b, true);
+        forward_head(&e.worker[i], &m, &p[i], 0.7f, true);
+        backward(&e.worker[i], &m, &p[i], coef + 9 * i);
+        CHECK(p[i].head.logits, "pass %d did not keep its logits", i);
+    }
+    weights_backward(&e, &m, p, PASSES);
+    float *kept = copy_new(m.grads, m.n_grads);
+    for (int i = 0; i < PASSES; i++)
+        p[i].head.logits = NULL;
+    grads_zero(&m);
+    weights_backward(&e, &m, p, PASSES);
+    CHECK(is_alive(kept, m.n_grads) && same_bits(kept, m.grads, m.n_grads),
+          "tied %d, packed %d: logits made again give another gradient", tied, packed);
+    grads_zero(&m);
+    for (int i = 0; i < PASSES; i++)
+        head_weights_backward(&e.worker[i], &m, p[i].hidden, p[i].batch.target,
+                              p[i].batch.n_targets, &p[i].head, p[i].coef, 0, V, dw);
+    CHECK(same_bits(dw, at(&m, kept, lm_head(&m.config)), V * d),
+          "tied %d, packed %d: the head's gradient changes with its pieces", tied, packed);
+    free(kept);
+    free(coef);
+    engine_free(&e);
+    model_free(&m);
+}
+
+/* A model packed before it becomes trainable, and one packed after, hold the same. */
+static void check_packing_order(void)
+{
+    Model m = tiny_model(QWEN3, true, FOREST_V), early = model_new(&m.config);
+    memcpy(early.params, m.params, m.n_params * sizeof(float));
+    model_pack(&m, 3);
+    model_pack(&early, 1);
+    CHECK(!early.packed_back, "a frozen model is packed for a backward pass");
+    model_trainable(&early);
+    CHECK(early.packed_back && m.packed_back &&
+              same_bits(early.packed, m.packed, model_packed_floats(&m, false)) &&
+              same_bits(early.packed_back, m.packed_back, model_packed_floats(&m, true)),
+          "packed before or after model_trainable: other weights");
+    model_free(&early);
+    model_free(&m);
 }
 
 static void test_invariance(void)
@@ -2630,8 +2734,12 @@ static void test_invariance(void)
     check_invariance(LLAMA, true);
     Model m = tiny_model(QWEN3, true, FOREST_V);
     check_written_out(&m);
-    check_many_targets(&m);
+    check_many_targets(&m, KC + 76, 500, true);
     model_free(&m);
+    check_most_logits();
+    for (int i = 0; i < 4; i++)
+        check_kept_logits(i % 2, i / 2);
+    check_packing_order();
 }
 
 /* ---------------------------------------------------------------- cached decoding */
@@ -2654,8 +2762,8 @@ static float *training_hidden(Model *m, int prompt, const int *tokens)
     return hidden;
 }
 
-/* The prompt in one piece, then each response token by token, over the cache. */
-static void check_decoding(Model *m, int prompt)
+/* The prompt in one piece, then each response token by token, over the cache, on some threads. */
+static void check_decoding(Model *m, int prompt, int threads)
 {
     int tokens[64 + RESPONSES * NEW], blocks = (prompt + 31) / 32 + RESPONSES * 3; /* 70 / 32 */
     size_t d = (size_t)m->config.hidden_size;
@@ -2663,6 +2771,7 @@ static void check_decoding(Model *m, int prompt)
     float *expected = training_hidden(m, prompt, tokens);
     Engine e = nan_engine(1, pass_bytes(m, 64, 64, prompt + NEW, false) +
                                  kv_pool_bytes(&m->config, blocks) + (1 << 16));
+    e.worker->threads = threads;
     KvPool pool = kv_pool_new(&e.arena, &m->config, blocks); /* not a block more than needed */
     KvSeq prompt_kv = kv_seq_new(&e.arena, prompt), kv[RESPONSES];
     Batch b = batch_new(&e.arena, prompt, 1, prompt);
@@ -2710,9 +2819,10 @@ static void test_decoding(void)
         Model m = tiny_model((ModelType)type, true, 50);
         for (int packed = 0; packed < 2; packed++) {
             for (int i = 0; i < 4; i++)
-                check_decoding(&m, prompts[i]);
+                check_decoding(&m, prompts[i], 1);
             model_pack(&m, 1);
         }
+        check_decoding(&m, KEYS + 1, 3);
         model_free(&m);
     }
 }
@@ -2766,7 +2876,7 @@ static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash
     size_t n = m.n_params;
     Reference r = {xmalloc(n * sizeof(double)), xcalloc(n, sizeof(double)),
                    xcalloc(n, sizeof(double)), n};
-    float *whole = nan_new(n), *start = copy_new(m.params, n), *packed;
+    float *whole = nan_new(n), *start = copy_new(m.params, n);
     double error = 0, change = 0;
     for (size_t i = 0; i < n; i++)
         r.w[i] = (double)m.params[i];
@@ -2785,12 +2895,15 @@ static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash
     CHECK(sqrt(error / change) < 1e-5, "clip %g: five updates are off by %.1e of the change",
           clip_norm, sqrt(error / change));
     CHECK(o.step == 5, "%d updates counted", (int)o.step);
-    size_t floats = model_packed_floats(&m, false);
-    packed = copy_new(m.packed, floats);
+    float *packed = m.packed, *back = m.packed_back;
+    m.packed = m.packed_back = NULL;
     model_pack(&m, 1);
-    CHECK(same_bits(packed, m.packed, floats), "the packed weights are not up to date");
+    CHECK(same_bits(packed, m.packed, model_packed_floats(&m, false)) &&
+              same_bits(back, m.packed_back, model_packed_floats(&m, true)),
+          "the packed weights are not up to date");
     *hash = weights_hash(&m);
     free(packed);
+    free(back);
     free(start);
     free(whole);
     free(r.w);
@@ -3506,6 +3619,152 @@ static void test_on_policy(void)
     engine_free(&e);
 }
 
+/* The most threads that were seen to share worker 0's products while tokens were drawn. */
+typedef struct {
+    const Engine *e;
+    int most;
+} Helpers;
+
+static void see_helpers(void *context, int token)
+{
+    Helpers *h = context;
+    h->most = imax(h->most, h->e->worker[0].threads);
+    (void)token;
+}
+
+/* How many of three threads take part in a loop: one without OpenMP. */
+static size_t helpers_of_three(void)
+{
+    bool seen[3] = {false};
+    PARALLEL_FOR (3)
+    for (int i = 0; i < 3; i++)
+        seen[thread_index()] = true;
+    return (size_t)seen[0] + seen[1] + seen[2];
+}
+
+/* Floats of a nan_engine's worker 0 that were written. */
+static size_t touched(const Engine *e)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < e->worker[0].capacity; i += sizeof(float))
+        n += memcmp(e->worker[0].base + i, "\xFF\xFF\xFF\xFF", sizeof(float)) != 0;
+    return n;
+}
+
+/* Threads that draw together write to scratch memory of their own, each as much as one alone, and
+ * draw the same. */
+static void check_shared_draws(void)
+{
+    enum { V = 500, N = 14 };
+    Model m = tiny_model(LLAMA, true, V);
+    Sampling s = {.temperature = 1, .top_p = 1, .seed = 12, .n_vocab = V};
+    Group g = {.index = 3};
+    Rollout rollout[N], *r[N];
+    float *hidden = noise_new(66, N * (size_t)m.config.hidden_size), logprob[2][N];
+    int token[2][N];
+    size_t written[2];
+    model_pack(&m, 1);
+    for (int k = 0; k < 2; k++) {
+        Engine e = nan_engine(1, 1 << 18);
+        e.worker->threads = k ? 3 : 1;
+        for (int i = 0; i < N; i++) {
+            rollout[i] = (Rollout){.group = &g, .index = i, .token = &token[k][i],
+                                   .logprob = &logprob[k][i]};
+            r[i] = &rollout[i];
+        }
+        draw_tokens(e.worker, &m, hidden, r, N, &s);
+        written[k] = touched(&e);
+        engine_free(&e);
+    }
+    CHECK(is_alive(logprob[0], N) && !memcmp(token[0], token[1], sizeof token[0]) &&
+              same_bits(logprob[0], logprob[1], N), "three threads draw other tokens");
+    CHECK(written[1] == written[0] + (helpers_of_three() - 1) * V,
+          "%zu floats of scratch; by one thread %zu", written[1], written[0]);
+    free(hidden);
+    model_free(&m);
+}
+
+/* The same of attention over a cache: three sequences of one length. */
+static void check_shared_attention(void)
+{
+    enum { SEQUENCES = 3, ROWS = 40 };
+    Model m = tiny_model(LLAMA, true, 50);
+    Heads h = heads_of(&m.config);
+    size_t rows = SEQUENCES * ROWS, n = rows * (size_t)h.ld_out, written[2];
+    float *qkv = noise_new(67, rows * (size_t)h.ld_qkv), *att[2];
+    int tokens[ROWS] = {0};
+    for (int k = 0; k < 2; k++) {
+        Engine e = nan_engine(1, 1 << 18);
+        KvPool pool = kv_pool_new(&e.arena, &m.config, SEQUENCES * kv_blocks(ROWS));
+        KvSeq kv[SEQUENCES];
+        Batch b = batch_new(&e.arena, (int)rows, SEQUENCES, 1);
+        for (int i = 0; i < SEQUENCES; i++) {
+            kv[i] = kv_seq_new(&e.arena, ROWS);
+            kv_reserve(&pool, &kv[i], ROWS);
+            b.seq[batch_seq(&b, tokens, ROWS, 0, -1)].kv = &kv[i];
+        }
+        att[k] = nan_new(n + LANES);
+        e.worker->threads = k ? 3 : 1;
+        attention_cached(e.worker, &m.config, 1, &b, qkv, qkv, att[k]);
+        written[k] = touched(&e);
+        engine_free(&e);
+    }
+    CHECK(is_alive(att[0], n) && same_bits(att[0], att[1], n), "three threads change attention");
+    CHECK(written[1] == written[0] * helpers_of_three(), "%zu floats of scratch; by one thread %zu",
+          written[1], written[0]);
+    free(att[0]);
+    free(att[1]);
+    free(qkv);
+    model_free(&m);
+}
+
+/* Few rollouts of a model with large weights: all threads share the products of one batch, which
+ * changes no bit, in memory of the size that worker_bytes asks for. */
+static void test_shared_batch(void)
+{
+    enum { V = 2001, PROMPT = 100, GROUPS = 2, M = 4, LONGEST = 5 };
+    Config c = *preset_find("small");
+    c.num_hidden_layers = 2;
+    c.vocab_size = V;
+    Model m = model_new(&c);
+    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, false};
+    Engine e = engine_new(3, 1 << 22, worker_bytes(&m, x));
+    Helpers seen = {.e = &e};
+    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LONGEST, .seed = 4, .n_vocab = V,
+                  .on_token = see_helpers, .context = &seen};
+    Group *g[4], *alone = groups_new(&e, &m, x);
+    model_init(&m, 6);
+    model_pack(&m, 2);
+    rope_reserve(&m, PROMPT + LONGEST);
+    memset(e.worker[0].base, 0xFF, e.worker[0].capacity);
+    for (int threads = 0; threads <= 3; threads++) { /* 0: each group alone */
+        Group *mine = g[threads] = threads ? groups_new(&e, &m, x) : alone;
+        for (int k = 0; k < GROUPS; k++) {
+            mine[k].index = (uint32_t)k;
+            mine[k].prompt_length = PROMPT - 7 * k;
+            tree_tokens(mine[k].prompt, PROMPT, V, (uint32_t)k, 0);
+        }
+        e.threads = imax(1, threads);
+        seen.most = 0;
+        for (int k = 0; k < GROUPS; k += threads ? GROUPS : 1)
+            sample_groups(&e, &m, mine + k, threads ? GROUPS : 1, &s);
+        CHECK(seen.most == e.threads, "%d threads shared the batch of %d", seen.most, e.threads);
+        for (int k = 0; k < GROUPS; k++) {
+            CHECK(mine[k].n_tokens == M * LONGEST && is_alive(mine[k].logprob_old, M * LONGEST),
+                  "group %d: %d tokens", k, mine[k].n_tokens);
+            CHECK(same_responses(&alone[k], &mine[k]), "%d threads changed group %d", threads, k);
+        }
+    }
+    CHECK(!same_responses(&alone[0], &alone[1]), "two prompts, one response");
+    s.max_tokens = 2; /* so few that the last one is drawn by all */
+    sample_groups(&e, &m, g[3], GROUPS, &s);
+    CHECK(e.worker[0].threads == 1 && e.worker[0].used == 0, "worker 0 was not left as found");
+    model_free(&m);
+    engine_free(&e);
+    check_shared_draws();
+    check_shared_attention();
+}
+
 /* Draws follow the policy: 40,000 first tokens against the exact distribution (chi squared), with
  * and without cuts; temperature 0 takes the largest logit. */
 static void test_draws(void)
@@ -4110,6 +4369,7 @@ static const Test TESTS[] = {
     TEST(shaping, "Eq 12-13, Eq 2, dead groups, novelty's share, the random control"),
     TEST(zero_mean, "E[sum phi] = 0 by enumeration"),
     TEST(on_policy, "sampler and trainer agree to the bit, alone, together, threaded"),
+    TEST(shared_batch, "few rollouts, large weights: threads share one batch, equal bits"),
     TEST(draws, "draws follow the policy; top-k, top-p, greedy"),
     TEST(groups_stand_alone, "neighbours change no bit; permuting responses permutes results"),
     TEST(pass_at_k, "pass@k against counting subsets"),
