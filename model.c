@@ -1384,7 +1384,8 @@ static void head_backward(const Head *head, const float *coef, int targets, int 
         row_scale(dh + i * d, head->phi + i * d, coef[i] * head->inverse_temperature, d);
 }
 
-/* dW's rows first .. first + n - 1, from the logits that were kept or are made once more. */
+/* dW's rows first .. first + n - 1, from the logits that were kept or are made once more. `first`
+ * is where a tile begins. */
 static void head_weights_backward(Arena *a, const Model *m, const float *h, const int *target,
                                   int targets, const Head *head, const float *coef, int first,
                                   int n, float *dw)
@@ -1713,8 +1714,8 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     if (keep)
         floats += rows * (layer_grad_floats(c) * layers + 2 * d + ff + (size_t)s.ld_out) +
                   targets * (2 * d + NR) + (size_t)KC * (d + NR + 32) + (d + KC) * 64;
-    size_t logits = logits_floats(c, targets); /* a batch of fewer targets may keep what this cannot */
-    if (keep)
+    size_t logits = logits_floats(c, targets);
+    if (keep) /* a batch with fewer targets may keep its logits where the largest does not */
         floats += logits < MOST_LOGITS ? logits : MOST_LOGITS;
     floats += (keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
               (size_t)(HELPERS * QUERIES) * (keys + 4 * KEYS + (size_t)s.hd_pad);
