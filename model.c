@@ -1221,10 +1221,10 @@ static void swiglu_backward(float *dgu, const float *dout, const float *gu, int 
 /* ================================================================ the head */
 
 /* The head is attention over the vocabulary (METHOD I2): query h, keys W, and for the feature phi
- * values W as well. It is streamed over tiles of TILE tokens with an online softmax, so that
- * neither logits nor probabilities of a whole batch are ever stored. This is the one place where
- * a sum over the vocabulary is made: sampler, trainer and `score` all go through softmax_tile,
- * with the same tiles, and so see the same bits. */
+ * values W as well. It is streamed over tiles of TILE tokens with an online softmax, so that its
+ * memory does not grow with the vocabulary (but see MOST_LOGITS). This is the one place where a sum
+ * over the vocabulary is made: sampler, trainer and `score` all go through softmax_tile, with the
+ * same tiles, and so see the same bits. */
 enum { HEAD_ROWS = 128 };
 
 /* A softmax on its way through the vocabulary. */
@@ -1286,8 +1286,8 @@ typedef struct {
     float inverse_temperature;
 } Head;
 
-/* Floats of logits that a pass would keep, and the most that one does keep (64 MiB). Beyond that
- * they are computed twice, with the same bits. */
+/* Floats of logits that a pass would keep for its backward pass, and the most that one does keep
+ * (64 MiB). Beyond that they are computed twice, with the same bits. */
 enum { MOST_LOGITS = 1 << 24 };
 static size_t logits_floats(const Config *c, size_t targets)
 {
