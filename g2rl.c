@@ -602,6 +602,7 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
     }
     for (int i = 0, k = 0; i < n; k += groups[i++].m)
         group_fill(&groups[i], &all[k], &m->config);
+    a->threads = pace.all;
     a->used = mark;
     return now_seconds() - start;
 }
@@ -621,17 +622,19 @@ static double sample_groups(Engine *e, const Model *m, Group *groups, int n, con
 {
     enum { FEW_ROWS = 32, LARGE = 1 << 22 }; /* parameters: 16 MiB */
     int each = groups_together(groups[0].m), share = (n + e->threads - 1) / e->threads;
-    if (share * groups[0].m >= FEW_ROWS || m->n_params < LARGE)
-        each = imin(each, share);
-    int units = (n + each - 1) / each;
+    bool few = share * groups[0].m < FEW_ROWS && m->n_params >= LARGE;
     size_t mark = e->arena.used;
-    if (units == 1) {
+    double sum = 0;
+    each = few ? each : imin(each, share);
+    if (few || each >= n) {
         e->worker[0].threads = imin(e->threads, HELPERS);
-        double seconds = sample_together(&e->worker[0], m, groups, n, s);
+        for (int i = 0; i < n; i += each)
+            sum += sample_together(&e->worker[0], m, groups + i, imin(each, n - i), s);
         e->worker[0].threads = 1;
-        return seconds;
+        return sum;
     }
-    double *seconds = arena_alloc(&e->arena, (size_t)units, sizeof *seconds), sum = 0;
+    int units = (n + each - 1) / each;
+    double *seconds = arena_alloc(&e->arena, (size_t)units, sizeof *seconds);
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int i = 0; i < units; i++)
         seconds[i] = sample_together(&e->worker[thread_index()], m, groups + i * each,
