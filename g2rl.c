@@ -616,8 +616,8 @@ static int groups_together(int m)
 
 /* Samples n groups of one size. Threads take a few groups each. But where that would leave each
  * with few rows, and the weights are too large for every thread to read them for itself, or where
- * there is one group only, all threads share the products of one batch. It changes no bit of the groups. Returns the seconds
- * that this took, prompts aside: a thread's mean. */
+ * there is one group only, all threads share the products of one batch. It changes no bit of the
+ * groups. Returns the seconds that this took, prompts aside: a thread's mean. */
 static double sample_groups(Engine *e, const Model *m, Group *groups, int n, const Sampling *s)
 {
     enum { FEW_ROWS = 32, LARGE = 1 << 22 }; /* parameters: 16 MiB */

@@ -54,6 +54,9 @@ static double seconds_of(const Bench *b, void (*run)(void *), void *what, double
     return median(sample, b->repetitions);
 }
 
+static const char *const ROWS[] = {"peak", "gemm", "head", "kernel", "train_step", "sample",
+                                   "rl_step"};
+
 /* Is a row of this name wanted (--only)? */
 static bool bench_wants(const Bench *b, const char *name)
 {
@@ -336,9 +339,9 @@ static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
         kernel_cost(w, w->kernel, &floats, &flops);
         double gb = 4e-9 * floats / seconds, rate = 1e-9 * flops / seconds;
         if (b->o->json) {
-            printf("{\"name\": \"%s\", \"kernel\": \"%s\", \"preset\": \"%s\", \"rows\": 256, "
+            printf("{\"name\": \"%s\", \"kernel\": \"%s\", \"preset\": \"%s\", \"rows\": %d, "
                    "\"threads\": 1, \"seconds\": %.6g, \"gb_per_s\": %.4g", name, kernel, preset,
-                   seconds, gb);
+                   w->pass.batch.n_rows, seconds, gb);
             if (flops > 0)
                 printf(", \"gflops\": %.6g, \"peak_gflops\": %.6g, \"fraction\": %.4g", rate,
                        b->peak, rate / b->peak);
@@ -505,8 +508,14 @@ static void cmd_bench(Session *s)
     int counts[2] = {1, s->engine.threads}, runs = s->engine.threads > 1 && !o->threads ? 2 : 1;
     if (o->threads)
         counts[0] = o->threads;
-    if (o->preset && strcmp(o->preset, "tiny") && strcmp(o->preset, "small") &&
-        strcmp(o->preset, "medium"))
+    bool row = !o->only, preset = !o->preset;
+    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++)
+        row |= o->only && !strcmp(o->only, ROWS[i]);
+    for (int i = 0; i < 3; i++)
+        preset |= o->preset && !strcmp(o->preset, presets[i].name);
+    if (!row)
+        usage("--only: '%.60s'; see g2rl bench --help for the names of the rows", o->only);
+    if (!preset)
         usage("--preset: '%.60s'; bench knows tiny, small and medium", o->preset);
     for (int i = 0; i < runs; i++) {
         Bench b = {o, measure_peak(counts[i]), counts[i], o->quick ? 1 : 7};

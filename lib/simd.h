@@ -109,8 +109,8 @@ static inline vf vscale_exp(vf p, vf r)
 
 /* Lanes 0 .. 7 and 8 .. 15 of the vectors at v, combined by `op`. */
 #if VL == 16
-#define FOLD_TO_8(v, op)                     \
-    op(_mm512_castps512_ps256((v)[0]),          \
+#define FOLD_TO_8(v, op)               \
+    op(_mm512_castps512_ps256((v)[0]), \
        _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((v)[0]), 1)))
 #elif VL == 8
 #define FOLD_TO_8(v, op) op((v)[0], (v)[1])
@@ -262,8 +262,7 @@ static inline float row_dot(const float *a, const float *b, int n)
     return lanes_sum(s);
 }
 
-/* max_i x_i. NaN anywhere may be lost here: the exps
- * that follow carry it. */
+/* max_i x_i. NaN anywhere may be lost here: the exps that follow carry it. */
 static inline float row_max(const float *x, int n)
 {
     float best = x[0];
