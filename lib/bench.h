@@ -54,7 +54,7 @@ static double seconds_of(const Bench *b, void (*run)(void *), void *what, double
     return median(sample, b->repetitions);
 }
 
-static const char *const ROWS[] = {"peak", "gemm", "head", "kernel", "train_step", "sample",
+static const char *const ROW_NAMES[] = {"peak", "gemm", "head", "kernel", "train_step", "sample",
                                    "rl_step"};
 
 /* Is a row of this name wanted (--only)? */
@@ -509,8 +509,8 @@ static void cmd_bench(Session *s)
     if (o->threads)
         counts[0] = o->threads;
     bool row = !o->only, preset = !o->preset;
-    for (size_t i = 0; i < sizeof ROWS / sizeof *ROWS; i++)
-        row |= o->only && !strcmp(o->only, ROWS[i]);
+    for (size_t i = 0; i < sizeof ROW_NAMES / sizeof *ROW_NAMES; i++)
+        row |= o->only && !strcmp(o->only, ROW_NAMES[i]);
     for (int i = 0; i < 3; i++)
         preset |= o->preset && !strcmp(o->preset, presets[i].name);
     if (!row)
