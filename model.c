@@ -297,6 +297,7 @@ typedef struct {
  * model_pack refreshes them after an update. Without them each product packs for itself. */
 typedef struct {
     Config config;
+    int n_vocab; /* the head looks at tokens 0 .. n_vocab - 1: those that have a text, or all */
     Tensor *tensors;
     int n_tensors;
     size_t n_params, n_grads; /* n_grads: see HEAD below */
@@ -304,6 +305,7 @@ typedef struct {
     double *partial; /* [n_params / FLAT] the gradient norm's partial sums */
     struct Piece *piece; /* the gradients, cut for threads: see weights_backward */
     int n_pieces;
+    bool frugal; /* memory matters more than time: see model_trainable */
     float *packed, *packed_back;
     float *rope; /* [max positions][head_dim / 2][cos, sin] */
     int n_positions;
@@ -346,7 +348,7 @@ static void add_layer(Model *m, int layer)
  * batch, however the batch was cut (DESIGN section 5, promise 2). */
 static Model model_new(const Config *config)
 {
-    Model m = {.config = *config};
+    Model m = {.config = *config, .n_vocab = config->vocab_size};
     const Config *c = &m.config;
     m.tensors = xcalloc((size_t)c->num_hidden_layers * LAYER_TENSORS + 3, sizeof(Tensor));
     add_tensor(&m, "model.embed_tokens.weight", c->vocab_size, c->hidden_size);
@@ -462,7 +464,8 @@ static size_t model_packed_floats(const Model *m, bool back)
     return back ? x.packed_back + packed_floats(x.n, x.k) : x.packed + packed_floats(x.k, x.n);
 }
 
-/* Brings the packed copies up to date with the parameters. */
+/* Brings the packed copies up to date with the parameters. Without `packed_back`, as in a model
+ * that is only read, or one that saves memory, the backward pass packs for each product. */
 static void model_pack(Model *m, int threads)
 {
     const Config *c = &m->config;
@@ -470,7 +473,7 @@ static void model_pack(Model *m, int threads)
     int matrices = c->num_hidden_layers * MATRICES, tiles = (head.n + TILE - 1) / TILE;
     if (!m->packed)
         m->packed = floats_new(model_packed_floats(m, false));
-    if (m->grads && !m->packed_back)
+    if (m->grads && !m->frugal && !m->packed_back)
         m->packed_back = floats_new(model_packed_floats(m, true));
     PARALLEL_FOR_DYNAMIC (threads)
     for (int i = -1; i < matrices; i++) { /* the largest first */
@@ -539,9 +542,19 @@ static int cut_pieces(const Model *m, Piece *out)
     return add_pieces(out, n, FINAL_NORM, 0, 1);
 }
 
-/* Gradients, Adam's moments, and the pieces of work. */
-static void model_trainable(Model *m)
+/* Gives the packed copies back. */
+static void model_unpack(Model *m)
 {
+    free(m->packed);
+    free(m->packed_back);
+    m->packed = m->packed_back = NULL;
+}
+
+/* Gradients, Adam's moments, and the pieces of work. `frugal`: the weights are packed while
+ * sampling only, and the backward pass makes each layer's activations a second time. */
+static void model_trainable(Model *m, bool frugal)
+{
+    m->frugal = frugal;
     m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
     m->grads = floats_new(m->n_grads);
     m->m = floats_new(m->n_params);
@@ -635,21 +648,33 @@ static void batch_target(Batch *b, int row, int token)
     b->target[b->n_targets++] = token;
 }
 
-/* What the work runs on. Threads take whole sequences, whole rollouts or whole tensors, each with
- * an arena of its own; what lies inside one of these is plain serial code. */
+/* What the work runs on. Threads take whole passes, whole rollouts or whole tensors, each with an
+ * arena of its own. Where there are fewer passes than threads, or memory for one only, all threads
+ * help with each (Arena.threads): they split its rows, its heads, and its products' columns. */
 typedef struct {
     int threads;
     Arena arena;   /* what a step holds together: its groups */
     Arena *worker; /* [threads] a pass, or a batch of rollouts */
+    bool frugal;   /* one pass at a time */
 } Engine;
 
-enum { HELPERS = 16 }; /* threads that share one batch, at most */
+enum { HELPERS = 16 }; /* threads that help with one pass, at most */
 
 static Engine engine_new(int threads, size_t bytes, size_t worker_bytes)
 {
-    Engine e = {threads, arena_new(bytes), xcalloc((size_t)threads, sizeof(Arena))};
+    Engine e = {threads, arena_new(bytes), xcalloc((size_t)threads, sizeof(Arena)), false};
     for (int i = 0; i < threads; i++)
         e.worker[i] = arena_new(worker_bytes);
+    return e;
+}
+
+/* An engine that runs one pass at a time: only the first thread's arena has room for one. */
+static Engine engine_frugal(int threads, size_t bytes, size_t worker_bytes, size_t piece_bytes)
+{
+    Engine e = engine_new(threads, bytes, piece_bytes);
+    arena_free(&e.worker[0]);
+    e.worker[0] = arena_new(worker_bytes);
+    e.frugal = true;
     return e;
 }
 
@@ -660,6 +685,30 @@ static void engine_free(Engine *e)
     free(e->worker);
     e->worker = NULL;
     arena_free(&e->arena);
+}
+
+/* Whether all threads help with each of n passes, one after the other. */
+static bool one_by_one(const Engine *e, int n) { return e->frugal || n < e->threads; }
+
+/* Runs work(a, i, context) for i = 0 .. n - 1. What it takes from the arena is given back. */
+static void engine_each(Engine *e, int n, void (*work)(Arena *, int, void *), void *context)
+{
+    if (one_by_one(e, n)) {
+        Arena *a = &e->worker[0];
+        size_t mark = a->used;
+        a->threads = imin(e->threads, HELPERS);
+        for (int i = 0; i < n; i++, a->used = mark)
+            work(a, i, context);
+        a->threads = 1;
+        return;
+    }
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int i = 0; i < n; i++) {
+        Arena *a = &e->worker[thread_index()];
+        size_t mark = a->used;
+        work(a, i, context);
+        a->used = mark;
+    }
 }
 
 /* ================================================================ embedding */
@@ -727,16 +776,18 @@ static void norm_weights_backward(float *dw, const float *dy, const float *x, co
 
 /* y[r] = RMSNorm(x[r]) w    x, y: [rows, d]; rstd: [rows], kept for the backward pass */
 static void rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, int rows, int d,
-                            float eps)
+                            float eps, int threads)
 {
+    PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         rstd[r] = norm_row(y + (ptrdiff_t)r * d, x + (ptrdiff_t)r * d, w, d, eps);
 }
 
 /* dx[r] = base[r] + the gradient through the norm; base may be NULL. */
 static void rmsnorm_backward(float *dx, const float *base, const float *dy, const float *x,
-                             const float *w, const float *rstd, int rows, int d)
+                             const float *w, const float *rstd, int rows, int d, int threads)
 {
+    PARALLEL_FOR (threads)
     for (ptrdiff_t r = 0; r < rows; r++)
         norm_row_backward(dx + r * d, base ? base + r * d : NULL, dy + r * d, x + r * d, w, rstd[r],
                           d);
@@ -820,12 +871,13 @@ static void rotate(float *y, const float *x, const float *rope, int hd, float tu
 /* qk[r] = rotate(norm(q)), rotate(norm(k)) for every head of row r; v stays where it is.
  * qkv: [rows, (H + 2 KV) hd], qk: [rows, (H + KV) hd]; rstd: [rows, H + KV] */
 static void heads_forward(const Model *m, int layer, const Batch *b, const float *qkv, float *qk,
-                          float *rstd)
+                          float *rstd, int threads)
 {
     const Config *c = &m->config;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
     const float *wq = at(m, m->params, layer_tensor(layer, Q_NORM));
     const float *wk = at(m, m->params, layer_tensor(layer, K_NORM));
+    PARALLEL_FOR (threads)
     for (int r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
             const float *x = qkv + (ptrdiff_t)r * (H + 2 * KV) * hd + h * hd;
@@ -843,12 +895,13 @@ static void heads_forward(const Model *m, int layer, const Batch *b, const float
  * projections; dheads [rows, (H + KV) hd] keeps those of the norms' outputs, for their weights.
  * Forward: qk = rotate(norm(x)). */
 static void heads_backward(const Model *m, int layer, const Batch *b, const float *qkv,
-                           const float *rstd, float *dqkv, float *dheads)
+                           const float *rstd, float *dqkv, float *dheads, int threads)
 {
     const Config *c = &m->config;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
     const float *wq = at(m, m->params, layer_tensor(layer, Q_NORM));
     const float *wk = at(m, m->params, layer_tensor(layer, K_NORM));
+    PARALLEL_FOR (threads)
     for (ptrdiff_t r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
             ptrdiff_t head = r * (H + KV) + h, place = r * (H + 2 * KV) * hd + h * hd;
@@ -988,27 +1041,37 @@ static int pack_keys(const Heads *s, const Seq *seq, int kv_head, const float *q
     return n;
 }
 
-/* att: [rows, H hd]. A unit is a prompt with everything that follows it, for one kv head: its keys
- * are packed once. */
+/* A unit of attention is a prompt with everything that follows it, for one kv head: its keys are
+ * packed once. blocks and memory: room for the longest stretch of keys. */
+static void attend_unit(const Heads *s, const Batch *b, int unit, const float *qk, const float *qkv,
+                        KvBlock *blocks, float *memory, float *att, float *scratch)
+{
+    int root = unit / s->KV, kv_head = unit % s->KV, shared = 0;
+    for (int i = b->root[root]; i < b->root[root + 1]; i++) {
+        const Seq *seq = &b->seq[i];
+        int n = pack_keys(s, seq, kv_head, qk, qkv, blocks + shared,
+                          memory + kv_block_floats(s) * (size_t)shared);
+        attend_seq(s, seq, kv_head, qk, blocks, att, scratch);
+        if (i == b->root[root])
+            shared = n;
+    }
+}
+
+/* att: [rows, H hd] */
 static void attention_forward(Arena *a, const Config *c, const Batch *b, const float *qk,
                               const float *qkv, float *att)
 {
     Heads s = heads_of(c);
-    int keys = batch_keys(b), max_blocks = keys / KEYS + 2;
-    size_t mark = a->used;
-    float *memory = arena_floats(a, kv_block_floats(&s) * (size_t)max_blocks);
-    float *scratch = arena_floats(a, attend_floats(&s, keys));
-    KvBlock *blocks = arena_alloc(a, (size_t)max_blocks, sizeof(KvBlock));
+    int keys = batch_keys(b), most = keys / KEYS + 2;
+    size_t mark = a->used, threads = (size_t)a->threads;
+    size_t each = attend_floats(&s, keys), room = kv_block_floats(&s) * (size_t)most;
+    float *memory = arena_floats(a, room * threads), *scratch = arena_floats(a, each * threads);
+    KvBlock *blocks = arena_alloc(a, (size_t)most * threads, sizeof(KvBlock));
+    PARALLEL_FOR (a->threads)
     for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
-        int root = unit / s.KV, kv_head = unit % s.KV, shared = 0;
-        for (int i = b->root[root]; i < b->root[root + 1]; i++) {
-            const Seq *seq = &b->seq[i];
-            int n = pack_keys(&s, seq, kv_head, qk, qkv, blocks + shared,
-                              memory + kv_block_floats(&s) * (size_t)shared);
-            attend_seq(&s, seq, kv_head, qk, blocks, att, scratch);
-            if (i == b->root[root])
-                shared = n;
-        }
+        size_t t = a->threads > 1 ? (size_t)thread_index() : 0;
+        attend_unit(&s, b, unit, qk, qkv, blocks + t * (size_t)most, memory + t * room, att,
+                    scratch + t * each);
     }
     a->used = mark;
 }
@@ -1163,27 +1226,38 @@ static void store_key_grads(const Heads *s, const Seq *seq, int kv_head, const A
     }
 }
 
-/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. A prompt's keys collect the
- * gradients of all that followed it, in order, within one unit of work. */
+/* The gradient of one unit. A prompt's keys collect the gradients of all that followed it, in
+ * order. */
+static void unit_backward(const Heads *s, const Batch *b, int unit, const float *qk,
+                          const float *qkv, const float *att, const float *datt, float *dqkv,
+                          AttentionGrad *g)
+{
+    int first = b->root[unit / s->KV], end = b->root[unit / s->KV + 1], kv_head = unit % s->KV;
+    int shared = load_keys(s, &b->seq[first], kv_head, 0, qk, qkv, g);
+    for (int i = first; i < end; i++) {
+        if (i > first)
+            load_keys(s, &b->seq[i], kv_head, shared, qk, qkv, g);
+        for (int h = kv_head * s->group; h < (kv_head + 1) * s->group; h++)
+            attend_backward(s, &b->seq[i], h, qk, att, datt, dqkv, g);
+        if (i > first)
+            store_key_grads(s, &b->seq[i], kv_head, g, dqkv);
+    }
+    store_key_grads(s, &b->seq[first], kv_head, g, dqkv);
+}
+
+/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. */
 static void attention_backward(Arena *a, const Config *c, const Batch *b, const float *qk,
                                const float *qkv, const float *att, const float *datt, float *dqkv)
 {
     Heads s = heads_of(c);
     size_t mark = a->used;
-    AttentionGrad grad = attention_grad(a, &s, batch_keys(b)), *g = &grad;
-    for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
-        int first = b->root[unit / s.KV], end = b->root[unit / s.KV + 1], kv_head = unit % s.KV;
-        int shared = load_keys(&s, &b->seq[first], kv_head, 0, qk, qkv, g);
-        for (int i = first; i < end; i++) {
-            if (i > first)
-                load_keys(&s, &b->seq[i], kv_head, shared, qk, qkv, g);
-            for (int h = kv_head * s.group; h < (kv_head + 1) * s.group; h++)
-                attend_backward(&s, &b->seq[i], h, qk, att, datt, dqkv, g);
-            if (i > first)
-                store_key_grads(&s, &b->seq[i], kv_head, g, dqkv);
-        }
-        store_key_grads(&s, &b->seq[first], kv_head, g, dqkv);
-    }
+    AttentionGrad *g = arena_alloc(a, (size_t)a->threads, sizeof *g);
+    for (int t = 0; t < a->threads; t++)
+        g[t] = attention_grad(a, &s, batch_keys(b));
+    PARALLEL_FOR (a->threads)
+    for (int unit = 0; unit < b->n_roots * s.KV; unit++)
+        unit_backward(&s, b, unit, qk, qkv, att, datt, dqkv,
+                      &g[a->threads > 1 ? thread_index() : 0]);
     a->used = mark;
 }
 
@@ -1203,8 +1277,10 @@ static void swiglu_forward(float *out, const float *gu, int rows, int ff, int th
 }
 
 /* With s = 1 / (1 + e^-g):  dg = dout u s (1 + g (1 - s)),  du = dout g s.   dgu may not be gu. */
-static void swiglu_backward(float *dgu, const float *dout, const float *gu, int rows, int ff)
+static void swiglu_backward(float *dgu, const float *dout, const float *gu, int rows, int ff,
+                            int threads)
 {
+    PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, ff) {
             const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
@@ -1311,12 +1387,15 @@ static void head_logits(Arena *a, const Model *m, const float *h, int rows, int 
         gemm(a, rows, n, w.k, h, w.k, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, 1, w.k, NULL, z, ld);
 }
 
-/* phi[rows, d] = base + e[rows, n] W[v0 .. v0 + n): one tile as values. */
-static void head_values(Arena *a, const Model *m, const float *e, int rows, int v0,
-                        const float *base, float *phi)
+/* phi[rows, d] = base + e[rows, n] W[v0 .. v0 + n): one tile as values. Tokens from n_vocab on have
+ * no share. */
+static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, const float *base,
+                        float *phi)
 {
     Matrix w = head_matrix(m);
-    int n = imin(TILE, w.n - v0);
+    int n = imin(TILE, w.n - v0), there = imin(n, m->n_vocab - v0);
+    for (int r = 0; r < rows && there < n; r++)
+        memset(e + r * TILE + there, 0, (size_t)(n - there) * sizeof(float));
     if (m->packed_back)
         gemm_packed(a, rows, w.k, n, e, TILE, 1,
                     m->packed_back + w.packed_back + packed_floats(v0, w.k), base, phi, w.k);
@@ -1329,7 +1408,7 @@ static void head_values(Arena *a, const Model *m, const float *e, int rows, int 
 static void head_block(Arena *a, const Model *m, const float *h, const int *target, int targets,
                        Head *out, int first, int rows)
 {
-    int d = m->config.hidden_size, V = m->config.vocab_size;
+    int d = m->config.hidden_size, V = m->n_vocab;
     size_t mark = a->used;
     float inv = out->inverse_temperature, *phi = out->phi ? out->phi + (ptrdiff_t)first * d : NULL;
     float *e = arena_floats(a, HEAD_ROWS * TILE), target_z[HEAD_ROWS] = {0};
@@ -1341,6 +1420,7 @@ static void head_block(Arena *a, const Model *m, const float *h, const int *targ
         int n = imin(TILE, V - v0);
         float *z = out->logits ? kept_logits(out, v0, targets, first) : e;
         head_logits(a, m, h + (ptrdiff_t)first * d, rows, v0, n, z, TILE);
+        PARALLEL_FOR (a->threads)
         for (int r = 0; r < rows; r++) {
             float *zr = z + r * TILE;
             if (target[r] >= v0 && target[r] < v0 + n)
@@ -1394,6 +1474,7 @@ static void head_weights_backward(Arena *a, const Model *m, const float *h, cons
     int d = m->config.hidden_size;
     float inv = head->inverse_temperature;
     size_t mark = a->used;
+    n = imin(n, m->n_vocab - first);
     float *packed_h = arena_floats(a, packed_floats(targets, d));
     float *dz = arena_floats(a, (size_t)imin(KC, targets) * COLUMNS);
     gemm_pack(targets, d, h, d, 1, packed_h);
@@ -1443,11 +1524,15 @@ typedef struct {
     float *normed1;        /* [d] */
 } LayerGrad;
 
+/* What a pass keeps for a backward pass: nothing; all of each layer; or each layer's input alone,
+ * of which the backward pass makes the rest again, with the same bits. */
+typedef enum { KEEP_NOTHING, KEEP_ALL, KEEP_INPUTS } Keep;
+
 /* A pass over a batch. `hidden` is what the head reads: the final norm of each target's row. */
 typedef struct {
     Batch batch;
-    bool keep; /* for a backward pass */
-    Layer *layer;    /* all layers if kept, else one that each layer reuses */
+    Keep keep;
+    Layer *layer;    /* all layers if kept, else the memory of one, which they share */
     float *x;        /* [rows, d] after the last layer */
     float *target_x; /* [targets, d] x of each target's row */
     float *rstd, *hidden;
@@ -1506,7 +1591,8 @@ static LayerGrad layer_grad_new(Arena *a, const Config *c, int rows)
     return g;
 }
 
-/* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be l->x. */
+/* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be l->x; with NULL only
+ * what stands in `l` is made. */
 static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, Layer *l,
                           float *x_out)
 {
@@ -1517,20 +1603,21 @@ static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, L
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
     bool biased = c->model_type == QWEN2;
     Matrix qkv = matrix(m, layer, QKV);
-    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps);
+    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps, a->threads);
     if (biased)
         bias_forward(l->qkv, at(m, m->params, layer_tensor(layer, Q_BIAS)), n, qkv.n);
     linear_forward(a, m, qkv, n, l->normed1, biased ? l->qkv : NULL, l->qkv);
-    heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head);
+    heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head, a->threads);
     if (b->pool)
         attention_cached(a, c, layer, b, l->qk, l->qkv, l->att);
     else
         attention_forward(a, c, b, l->qk, l->qkv, l->att);
     linear_forward(a, m, matrix(m, layer, O), n, l->att, l->x, l->x2);
-    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps);
+    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps, a->threads);
     linear_forward(a, m, matrix(m, layer, GATE_UP), n, l->normed2, NULL, l->gate_up);
     swiglu_forward(l->act, l->gate_up, n, c->intermediate_size, a->threads);
-    linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
+    if (x_out)
+        linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
 }
 
 /* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g. The
@@ -1547,28 +1634,30 @@ static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, 
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
 
     linear_backward(a, m, matrix(m, layer, DOWN), n, g->out, dact);
-    swiglu_backward(g->gate_up, dact, l->gate_up, n, ff);
+    swiglu_backward(g->gate_up, dact, l->gate_up, n, ff, a->threads);
     linear_backward(a, m, matrix(m, layer, GATE_UP), n, g->gate_up, g->normed2);
-    rmsnorm_backward(g->x2, g->out, g->normed2, l->x2, norm2, l->rstd2, n, d);
+    rmsnorm_backward(g->x2, g->out, g->normed2, l->x2, norm2, l->rstd2, n, d, a->threads);
 
     linear_backward(a, m, matrix(m, layer, O), n, g->x2, datt);
     attention_backward(a, c, b, l->qk, l->qkv, l->att, datt, g->qkv);
-    heads_backward(m, layer, b, l->qkv, l->rstd_head, g->qkv, g->heads);
+    heads_backward(m, layer, b, l->qkv, l->rstd_head, g->qkv, g->heads, a->threads);
     linear_backward(a, m, matrix(m, layer, QKV), n, g->qkv, g->normed1);
-    rmsnorm_backward(dx, g->x2, g->normed1, l->x, norm1, l->rstd1, n, d);
+    rmsnorm_backward(dx, g->x2, g->normed1, l->x, norm1, l->rstd1, n, d, a->threads);
     a->used = mark;
 }
 
-/* Runs the layers and norms the rows that have targets. With `keep`, what the backward pass needs
- * stays in the arena; without, one layer's memory serves them all. */
-static Pass forward(Arena *a, const Model *m, const Batch *b, bool keep)
+/* Runs the layers and norms the rows that have targets. What is kept stays in the arena. */
+static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
 {
     const Config *c = &m->config;
     int L = c->num_hidden_layers, d = c->hidden_size, n = b->n_rows;
     size_t width = (size_t)d * sizeof(float), targets = (size_t)b->n_targets;
     Pass p = {.batch = *b, .keep = keep, .layer = arena_alloc(a, (size_t)L, sizeof(Layer))};
-    for (int l = 0; l < L; l++)
-        p.layer[l] = keep || l == 0 ? layer_new(a, c, n) : p.layer[0];
+    for (int l = 0; l < L; l++) {
+        p.layer[l] = keep == KEEP_ALL || l == 0 ? layer_new(a, c, n) : p.layer[0];
+        if (keep == KEEP_INPUTS && l > 0)
+            p.layer[l].x = arena_floats(a, (size_t)n * (size_t)d);
+    }
     p.x = keep ? arena_floats(a, (size_t)n * (size_t)d) : p.layer[0].x;
     p.target_x = arena_floats(a, targets * (size_t)d);
     p.rstd = arena_floats(a, targets);
@@ -1579,7 +1668,7 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, bool keep)
     for (int i = 0; i < b->n_targets; i++)
         memcpy(p.target_x + (ptrdiff_t)i * d, p.x + (ptrdiff_t)b->target_row[i] * d, width);
     rmsnorm_forward(p.hidden, p.rstd, p.target_x, at(m, m->params, final_norm(c)), b->n_targets, d,
-                    (float)c->rms_norm_eps);
+                    (float)c->rms_norm_eps, a->threads);
     return p;
 }
 
@@ -1596,9 +1685,10 @@ static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, b
     head_forward(a, m, p->hidden, p->batch.target, p->batch.n_targets, &p->head);
 }
 
-/* The gradient of L = sum_i coef_i log p_i by every row of every layer, coef[i] = dL / d log p of
- * target i. The gradients of the weights follow in weights_backward. */
-static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
+/* Room for the gradients of the rows, and from coef[i] = dL / d log p of target i to the gradient
+ * of the last layer's output. Layers that are to be made again share the memory of one, but for
+ * `out`: there each reads one while the one before it writes the other of two. */
+static void backward_start(Arena *a, const Model *m, Pass *p, const float *coef)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
@@ -1608,19 +1698,36 @@ static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
     p->dhidden = arena_floats(a, targets * (size_t)d);
     p->dembed = arena_floats(a, rows * (size_t)d);
     p->grad = arena_alloc(a, (size_t)L, sizeof(LayerGrad));
-    for (int l = 0; l < L; l++)
-        p->grad[l] = layer_grad_new(a, c, b->n_rows);
+    for (int l = 0; l < L; l++) {
+        p->grad[l] = p->keep == KEEP_ALL || l == 0 ? layer_grad_new(a, c, b->n_rows) : p->grad[0];
+        if (p->keep == KEEP_INPUTS && l > 0)
+            p->grad[l].out = l == 1 ? arena_floats(a, rows * (size_t)d) : p->grad[l - 2].out;
+    }
     size_t mark = a->used;
     float *dtarget = arena_floats(a, targets * (size_t)d), *dx = p->grad[L - 1].out;
     head_backward(&p->head, coef, b->n_targets, d, p->dhidden);
     rmsnorm_backward(dtarget, NULL, p->dhidden, p->target_x, at(m, m->params, final_norm(c)),
-                     p->rstd, b->n_targets, d);
+                     p->rstd, b->n_targets, d, a->threads);
     memset(dx, 0, rows * (size_t)d * sizeof(float));
     for (int i = 0; i < b->n_targets; i++) /* several targets may share a row: in order */
         row_axpy(dx + (ptrdiff_t)b->target_row[i] * d, 1.0f, dtarget + (ptrdiff_t)i * d, d);
     a->used = mark;
-    for (int l = L - 1; l >= 0; l--)
-        layer_backward(a, m, l, b, &p->layer[l], &p->grad[l], l ? p->grad[l - 1].out : p->dembed);
+}
+
+/* One layer of the backward pass. */
+static void backward_layer(Arena *a, const Model *m, Pass *p, int layer)
+{
+    layer_backward(a, m, layer, &p->batch, &p->layer[layer], &p->grad[layer],
+                   layer ? p->grad[layer - 1].out : p->dembed);
+}
+
+/* The gradient of L = sum_i coef_i log p_i by every row of every layer, of which all was kept. The
+ * gradients of the weights follow in weights_backward. */
+static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
+{
+    backward_start(a, m, p, coef);
+    for (int l = m->config.num_hidden_layers - 1; l >= 0; l--)
+        backward_layer(a, m, p, l);
 }
 
 /* ---------------------------------------------------------------- gradients of the weights */
@@ -1691,35 +1798,134 @@ static void piece_backward(Arena *a, Model *m, const Piece *x, const Pass *p)
                               b->n_targets, d);
 }
 
-/* Adds to m->grads the gradients of all weights over n passes, in order. The scratch memory is
- * what the passes left free in the workers' arenas. */
-static void weights_backward(Engine *e, Model *m, const Pass *p, int n)
+/* Whether a piece belongs to a layer; layer ENDS: to none of them; EVERYTHING: to any. */
+enum { ENDS = -1, EVERYTHING = -2 };
+static bool piece_in(const Piece *x, int layer)
+{
+    return layer == EVERYTHING || layer == (x->kind <= VECTORS ? x->layer : ENDS);
+}
+
+/* Adds to m->grads the gradients of weights over n passes, in order. The scratch memory is what the
+ * passes left free in the workers' arenas. */
+static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int layer)
 {
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int i = 0; i < m->n_pieces; i++)
-        for (int k = 0; k < n; k++)
+        for (int k = 0; k < n && piece_in(&m->piece[i], layer); k++)
             piece_backward(&e->worker[thread_index()], m, &m->piece[i], &p[k]);
 }
 
-/* Bytes of arena that a pass over a batch of this size needs, at most: with `keep`, through its
- * backward pass and one thread's part of weights_backward. */
-static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longest, bool keep)
+/* The backward pass where each layer's input alone was kept: layer after layer is made again (the
+ * last one is still there), run backward, and its weights' gradients added at once. */
+static void backward_again(Engine *e, Model *m, Pass *p, const float *coef)
+{
+    Arena *a = &e->worker[0];
+    int L = m->config.num_hidden_layers, helpers = a->threads;
+    backward_start(a, m, p, coef);
+    for (int l = L - 1; l >= ENDS; l--) {
+        if (l >= 0 && l < L - 1)
+            layer_forward(a, m, l, &p->batch, &p->layer[l], NULL);
+        if (l >= 0)
+            backward_layer(a, m, p, l);
+        a->threads = 1; /* now threads take pieces */
+        weights_backward(e, m, p, 1, l);
+        a->threads = helpers;
+    }
+}
+
+/* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef` says
+ * dL / d log p of each target. */
+typedef Pass Look(Arena *a, int i, Keep keep, void *context);
+
+/* One part with the help of all threads. Returns when its forward pass ended. */
+static double gradient_together(Engine *e, Model *m, int part, Look *look, void *context)
+{
+    Arena *a = &e->worker[0];
+    a->used = 0;
+    a->threads = imin(e->threads, HELPERS);
+    Pass p = look(a, part, e->frugal ? KEEP_INPUTS : KEEP_ALL, context);
+    double forward_end = now_seconds();
+    if (e->frugal) {
+        backward_again(e, m, &p, p.coef);
+        a->threads = 1;
+    } else {
+        backward(a, m, &p, p.coef);
+        a->threads = 1;
+        weights_backward(e, m, &p, 1, EVERYTHING);
+    }
+    return forward_end;
+}
+
+/* As many parts as there are threads, one each; then, together, the gradients of the weights. */
+static double gradient_side_by_side(Engine *e, Model *m, int first, int n, Look *look,
+                                    void *context, Pass *p)
+{
+    double forward_end = 0;
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int i = 0; i < n; i++) {
+        e->worker[i].used = 0;
+        p[i] = look(&e->worker[i], first + i, KEEP_ALL, context);
+        if (i == 0)
+            forward_end = now_seconds();
+        backward(&e->worker[i], m, &p[i], p[i].coef);
+    }
+    weights_backward(e, m, p, n, EVERYTHING);
+    return forward_end;
+}
+
+/* Adds to m->grads the gradient over n parts of a batch, and to seconds[0] and [1] the time that
+ * going forward and backward took. Every sum over rows continues where the last one stopped, so
+ * neither the cut into parts nor the threads change a bit. */
+static void gradient(Engine *e, Model *m, int n, Look *look, void *context, double *seconds)
+{
+    bool together = one_by_one(e, n);
+    int at_once = together ? 1 : e->threads;
+    size_t mark = e->arena.used;
+    Pass *p = arena_alloc(&e->arena, (size_t)at_once, sizeof *p);
+    for (int first = 0; first < n; first += at_once) {
+        double start = now_seconds(), forward_end =
+            together ? gradient_together(e, m, first, look, context)
+                     : gradient_side_by_side(e, m, first, imin(at_once, n - first), look, context,
+                                             p);
+        seconds[0] += forward_end - start;
+        seconds[1] += now_seconds() - forward_end;
+    }
+    for (int i = 0; i < e->threads; i++)
+        e->worker[i].used = 0;
+    e->arena.used = mark;
+}
+
+/* Bytes of arena that one thread needs for its part of weights_backward, at most. */
+static size_t pieces_bytes(const Config *c, size_t targets)
+{
+    size_t widest = (size_t)imax(imax(c->intermediate_size, c->hidden_size),
+                                 c->num_attention_heads * c->head_dim);
+    size_t floats = KC * (widest + NR) + BLOCK + 4 * LINE * (KC + widest) +
+                    targets * ((size_t)c->hidden_size + NR) + KC * TILE;
+    return floats * sizeof(float) + (1 << 16);
+}
+
+/* Bytes of arena that a pass over a batch of this size needs, at most; where something is kept,
+ * through its backward pass and one thread's part of weights_backward. */
+static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longest, Keep keep)
 {
     const Config *c = &m->config;
     Heads s = heads_of(c);
     size_t d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size, keys = (size_t)longest;
     size_t widest = (size_t)imax(imax(2 * c->intermediate_size, (int)s.ld_qkv), c->hidden_size);
-    size_t layers = keep ? (size_t)c->num_hidden_layers : 1;
+    size_t layers = keep == KEEP_ALL ? (size_t)c->num_hidden_layers : 1;
     size_t floats = rows * (layer_floats(c) * layers + d) + targets * (4 * d + 8);
+    if (keep == KEEP_INPUTS)
+        floats += rows * d * (size_t)(c->num_hidden_layers + 1);
     if (keep)
         floats += rows * (layer_grad_floats(c) * layers + 2 * d + ff + (size_t)s.ld_out) +
-                  targets * (2 * d + NR) + (size_t)KC * (d + NR + 32) + (d + KC) * 64;
+                  targets * 2 * d + pieces_bytes(c, targets) / sizeof(float);
     size_t logits = logits_floats(c, targets);
     if (keep) /* a batch with fewer targets may keep its logits where the largest does not */
         floats += logits < MOST_LOGITS ? logits : MOST_LOGITS;
-    floats += (keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
-              (size_t)(HELPERS * QUERIES) * (keys + 4 * KEYS + (size_t)s.hd_pad);
-    floats += (rows + KC) * (widest + NR) + (widest + NR) * (widest + NR);      /* packing */
+    floats += HELPERS * ((keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
+                         QUERIES * (2 * keys + 8 * KEYS + 2 * (size_t)s.hd_pad));
+    floats += (KC + NR) * (widest + NR);                                        /* packing */
     floats += BLOCK + KC + 3 * LINE * (rows + widest + KC);                     /* spread_out */
     floats += (size_t)(HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR); /* head */
     size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + HELPERS * (keys / KEYS + 2);

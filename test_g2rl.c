@@ -1341,7 +1341,7 @@ static Model tiny_model(ModelType type, bool tied, int vocab)
                 .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
                 .bos_token_id = -1};
     Model m = model_new(&c);
-    model_trainable(&m);
+    model_trainable(&m, false);
     for (int t = 0; t < m.n_tensors; t++) {
         const Tensor *x = &m.tensors[t];
         float scale = t == EMBED ? 1.0f : 0.5f, shift = strstr(x->name, "norm") ? 1.0f : 0.0f;
@@ -1796,7 +1796,7 @@ static void layers_free(Layers *l)
 
 static double norm_loss(Layers *l)
 {
-    rmsnorm_forward(l->out, l->kept, l->in, l->scale, l->rows, l->n_out / l->rows, 1e-3f);
+    rmsnorm_forward(l->out, l->kept, l->in, l->scale, l->rows, l->n_out / l->rows, 1e-3f, 1);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1808,13 +1808,13 @@ static void test_norm_gradient(void)
     float *dx = nan_new(N), *added = noise_new(43, N), *start = copy_new(added, N);
     float *dw = xcalloc(D, sizeof *dw);
     norm_loss(&l);
-    rmsnorm_backward(dx, NULL, l.weight, l.in, l.scale, l.kept, ROWS, D);
+    rmsnorm_backward(dx, NULL, l.weight, l.in, l.scale, l.kept, ROWS, D, 1);
     norm_weights_backward(dw, l.weight, l.in, l.kept, ROWS, D);
     check_gradient(norm_loss, &l, l.in, dx, N, N, "RMSNorm: input");
     check_gradient(norm_loss, &l, l.scale, dw, D, D, "RMSNorm: weight");
 
     float *dw2 = copy_new(dw, D); /* a second pass adds: to dw always, to dx where asked */
-    rmsnorm_backward(added, added, l.weight, l.in, l.scale, l.kept, ROWS, D);
+    rmsnorm_backward(added, added, l.weight, l.in, l.scale, l.kept, ROWS, D, 1);
     norm_weights_backward(dw2, l.weight, l.in, l.kept, ROWS, D);
     for (int i = 0; i < N; i++)
         start[i] += dx[i];
@@ -1832,7 +1832,7 @@ static void test_norm_gradient(void)
 
 static double heads_loss(Layers *l)
 {
-    heads_forward(&l->m, 1, &l->b, l->in, l->out, l->kept);
+    heads_forward(&l->m, 1, &l->b, l->in, l->out, l->kept, 1);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -1857,7 +1857,7 @@ static void check_heads_gradient(ModelType type)
     for (int r = 0; r < l.rows; r++)
         memcpy(g + r * width, l.weight + r * qk, (size_t)qk * sizeof *g);
     float *normed = nan_new((size_t)l.n_out);
-    heads_backward(&l.m, 1, &l.b, l.in, l.kept, g, normed);
+    heads_backward(&l.m, 1, &l.b, l.in, l.kept, g, normed, 1);
     if (type == QWEN3) {
         Layer kept = {.qkv = l.in, .rstd_head = l.kept};
         LayerGrad grad = {.heads = normed};
@@ -1942,7 +1942,7 @@ static void test_swiglu_gradient(void)
     float *g = nan_new(2 * N);
     for (int i = 0; i < 2 * N; i++)
         l.in[i] *= 4;
-    swiglu_backward(g, l.weight, l.in, ROWS, FF);
+    swiglu_backward(g, l.weight, l.in, ROWS, FF, 1);
     check_gradient(swiglu_loss, &l, l.in, g, 2 * N, 2 * N, "SwiGLU");
     for (int i = 0; i < ROWS; i++) { /* the formula itself, once */
         double x = (double)l.in[i * 2 * FF], u = (double)l.in[i * 2 * FF + FF];
@@ -2059,7 +2059,7 @@ static void check_model_gradient(ModelType type, bool tied)
     Pass f = forward(&l.e.worker[0], &l.m, &l.b, true);
     forward_head(&l.e.worker[0], &l.m, &f, l.temperature, true);
     backward(&l.e.worker[0], &l.m, &f, l.weight);
-    weights_backward(&l.e, &l.m, &f, 1);
+    weights_backward(&l.e, &l.m, &f, 1, EVERYTHING);
     grads_finish(&l.m);
     l.e.worker->used = 0;
     for (int t = 0; t < l.m.n_tensors; t++) {
@@ -2097,43 +2097,60 @@ static void outcome_free(Outcome *o)
     free(o->grads);
 }
 
-/* Runs the batches one after the other, coef[i] = dL / d log p of target i, in memory of exactly
- * the size that pass_bytes asks for. The gradients stay in the model too, not yet finished. */
+/* Batches as the parts of one, and where their outcome goes. */
+typedef struct {
+    const Model *m;
+    const Batch *batch;
+    const float *coef;
+    float temperature;
+    Outcome *o;
+} Parts;
+
+static Pass look_at_batch(Arena *a, int i, Keep keep, void *context)
+{
+    const Parts *x = context;
+    size_t done = 0, count = (size_t)x->batch[i].n_targets, d = x->o->d;
+    for (int k = 0; k < i; k++)
+        done += (size_t)x->batch[k].n_targets;
+    Pass p = forward(a, x->m, &x->batch[i], keep);
+    forward_head(a, x->m, &p, x->temperature, true);
+    memcpy(x->o->logprob + done, p.head.logprob, count * sizeof(float));
+    memcpy(x->o->entropy + done, p.head.entropy, count * sizeof(float));
+    memcpy(x->o->phi + done * d, p.head.phi, count * d * sizeof(float));
+    memcpy(x->o->hidden + done * d, p.hidden, count * d * sizeof(float));
+    p.coef = x->coef + done;
+    return p;
+}
+
+/* The gradient over n batches, coef[i] = dL / d log p of target i, in memory of exactly the size
+ * that pass_bytes asks for. The gradients stay in the model too, not yet finished. */
 static Outcome outcome_of(Model *m, const Batch *b, int n, const float *coef, float temperature,
                           int threads)
 {
     Outcome o = {.d = (size_t)m->config.hidden_size, .n_grads = m->n_grads};
-    size_t most = 0, done = 0;
+    Parts parts = {m, b, coef, temperature, &o};
+    size_t most = 0, targets = 0;
+    double seconds[2] = {0};
     for (int i = 0; i < n; i++) {
-        o.n += (size_t)b[i].n_targets;
-        size_t bytes = pass_bytes(m, (size_t)b[i].n_rows, (size_t)b[i].n_targets,
-                                  batch_keys(&b[i]), true);
+        size_t count = (size_t)b[i].n_targets;
+        o.n += count;
+        targets = count > targets ? count : targets;
+        size_t bytes = pass_bytes(m, (size_t)b[i].n_rows, count, batch_keys(&b[i]),
+                                  m->frugal ? KEEP_INPUTS : KEEP_ALL);
         most = bytes > most ? bytes : most;
     }
     o.logprob = nan_new(o.n);
     o.entropy = nan_new(o.n);
     o.phi = nan_new(o.n * o.d);
     o.hidden = nan_new(o.n * o.d);
-    Engine e = nan_engine(threads, most);
-    Pass p[8];
+    Engine e = m->frugal ? engine_frugal(threads, 1 << 12, most, pieces_bytes(&m->config, targets))
+                         : engine_new(threads, 1 << 12, most);
+    for (int i = 0; i < threads; i++)
+        memset(e.worker[i].base, 0xFF, e.worker[i].capacity);
     grads_zero(m);
-    for (int i = 0; i < n; i += threads) { /* as many passes together as there are threads */
-        int together = imin(threads, n - i);
-        for (int k = 0; k < together; k++) {
-            const Batch *x = &b[i + k];
-            size_t count = (size_t)x->n_targets;
-            e.worker[k].used = 0;
-            p[k] = forward(&e.worker[k], m, x, true);
-            forward_head(&e.worker[k], m, &p[k], temperature, true);
-            memcpy(o.logprob + done, p[k].head.logprob, count * sizeof(float));
-            memcpy(o.entropy + done, p[k].head.entropy, count * sizeof(float));
-            memcpy(o.phi + done * o.d, p[k].head.phi, count * o.d * sizeof(float));
-            memcpy(o.hidden + done * o.d, p[k].hidden, count * o.d * sizeof(float));
-            backward(&e.worker[k], m, &p[k], coef + done);
-            done += count;
-        }
-        weights_backward(&e, m, p, together);
-    }
+    gradient(&e, m, n, look_at_batch, &parts, seconds);
+    CHECK(e.worker[0].used == 0 && e.worker[0].threads == 1 && e.arena.used == 0,
+          "the engine was not left as found");
     o.grads = copy_new(m->grads, m->n_grads);
     engine_free(&e);
     return o;
@@ -2269,7 +2286,7 @@ static void check_oracle_updates(const char *root, const char *model, const char
 static Model model_for_training(const char *dir, bool packed)
 {
     Model m = model_load(dir);
-    model_trainable(&m);
+    model_trainable(&m, false);
     rope_reserve(&m, 192);
     if (packed)
         model_pack(&m, 1);
@@ -2567,13 +2584,59 @@ static void check_invariance(ModelType type, bool tied)
         int pieces = 0;
         for (int i = 0; i < TREES; i += size)
             each[pieces++] = forest(&a, i, imin(size, TREES - i));
-        other = outcome_of(&m, each, pieces, coef, 0.7f, size);
-        check_same_outcome(&o, &other, "micro-batches");
-        outcome_free(&other);
+        for (int frugal = 0; frugal < 2; frugal++) {
+            m.frugal = frugal;
+            other = outcome_of(&m, each, pieces, coef, 0.7f, size);
+            check_same_outcome(&o, &other, frugal ? "recomputation" : "micro-batches");
+            outcome_free(&other);
+        }
+        m.frugal = false;
+        if (size == 2)
+            model_unpack(&m);
     }
     outcome_free(&o);
     free(coef);
     arena_free(&a);
+    model_free(&m);
+}
+
+/* Tokens beyond n_vocab do not exist: the same numbers as from a model that ends there, and no
+ * gradient for their rows. */
+static void check_masked_vocabulary(bool packed)
+{
+    enum { V = TILE + 40, FEWER = TILE + 7 };
+    Model m = tiny_model(LLAMA, false, V), small = tiny_model(LLAMA, false, FEWER);
+    size_t d = (size_t)m.config.hidden_size;
+    Arena a = arena_new(1 << 20);
+    Batch b = batch_new(&a, FOREST_ROWS, 5 * TREES, FOREST_ROWS);
+    for (int i = 0; i < TREES; i++)
+        add_tree(&b, &FOREST[i], FEWER, (uint32_t)i);
+    float *coef = noise_new(61, FOREST_ROWS);
+    int last = lm_head(&m.config);
+    memcpy(m.params, small.params, (size_t)FEWER * d * sizeof(float));
+    memcpy(at(&m, m.params, 1), at(&small, small.params, 1),
+           (m.tensors[last].offset - m.tensors[1].offset) * sizeof(float));
+    memcpy(at(&m, m.params, last), at(&small, small.params, last),
+           (size_t)FEWER * d * sizeof(float));
+    m.n_vocab = FEWER;
+    if (packed) {
+        model_pack(&m, 1);
+        model_pack(&small, 1);
+    }
+    Outcome o = outcome_of(&m, &b, 1, coef, 0.9f, 2), p = outcome_of(&small, &b, 1, coef, 0.9f, 1);
+    const float *dw = o.grads + m.tensors[last].offset;
+    float *zero = xcalloc((V - FEWER) * d, sizeof(float));
+    CHECK(same_bits(o.logprob, p.logprob, o.n) && same_bits(o.entropy, p.entropy, o.n) &&
+              same_bits(o.phi, p.phi, o.n * o.d), "packed %d: masked tokens have a share", packed);
+    CHECK(same_bits(dw, p.grads + small.tensors[last].offset, FEWER * d) &&
+              same_bits(dw + FEWER * d, zero, (V - FEWER) * d),
+          "packed %d: the head's gradient with masked tokens", packed);
+    outcome_free(&o);
+    outcome_free(&p);
+    free(zero);
+    free(coef);
+    arena_free(&a);
+    model_free(&small);
     model_free(&m);
 }
 
@@ -2690,12 +2753,12 @@ static void check_kept_logits(bool tied, bool packed)
         backward(&e.worker[i], &m, &p[i], coef + 9 * i);
         CHECK(p[i].head.logits, "pass %d did not keep its logits", i);
     }
-    weights_backward(&e, &m, p, PASSES);
+    weights_backward(&e, &m, p, PASSES, EVERYTHING);
     float *kept = copy_new(m.grads, m.n_grads);
     for (int i = 0; i < PASSES; i++)
         p[i].head.logits = NULL;
     grads_zero(&m);
-    weights_backward(&e, &m, p, PASSES);
+    weights_backward(&e, &m, p, PASSES, EVERYTHING);
     CHECK(is_alive(kept, m.n_grads) && same_bits(kept, m.grads, m.n_grads),
           "tied %d, packed %d: logits made again give another gradient", tied, packed);
     grads_zero(&m);
@@ -2718,7 +2781,7 @@ static void check_packing_order(void)
     model_pack(&m, 3);
     model_pack(&early, 1);
     CHECK(!early.packed_back, "a frozen model is packed for a backward pass");
-    model_trainable(&early);
+    model_trainable(&early, false);
     CHECK(early.packed_back && m.packed_back &&
               same_bits(early.packed, m.packed, model_packed_floats(&m, false)) &&
               same_bits(early.packed_back, m.packed_back, model_packed_floats(&m, true)),
@@ -2737,6 +2800,8 @@ static void test_invariance(void)
     check_many_targets(&m, KC + 76, 500, true);
     model_free(&m);
     check_most_logits();
+    check_masked_vocabulary(false);
+    check_masked_vocabulary(true);
     for (int i = 0; i < 4; i++)
         check_kept_logits(i % 2, i / 2);
     check_packing_order();
@@ -3309,7 +3374,7 @@ static void test_loss_oracle(void)
         }
         Engine e = engine_new(2, 1 << 26, 1 << 26);
         Model m = model_load(dir.s);
-        model_trainable(&m);
+        model_trainable(&m, false);
         rope_reserve(&m, 64);
         SafeTensors st = st_open_file(file[0].s), grads = {0};
         if (there[1])
@@ -3583,7 +3648,7 @@ static void test_on_policy(void)
     MethodOptions o = {.method = G2RL, .lambda = 1};
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
-    Sampling s = {.temperature = 0.8, .top_p = 1, .max_tokens = 40, .seed = 3, .n_vocab = 19};
+    Sampling s = {.temperature = 0.8, .top_p = 1, .max_tokens = 40, .seed = 3};
     Engine e = engine_new(3, 1 << 24, 1 << 26);
     e.threads = 1;
     Group *alone = sampled(&e, &m, &task, 1, 2, 5, &s);
@@ -3657,7 +3722,7 @@ static void check_shared_draws(void)
 {
     enum { V = 500, N = 14 };
     Model m = tiny_model(LLAMA, true, V);
-    Sampling s = {.temperature = 1, .top_p = 1, .seed = 12, .n_vocab = V};
+    Sampling s = {.temperature = 1, .top_p = 1, .seed = 12};
     Group g = {.index = 3};
     Rollout rollout[N], *r[N];
     float *hidden = noise_new(66, N * (size_t)m.config.hidden_size), logprob[2][N];
@@ -3727,10 +3792,10 @@ static void test_shared_batch(void)
     c.num_hidden_layers = 2;
     c.vocab_size = V;
     Model m = model_new(&c);
-    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, false};
+    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, KEEP_NOTHING};
     Engine e = engine_new(3, 1 << 22, worker_bytes(&m, x));
     Helpers seen = {.e = &e};
-    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LONGEST, .seed = 4, .n_vocab = V,
+    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LONGEST, .seed = 4,
                   .on_token = see_helpers, .context = &seen};
     Group *g[4], *alone = groups_new(&e, &m, x);
     model_init(&m, 6);
@@ -3771,7 +3836,7 @@ static void test_draws(void)
 {
     enum { V = 19, N = 40000 };
     float z[V], scratch[2 * V], logprob;
-    Sampling s = {.temperature = 0.7, .top_p = 1, .n_vocab = V};
+    Sampling s = {.temperature = 0.7, .top_p = 1};
     double p[V], sum = 0, chi = 0;
     int count[V] = {0};
     for (int v = 0; v < V; v++)
@@ -3808,11 +3873,8 @@ static void test_draws(void)
         CHECK(fabs(seen[1] / 2000.0 - p[order[1]] / (p[order[0]] + p[order[1]])) < 0.05,
               "the cut distribution is not renormalised: %d, %d", seen[0], seen[1]);
     }
-    s = (Sampling){.temperature = 0, .top_p = 1, .n_vocab = V};
+    s = (Sampling){.temperature = 0, .top_p = 1};
     CHECK(draw_token(z, V, &s, 0.999, &logprob, scratch) == order[0], "greedy");
-    s = (Sampling){.temperature = 5, .top_p = 1, .n_vocab = 3};
-    for (int i = 0; i < 200; i++)
-        CHECK(draw_token(z, V, &s, i / 200.0, &logprob, scratch) < 3, "a token without a text");
 }
 
 /* Promise 6: another prompt's group beside it changes not one bit of a group's numbers; permuting
@@ -3824,7 +3886,7 @@ static void test_groups_stand_alone(void)
     MethodOptions o = {.method = G2RL, .lambda = 1};
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
-    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 30, .seed = 8, .n_vocab = 19};
+    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 30, .seed = 8};
     Engine e = engine_new(2, 1 << 24, 1 << 26);
     Group *g = sampled(&e, &m, &task, 2, 0, 4, &s), *alone = sampled(&e, &m, &task, 1, 0, 4, &s);
     g[0].reward[1] = alone->reward[1] = 1;

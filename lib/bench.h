@@ -181,8 +181,11 @@ typedef struct {
     float *out;
 } StepWork;
 
-static Pass bench_pass(Arena *a, const StepWork *w, int first, int n)
+/* Micro-batch `part`, forward. */
+static Pass bench_look(Arena *a, int part, Keep keep, void *context)
 {
+    const StepWork *w = context;
+    int first = part * w->at_once, n = imin(w->at_once, w->batch - first);
     Batch b = batch_new(a, n * w->length, n, n * w->length);
     float *coef = arena_floats(a, (size_t)(n * w->length));
     for (int i = 0; i < n; i++) {
@@ -193,29 +196,19 @@ static Pass bench_pass(Arena *a, const StepWork *w, int first, int n)
             batch_target(&b, i * w->length + t, ids[t + 1]);
         }
     }
-    Pass p = forward(a, &w->m, &b, true);
+    Pass p = forward(a, &w->m, &b, keep);
     forward_head(a, &w->m, &p, 1.0f, true);
-    backward(a, &w->m, &p, coef);
+    p.coef = coef;
     return p;
 }
 
 static void train_run(void *what)
 {
     StepWork *w = what;
-    Engine *e = &w->e;
-    Pass p[1024];
+    double seconds[2];
     grads_zero(&w->m);
-    for (int first = 0; first < w->batch; first += e->threads * w->at_once) {
-        int passes = imin(e->threads, (w->batch - first + w->at_once - 1) / w->at_once);
-        PARALLEL_FOR_DYNAMIC (e->threads)
-        for (int i = 0; i < passes; i++) {
-            int k = first + i * w->at_once;
-            e->worker[i].used = 0;
-            p[i] = bench_pass(&e->worker[i], w, k, imin(w->at_once, w->batch - k));
-        }
-        weights_backward(e, &w->m, p, passes);
-    }
-    adamw_step(&w->m, &w->adam, 1e-5, e->threads);
+    gradient(&w->e, &w->m, (w->batch + w->at_once - 1) / w->at_once, bench_look, w, seconds);
+    adamw_step(&w->m, &w->adam, 1e-5, w->e.threads);
 }
 
 static double sample_run(StepWork *w)
@@ -252,8 +245,8 @@ static StepWork train_work(const char *preset, int threads, int batch, int lengt
         w.token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
                                 (uint32_t)w.m.config.vocab_size);
     size_t rows = (size_t)(w.at_once * length);
-    model_trainable(&w.m);
-    w.e = engine_new(threads, 1 << 16, pass_bytes(&w.m, rows, rows, length, true) + rows * 8);
+    model_trainable(&w.m, false);
+    w.e = engine_new(threads, 1 << 16, pass_bytes(&w.m, rows, rows, length, KEEP_ALL) + rows * 8);
     return w;
 }
 
@@ -288,18 +281,20 @@ static void kernel_run(void *what)
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
     switch (w->kernel) {
     case HEAD_K: head_forward(a, &w->m, w->pass.hidden, b->target, n, &w->pass.head); break;
-    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, l->x, norm, n, d, 1e-6f); break;
+    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, l->x, norm, n, d, 1e-6f, 1); break;
     case RMSNORM_BACK_K:
-        rmsnorm_backward(w->out, g->x2, g->normed1, l->x, norm, l->rstd1, n, d);
+        rmsnorm_backward(w->out, g->x2, g->normed1, l->x, norm, l->rstd1, n, d, 1);
         break;
-    case HEADS_K: heads_forward(&w->m, 0, b, l->qkv, l->qk, l->rstd_head); break;
-    case HEADS_BACK_K: heads_backward(&w->m, 0, b, l->qkv, l->rstd_head, g->qkv, g->heads); break;
+    case HEADS_K: heads_forward(&w->m, 0, b, l->qkv, l->qk, l->rstd_head, 1); break;
+    case HEADS_BACK_K:
+        heads_backward(&w->m, 0, b, l->qkv, l->rstd_head, g->qkv, g->heads, 1);
+        break;
     case ATTENTION_K: attention_forward(a, c, b, l->qk, l->qkv, l->att); break;
     case ATTENTION_BACK_K:
         attention_backward(a, c, b, l->qk, l->qkv, l->att, l->att, g->qkv);
         break;
     case SWIGLU_K: swiglu_forward(l->act, l->gate_up, n, ff, 1); break;
-    case SWIGLU_BACK_K: swiglu_backward(w->out, l->act, l->gate_up, n, ff); break;
+    case SWIGLU_BACK_K: swiglu_backward(w->out, l->act, l->gate_up, n, ff, 1); break;
     case EXP_K: row_exp(w->out, l->gate_up, n * ff, 0, 1); break;
     case ADAMW_K: adamw_step(&w->m, &w->adam, 0, 1); break;
     }
@@ -327,7 +322,9 @@ static void kernel_cost(const StepWork *w, int kernel, double *floats, double *f
 static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
 {
     w->e.worker[0].used = 0;
-    w->pass = bench_pass(&w->e.worker[0], w, 0, imin(w->at_once, w->batch));
+    Arena *a = &w->e.worker[0];
+    w->pass = bench_look(a, 0, KEEP_ALL, w);
+    backward(a, &w->m, &w->pass, w->pass.coef);
     w->out = floats_new((size_t)w->pass.batch.n_rows * 2 * (size_t)w->m.config.intermediate_size);
     for (w->kernel = 0; w->kernel < KERNELS; w->kernel++) {
         double floats, flops;
@@ -361,17 +358,16 @@ static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
 /* ---------------------------------------------------------------- sampling, and whole RL steps */
 
 /* Groups of m with a prompt of 16 tokens; there is no end token, so every response is full. */
-static void bench_groups(StepWork *w, int groups, int m, int new_tokens, bool train)
+static void bench_groups(StepWork *w, int groups, int m, int new_tokens, Keep keep)
 {
     int at_once = good_micro_batch(0, groups, 16 + m * new_tokens);
-    Extent x = {groups, m, 16, new_tokens, at_once, train};
+    Extent x = {groups, m, 16, new_tokens, at_once, keep};
     w->e = extent_engine(&w->m, w->e.threads, x);
     w->n_groups = groups;
     w->groups = groups_new(&w->e, &w->m, x);
     w->update.micro_batch = at_once;
     w->update.temperature = 1;
-    w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1,
-                             .n_vocab = w->m.config.vocab_size};
+    w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1};
     for (int i = 0; i < groups; i++) {
         w->groups[i].index = (uint32_t)i;
         w->groups[i].prompt_length = 16;
@@ -386,7 +382,7 @@ static void bench_sample(const Bench *b, const char *preset, StepWork *w, int se
     int new_tokens = b->o->quick ? 8 : 64;
     double each[16], tokens = (double)sequences * new_tokens;
     char json[128], text[64];
-    bench_groups(w, sequences, 1, new_tokens, false);
+    bench_groups(w, sequences, 1, new_tokens, KEEP_NOTHING);
     for (int r = b->o->quick ? 0 : -1; r < b->repetitions; r++) /* -1 warms up */
         each[imax(r, 0)] = sample_run(w);
     double seconds = median(each, b->repetitions);
@@ -455,8 +451,8 @@ static void bench_rl(const Bench *b, const char *preset)
     int prompts = b->o->quick ? 2 : 16;
     StepWork w = step_work(preset, b->threads);
     double seconds[2][PHASES + 1][16];
-    model_trainable(&w.m);
-    bench_groups(&w, prompts, ROLLOUTS, NEW_TOKENS, true);
+    model_trainable(&w.m, false);
+    bench_groups(&w, prompts, ROLLOUTS, NEW_TOKENS, KEEP_ALL);
     for (int r = -1; r < b->repetitions; r++) /* -1 warms up */
         for (int k = 0; k < 2; k++) {
             int method = (r + 1 + k) % 2;

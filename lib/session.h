@@ -33,7 +33,7 @@ typedef struct {
     double lambda, clip_low, clip_high, kl_coef;
     uint64_t seed;
     const char *only;
-    bool json, force, quick;
+    bool json, force, quick, recompute;
 } Options;
 
 #define C(x) (1u << (x))
@@ -146,6 +146,8 @@ static const Option OPTIONS[] = {
      "every row once, most with less work"},
     {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN) | C(BENCH), "",
      "results as JSON"},
+    {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
+     "save memory: one pass at a time, each layer's activations made again; the same numbers"},
     {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "", "replace a run that is already there"},
 };
 #undef O
@@ -185,7 +187,7 @@ static void session_free(Session *s)
     engine_free(&s->engine);
 }
 
-/* The model of --model, packed for sampling, and its tokenizer. */
+/* The model of --model, and its tokenizer. */
 static void session_load(Session *s, const char *path, bool tokenizer)
 {
     if (!path)
@@ -198,6 +200,13 @@ static void session_load(Session *s, const char *path, bool tokenizer)
     if (s->tokenizer.n_vocab > s->model.config.vocab_size)
         die("%s: has ids up to %d, but vocab_size of config.json is %d", s->tokenizer_path.s,
             s->tokenizer.n_vocab - 1, s->model.config.vocab_size);
+}
+
+/* The same, to draw from: ids beyond the tokenizer's do not exist, and the weights are packed. */
+static void session_sampler(Session *s, const char *path)
+{
+    session_load(s, path, true);
+    s->model.n_vocab = s->tokenizer.n_vocab;
     model_pack(&s->model, s->engine.threads);
 }
 
