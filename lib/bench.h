@@ -218,7 +218,8 @@ static double sample_run(StepWork *w)
     return sample_groups(&w->e, &w->m, w->groups, w->n_groups, &w->sampling);
 }
 
-static StepWork step_work(const char *preset, int threads)
+/* A model of a preset's shape. Its gradients and moments only where a row trains. */
+static StepWork step_work(const char *preset, int threads, bool train)
 {
     StepWork w = {.adam = {0.9, 0.99, 1e-8, 0, 1, 0}};
     w.m = model_new(preset_find(preset));
@@ -227,27 +228,32 @@ static StepWork step_work(const char *preset, int threads)
     for (int t = 0; t < w.m.n_tensors; t++)
         for (size_t i = 0; !w.m.tensors[t].cols && i < w.m.tensors[t].size; i++)
             at(&w.m, w.m.params, t)[i] = 1;
+    if (train)
+        model_trainable(&w.m, false);
     model_pack(&w.m, threads);
     rope_reserve(&w.m, 512);
-    w.e.threads = threads;
     return w;
 }
 
-/* A model that can train, and random sequences. */
-static StepWork train_work(const char *preset, int threads, int batch, int length)
+/* Random sequences, and memory for a pass over them. */
+static void train_begin(StepWork *w, int threads, int batch, int length)
 {
-    StepWork w = step_work(preset, threads);
-    w.batch = batch;
-    w.length = length;
-    w.at_once = good_micro_batch(0, batch, length);
-    w.token = xmalloc((size_t)(batch * (length + 1)) * sizeof(int));
+    w->batch = batch;
+    w->length = length;
+    w->at_once = good_micro_batch(0, batch, length);
+    w->token = xmalloc((size_t)(batch * (length + 1)) * sizeof(int));
     for (int i = 0; i < batch * (length + 1); i++)
-        w.token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
-                                (uint32_t)w.m.config.vocab_size);
-    size_t rows = (size_t)(w.at_once * length);
-    model_trainable(&w.m, false);
-    w.e = engine_new(threads, 1 << 16, pass_bytes(&w.m, rows, rows, length, KEEP_ALL) + rows * 8);
-    return w;
+        w->token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
+                                 (uint32_t)w->m.config.vocab_size);
+    size_t rows = (size_t)(w->at_once * length);
+    size_t bytes = pass_bytes(&w->m, rows, rows, length, KEEP_ALL) + rows * 8;
+    w->e = engine_new(threads, 1 << 16, bytes);
+}
+
+static void train_end(StepWork *w)
+{
+    free(w->token);
+    engine_free(&w->e);
 }
 
 static void bench_train(const Bench *b, const char *preset, StepWork *w)
@@ -445,53 +451,47 @@ static void rl_row(const Bench *b, const char *preset, int prompts, Method metho
 }
 
 /* GRPO and G2RL steps by turns, so that what disturbs one disturbs the other. */
-static void bench_rl(const Bench *b, const char *preset)
+static void bench_rl(const Bench *b, const char *preset, StepWork *w)
 {
     enum { ROLLOUTS = 16, NEW_TOKENS = 48 };
     int prompts = b->o->quick ? 2 : 16;
-    StepWork w = step_work(preset, b->threads);
     double seconds[2][PHASES + 1][16];
-    model_trainable(&w.m, false);
-    bench_groups(&w, prompts, ROLLOUTS, NEW_TOKENS, KEEP_ALL);
+    w->e.threads = b->threads;
+    bench_groups(w, prompts, ROLLOUTS, NEW_TOKENS, KEEP_ALL);
     for (int r = -1; r < b->repetitions; r++) /* -1 warms up */
         for (int k = 0; k < 2; k++) {
             int method = (r + 1 + k) % 2;
             double clock = now_seconds();
-            rl_run(&w, &w.update, (Method)method);
+            rl_run(w, &w->update, (Method)method);
             seconds[method][PHASES][imax(r, 0)] = lap(&clock);
             for (int i = 0; i < PHASES; i++)
-                seconds[method][i][imax(r, 0)] = w.update.seconds[i];
+                seconds[method][i][imax(r, 0)] = w->update.seconds[i];
         }
     rl_row(b, preset, prompts, GRPO, seconds);
     rl_row(b, preset, prompts, G2RL, seconds);
-    engine_free(&w.e);
-    model_free(&w.m);
+    engine_free(&w->e);
 }
 
-/* All rows of one preset. */
-static void bench_preset(const Bench *b, const char *preset, int batch, int length)
+/* All rows of one preset on b->threads threads. */
+static void bench_preset(const Bench *b, const char *preset, int batch, int length, StepWork *w)
 {
     bool kernels = b->threads == 1 && (bench_wants(b, "head") || bench_wants(b, "kernel"));
     if (bench_wants(b, "gemm") && b->threads == 1)
-        bench_gemms(b, preset_find(preset));
+        bench_gemms(b, &w->m.config);
     if (kernels || bench_wants(b, "train_step")) {
-        StepWork w = train_work(preset, b->threads, batch, length);
+        train_begin(w, b->threads, batch, length);
         if (kernels)
-            bench_kernels(b, preset, &w);
+            bench_kernels(b, preset, w);
         if (bench_wants(b, "train_step"))
-            bench_train(b, preset, &w);
-        free(w.token);
-        engine_free(&w.e);
-        model_free(&w.m);
+            bench_train(b, preset, w);
+        train_end(w);
     }
-    if (bench_wants(b, "sample")) {
-        StepWork w = step_work(preset, b->threads);
-        bench_sample(b, preset, &w, 16);
-        bench_sample(b, preset, &w, 64);
-        model_free(&w.m);
+    for (int sequences = 16; sequences <= 64 && bench_wants(b, "sample"); sequences += 48) {
+        w->e.threads = b->threads;
+        bench_sample(b, preset, w, sequences);
     }
     if (bench_wants(b, "rl_step") && strcmp(preset, "medium"))
-        bench_rl(b, preset);
+        bench_rl(b, preset, w);
 }
 
 static void cmd_bench(Session *s)
@@ -513,14 +513,21 @@ static void cmd_bench(Session *s)
         usage("--only: '%.60s'; see g2rl bench --help for the names of the rows", o->only);
     if (!preset)
         usage("--preset: '%.60s'; bench knows tiny, small and medium", o->preset);
+    Bench b[2];
     for (int i = 0; i < runs; i++) {
-        Bench b = {o, measure_peak(counts[i]), counts[i], o->quick ? 1 : 7};
-        if (bench_wants(&b, "peak"))
-            bench_row(&b, "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b.peak, 0);
-        for (int p = 0; p < 3; p++)
-            if (!o->preset || !strcmp(o->preset, presets[p].name))
-                bench_preset(&b, presets[p].name, o->quick && p ? 2 : presets[p].batch,
-                             presets[p].length);
+        b[i] = (Bench){o, measure_peak(counts[i]), counts[i], o->quick ? 1 : 7};
+        if (bench_wants(&b[i], "peak"))
+            bench_row(&b[i], "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b[i].peak, 0);
+    }
+    for (int p = 0; p < 3 && (!o->only || strcmp(o->only, "peak")); p++) {
+        if (o->preset && strcmp(o->preset, presets[p].name))
+            continue;
+        bool train = !o->only || (strcmp(o->only, "gemm") && strcmp(o->only, "sample"));
+        StepWork w = step_work(presets[p].name, counts[runs - 1], train);
+        for (int i = 0; i < runs; i++)
+            bench_preset(&b[i], presets[p].name, o->quick && p ? 2 : presets[p].batch,
+                         presets[p].length, &w);
+        model_free(&w.m);
     }
 }
 
