@@ -1340,8 +1340,9 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
 
 /* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
  * every weight and row, and attention; twice that going back. What is done again counts once. */
-static void count_work(const Config *c, const Options *o, const Group *g, double *flops)
+static void count_work(const Model *m, const Options *o, const Group *g, double *flops)
 {
+    const Config *c = &m->config;
     bool several = o->epochs > 1 || (o->mini_batch && o->mini_batch < o->prompts);
     double keys = 0.5 * g->prompt_length * (g->prompt_length + 1); /* seen by all rows together */
     for (int k = 0; k < g->m; k++) {
@@ -1349,7 +1350,7 @@ static void count_work(const Config *c, const Options *o, const Group *g, double
         keys += n * g->prompt_length + 0.5 * n * (n + 1);
     }
     double layers = 2 * layer_weights(c) * group_rows(g) + attention_flops(c) * keys;
-    double head = 2 * head_weights(c) * g->n_tokens;
+    double head = 2.0 * m->n_vocab * c->hidden_size * g->n_tokens;
     flops[SAMPLE] += layers + head;
     flops[REFERENCE] += o->kl_coef > 0 ? layers + head : 0;
     flops[FORWARD] += (o->epochs + several) * (layers + 2 * head); /* the features too */
@@ -1377,7 +1378,7 @@ static void train_step(Trainer *t, int step, Progress *report)
     u.seconds[REFERENCE] += lap(&clock);
     double norm = update(t, g, &u, lr, &sums);
     for (int i = 0; i < o->prompts; i++)
-        count_work(&s->model.config, o, &g[i], u.flops);
+        count_work(&s->model, o, &g[i], u.flops);
     demand_finite(step + 1, sums.loss, norm);
     for (int i = 0; i < o->prompts; i++) {
         group_sums(&groups, &g[i]);
