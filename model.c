@@ -1094,34 +1094,111 @@ static int cached_blocks(const Heads *s, const KvSeq *kv, int layer, int kv_head
     return n;
 }
 
-/* One sequence's rows, for one kv head, over keys that live in caches; its new keys go into its own
- * cache first. blocks: room for as many as its keys need. */
-static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq, const float *qk,
-                          const float *qkv, KvBlock *blocks, float *att, float *scratch)
+/* The keys that a sequence has of its own, as blocks. */
+static int own_blocks(const Heads *s, const Seq *seq, int layer, int kv_head, KvBlock *out)
 {
-    int own = seq->start - seq->prefix_length;
-    for (int i = 0; i < seq->rows; i++)
-        kv_put(s, kv_piece(s, seq->kv, (own + i) / KEYS, layer, kv_head), (own + i) % KEYS,
-               qk + (seq->row + i) * s->ld_qk + (s->H + kv_head) * s->hd,
-               qkv + (seq->row + i) * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd);
-    int n = cached_blocks(s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
-    cached_blocks(s, seq->kv, layer, kv_head, own + seq->rows, blocks + n);
+    int own = seq->start + seq->rows - seq->prefix_length;
+    return cached_blocks(s, seq->kv, layer, kv_head, own, out);
+}
+
+/* n sequences of one row each that share a prefix, for one kv head: the prefix's keys and values
+ * are read once for all of them. Row g * n + i of the scores is head g of sequence i, so that both
+ * "all sequences of a head" and "all heads of a sequence" are rows with one stride. Each row's
+ * numbers are those that `attend` makes. */
+static void attend_sharers(const Heads *s, int layer, int kv_head, const Seq *seq, int n,
+                           const float *qk, KvBlock *blocks, float *att, float *scratch)
+{
+    int prefix = seq->prefix_length, ld = prefix, h = kv_head * s->group;
+    for (int i = 0; i < n; i++)
+        ld = imax(ld, round_up(seq[i].start + 1, KEYS) + KEYS);
+    const float *q = qk + seq->row * s->ld_qk + h * s->hd;
+    float *scores = scratch, *sum = scores + (ptrdiff_t)QUERIES * ld, inverse[QUERIES];
+    int shared = cached_blocks(s, seq->prefix_kv, layer, kv_head, prefix, blocks);
+    for (int g = 0; g < s->group; g++)
+        for (int k = 0; k < shared; k++)
+            gemm_small(n, blocks[k].n, s->hd, q + g * s->hd, s->ld_qk, 1, blocks[k].k, KEYS, NULL,
+                       scores + g * n * ld + k * KEYS, ld);
+    for (int i = 0; i < n; i++) {
+        int own = own_blocks(s, &seq[i], layer, kv_head, blocks + shared), keys = seq[i].start + 1;
+        for (int k = 0; k < own; k++)
+            gemm_small(s->group, blocks[shared + k].n, s->hd, q + i * s->ld_qk, s->hd, 1,
+                       blocks[shared + k].k, KEYS, NULL, scores + i * ld + prefix + k * KEYS,
+                       n * ld);
+        for (int r = i; r < s->group * n; r += n) {
+            float *row = scores + (ptrdiff_t)r * ld;
+            inverse[r] = 1.0f / row_exp(row, row, keys, row_max(row, keys), s->scale);
+        }
+    }
+    for (int g = 0; g < s->group; g++)
+        for (int k = 0; k < shared; k++)
+            gemm_small(n, s->hd, blocks[k].n, scores + g * n * ld + k * KEYS, ld, 1, blocks[k].v,
+                       s->hd_pad, k ? sum + g * n * s->hd_pad : NULL, sum + g * n * s->hd_pad,
+                       s->hd_pad);
+    for (int i = 0; i < n; i++) {
+        int own = own_blocks(s, &seq[i], layer, kv_head, blocks + shared);
+        float *to = sum + i * s->hd_pad;
+        for (int k = 0; k < own; k++)
+            gemm_small(s->group, s->hd, blocks[shared + k].n, scores + i * ld + prefix + k * KEYS,
+                       n * ld, 1, blocks[shared + k].v, s->hd_pad, prefix + k ? to : NULL, to,
+                       n * s->hd_pad);
+        for (int g = 0; g < s->group; g++)
+            row_scale(att + (seq->row + i) * s->ld_out + (h + g) * s->hd,
+                      to + g * n * s->hd_pad, inverse[g * n + i], s->hd);
+    }
+}
+
+/* n sequences for one kv head, over keys that live in caches; their new keys go into their own
+ * caches first. blocks: room for as many as the keys of one need. */
+static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq, int n,
+                          const float *qk, const float *qkv, KvBlock *blocks, float *att,
+                          float *scratch)
+{
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < seq[i].rows; r++) {
+            int slot = seq[i].start - seq[i].prefix_length + r;
+            kv_put(s, kv_piece(s, seq[i].kv, slot / KEYS, layer, kv_head), slot % KEYS,
+                   qk + (seq[i].row + r) * s->ld_qk + (s->H + kv_head) * s->hd,
+                   qkv + (seq[i].row + r) * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd);
+        }
+    if (seq->rows == 1 && s->group <= QUERIES) {
+        attend_sharers(s, layer, kv_head, seq, n, qk, blocks, att, scratch);
+        return;
+    }
+    int shared = cached_blocks(s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
+    own_blocks(s, seq, layer, kv_head, blocks + shared);
     attend_seq(s, seq, kv_head, qk, blocks, att, scratch);
+}
+
+/* Cuts a batch into runs of sequences that attend_cached takes together; run u is the sequences
+ * first[u] .. first[u + 1] - 1. Returns how many. */
+static int cut_sharers(const Heads *s, const Batch *b, int *first)
+{
+    int n = 0, most = imax(1, QUERIES / s->group);
+    for (int i = 0; i < b->n_seqs; i++) {
+        const Seq *x = &b->seq[i];
+        if (i == 0 || x->rows > 1 || x[-1].rows > 1 || i - first[n - 1] == most ||
+            x->prefix_kv != x[-1].prefix_kv)
+            first[n++] = i;
+    }
+    first[n] = b->n_seqs;
+    return n;
 }
 
 static void attention_cached(Arena *a, const Config *c, int layer, const Batch *b,
                              const float *qk, const float *qkv, float *att)
 {
     Heads s = heads_of(c);
-    int keys = batch_keys(b), most = keys / KEYS + 2;
+    int keys = batch_keys(b), most = keys / KEYS + 3;
     size_t mark = a->used, each = attend_floats(&s, keys), threads = (size_t)a->threads;
     float *scratch = arena_floats(a, each * threads);
     KvBlock *blocks = arena_alloc(a, (size_t)most * threads, sizeof(KvBlock));
+    int *first = arena_alloc(a, (size_t)b->n_seqs + 1, sizeof(int));
+    int runs = cut_sharers(&s, b, first);
     PARALLEL_FOR (a->threads)
-    for (int unit = 0; unit < b->n_seqs * s.KV; unit++) {
-        int t = a->threads > 1 ? thread_index() : 0;
-        attend_cached(&s, layer, unit % s.KV, &b->seq[unit / s.KV], qk, qkv, blocks + t * most, att,
-                      scratch + each * (size_t)t);
+    for (int unit = 0; unit < runs * s.KV; unit++) {
+        int t = a->threads > 1 ? thread_index() : 0, i = first[unit / s.KV];
+        attend_cached(&s, layer, unit % s.KV, &b->seq[i], first[unit / s.KV + 1] - i, qk, qkv,
+                      blocks + t * most, att, scratch + each * (size_t)t);
     }
     a->used = mark;
 }
