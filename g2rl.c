@@ -1360,6 +1360,7 @@ static void cmd_train(Session *s)
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
                                          longest + o->rollouts * o->max_tokens / 2), true};
+    session_prepare_saving(s);
     run_start(s, TRAIN);
     if (o->kl_coef > 0) {
         Path dir = model_dir(o->model);

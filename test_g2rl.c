@@ -481,10 +481,10 @@ static void test_safetensors_round_trip(void)
     for (uint32_t i = 0; i < N; i++) /* any bits: subnormals, infinities, NaN with a payload */
         memcpy(&x[i], philox(7, STREAM_DATA, i, 0, 0, 0).r, sizeof x[i]);
     StOut out[] = {
-        {"z.last \"name\" \xC3\xA9 %s%n", 3, {3, 5, 7}, x},
-        {"scalar", 0, {0}, &one},
-        {"none", 2, {0, 4}, NULL},
-        {"a", 1, {5}, x + 1},
+        {"z.last \"name\" \xC3\xA9 %s%n", 3, {3, 5, 7}, x, ST_F32},
+        {"scalar", 0, {0}, &one, ST_F32},
+        {"none", 2, {0, 4}, NULL, ST_F32},
+        {"a", 1, {5}, x + 1, ST_F32},
     };
     st_write(path.s, out, 4);
     SafeTensors st = st_open_file(path.s);
@@ -730,7 +730,7 @@ static void test_safetensors_shards(void)
     make_dirs(dir.s);
     Path index = path_join(dir.s, "model.safetensors.index.json");
     float x[5] = {1, 2, 3, 4, 5}, back[2];
-    StOut a = {"a", 1, {2}, x}, bc[] = {{"c", 1, {2}, x + 2}, {"b", 0, {0}, x + 4}};
+    StOut a = {"a", 1, {2}, x, ST_F32}, bc[] = {{"c", 1, {2}, x + 2, ST_F32}, {"b", 0, {0}, x + 4, ST_F32}};
     st_write(path_join(dir.s, "one.st").s, &a, 1);
     st_write(path_join(dir.s, "two.st").s, bc, 2);
     st_write(path_join(dir.s, "again.st").s, bc, 2);
@@ -3007,7 +3007,13 @@ static void test_model_directory(void)
     CHECK(!strcmp(model_dir(dir.s).s, dir.s), "a model's directory is itself");
 }
 
-static void config_for_dying(void *path) { config_read(path); }
+static void config_for_dying(void *path)
+{
+    size_t n;
+    char *text = read_file(path, &n);
+    config_parse(path, text, n);
+    free(text);
+}
 
 /* A good config.json with one field replaced (or, where value is NULL, left out): the line that
  * ends the program must name the file and the field. Where `named` is NULL it must be read. */
@@ -3107,7 +3113,7 @@ static void test_misfits(void)
         c.tie_word_embeddings = k != 2;
         c.num_hidden_layers += k == 3;
         model_save(&m, dir.s);
-        config_write(&c, path_join(dir.s, "config.json").s);
+        config_write(&c, ST_F32, path_join(dir.s, "config.json").s);
         int status = dies(load_for_dying, dir.s, err, sizeof err);
         CHECK(status == 1 && strstr(err, dir.s) && strstr(err, named[k]),
               "misfit %d: status %d, '%s'; expected 1 and '%s'", k, status, err, named[k]);
