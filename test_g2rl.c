@@ -730,7 +730,8 @@ static void test_safetensors_shards(void)
     make_dirs(dir.s);
     Path index = path_join(dir.s, "model.safetensors.index.json");
     float x[5] = {1, 2, 3, 4, 5}, back[2];
-    StOut a = {"a", 1, {2}, x, ST_F32}, bc[] = {{"c", 1, {2}, x + 2, ST_F32}, {"b", 0, {0}, x + 4, ST_F32}};
+    StOut a = {"a", 1, {2}, x, ST_F32};
+    StOut bc[] = {{"c", 1, {2}, x + 2, ST_F32}, {"b", 0, {0}, x + 4, ST_F32}};
     st_write(path_join(dir.s, "one.st").s, &a, 1);
     st_write(path_join(dir.s, "two.st").s, bc, 2);
     st_write(path_join(dir.s, "again.st").s, bc, 2);
