@@ -2162,8 +2162,8 @@ static size_t count_rounded(const Model *m, const char *dir)
 
 /* Writes config.json and model.safetensors into an existing directory: each tensor in its dtype,
  * and the config.json that the model came with, or one of our own. A model that was read and not
- * changed is written with the same values. */
-static void model_save(const Model *m, const char *dir)
+ * changed is written with the same values. Returns how many weights had to be rounded. */
+static size_t model_save(const Model *m, const char *dir)
 {
     Path config = path_join(dir, "config.json");
     StOut *out = xcalloc((size_t)m->n_tensors, sizeof *out);
@@ -2175,15 +2175,13 @@ static void model_save(const Model *m, const char *dir)
                                t->dtype};
     }
     size_t rounded = count_rounded(m, dir);
-    if (rounded)
-        warn("%s: %zu of %zu weights are rounded to BF16 or F16; --dtype f32 keeps them exactly",
-             dir, rounded, m->n_params);
     if (m->config_text)
         write_file(config.s, m->config_text, strlen(m->config_text));
     else
         config_write(&m->config, m->tensors[EMBED].dtype, config.s);
     st_write(path_join(dir, "model.safetensors").s, out, n);
     free(out);
+    return rounded;
 }
 
 #endif

@@ -369,7 +369,7 @@ static void save_checkpoint(const Session *s, int step)
     temporary = path_join(s->o.out, name);
     remove_dir(temporary.s);
     make_dirs(temporary.s);
-    model_save(&s->model, temporary.s);
+    size_t rounded = model_save(&s->model, temporary.s);
     for (int i = 0; i < s->n_carried; i++)
         write_file(path_join(temporary.s, s->carried[i].name).s, s->carried[i].text,
                    s->carried[i].n);
@@ -380,6 +380,9 @@ static void save_checkpoint(const Session *s, int step)
     if (rename(temporary.s, final.s))
         die("%s: cannot be written: %s", final.s, strerror(errno));
     sync_dir(s->o.out);
+    if (rounded)
+        warn("%s: %zu of %zu weights are rounded to BF16 or F16; --dtype f32 keeps every bit",
+             final.s, rounded, s->model.n_params);
 }
 
 static double learning_rate(const Options *o, int step)
