@@ -1360,14 +1360,14 @@ static void cmd_train(Session *s)
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
                                          longest + o->rollouts * o->max_tokens / 2), true};
-    session_prepare_saving(s);
-    run_start(s, TRAIN);
     if (o->kl_coef > 0) {
         Path dir = model_dir(o->model);
         t.reference = model_load(dir.s);
         model_pack(&t.reference, threads);
         rope_reserve(&t.reference, longest + o->max_tokens);
     }
+    session_prepare_saving(s);
+    run_start(s, TRAIN); /* may delete what --model named */
     model_trainable(&s->model);
     rope_reserve(&s->model, longest + o->max_tokens);
     Extent aside = eval_extent(&t.held_out, o->samples, o->max_tokens);

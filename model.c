@@ -44,26 +44,29 @@ typedef struct {
     int eos_token_id[MAX_EOS], n_eos;  /* any of them ends a response */
 } Config;
 
+/* The whole numbers among them; the named ones have defaults. */
+enum { NUM_KEY_VALUE_HEADS = 5, HEAD_DIM, MAX_POSITIONS, N_CONFIG_INTS };
 static const struct {
     const char *name;
     size_t offset;
     int low, high; /* bounds that keep every product below inside its type */
-} CONFIG_INTS[] = {
+} CONFIG_INTS[N_CONFIG_INTS] = {
     {"vocab_size", offsetof(Config, vocab_size), 1, 1 << 24},
     {"hidden_size", offsetof(Config, hidden_size), 1, 1 << 16},
     {"intermediate_size", offsetof(Config, intermediate_size), 1, 1 << 18},
     {"num_hidden_layers", offsetof(Config, num_hidden_layers), 1, 1024},
     {"num_attention_heads", offsetof(Config, num_attention_heads), 1, 1024},
-    {"num_key_value_heads", offsetof(Config, num_key_value_heads), 1, 1024},
-    {"head_dim", offsetof(Config, head_dim), 2, 1024},
-    {"max_position_embeddings", offsetof(Config, max_position_embeddings), 1, 1 << 24},
+    [NUM_KEY_VALUE_HEADS] =
+        {"num_key_value_heads", offsetof(Config, num_key_value_heads), 1, 1024},
+    [HEAD_DIM] = {"head_dim", offsetof(Config, head_dim), 2, 1024},
+    [MAX_POSITIONS] =
+        {"max_position_embeddings", offsetof(Config, max_position_embeddings), 1, 1 << 24},
 };
-enum { NUM_KEY_VALUE_HEADS = 5, HEAD_DIM, MAX_POSITIONS, N_CONFIG_INTS }; /* those with defaults */
 
 static int *config_int(Config *c, int i) { return (int *)((char *)c + CONFIG_INTS[i].offset); }
 
 /* What a config.json means where it is silent: the defaults of transformers' own class for each
- * model_type (5.23; 0 and -1: none). A field that is null is another matter: see config_defaults. */
+ * model_type (5.23; 0 and -1: none). A null is another matter: see config_defaults. */
 static const struct {
     int num_key_value_heads, head_dim, max_position_embeddings, bos_token_id, eos_token_id;
 } CLASS_DEFAULTS[] = {
@@ -312,13 +315,9 @@ static void config_check(const ConfigReader *r, const Config *c)
     if (r->window && !r->no_window && !r->layers && r->first_window < c->num_hidden_layers)
         die("%s: use_sliding_window is true, from layer max_window_layers %lld on; only full "
             "attention is supported", r->path, (long long)r->first_window);
-}
-
-static void config_check_eos(const Config *c, const char *path)
-{
     for (int i = 0; i < c->n_eos; i++)
         if (c->eos_token_id[i] >= c->vocab_size)
-            die("%s: eos_token_id %d is not below vocab_size %d", path, c->eos_token_id[i],
+            die("%s: eos_token_id %d is not below vocab_size %d", r->path, c->eos_token_id[i],
                 c->vocab_size);
 }
 
@@ -343,17 +342,16 @@ static Config config_parse(const char *path, const char *text, size_t n)
         config_key(&r, &c, key.s);
     config_defaults(&r, &c);
     config_check(&r, &c);
-    config_check_eos(&c, path);
     return c;
 }
 
 /* generation_config.json says at which ids a response ends, where it says so: it replaces what
  * config.json says. (Where it is there and silent, transformers never ends a response; here
- * config.json stays in force.) */
+ * config.json stays in force.) An id that the vocabulary does not have can end nothing. */
 static void config_generation(Config *c, const char *path)
 {
     size_t n;
-    int ids[MAX_EOS], found = 0;
+    int ids[MAX_EOS], found = 0, good = 0;
     Buf key = {0};
     if (!is_file(path))
         return;
@@ -365,11 +363,14 @@ static void config_generation(Config *c, const char *path)
             found = config_ids(&j, path, key.s, ids);
         else
             json_skip(&j);
-    if (found > 0) {
-        memcpy(c->eos_token_id, ids, sizeof ids);
-        c->n_eos = found;
-    }
-    config_check_eos(c, path);
+    for (int i = 0; i < found; i++)
+        if (ids[i] < c->vocab_size)
+            c->eos_token_id[good++] = ids[i];
+        else
+            warn("%s: eos_token_id %d is not below vocab_size %d; ignored", path, ids[i],
+                 c->vocab_size);
+    if (good)
+        c->n_eos = good;
     free(text);
 }
 
@@ -390,6 +391,8 @@ static void config_write(const Config *c, int dtype, const char *path)
     buf_printf(&b, "  \"tie_word_embeddings\": %s,\n", c->tie_word_embeddings ? "true" : "false");
     if (c->bos_token_id >= 0)
         buf_printf(&b, "  \"bos_token_id\": %d,\n", c->bos_token_id);
+    else if (CLASS_DEFAULTS[c->model_type].bos_token_id >= 0)
+        buf_str(&b, "  \"bos_token_id\": null,\n");
     buf_str(&b, "  \"eos_token_id\": ");
     for (int i = 0; i < c->n_eos; i++)
         buf_printf(&b, "%s%d", i ? ", " : c->n_eos > 1 ? "[" : "", c->eos_token_id[i]);
@@ -2075,7 +2078,7 @@ static Path model_dir(const char *path)
  * in floats, whatever the file holds. With `compare` the values must be those that `w` holds. */
 static void load_tensor(const StTensor *s, float *w, bool compare)
 {
-    enum { AT_ONCE = 1 << 16 };
+    enum { AT_ONCE = 1 << 20 };
     float *block = compare ? xmalloc(AT_ONCE * sizeof *block) : NULL;
     for (size_t i = 0, n, count = st_values(s); i < count; i += n) {
         uint32_t bits, bad = 0;

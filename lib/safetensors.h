@@ -333,6 +333,7 @@ static inline StFile st_map(const char *path)
         void *map = mmap(NULL, f.size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)
             die("%s: cannot be mapped: %s", path, strerror(errno));
+        madvise(map, f.size, MADV_SEQUENTIAL); /* read ahead */
         f.bytes = map;
     }
     close(fd);
