@@ -1459,16 +1459,17 @@ static void cmd_train(Session *s)
                         good_micro_batch(o->micro_batch, o->prompts,
                                          longest + o->rollouts * o->max_tokens / 2),
                         o->recompute ? KEEP_INPUTS : KEEP_ALL};
+    session_prepare_saving(s);
     s->engine = train_engine(&t);
-    run_start(s, TRAIN);
-    model_trainable(&s->model, o->recompute);
-    rope_reserve(&s->model, longest + o->max_tokens);
     if (o->kl_coef > 0) {
         Path dir = model_dir(o->model);
         t.reference = model_load(dir.s);
         t.reference.n_vocab = s->model.n_vocab;
         rope_reserve(&t.reference, longest + o->max_tokens);
     }
+    run_start(s, TRAIN); /* may delete what --model named */
+    model_trainable(&s->model, o->recompute);
+    rope_reserve(&s->model, longest + o->max_tokens);
     if (!o->recompute) {
         model_pack(&s->model, threads);
         if (o->kl_coef > 0)

@@ -192,6 +192,27 @@ static double sft_gradient(Session *s, const Record *r, int n, int at_once, int 
     return loss;
 }
 
+/* --tokenizer: the preset keeps its own vocab_size where that is enough, so that the shapes are
+ * those that it is named for. Responses end with END_TOKEN. */
+static void sft_tokenizer(Session *s, Config *c)
+{
+    const char *path = s->o.tokenizer;
+    int ids[sizeof END_TOKEN];
+    size_t bad;
+    if (is_dir(path)) {
+        s->tokenizer_path = path_join(path, "tokenizer.json");
+        carry_files(s, path, "generation_config.json");
+    } else {
+        snprintf(s->tokenizer_path.s, sizeof s->tokenizer_path.s, "%s", path);
+        carry_file(s, path, "tokenizer.json");
+    }
+    s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    c->vocab_size = imax(c->vocab_size, s->tokenizer.n_vocab);
+    if (tokenizer_encode(&s->tokenizer, END_TOKEN, strlen(END_TOKEN), ids, &bad) != 1)
+        die("%s: has no token " END_TOKEN ", with which responses end", s->tokenizer_path.s);
+    c->eos_token_id[c->n_eos++] = ids[0];
+}
+
 /* Weights and tokenizer to start from: --preset at random, or --model. */
 static void sft_model(Session *s)
 {
@@ -199,6 +220,8 @@ static void sft_model(Session *s)
     const Config *preset = o->preset ? preset_find(o->preset) : NULL;
     if (!o->preset == !o->model)
         usage("sft: expected one of --preset NAME (random weights) and --model DIR");
+    if (o->model && o->tokenizer)
+        usage("sft: --tokenizer goes with --preset; --model brings its own");
     if (o->model) {
         session_load(s, o->model, true);
         return;
@@ -206,9 +229,13 @@ static void sft_model(Session *s)
     if (!preset)
         usage("--preset: '%.60s'; expected nano, tiny, small, medium or qwen3-0.6b", o->preset);
     Config c = *preset;
-    s->tokenizer = tokenizer_characters(TASK_ALPHABET);
-    c.vocab_size = s->tokenizer.n_vocab;
-    c.n_eos = 1; /* id 0 */
+    if (o->tokenizer)
+        sft_tokenizer(s, &c);
+    else {
+        s->tokenizer = tokenizer_characters(TASK_ALPHABET);
+        c.vocab_size = s->tokenizer.n_vocab;
+        c.n_eos = 1; /* id 0 */
+    }
     s->model = model_new(&c);
     model_init(&s->model, o->seed);
 }
@@ -298,14 +325,16 @@ static void cmd_sft(Session *s)
     for (int i = 0; i < t.n_records; i++)
         longest = i ? imax(longest, t.records[i].n) : t.records[i].n;
     rope_reserve(&s->model, longest);
+    session_prepare_saving(s);
     t.order = xcalloc((size_t)t.n_records, sizeof(int));
     t.batch = xcalloc((size_t)o->batch, sizeof(Record));
     t.held_out = (Problems){.task = s->task, .held_out = true, .seed = o->seed};
     t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
-    s->engine = sft_engine(&t, longest);
+    s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
     run_start(s, SFT);
-    model_trainable(&s->model, o->recompute);
-    if (!o->recompute)
+    if (o->steps) /* none: the model is only saved */
+        model_trainable(&s->model, o->recompute);
+    if (o->steps && !o->recompute)
         model_pack(&s->model, s->engine.threads);
     t.metrics = run_file(o->out, "metrics.jsonl");
     t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
