@@ -3554,14 +3554,14 @@ static Group *sampled(Engine *e, Model *m, const Task *task, int n, int first, i
                       const Sampling *s)
 {
     Tokenizer t = tokenizer_characters(TASK_ALPHABET);
-    Problems p = {.task = *task, .seed = 11};
+    Problems p = {.task = *task, .judge.task = *task, .seed = 11};
     Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, false};
     Group *g = groups_new(e, m, x);
     for (int i = 0; i < n; i++)
         group_ask(&g[i], &e->arena, &p, (uint32_t)(first + i), &t, TASK_PROMPT_MAX);
     sample_groups(e, m, g, n, s);
     for (int i = 0; i < n; i++)
-        verify_group(&g[i], task, &t);
+        verify_group(&g[i], &p.judge, &t);
     tokenizer_free(&t);
     return g;
 }

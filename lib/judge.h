@@ -1,0 +1,190 @@
+/* judge.h: who says what a response is worth: a verifier, or the command of --reward-cmd.
+ *
+ *   countdown, add   the built-in tasks' own (task.h): any right derivation
+ *   math             the final answer, compared with the gold answer as mathematics
+ *   exact            the response is the gold answer, white space at both ends aside
+ *
+ *   judge_new(asked, task, first_prompt)        which one judges these problems
+ *   judge(&j, prompt, gold, response)           right or not, and why: the one place of dispatch
+ *   judge_class, judge_same                     answer classes, for majority votes
+ *   judge_gold(&j, prompt, answer, &gold)       the bare gold answer of a data file's answer */
+#ifndef JUDGE_H
+#define JUDGE_H
+
+#include "reward.h" /* defines: Reward */
+#include "task.h"   /* defines: Task, Verdict, task_verify */
+
+/* ---- stand-in for lib/math.h: to be deleted, and math.h included, when that is merged ---- */
+
+/* The final answer of a response: what the last \boxed{} holds, or what follows the last ####, or
+ * the last number. Replaces what is in `out`; false where there is none. */
+static inline bool math_answer(const char *response, Buf *out)
+{
+    const char *box = NULL, *hashes = NULL, *number = NULL;
+    for (const char *s = response; *s; s++) {
+        box = strncmp(s, "\\boxed{", 7) ? box : s + 7;
+        hashes = strncmp(s, "####", 4) ? hashes : s + 4;
+        if (*s >= '0' && *s <= '9' && (s == response || !strchr("0123456789.,", s[-1])))
+            number = s > response && s[-1] == '-' ? s - 1 : s;
+    }
+    const char *from = box ? box : hashes ? hashes : number;
+    size_t n = 0;
+    int depth = 1;
+    for (; box && box[n] && depth; n++)
+        depth += (box[n] == '{') - (box[n] == '}');
+    n = box ? n - !depth : hashes ? strlen(hashes) : number ? strspn(number, "-0123456789.,") : 0;
+    out->n = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!strchr(" \n$,", from[i]))
+            buf_add(out, from + i, 1);
+    while (out->n && out->s[out->n - 1] == '.')
+        out->s[--out->n] = 0;
+    return out->n > 0;
+}
+
+static inline Verdict math_verify(const char *response, const char *gold)
+{
+    Buf answer = {0};
+    bool found = math_answer(response, &answer);
+    char *end = NULL, *gold_end = NULL;
+    double x = found ? strtod(answer.s, &end) : 0, y = strtod(gold, &gold_end);
+    bool numbers = found && *gold && !*end && !*gold_end;
+    bool right = found && (numbers ? !(x < y) && !(x > y) : !strcmp(answer.s, gold));
+    buf_free(&answer);
+    return (Verdict){right, !found ? "no final answer" : right ? "right" : "another answer"};
+}
+
+static inline void math_gold(const char *answer, Buf *out)
+{
+    if (!strstr(answer, "\\boxed{") && !strstr(answer, "####"))
+        buf_str(out, answer);
+    else if (!math_answer(answer, out))
+        out->n = 0;
+}
+
+/* ---- end of the stand-in ---- */
+
+#define VERIFIERS "auto|countdown|add|math|exact" /* by Verifier */
+typedef enum { VERIFY_AUTO, VERIFY_COUNTDOWN, VERIFY_ADD, VERIFY_MATH, VERIFY_EXACT } Verifier;
+
+typedef struct {
+    Verifier verifier; /* VERIFY_AUTO: the task's own */
+    Task task;         /* for countdown and add: how their problems are written */
+    Reward *command;   /* not NULL: it gives the rewards, and the verifier has no say */
+} Judge;
+
+/* Written like the prompts of the built-in tasks: in their alphabet, with a colon at the end? */
+static inline bool is_task_prompt(const char *s)
+{
+    size_t n = strlen(s);
+    return n && s[n - 1] == ':' && strspn(s, TASK_ALPHABET) == n;
+}
+
+/* The judge of problems that the task draws (first_prompt NULL) or that stand in a file. Auto is
+ * the task's own verifier where the task draws, or where the first prompt looks like a built-in
+ * task's; else math. A verifier of another task than --task takes that task's standard options. */
+static inline Judge judge_new(Verifier asked, const Task *task, const char *first_prompt)
+{
+    Judge j = {.verifier = asked, .task = *task};
+    TaskKind kind = asked == VERIFY_ADD ? TASK_ADD : TASK_COUNTDOWN;
+    char error[128];
+    if (asked == VERIFY_AUTO && first_prompt && !is_task_prompt(first_prompt))
+        j.verifier = VERIFY_MATH;
+    else if (asked == VERIFY_AUTO)
+        j.verifier = task->kind == TASK_ADD ? VERIFY_ADD : VERIFY_COUNTDOWN;
+    else if (asked <= VERIFY_ADD && task->kind != kind)
+        task_parse(TASK_NAMES[kind].name, &j.task, error, sizeof error);
+    return j;
+}
+
+/* The text without the white space at both ends. Replaces what is in `out`. */
+static inline void trimmed(const char *s, Buf *out)
+{
+    s += strspn(s, " \t\r\n");
+    size_t n = strlen(s);
+    while (n && strchr(" \t\r\n", s[n - 1]))
+        n--;
+    out->n = 0;
+    buf_add(out, s, n);
+}
+
+static inline Verdict exact_verify(const char *response, const char *gold)
+{
+    Buf x = {0}, y = {0};
+    trimmed(response, &x);
+    trimmed(gold, &y);
+    bool right = !strcmp(x.s, y.s);
+    buf_free(&x);
+    buf_free(&y);
+    return (Verdict){right, right ? "right" : "not the gold answer"};
+}
+
+/* Is the response right? The prompt is the problem as it stands in the data, without template. */
+static inline Verdict judge(const Judge *j, const char *prompt, const char *gold,
+                            const char *response)
+{
+    switch (j->verifier) {
+    case VERIFY_MATH: return math_verify(response, gold);
+    case VERIFY_EXACT: return exact_verify(response, gold);
+    default: return task_verify(&j->task, prompt, response);
+    }
+}
+
+/* The answer class of a response, for votes: what it answers, free of how it gets there. What
+ * gives no answer stands for itself, behind a `?`. Replaces what is in `out`. */
+static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
+{
+    out->n = 0;
+    if (j->command || j->verifier == VERIFY_EXACT) {
+        trimmed(response, out);
+    } else if (j->verifier != VERIFY_MATH) {
+        task_answer_class(&j->task, prompt, response, out);
+    } else if (!math_answer(response, out)) {
+        out->n = 0;
+        buf_printf(out, "?%s", response);
+    }
+}
+
+static inline void boxed(const char *answer, Buf *out)
+{
+    out->n = 0;
+    buf_printf(out, "\\boxed{%s}", answer);
+}
+
+/* Do two classes vote together? For math: where the verifier takes one for the other. */
+static inline bool judge_same(const Judge *j, const char *class1, const char *class2)
+{
+    if (!strcmp(class1, class2))
+        return true;
+    if (j->command || j->verifier != VERIFY_MATH || *class1 == '?' || *class2 == '?')
+        return false;
+    Buf response = {0};
+    boxed(class2, &response);
+    bool same = math_verify(response.s, class1).right;
+    buf_free(&response);
+    return same;
+}
+
+/* The bare gold answer of a data file's `answer` into `gold` (for math: "18" of "... #### 18"), and
+ * whether it verifies against itself: what does not could never be answered right. */
+static inline Verdict judge_gold(const Judge *j, const char *prompt, const char *answer, Buf *gold)
+{
+    Buf response = {0};
+    gold->n = 0;
+    if (j->verifier == VERIFY_MATH && !j->command)
+        math_gold(answer, gold);
+    else
+        buf_str(gold, answer);
+    buf_add(gold, "", 0);
+    if (j->command)
+        return (Verdict){true, "right"};
+    if (j->verifier == VERIFY_MATH)
+        boxed(gold->s, &response);
+    else
+        buf_str(&response, gold->s);
+    Verdict v = judge(j, prompt, gold->s, response.s);
+    buf_free(&response);
+    return v;
+}
+
+#endif
