@@ -874,8 +874,8 @@ static void help_metrics(FILE *f)
 
 static void help_rewards(FILE *f)
 {
-    fputs("\n--data FILE: JSONL; `prompt`, `question` or `problem`, and `answer` (the gold one) or\n"
-          "    `solution`. GSM8K, MATH and SVAMP files as they are.\n"
+    fputs("\n--data FILE: JSONL of `prompt`, `question` or `problem`, and `answer` or `solution`.\n"
+          "    GSM8K, MATH and SVAMP files as they are.\n"
           "--verifier: +1 for a right and finished response, -1 for any other.\n"
           "    countdown, add  any right derivation of the built-in task's problem\n"
           "    math            the final answer equals the gold answer as mathematics\n"
@@ -884,9 +884,9 @@ static void help_rewards(FILE *f)
           "                    written like a built-in task's (`3574>26:`); else math\n"
           "--reward-cmd CMD: started once by /bin/sh. For each response it reads a line\n"
           "    {\"prompt\": \"..\", \"response\": \"..\", \"answer\": \"..\"}\n"
-          "    and writes, in the same order, a line {\"reward\": 0.5, \"reason\": \"..\"} or a bare\n"
-          "    number. All lines of a step are sent at once, and each answer must be flushed. Any\n"
-          "    real number is a reward; one above 0 counts as right in pass@1; shaped rewards\n"
+          "    and writes, in the same order, {\"reward\": 0.5, \"reason\": \"..\"} or a number,\n"
+          "    one a line. All lines of a step are sent at once; each answer must be flushed.\n"
+          "    Any real number is a reward; one above 0 counts as right in pass@1; shaped rewards\n"
           "    (g2rl) are clipped to [-3, 3]. The data needs no answers then, and responses that\n"
           "    were cut off are judged like any other. Example: data/reward_story.sh\n", f);
 }

@@ -44,13 +44,16 @@ static inline bool math_answer(const char *response, Buf *out)
 
 static inline Verdict math_verify(const char *response, const char *gold)
 {
-    Buf answer = {0};
-    bool found = math_answer(response, &answer);
+    Buf answer = {0}, box = {0}, wanted = {0};
+    buf_printf(&box, "\\boxed{%s}", gold);
+    bool found = math_answer(response, &answer) && math_answer(box.s, &wanted);
     char *end = NULL, *gold_end = NULL;
-    double x = found ? strtod(answer.s, &end) : 0, y = strtod(gold, &gold_end);
-    bool numbers = found && *gold && !*end && !*gold_end;
-    bool right = found && (numbers ? !(x < y) && !(x > y) : !strcmp(answer.s, gold));
+    double x = found ? strtod(answer.s, &end) : 0, y = found ? strtod(wanted.s, &gold_end) : 0;
+    bool numbers = found && !*end && !*gold_end;
+    bool right = found && (numbers ? !(x < y) && !(x > y) : !strcmp(answer.s, wanted.s));
     buf_free(&answer);
+    buf_free(&box);
+    buf_free(&wanted);
     return (Verdict){right, !found ? "no final answer" : right ? "right" : "another answer"};
 }
 
@@ -178,6 +181,8 @@ static inline Verdict judge_gold(const Judge *j, const char *prompt, const char 
     buf_add(gold, "", 0);
     if (j->command)
         return (Verdict){true, "right"};
+    if (!gold->n)
+        return (Verdict){false, "the answer is empty"};
     if (j->verifier == VERIFY_MATH)
         boxed(gold->s, &response);
     else

@@ -64,6 +64,7 @@ static inline bool is_one_of(const char *key, const char *a, const char *b, cons
 /* The fields of one line that a problem may be made of; what a line lacks has n = 0. */
 typedef struct {
     Buf key, prompt, body, answer, solution, joined;
+    bool answered; /* there was an answer or a solution, if only an empty one */
 } ProblemFields;
 
 static inline void problem_fields_free(ProblemFields *f)
@@ -77,6 +78,7 @@ static inline void problem_fields_free(ProblemFields *f)
 static inline void problem_fields_read(ProblemFields *f, Json *j, const char *path, int line)
 {
     Buf *key = &f->key;
+    f->answered = false;
     key->n = f->prompt.n = f->body.n = f->answer.n = f->solution.n = f->joined.n = 0;
     for (json_object(j); json_key(j, key);)
         if (is_one_of(key->s, "prompt", "question", "problem") || !strcmp(key->s, "Question"))
@@ -84,9 +86,9 @@ static inline void problem_fields_read(ProblemFields *f, Json *j, const char *pa
         else if (!strcmp(key->s, "Body"))
             json_string(j, &f->body);
         else if (!strcmp(key->s, "answer") || !strcmp(key->s, "Answer"))
-            json_text(j, &f->answer);
+            f->answered |= json_text(j, &f->answer);
         else if (!strcmp(key->s, "solution"))
-            json_string(j, &f->solution);
+            f->answered |= json_string(j, &f->solution);
         else
             json_skip(j);
     if (j->error && key->n)
@@ -106,7 +108,8 @@ static inline void problems_add(Problems *p, const char *prompt, const char *ans
 
 /* Reads a JSONL file of problems: `prompt`, `question` or `problem`, and `answer` (text or number;
  * the gold answer where there are both) or `solution`. SVAMP's `Body` stands before its `Question`.
- * Other fields are passed over. need_answer: a line without one is an error. */
+ * Other fields are passed over. need_answer: a line without one is an error. (An empty one is not:
+ * published sets have some. problems_check_gold finds them.) */
 static inline Problems problems_read(const char *path, bool need_answer)
 {
     Problems p = {.path = path};
@@ -117,7 +120,7 @@ static inline Problems problems_read(const char *path, bool need_answer)
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         problem_fields_read(&f, &j, path, line);
         const Buf *answer = f.answer.n ? &f.answer : &f.solution;
-        if (!answer->n && need_answer)
+        if (!f.answered && need_answer)
             die("%s: line %d: no answer; expected an answer or a solution", path, line);
         if (f.body.n)
             buf_printf(&f.joined, "%s ", f.body.s);

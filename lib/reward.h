@@ -19,9 +19,9 @@
  * answer, it is ended and the program dies with one line.
  *
  * Between us and the command stands a watcher, a process that only waits for the lifeline: a pipe
- * that nobody writes to, and that closes when we end, however we end. Then the command has a second
- * to end by itself (its input has ended too); after that it is killed, with everything that it
- * started. So no way out of this program leaves a command behind. */
+ * that closes when we end, however we end. Then the command has a second to end by itself (its
+ * input has ended too); after that it is killed, with everything that it started. A byte on the
+ * lifeline means: at once. So no way out of this program leaves a command behind. */
 #ifndef REWARD_H
 #define REWARD_H
 
@@ -68,9 +68,10 @@ static inline void reward_watch(int life, pid_t command)
     char byte;
     int status = 0;
     siginfo_t ended = {0};
-    while (read(life, &byte, 1) < 0 && errno == EINTR)
+    ssize_t word;
+    while ((word = read(life, &byte, 1)) < 0 && errno == EINTR)
         ;
-    for (int i = 0; i < 100 && !ended.si_pid; i++) {
+    for (int i = 0; i < 100 && !ended.si_pid && word != 1; i++) {
         waitid(P_PID, (id_t)command, &ended, WEXITED | WNOHANG | WNOWAIT);
         if (!ended.si_pid)
             nanosleep(&pause, NULL);
@@ -151,6 +152,8 @@ static inline void reward_fail(Reward *r, const char *fmt, ...) PRINTF_LIKE(2, 3
 static inline void reward_fail(Reward *r, const char *fmt, ...)
 {
     char text[512];
+    ssize_t told = write(r->life, "", 1); /* if the watcher is gone, there is no one to tell */
+    (void)told;
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
@@ -280,11 +283,11 @@ static inline void reward_ask(Reward *r, const Buf *lines, int n, double *reward
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
     r->reasons.n = 0;
+    sigaction(SIGPIPE, &ignore, &before);
     if (!reward_read(r))
         reward_ended(r, 0, n);
     if (r->unread.n)
-        reward_fail(r, "wrote a line without being asked");
-    sigaction(SIGPIPE, &ignore, &before);
+        reward_fail(r, "wrote a line unasked");
     reward_exchange(r, lines, n, reward);
     sigaction(SIGPIPE, &before, NULL);
     const char *at = r->reasons.s;
