@@ -4407,6 +4407,7 @@ static void test_judge(void)
     CHECK(judge_gold(&j, "p", "It is so.\n#### 1,234", &a).right &&
               judge(&j, "p", a.s, "1234").right, "gold of GSM8K: %s", a.s);
     CHECK(judge_gold(&j, "p", "so \\boxed{7}", &a).right && !strcmp(a.s, "7"), "of MATH: %s", a.s);
+    j.verifier = VERIFY_EXACT;
     CHECK(!judge_gold(&j, "p", "", &a).right, "an empty answer is none");
     buf_free(&a);
     buf_free(&b);
@@ -4419,7 +4420,7 @@ static void test_math_votes(void)
     Tokenizer t = tokenizer_characters("0123456789.\\boxed{} ");
     Task task = task_of("countdown");
     Judge j = judge_new(VERIFY_MATH, &task, "words");
-    const char *response[4] = {"\\boxed{5}", "\\boxed{4}", "\\boxed{4.0}", "\\boxed{4}"};
+    const char *response[4] = {"\\boxed{4}", "\\boxed{5}", "\\boxed{4.0}", "\\boxed{4}"};
     Group g = group_new(&e.arena, 4, 4, 40, 1);
     g.text = "p";
     g.answer = "4.0";
@@ -4427,13 +4428,12 @@ static void test_math_votes(void)
         size_t bad, n = strlen(response[i]);
         int *at = g.token + g.start[i];
         g.start[i + 1] = g.start[i] + tokenizer_encode(&t, response[i], n, at, &bad);
-        g.truncated[i] = i == 3;
+        g.truncated[i] = i == 0;
     }
     verify_groups(&g, 1, &j, &t);
-    CHECK(g.reward[0] < 0 && g.reward[1] > 0 && g.reward[2] > 0 && g.reward[3] < 0, "rewards");
-    CHECK(group_majority(&g, &j, &t, 3) == 1, "4 and 4.0 are two votes against one");
-    CHECK(group_majority(&g, &j, &t, 4) == 1, "what was cut off has a class of its own");
-    CHECK(group_majority(&g, &j, &t, 2) == 0.5, "one each: a tie; the second block: right or cut");
+    CHECK(g.reward[0] < 0 && g.reward[1] < 0 && g.reward[2] > 0 && g.reward[3] > 0, "rewards");
+    CHECK(group_majority(&g, &j, &t, 4) == 1, "4.0 and 4: two votes; what was cut off: its own");
+    CHECK(group_majority(&g, &j, &t, 2) == 0.5, "a block of wrong ones, a block of right ones");
     tokenizer_free(&t);
     engine_free(&e);
 }

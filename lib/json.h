@@ -18,7 +18,7 @@
  *   json_object, json_key          into an object; its next key, or false at its end
  *   json_array, json_item          into an array; is there another item?
  *   json_string ... json_null      one value; the variable keeps what it had if there is an error
- *   json_text                      a string, or a number as it is written
+ *   json_string_or_number          a string, or a number as it is written
  *   json_skip                      any value
  *   json_end, json_line            nothing is left; the line of the error
  *   json_put_string, json_put_number
@@ -378,7 +378,7 @@ static inline bool json_number(Json *j, double *out)
 }
 
 /* A string, or a number as it is written: 145.0 is "145.0". Replaces what is in `out`. */
-static inline bool json_text(Json *j, Buf *out)
+static inline bool json_string_or_number(Json *j, Buf *out)
 {
     char kind = json_peek(j);
     if (kind != '0')

@@ -16,9 +16,9 @@
 
 /* ---- stand-in for lib/math.h: to be deleted, and math.h included, when that is merged ---- */
 
-/* The final answer of a response: what the last \boxed{} holds, or what follows the last ####, or
- * the last number. Replaces what is in `out`; false where there is none. */
-static inline bool math_answer(const char *response, Buf *out)
+/* The final answer of a response into `out`: what the last \boxed{} holds, or what follows the last
+ * ####, or the last number. NULL, or why there is none. */
+static inline const char *math_extract(const char *response, Buf *out)
 {
     const char *box = NULL, *hashes = NULL, *number = NULL;
     for (const char *s = response; *s; s++) {
@@ -27,41 +27,49 @@ static inline bool math_answer(const char *response, Buf *out)
         if (*s >= '0' && *s <= '9' && (s == response || !strchr("0123456789.,", s[-1])))
             number = s > response && s[-1] == '-' ? s - 1 : s;
     }
-    const char *from = box ? box : hashes ? hashes : number;
+    const char *from = box ? box : hashes ? hashes + strspn(hashes, " ") : number;
     size_t n = 0;
     int depth = 1;
     for (; box && box[n] && depth; n++)
         depth += (box[n] == '{') - (box[n] == '}');
-    n = box ? n - !depth : hashes ? strlen(hashes) : number ? strspn(number, "-0123456789.,") : 0;
+    n = box ? n - !depth : hashes ? strlen(from) : number ? strspn(number, "-0123456789.,") : 0;
     out->n = 0;
+    buf_add(out, from, n);
+    return n ? NULL : "no final answer";
+}
+
+/* A number, or a text without its spaces, commas and dollars. */
+static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
+{
+    Buf text[2] = {{0}};
     for (size_t i = 0; i < n; i++)
-        if (!strchr(" \n$,", from[i]))
-            buf_add(out, from + i, 1);
-    while (out->n && out->s[out->n - 1] == '.')
-        out->s[--out->n] = 0;
-    return out->n > 0;
+        buf_add(&text[0], answer + i, !strchr(" \n$,", answer[i]));
+    for (size_t i = 0; gold[i]; i++)
+        buf_add(&text[1], gold + i, !strchr(" \n$,", gold[i]));
+    char *end[2] = {NULL, NULL};
+    double x = text[0].n ? strtod(text[0].s, &end[0]) : 0;
+    double y = text[1].n ? strtod(text[1].s, &end[1]) : 0;
+    bool both = end[0] && end[1], numbers = both && !*end[0] && !*end[1];
+    bool right = both && (numbers ? !(x < y) && !(x > y) : !strcmp(text[0].s, text[1].s));
+    buf_free(&text[0]);
+    buf_free(&text[1]);
+    return (Verdict){right, right ? "right" : "another answer"};
 }
 
 static inline Verdict math_verify(const char *response, const char *gold)
 {
-    Buf answer = {0}, box = {0}, wanted = {0};
-    buf_printf(&box, "\\boxed{%s}", gold);
-    bool found = math_answer(response, &answer) && math_answer(box.s, &wanted);
-    char *end = NULL, *gold_end = NULL;
-    double x = found ? strtod(answer.s, &end) : 0, y = found ? strtod(wanted.s, &gold_end) : 0;
-    bool numbers = found && !*end && !*gold_end;
-    bool right = found && (numbers ? !(x < y) && !(x > y) : !strcmp(answer.s, wanted.s));
+    Buf answer = {0};
+    const char *fault = math_extract(response, &answer);
+    Verdict v = fault ? (Verdict){false, fault} : math_compare(answer.s, answer.n, gold);
     buf_free(&answer);
-    buf_free(&box);
-    buf_free(&wanted);
-    return (Verdict){right, !found ? "no final answer" : right ? "right" : "another answer"};
+    return v;
 }
 
 static inline void math_gold(const char *answer, Buf *out)
 {
     if (!strstr(answer, "\\boxed{") && !strstr(answer, "####"))
         buf_str(out, answer);
-    else if (!math_answer(answer, out))
+    else if (math_extract(answer, out))
         out->n = 0;
 }
 
@@ -142,30 +150,17 @@ static inline void judge_class(const Judge *j, const char *prompt, const char *r
         trimmed(response, out);
     } else if (j->verifier != VERIFY_MATH) {
         task_answer_class(&j->task, prompt, response, out);
-    } else if (!math_answer(response, out)) {
+    } else if (math_extract(response, out)) {
         out->n = 0;
         buf_printf(out, "?%s", response);
     }
 }
 
-static inline void boxed(const char *answer, Buf *out)
-{
-    out->n = 0;
-    buf_printf(out, "\\boxed{%s}", answer);
-}
-
 /* Do two classes vote together? For math: where the verifier takes one for the other. */
 static inline bool judge_same(const Judge *j, const char *class1, const char *class2)
 {
-    if (!strcmp(class1, class2))
-        return true;
-    if (j->command || j->verifier != VERIFY_MATH || *class1 == '?' || *class2 == '?')
-        return false;
-    Buf response = {0};
-    boxed(class2, &response);
-    bool same = math_verify(response.s, class1).right;
-    buf_free(&response);
-    return same;
+    bool math = !j->command && j->verifier == VERIFY_MATH && *class1 != '?' && *class2 != '?';
+    return !strcmp(class1, class2) || (math && math_compare(class2, strlen(class2), class1).right);
 }
 
 /* The bare gold answer of a data file's `answer` into `gold` (for math: "18" of "... #### 18"), and
@@ -184,7 +179,7 @@ static inline Verdict judge_gold(const Judge *j, const char *prompt, const char 
     if (!gold->n)
         return (Verdict){false, "the answer is empty"};
     if (j->verifier == VERIFY_MATH)
-        boxed(gold->s, &response);
+        buf_printf(&response, "\\boxed{%s}", gold->s);
     else
         buf_str(&response, gold->s);
     Verdict v = judge(j, prompt, gold->s, response.s);

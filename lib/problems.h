@@ -86,7 +86,7 @@ static inline void problem_fields_read(ProblemFields *f, Json *j, const char *pa
         else if (!strcmp(key->s, "Body"))
             json_string(j, &f->body);
         else if (!strcmp(key->s, "answer") || !strcmp(key->s, "Answer"))
-            f->answered |= json_text(j, &f->answer);
+            f->answered |= json_string_or_number(j, &f->answer);
         else if (!strcmp(key->s, "solution"))
             f->answered |= json_string(j, &f->solution);
         else
