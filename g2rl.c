@@ -5,7 +5,7 @@
  * One step of training:
  *
  *   1. sample    m responses to each of a few prompts, exactly from the policy at temperature T
- *   2. verify    reward +1 (right) or -1 (wrong) for each response
+ *   2. verify    reward +1 (right) or -1 (wrong) for each response, or what --reward-cmd says
  *   3. feature   phi_t: how each token would move the model's last hidden state      Eq 6-7, 14
  *                Phi_i: one direction per response                                   Eq 8
  *   4. novelty   nu_i: how little a response's direction repeats its group's         Eq 9-11
@@ -24,8 +24,9 @@
  *      more. Default --shaping text (r~ = r (1 + lambda nubar)); --shaping literal is Eq 12.
  *   2. lambda is never given: 1. "Right" means reward above 0.
  *   3. All nu of a group equal (within 1e-6): nubar = 0. The same floor for the std of Eq 2.
- *   4. A group that is all right or all wrong has no signal under GRPO, and nothing but novelty
- *      under G2RL, blown up to full size by Eq 2. --dead-groups full is the paper; zero skips them.
+ *   4. A group that is all right or all wrong (of real-valued rewards: all equal) has no signal
+ *      under GRPO, and nothing but novelty under G2RL, blown up to full size by Eq 2.
+ *      --dead-groups full is the paper; zero skips them.
  *   5. The ratio is per token (verl), not per sequence (Eq 3). --loss token: mean over all tokens
  *      of the batch; sequence: mean over a response's tokens, then over responses.
  *   6. The KL penalty is k3 on the sampled tokens (verl's low_var_kl). Used as a loss its expected
@@ -44,7 +45,7 @@
 #include "model.c"        /* defines: Model, Batch, forward, backward, adamw_step, KvSeq, ... */
 #include "tokenizer.c"    /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
 #include "lib/peak.h"     /* defines: measure_peak */
-#include "lib/problems.h" /* defines: Problems, problem_get; task.h: task_verify, ... */
+#include "lib/problems.h" /* defines: Problems, problem_of_file; judge.h: Judge, judge, ... */
 #include "lib/stats.h"    /* defines: pass_at_k, majority, bootstrap */
 #include "lib/session.h"  /* defines: Options, Session, Progress, run_start, save_checkpoint */
 
@@ -54,12 +55,14 @@
  * token included; whatever is per token is indexed like `token`, [n_tokens]. */
 typedef struct {
     uint32_t index;       /* which problem this is */
-    char *text, *answer;  /* the prompt as text, and the gold answer */
+    const char *text;     /* the problem, without the template */
+    const char *answer;   /* the gold answer */
+    const char *stop;     /* the text that ended responses; NULL: none */
     int *prompt, prompt_length;
     int m, max_tokens, n_tokens;
     int *token, *start;   /* [n_tokens], [m + 1] */
-    bool *truncated;      /* [m] ended by max_tokens, not by the end token */
-    const char **reason;  /* [m] the verifier's */
+    bool *truncated;      /* [m] ended by max_tokens, not by the end token or the stop text */
+    const char **reason;  /* [m] the verifier's, or the reward command's */
 
     float *logprob_old;   /* log p under the policy that sampled */
     float *logprob_ref;   /* under the reference */
@@ -229,8 +232,16 @@ static int count_right(const Group *g)
     return right;
 }
 
-/* All right or all wrong. */
-static bool is_dead(const Group *g) { return count_right(g) % g->m == 0; }
+/* All right or all wrong; of real-valued rewards: all equal. */
+static bool is_dead(const Group *g)
+{
+    double low = g->reward[0], high = g->reward[0];
+    for (int i = 1; i < g->m; i++) {
+        low = fmin(low, g->reward[i]);
+        high = fmax(high, g->reward[i]);
+    }
+    return high - low < FLOOR;
+}
 
 /* Eq 2: A_i = (r~_i - mean) / (std + 1e-6), population std; 0 for all where std is below 1e-6. */
 static void advantages(Group *g, const MethodOptions *o)
@@ -345,6 +356,8 @@ typedef struct {
     int top_k, max_tokens;
     uint64_t seed;
     int step;
+    const char *stop;                 /* a response ends where it has this text; NULL: none */
+    const Tokenizer *tokenizer;       /* that reads it */
     void (*on_token)(void *, int id); /* called for each token as it is drawn, or NULL */
     void *context;
 } Sampling;
@@ -353,6 +366,7 @@ typedef struct {
 typedef struct {
     Group *group;
     int index, length; /* which of the group's m; tokens so far */
+    bool stopped;      /* it has the stop text */
     int *token;        /* [max_tokens] */
     float *logprob;
     KvSeq kv;
@@ -452,14 +466,15 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
 }
 
 /* Copies finished responses into the group, end to end. `r`: the group's m rollouts, in order. */
-static void group_fill(Group *g, const Rollout *r, const Config *c)
+static void group_fill(Group *g, const Rollout *r, const Config *c, const Sampling *s)
 {
+    g->stop = s->stop;
     for (int i = 0; i < g->m; i++) {
         size_t n = (size_t)r[i].length;
         g->start[i + 1] = g->start[i] + r[i].length;
         memcpy(g->token + g->start[i], r[i].token, n * sizeof(int));
         memcpy(g->logprob_old + g->start[i], r[i].logprob, n * sizeof(float));
-        g->truncated[i] = !is_eos(c, r[i].token[n - 1]);
+        g->truncated[i] = !is_eos(c, r[i].token[n - 1]) && !r[i].stopped;
     }
     g->n_tokens = g->start[g->m];
 }
@@ -529,6 +544,19 @@ static Rollout *rollouts_new(Arena *a, Group *groups, int n, int total, int max_
     return all;
 }
 
+/* Has the text so far the stop text in it? The tokens that make it up stay in the response: what
+ * was sampled is what is trained on. */
+static bool has_stopped(const Rollout *r, const Sampling *s)
+{
+    Buf text = {0};
+    if (!s->stop)
+        return false;
+    tokenizer_decode(s->tokenizer, r->token, r->length, true, &text);
+    bool found = strstr(text.s, s->stop) != NULL;
+    buf_free(&text);
+    return found;
+}
+
 /* Keeps the rollouts that go on; the others give their cache back. Returns how many go on. */
 static int drop_finished(const Config *c, Rollout **going, int live, KvPool *pool,
                          const Sampling *s)
@@ -539,7 +567,8 @@ static int drop_finished(const Config *c, Rollout **going, int live, KvPool *poo
         int token = r->token[r->length - 1];
         if (s->on_token)
             s->on_token(s->context, token);
-        if (r->length == s->max_tokens || is_eos(c, token))
+        r->stopped = has_stopped(r, s);
+        if (r->length == s->max_tokens || is_eos(c, token) || r->stopped)
             kv_release(pool, &r->kv);
         else
             going[still++] = r;
@@ -599,7 +628,7 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
         a->used = step_mark;
     }
     for (int i = 0, k = 0; i < n; k += groups[i++].m)
-        group_fill(&groups[i], &all[k], &m->config);
+        group_fill(&groups[i], &all[k], &m->config, s);
     a->threads = pace.all;
     a->used = mark;
     return now_seconds() - start;
@@ -813,35 +842,54 @@ static int encode(const Tokenizer *t, const char *text, size_t n, int *ids, int 
     return count;
 }
 
-/* Sets problem `index` as a group's prompt. The texts live in the arena. */
+static const char *arena_text(Arena *a, const Buf *text)
+{
+    return memcpy(arena_alloc(a, text->n + 1, 1), text->s, text->n + 1);
+}
+
+/* Sets problem `index` as a group's prompt. A file's texts stay where they are; those of a drawn
+ * problem, which are short, go into the arena. */
 static void group_ask(Group *g, Arena *a, Problems *p, uint32_t index, const Tokenizer *t,
                       int max_prompt)
 {
-    Buf prompt = {0}, answer = {0};
-    problem_get(p, index, &prompt, &answer);
+    Buf prompt = {0}, answer = {0}, asked = {0};
     g->index = index;
-    g->text = memcpy(arena_alloc(a, prompt.n + 1, 1), prompt.s, prompt.n + 1);
-    g->answer = memcpy(arena_alloc(a, answer.n + 1, 1), answer.s, answer.n + 1);
-    g->prompt_length = encode(t, prompt.s, prompt.n, g->prompt, max_prompt,
+    if (p->n) {
+        const Problem *q = problem_of_file(p, index);
+        g->text = q->prompt;
+        g->answer = q->answer;
+    } else {
+        task_problem(&p->task, p->seed, p->held_out, index, &prompt, &answer);
+        g->text = arena_text(a, &prompt);
+        g->answer = arena_text(a, &answer);
+    }
+    template_render(&p->template, g->text, &asked);
+    g->prompt_length = encode(t, asked.s, asked.n, g->prompt, max_prompt,
                               p->n ? p->path : "prompt");
     buf_free(&prompt);
     buf_free(&answer);
+    buf_free(&asked);
 }
 
-/* A response as text, without the end token. */
+/* A response as text, without the end token, and up to the stop text. */
 static void response_text(const Group *g, int i, const Tokenizer *t, Buf *out)
 {
     out->n = 0;
     tokenizer_decode(t, g->token + g->start[i], response_length(g, i), true, out);
+    char *stop = g->stop ? strstr(out->s, g->stop) : NULL;
+    if (stop) {
+        *stop = 0;
+        out->n = (size_t)(stop - out->s);
+    }
 }
 
-/* Rewards: +1 for a right and finished response, -1 for any other. */
-static void verify_group(Group *g, const Task *task, const Tokenizer *t)
+/* Rewards by a verifier: +1 for a right and finished response, -1 for any other. */
+static void verify_group(Group *g, const Judge *j, const Tokenizer *t)
 {
     Buf text = {0};
     for (int i = 0; i < g->m; i++) {
         response_text(g, i, t, &text);
-        Verdict v = task_verify(task, g->text, text.s);
+        Verdict v = judge(j, g->text, g->answer, text.s);
         if (g->truncated[i])
             v = (Verdict){false, "cut off at --max-tokens"};
         g->reward[i] = v.right ? 1 : -1;
@@ -850,30 +898,65 @@ static void verify_group(Group *g, const Task *task, const Tokenizer *t)
     buf_free(&text);
 }
 
+/* Rewards by --reward-cmd, for all responses at once: what it says of each, finished or cut off.
+ * The reasons last until it is asked again. */
+static void ask_command(Group *groups, int n, Reward *command, const Tokenizer *t)
+{
+    Buf text = {0}, lines = {0};
+    int total = 0;
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < groups[k].m; i++, total++) {
+            response_text(&groups[k], i, t, &text);
+            reward_request(groups[k].text, text.s, text.n, groups[k].answer, &lines);
+        }
+    double *reward = xcalloc((size_t)total, sizeof *reward), *r = reward;
+    const char **reason = xcalloc((size_t)total, sizeof *reason), **why = reason;
+    reward_ask(command, &lines, total, reward, reason);
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < groups[k].m; i++) {
+            groups[k].reward[i] = *r++;
+            groups[k].reason[i] = *why++;
+        }
+    free(reward);
+    free(reason);
+    buf_free(&text);
+    buf_free(&lines);
+}
+
+static void verify_groups(Group *groups, int n, const Judge *j, const Tokenizer *t)
+{
+    if (j->command)
+        ask_command(groups, n, j->command, t);
+    for (int i = 0; i < n && !j->command; i++)
+        verify_group(&groups[i], j, t);
+}
+
 /* ================================================================ what a batch of groups shows */
 
 /* Sums over groups; each metric is one of them divided by another. */
 typedef struct {
     double responses, tokens, groups, right, dead, truncated, reward, reward_std;
     double pairs, cosine, negative, nu, entropy;
-    double advantage2, novelty2; /* sums of A^2, and of its part within right and within wrong */
+    double advantage2, novelty2; /* sums of A^2, and of its part among equal rewards */
 } GroupSums;
 
-/* The part of a group's A^2 that novelty makes: what is left inside the class of right and inside
- * the class of wrong responses, whose rewards are equal. */
+/* The part of a group's A^2 that novelty makes: what is left among responses of equal reward, as
+ * all right ones are, and all wrong ones. (Where real-valued rewards are all different it is 0:
+ * then nothing tells the two apart.) */
 static double novelty_part(const Group *g)
 {
-    double sum[2] = {0}, squares = 0;
-    int n[2] = {0};
+    double part = 0;
     for (int i = 0; i < g->m; i++) {
-        int c = is_right(g->reward[i]);
-        sum[c] += g->advantage[i];
-        squares += g->advantage[i] * g->advantage[i];
-        n[c]++;
+        double sum = 0;
+        int n = 0;
+        for (int j = 0; j < g->m; j++)
+            if (fabs(g->reward[j] - g->reward[i]) < FLOOR) {
+                sum += g->advantage[j];
+                n++;
+            }
+        part += g->advantage[i] * (g->advantage[i] - sum / n);
     }
-    for (int c = 0; c < 2; c++)
-        squares -= n[c] ? sum[c] * sum[c] / n[c] : 0;
-    return fmax(squares, 0);
+    return fmax(part, 0);
 }
 
 static void group_sums(GroupSums *s, const Group *g)
@@ -920,8 +1003,18 @@ typedef struct {
     uint64_t seed;
 } Evaluation;
 
+/* The class of response i: the first response, perhaps itself, that answers the same. */
+static int first_alike(const Group *g, const Judge *j, char **answer, const int *class, int i)
+{
+    for (int k = 0; k < i; k++)
+        if (class[k] == k && g->truncated[k] == g->truncated[i] &&
+            judge_same(j, answer[k], answer[i]))
+            return k;
+    return i;
+}
+
 /* maj@k of a group: the mean over its disjoint blocks of k samples. */
-static double group_majority(const Group *g, const Task *task, const Tokenizer *t, int k)
+static double group_majority(const Group *g, const Judge *j, const Tokenizer *t, int k)
 {
     char **answer = xcalloc((size_t)g->m, sizeof *answer);
     int *class = xcalloc((size_t)g->m, sizeof *class);
@@ -930,13 +1023,10 @@ static double group_majority(const Group *g, const Task *task, const Tokenizer *
     double sum = 0;
     for (int i = 0; i < g->m; i++) {
         response_text(g, i, t, &text);
-        name.n = 0;
-        buf_str(&name, g->truncated[i] ? "cut off " : "");
-        task_answer_class(task, g->text, text.s, &name);
+        judge_class(j, g->text, text.s, &name);
         answer[i] = xstrdup(name.s);
         right[i] = is_right(g->reward[i]);
-        for (class[i] = 0; strcmp(answer[class[i]], answer[i]);)
-            class[i]++;
+        class[i] = first_alike(g, j, answer, class, i);
     }
     for (int i = 0; i + k <= g->m; i += k)
         sum += majority(class + i, right + i, k);
@@ -1005,7 +1095,8 @@ static Sampling session_sampling(const Session *s, int step)
     const Options *o = &s->o;
     return (Sampling){.temperature = o->temperature, .top_p = o->top_p > 0 ? o->top_p : 1,
                       .top_k = o->top_k,
-                      .max_tokens = o->max_tokens, .seed = o->seed, .step = step};
+                      .max_tokens = o->max_tokens, .seed = o->seed, .step = step,
+                      .stop = o->stop, .tokenizer = &s->tokenizer};
 }
 
 
@@ -1124,14 +1215,14 @@ static MethodOptions method_options(const Options *o)
 typedef struct {
     const Model *m;
     const Tokenizer *t;
-    const Problems *p;
+    const Judge *judge;
     Group *groups;
     const Sampling *s;
     Evaluation *ev;
     int first;
 } Answers;
 
-/* One problem's row of an evaluation: rewards, features, votes. */
+/* One problem's row of an evaluation: features and votes. */
 static void evaluate_group(Arena *a, int i, void *context)
 {
     const Answers *x = context;
@@ -1139,11 +1230,10 @@ static void evaluate_group(Arena *a, int i, void *context)
     Group *g = &x->groups[i];
     MethodOptions grpo = {.method = GRPO};
     double temperature = x->s->temperature > 0 ? x->s->temperature : 1;
-    verify_group(g, &x->p->task, x->t);
     look(a, x->m, g, 1, KEEP_NOTHING, temperature, &grpo, x->s->seed, 0, true);
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
-    ev->maj[x->first + i] = group_majority(g, &x->p->task, x->t, ev->maj_k);
+    ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
 }
 
 /* Samples and judges every problem, `at_once` together, and takes their features as well. The same
@@ -1151,7 +1241,7 @@ static void evaluate_group(Arena *a, int i, void *context)
 static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const Sampling *s,
                      int at_once, Evaluation *ev, Progress *report)
 {
-    Extent x = {.m = ev->samples, .max_prompt = longest_prompt(p), .max_tokens = s->max_tokens};
+    Extent x = {.m = ev->samples, .max_prompt = p->longest, .max_tokens = s->max_tokens};
     rope_reserve(m, x.max_prompt + x.max_tokens);
     for (int i = 0; i < ev->problems; i += x.groups) {
         size_t mark = e->arena.used;
@@ -1160,7 +1250,8 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
         for (int k = 0; k < x.groups; k++)
             group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), t, x.max_prompt);
         sample_groups(e, m, g, x.groups, s);
-        Answers answers = {m, t, p, g, s, ev, i};
+        verify_groups(g, x.groups, &p->judge, t);
+        Answers answers = {m, t, &p->judge, g, s, ev, i};
         engine_each(e, x.groups, evaluate_group, &answers);
         for (int k = 0; k < x.groups; k++)
             group_sums(&ev->sums, &g[k]);
@@ -1173,7 +1264,7 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
 static Extent eval_extent(const Problems *p, int samples, int max_tokens)
 {
     int at_once = imax(1, 512 / samples);
-    return (Extent){at_once, samples, longest_prompt(p), max_tokens, 1, KEEP_NOTHING};
+    return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING};
 }
 
 /* A frugal model is packed while it samples, in memory that its passes do not need then. */
@@ -1195,7 +1286,8 @@ static void sampling_ends(Session *s)
 static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int step)
 {
     Buf b = {0};
-    Evaluation ev = evaluation_new("held-out", s->o.problems, s->o.samples, s->o.seed);
+    int problems = held_out->n ? imin(held_out->n, s->o.problems) : s->o.problems;
+    Evaluation ev = evaluation_new("held-out", problems, s->o.samples, s->o.seed);
     Sampling sampling = session_sampling(s, 0);
     Extent x = eval_extent(held_out, s->o.samples, s->o.max_tokens);
     int n_vocab = s->model.n_vocab;
@@ -1284,10 +1376,23 @@ typedef struct {
     Extent extent;
     FILE *metrics, *ledger, *evals;
     double seconds[PHASES], flops[PHASES];
+    bool warned; /* of rewards that Eq 13 clips */
 } Trainer;
 
 /* Training prompts are drawn from this index on: not those that supervised training began with. */
 enum { FIRST_PROMPT = 1 << 30 };
+
+/* Says once that rewards of the user's own are larger than what Eq 13 lets through. */
+static void warn_clipped(Trainer *t, const Group *g, int n)
+{
+    for (int i = 0; i < n * g->m && t->s->o.method == G2RL && !t->warned; i++) {
+        double reward = g[i / g->m].reward[i % g->m];
+        t->warned = fabs(reward) > SHAPED_LIMIT;
+        if (t->warned)
+            warn("--reward-cmd: a reward of %g; shaped rewards are clipped to [-3, 3] (Eq 13), so "
+                 "larger ones become alike; let it scale them", reward);
+    }
+}
 
 /* Steps 1 and 2: the groups of this step, sampled and verified. */
 static void roll_out(Trainer *t, Group *g, int step, double *seconds)
@@ -1304,8 +1409,8 @@ static void roll_out(Trainer *t, Group *g, int step, double *seconds)
     sample_groups(&s->engine, &s->model, g, n, &sampling);
     sampling_ends(s);
     seconds[SAMPLE] += lap(&clock);
-    for (int i = 0; i < n; i++)
-        verify_group(&g[i], &s->task, &s->tokenizer);
+    verify_groups(g, n, &t->problems.judge, &s->tokenizer);
+    warn_clipped(t, g, n);
     seconds[VERIFY] += lap(&clock);
 }
 
@@ -1446,15 +1551,33 @@ static Engine train_engine(const Trainer *t)
     return run_engine(s, n);
 }
 
+/* The problems to train on, and those for --eval-every: read, their answers tried, and all that
+ * are too long left out. */
+static void train_problems(Trainer *t)
+{
+    Session *s = t->s;
+    t->problems = session_problems(s, s->o.data, false);
+    if (s->o.data)
+        problems_check_gold(&t->problems, true);
+    s->o.verifier = (int)t->problems.judge.verifier; /* for run.json */
+    int limit = prompt_limit(s, &s->model.config);
+    problems_fit(&t->problems, &s->tokenizer, limit);
+    if (!s->o.eval_every)
+        return;
+    if (s->o.data && !s->o.eval_data && !is_task_prompt(t->problems.problem[0].prompt))
+        usage("--eval-every: with --data, expected --eval-data FILE too");
+    t->held_out = session_held_out(s);
+    problems_fit(&t->held_out, &s->tokenizer, limit);
+}
+
 static void cmd_train(Session *s)
 {
     const Options *o = &s->o;
     Trainer t = {.s = s, .adam = optimizer(o)};
     session_load(s, o->model, true);
     s->model.n_vocab = s->tokenizer.n_vocab;
-    t.problems = session_problems(s, false);
-    t.held_out = (Problems){.task = s->task, .held_out = true, .seed = o->seed};
-    int longest = longest_prompt(&t.problems), threads = s->engine.threads;
+    train_problems(&t);
+    int longest = t.problems.longest, threads = s->engine.threads;
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
                                          longest + o->rollouts * o->max_tokens / 2),
@@ -1496,6 +1619,7 @@ static void cmd_train(Session *s)
         fclose(t.evals);
     model_free(&t.reference);
     problems_free(&t.problems);
+    problems_free(&t.held_out);
 }
 
 #include "lib/commands.h" /* defines: the other commands, help, main */

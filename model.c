@@ -2382,16 +2382,26 @@ static void load_tensor(const StTensor *s, float *w, bool compare)
     free(block);
 }
 
-/* Reads config.json, generation_config.json and the weights. Every tensor must be there with its
+/* Reads config.json, whose text goes to *text for the caller to free, and
+ * generation_config.json. */
+static Config config_read(const char *path, char **text)
+{
+    Path dir = model_dir(path), file = path_join(dir.s, "config.json");
+    size_t length;
+    *text = read_file(file.s, &length);
+    Config c = config_parse(file.s, *text, length);
+    config_generation(&c, path_join(dir.s, "generation_config.json").s);
+    return c;
+}
+
+/* Reads a model's configuration and its weights. Every tensor must be there with its
  * exact shape, in F32, BF16 or F16; tensors that nobody asks for are let be. A tied model may
  * store its head again: then it must be the embedding. */
 static Model model_load(const char *path)
 {
     Path dir = model_dir(path), file = path_join(dir.s, "config.json");
-    size_t length;
-    char *text = read_file(file.s, &length);
-    Config c = config_parse(file.s, text, length);
-    config_generation(&c, path_join(dir.s, "generation_config.json").s);
+    char *text;
+    Config c = config_read(dir.s, &text);
     SafeTensors st = st_open_dir(dir.s);
     const StTensor *embed = st_find(&st, "model.embed_tokens.weight");
     if (embed && (embed->rank != 2 || embed->shape[0] != c.vocab_size ||

@@ -20,14 +20,18 @@ typedef struct {
 
 enum { NOT_TRAINED = -100 };
 
-/* prompt + response + end token, of which the prompt is not trained on. */
-static Record record_of_text(const Session *s, const char *prompt, const char *response,
+/* The problem as a prompt (--template) + response + end token, of which the prompt is not trained
+ * on. */
+static Record record_of_text(const Session *s, const char *problem, const char *response,
                              const char *what)
 {
     int room = s->model.config.max_position_embeddings;
-    size_t np = strlen(prompt), nr = strlen(response);
+    Buf prompt = {0};
+    template_render(&s->template, problem, &prompt);
+    size_t np = prompt.n, nr = strlen(response);
     Record r = {xmalloc((np + nr + 2) * sizeof(int)), xmalloc((np + nr + 2) * sizeof(int)), 0};
-    int first = r.n = encode(&s->tokenizer, prompt, np, r.ids, room, what);
+    int first = r.n = encode(&s->tokenizer, prompt.s, np, r.ids, room, what);
+    buf_free(&prompt);
     r.n += encode(&s->tokenizer, response, nr, r.ids + r.n, room, what);
     if (s->model.config.n_eos)
         r.ids[r.n++] = s->model.config.eos_token_id[0];
@@ -325,10 +329,13 @@ static void cmd_sft(Session *s)
     for (int i = 0; i < t.n_records; i++)
         longest = i ? imax(longest, t.records[i].n) : t.records[i].n;
     rope_reserve(&s->model, longest);
+    if (o->eval_every) {
+        t.held_out = session_held_out(s);
+        problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
+    }
     session_prepare_saving(s);
     t.order = xcalloc((size_t)t.n_records, sizeof(int));
     t.batch = xcalloc((size_t)o->batch, sizeof(Record));
-    t.held_out = (Problems){.task = s->task, .held_out = true, .seed = o->seed};
     t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
     s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
     run_start(s, SFT);
@@ -352,6 +359,7 @@ static void cmd_sft(Session *s)
         fclose(t.evals);
     for (int i = 0; i < t.n_records; i++)
         record_free(&t.records[i]);
+    problems_free(&t.held_out);
     free(t.records);
     free(t.order);
     free(t.batch);
@@ -384,26 +392,58 @@ static void print_evaluation_head(const Evaluation *ev, FILE *f)
             "cosine", "negative", "entropy", "length");
 }
 
+/* The name and the directory of model i: --model, or a word NAME=DIR. */
+static const char *eval_model(const Session *s, int i, char name[64])
+{
+    const char *word = s->o.model ? s->o.model : s->words.word[i], *equals = strchr(word, '=');
+    snprintf(name, 64, "model");
+    if (s->o.model)
+        return word;
+    if (!equals || equals == word)
+        usage("eval: '%.60s'; expected NAME=DIR", word);
+    snprintf(name, 64, "%.*s", (int)imin(60, (int)(equals - word)), word);
+    return equals + 1;
+}
+
+/* The problems that all n models answer: the same for each, so without those whose prompts are too
+ * long for one of them. An answer that no verifier takes stays in, and counts as wrong. */
+static Problems eval_problems(Session *s, int n)
+{
+    Problems p = session_problems(s, s->o.data, s->o.split == 1 || s->o.data);
+    char name[64];
+    int longest = 0;
+    if (s->o.data)
+        problems_check_gold(&p, false);
+    for (int i = 0; i < n; i++) {
+        Path dir = model_dir(eval_model(s, i, name));
+        char *text;
+        Config c = config_read(dir.s, &text);
+        Tokenizer t = tokenizer_load(path_join(dir.s, "tokenizer.json").s);
+        problems_fit(&p, &t, prompt_limit(s, &c));
+        longest = imax(longest, p.longest);
+        tokenizer_free(&t);
+        free(text);
+    }
+    p.longest = longest;
+    return p;
+}
+
 /* The models to evaluate: --model, or words NAME=DIR, each a row of one table. */
 static void cmd_eval(Session *s)
 {
     const Options *o = &s->o;
     int n = imax(1, s->words.n_words);
-    Problems p = session_problems(s, o->split == 1 || o->data);
-    int problems = p.n ? imin(p.n, o->problems) : o->problems;
-    Evaluation *all = xcalloc((size_t)n, sizeof *all);
     FILE *table = o->json ? stderr : stdout;
     Buf b = {0};
     if (!s->words.n_words == !o->model)
         usage("eval: expected --model DIR, or models to compare as NAME=DIR");
+    Problems p = eval_problems(s, n);
+    int problems = p.n ? imin(p.n, o->problems) : o->problems;
+    Evaluation *all = xcalloc((size_t)n, sizeof *all);
     for (int i = 0; i < n; i++) {
-        const char *word = o->model ? o->model : s->words.word[i], *equals = strchr(word, '=');
-        char name[64] = "model";
-        if (!o->model && (!equals || equals == word))
-            usage("eval: '%.60s'; expected NAME=DIR", word);
-        if (!o->model)
-            snprintf(name, sizeof name, "%.*s", (int)imin(60, (int)(equals - word)), word);
-        session_sampler(s, o->model ? word : equals + 1);
+        char name[64];
+        const char *dir = eval_model(s, i, name);
+        session_sampler(s, dir);
         Sampling sampling = session_sampling(s, 0);
         Extent x = eval_extent(&p, o->samples, o->max_tokens);
         s->engine = extent_engine(&s->model, s->engine.threads, x);
@@ -465,15 +505,15 @@ static void cmd_sample(Session *s)
     const Options *o = &s->o;
     if (!o->prompt)
         usage("sample: --prompt is missing");
-    if (o->stop && !*o->stop)
-        usage("--stop: expected some text");
     session_sampler(s, o->model);
-    int length = (int)strlen(o->prompt) + 1;
-    Extent x = {1, o->samples, imax(length, 64), o->max_tokens, 1, KEEP_NOTHING};
+    Buf prompt = {0};
+    template_render(&s->template, o->prompt, &prompt);
+    Extent x = {1, o->samples, imax((int)prompt.n + 1, 64), o->max_tokens, 1, KEEP_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
-    g->prompt_length = encode(&s->tokenizer, o->prompt, strlen(o->prompt), g->prompt, x.max_prompt,
+    g->prompt_length = encode(&s->tokenizer, prompt.s, prompt.n, g->prompt, x.max_prompt,
                               "--prompt");
+    buf_free(&prompt);
     rope_reserve(&s->model, g->prompt_length + o->max_tokens);
     Printer p = {.s = s};
     Sampling sampling = session_sampling(s, 0);
@@ -643,18 +683,23 @@ static void given_response(Given *x, int *ids, int n)
     x->length[x->m++] = n;
 }
 
-/* Text to ids; a response's text ends with the end token, which is part of y. */
+/* Text to ids: a prompt by --template; a response with the end token, which is part of y. */
 static int *given_text(Session *s, Json *j, bool response, int *n)
 {
-    Buf text = {0};
-    if (!json_string(j, &text))
+    Buf given = {0}, text = {0};
+    if (!json_string(j, &given))
         return NULL;
     if (!s->tokenizer.n_vocab)
         s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    if (response)
+        buf_str(&text, given.s);
+    else
+        template_render(&s->template, given.s, &text);
     int *ids = xmalloc((text.n + 2) * sizeof(int));
     *n = text.n ? encode(&s->tokenizer, text.s, text.n, ids, (int)text.n + 1, "--data") : 0;
     if (response && s->model.config.n_eos)
         ids[(*n)++] = s->model.config.eos_token_id[0];
+    buf_free(&given);
     buf_free(&text);
     return ids;
 }
@@ -728,50 +773,96 @@ static void explain_given(Session *s, const Given *x)
     engine_free(&s->engine);
 }
 
+/* Does a file give groups, responses and all? Else its lines are problems. The first line tells. */
+static bool holds_groups(const char *path)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    bool groups = false;
+    char *text = read_file(path, &n);
+    Buf key = {0};
+    Json j = json_open("", 0);
+    jsonl_next(text, n, &offset, &line, &j);
+    for (json_object(&j); json_key(&j, &key); json_skip(&j))
+        groups |= is_one_of(key.s, "responses", "response_ids", "prompt_ids") ||
+                  !strcmp(key.s, "rewards");
+    buf_free(&key);
+    free(text);
+    return groups;
+}
+
+static void explain_file(Session *s)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    if (s->reward.watcher)
+        usage("explain: --data gives the rewards; expected no --reward-cmd");
+    char *text = read_file(s->o.data, &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        Given x = given_read(s, &j, s->o.data, line);
+        explain_given(s, &x);
+        given_free(&x);
+    }
+    free(text);
+}
+
+/* The problem of --prompt, which has no gold answer; or those of --data or --task. */
+static Problems explain_problems(Session *s)
+{
+    const Options *o = &s->o;
+    Problems p = session_problems(s, o->data, o->data || o->split == 1);
+    if (o->prompt) {
+        p.path = "--prompt";
+        problems_add(&p, o->prompt, "", 0);
+        p.held_out = true;
+        Reward *command = p.judge.command;
+        p.judge = judge_new((Verifier)o->verifier, &s->task, o->prompt);
+        p.judge.command = command;
+        if (!command && p.judge.verifier >= VERIFY_MATH)
+            usage("--prompt: has no gold answer to compare with; expected a problem of --task, "
+                  "--data FILE, or --reward-cmd");
+    } else if (o->data)
+        problems_check_gold(&p, false);
+    return p;
+}
+
 static void cmd_explain(Session *s)
 {
     const Options *o = &s->o;
-    if (o->data) {
+    bool given = o->data && holds_groups(o->data);
+    if (o->data && o->prompt)
+        usage("explain: expected one of --data and --prompt");
+    if (given) {
         session_load(s, o->model, false);
-        size_t n, offset = 0;
-        int line = 0;
-        char *text = read_file(o->data, &n);
-        for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-            Given x = given_read(s, &j, o->data, line);
-            explain_given(s, &x);
-            given_free(&x);
-        }
-        free(text);
+        explain_file(s);
         return;
     }
-    Problems p = {.task = s->task, .held_out = o->split == 1, .seed = o->seed};
     session_sampler(s, o->model);
-    Extent x = {1, o->rollouts, MAX_PROMPT, o->max_tokens, 1, KEEP_NOTHING};
+    Problems p = explain_problems(s);
+    problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
+    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
-    if (o->prompt) {
-        g->text = (char *)o->prompt;
-        g->prompt_length = encode(&s->tokenizer, o->prompt, strlen(o->prompt), g->prompt,
-                                  MAX_PROMPT, "--prompt");
-    } else
-        group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, MAX_PROMPT);
+    group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);
     Sampling sampling = session_sampling(s, 0);
     rope_reserve(&s->model, g->prompt_length + o->max_tokens);
     sample_groups(&s->engine, &s->model, g, 1, &sampling);
-    verify_group(g, &s->task, &s->tokenizer);
+    verify_groups(g, 1, &p.judge, &s->tokenizer);
     explain_group(s, g);
+    problems_free(&p);
 }
 
 /* ================================================================ data, help, main */
 
 static void cmd_data(Session *s)
 {
-    Problems p = session_problems(s, s->o.split == 1);
+    Problems p = session_problems(s, s->o.data, s->o.split == 1);
     Buf prompt = {0}, answer = {0}, line = {0};
     if (s->o.data)
         printf("%s: %d problems\n", s->o.data, p.n);
     for (int i = 0; !s->o.data && i < s->o.problems; i++) {
-        problem_get(&p, (uint32_t)i, &prompt, &answer);
+        prompt.n = answer.n = 0;
+        task_problem(&p.task, p.seed, p.held_out, (uint32_t)i, &prompt, &answer);
         buf_str(&line, "{\"prompt\": ");
         json_put_string(&line, prompt.s, prompt.n);
         put_text(&line, "answer", answer.s, answer.n);
@@ -801,10 +892,10 @@ static void help(FILE *f)
 static void help_metrics(FILE *f)
 {
     static const char *const rows[][2] = {
-        {"reward", "mean reward: +1 right, -1 wrong"},
+        {"reward", "mean reward: +1 right, -1 wrong, or what --reward-cmd gave"},
         {"reward_std", "standard deviation of rewards within a group, mean over groups"},
-        {"pass@1", "share of responses that are right"},
-        {"frac_dead", "share of groups all right or all wrong"},
+        {"pass@1", "share of responses that are right: reward above 0"},
+        {"frac_dead", "share of groups whose rewards are all equal: all right or all wrong"},
         {"completions/mean_length", "response tokens, end token included, mean over responses"},
         {"completions/clipped_ratio", "share of responses cut off at --max-tokens"},
         {"entropy", "-sum_v p_v ln p_v of the policy, exact, mean over response tokens"},
@@ -815,7 +906,7 @@ static void help_metrics(FILE *f)
         {"phi/cos_mean", "mean of S_ij over pairs i < j of a group (Eq 9)"},
         {"phi/neg_ratio", "share of pairs with S_ij < 0"},
         {"phi/nu_mean", "mean exploration score nu (Eq 11)"},
-        {"adv/novelty_share", "share of sum A^2 within right and within wrong responses"},
+        {"adv/novelty_share", "share of sum A^2 that lies among responses of equal reward"},
         {"logp_gap", "largest |ln p of the sampler - ln p of the trainer|: 0 when on-policy"},
         {"loss", "-min(rho A, clip(rho) A) + beta k3 (Eq 4), mean over tokens or responses"},
         {"grad_norm", "of all gradients, before clipping"},
@@ -826,6 +917,25 @@ static void help_metrics(FILE *f)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         fprintf(f, "  %-26s %s\n", rows[i][0], rows[i][1]);
+}
+
+static void help_rewards(FILE *f)
+{
+    fputs("\n--data FILE: JSONL of `prompt`, `question` or `problem`, and `answer` or `solution`.\n"
+          "    GSM8K, MATH and SVAMP files as they are.\n"
+          "--verifier: +1 for a right and finished response, -1 for any other.\n"
+          "    countdown, add  any right derivation of the built-in task's problem\n"
+          "    math            the final answer equals the gold answer as mathematics\n"
+          "    exact           the response is the gold answer, white space around it aside\n"
+          "    auto            the task's own for --task, and for --data whose first prompt is\n"
+          "                    written like a built-in task's (`3574>26:`); else math\n"
+          "--reward-cmd CMD: started once by /bin/sh. For each response it reads a line\n"
+          "    {\"prompt\": \"..\", \"response\": \"..\", \"answer\": \"..\"}\n"
+          "    and writes, in the same order, {\"reward\": 0.5, \"reason\": \"..\"} or a number,\n"
+          "    one a line. All lines of a step are sent at once; each answer must be flushed.\n"
+          "    Any real number is a reward; one above 0 counts as right in pass@1; shaped rewards\n"
+          "    (g2rl) are clipped to [-3, 3]. The data needs no answers then, and responses that\n"
+          "    were cut off are judged like any other. Example: data/reward_story.sh\n", f);
 }
 
 static int command_find(const char *name)
@@ -867,6 +977,8 @@ static int run_command(int argc, char **argv)
         options_help(OPTIONS, N_OPTIONS, c, stdout);
         if (c == DATA)
             printf("\n%s", task_help());
+        if (c == TRAIN || c == EVAL || c == EXPLAIN)
+            help_rewards(stdout);
         words_free(&s.words);
         return 0;
     }
@@ -874,6 +986,16 @@ static int run_command(int argc, char **argv)
         usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
     if (s.o.task && !task_parse(s.o.task, &s.task, error, sizeof error))
         usage("--task: %s", error);
+    if (s.o.stop && !*s.o.stop)
+        usage("--stop: expected some text");
+    if (s.o.reward_cmd && s.o.verifier)
+        usage("--reward-cmd: gives the rewards in place of a verifier; expected no --verifier");
+    if (s.o.template)
+        s.template = template_open(s.o.template, s.o.system);
+    if (s.o.system && s.template.kind == TEMPLATE_PLAIN)
+        usage("--system: expected --template qwen3, or a file with {system} in it");
+    if (s.o.reward_cmd) /* before there are weights: it begins as a copy of this process */
+        s.reward = reward_start(s.o.reward_cmd, s.o.reward_timeout);
     s.engine.threads = default_threads(s.o.threads);
     RUN[c](&s);
     session_free(&s);

@@ -18,6 +18,7 @@
  *   json_object, json_key          into an object; its next key, or false at its end
  *   json_array, json_item          into an array; is there another item?
  *   json_string ... json_null      one value; the variable keeps what it had if there is an error
+ *   json_string_or_number          a string, or a number as it is written
  *   json_skip                      any value
  *   json_end, json_line            nothing is left; the line of the error
  *   json_put_string, json_put_number
@@ -372,6 +373,21 @@ static inline bool json_number(Json *j, double *out)
     if (!isfinite(x))
         return json_fail(j, "a number beyond the range of a double");
     *out = x;
+    j->p = end;
+    return true;
+}
+
+/* A string, or a number as it is written: 145.0 is "145.0". Replaces what is in `out`. */
+static inline bool json_string_or_number(Json *j, Buf *out)
+{
+    char kind = json_peek(j);
+    if (kind != '0')
+        return kind == '"' ? json_string(j, out) : json_fail(j, "expected a string or a number");
+    const char *end = json_number_end(j);
+    if (!end)
+        return false;
+    out->n = 0;
+    buf_add(out, j->p, (size_t)(end - j->p));
     j->p = end;
     return true;
 }

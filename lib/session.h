@@ -6,7 +6,7 @@
 #include "../model.c"     /* defines: Model, Engine, model_load, model_save */
 #include "../tokenizer.c" /* defines: Tokenizer */
 #include "options.h"      /* defines: Option, options_parse */
-#include "problems.h"     /* defines: Problems, Task */
+#include "problems.h"     /* defines: Problems, Judge, Template, Task */
 
 #define VERSION "0.1"
 
@@ -25,7 +25,10 @@ static const char *const SUMMARIES[N_COMMANDS] = {
 };
 
 typedef struct {
-    const char *model, *task, *data, *out, *preset, *tokenizer, *prompt, *stop;
+    const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
+    const char *template, *system, *reward_cmd;
+    int verifier, max_prompt;
+    double reward_timeout;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
     int method, shaping, dead_groups, adv_norm, loss, novelty, dtype;
@@ -39,6 +42,7 @@ typedef struct {
 #define C(x) (1u << (x))
 #define LEARN (C(SFT) | C(TRAIN))
 #define RL (C(TRAIN) | C(EXPLAIN))
+#define JUDGED (C(TRAIN) | C(EVAL) | C(EXPLAIN))
 #define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(SAMPLE_TEXT) | C(EXPLAIN))
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
@@ -56,6 +60,17 @@ static const Option OPTIONS[] = {
      "built-in task (see: g2rl data --help)"},
     {"data", OPT_TEXT, O(data), NULL, 0, 0, ALL & ~(C(SCORE) | C(SAMPLE_TEXT) | C(BENCH)), "FILE",
      "JSONL file to use in place of the task's generator"},
+    {"template", OPT_TEXT, O(template), "plain", 0, 0, DRAW, "plain|qwen3|FILE",
+     "how a problem becomes a prompt; FILE: text with {prompt} in it, and {system}"},
+    {"system", OPT_TEXT, O(system), NULL, 0, 0, DRAW, "TEXT", "the template's system text"},
+    {"verifier", OPT_CHOICE, O(verifier), "auto", 0, 0, JUDGED, VERIFIERS,
+     "who says what is right (see below)"},
+    {"reward-cmd", OPT_TEXT, O(reward_cmd), NULL, 0, 0, JUDGED, "CMD",
+     "a program that gives the rewards, in place of a verifier (see below)"},
+    {"reward-timeout", OPT_NUMBER, O(reward_timeout), "60", 0.01, 1e6, JUDGED, "SECONDS",
+     "longest wait for an answer of --reward-cmd"},
+    {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED, "N",
+     "leave out prompts over N tokens; 0: those that --max-tokens leaves no room for"},
     {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(EXPLAIN), "train|test",
      "which side of the task's problems"},
     {"split", OPT_CHOICE, O(split), "train", 0, 0, C(DATA), "train|test",
@@ -89,18 +104,18 @@ static const Option OPTIONS[] = {
     {"samples", OPT_INT, O(samples), "1", 1, 4096, C(SAMPLE_TEXT), "N", "responses"},
     {"prompt", OPT_TEXT, O(prompt), NULL, 0, 0, C(SAMPLE_TEXT) | C(EXPLAIN), "TEXT",
      "the prompt, e.g. '3574>26:'"},
-    {"stop", OPT_TEXT, O(stop), NULL, 0, 0, C(SAMPLE_TEXT), "TEXT",
-     "end a response before this text"},
+    {"stop", OPT_TEXT, O(stop), NULL, 0, 0, JUDGED | C(SAMPLE_TEXT), "TEXT",
+     "a response ends where it has this text, and is read up to there"},
 
     {"method", OPT_CHOICE, O(method), "g2rl", 0, 0, RL, "grpo|g2rl", "how rewards are shaped"},
     {"lambda", OPT_NUMBER, O(lambda), "1", 0, 1e6, RL, "X",
-     "strength of the shaping; 0 is GRPO to the bit"},
+     "strength of the shaping; 0 is GRPO to the bit (rewards within +-3, where r~ is clipped)"},
     {"shaping", OPT_CHOICE, O(shaping), "text", 0, 0, RL, "text|literal",
      "r (1 + lambda nubar), or Eq 12 as printed"},
     {"novelty", OPT_CHOICE, O(novelty), "gradient", 0, 0, RL, "gradient|random",
      "random: the control, nu dealt out at random inside the group"},
     {"dead-groups", OPT_CHOICE, O(dead_groups), "full", 0, 0, RL, "full|zero",
-     "zero: groups all right or all wrong get no advantage"},
+     "zero: groups whose rewards are all equal get no advantage"},
     {"adv-norm", OPT_CHOICE, O(adv_norm), "std", 0, 0, RL, "std|none",
      "divide advantages by the group's standard deviation, or not"},
     {"loss", OPT_CHOICE, O(loss), "token", 0, 0, C(TRAIN), "token|sequence",
@@ -138,6 +153,8 @@ static const Option OPTIONS[] = {
 
     {"eval-every", OPT_INT, O(eval_every), "0", 0, 1e9, LEARN, "N",
      "evaluate every N steps into eval.jsonl; 0: never"},
+    {"eval-data", OPT_TEXT, O(eval_data), NULL, 0, 0, LEARN, "FILE",
+     "problems for --eval-every; without it, held-out ones of --task"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
     {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(BENCH)), "N",
@@ -157,6 +174,7 @@ static const Option OPTIONS[] = {
 #undef O
 #undef ALL
 #undef DRAW
+#undef JUDGED
 #undef RL
 #undef LEARN
 #undef C
@@ -173,6 +191,8 @@ typedef struct {
     Options o;
     Words words;
     Task task;
+    Template template;
+    Reward reward; /* --reward-cmd, while it runs */
     Tokenizer tokenizer;
     Path tokenizer_path; /* "": the built-in vocabulary */
     Carried *carried;
@@ -194,6 +214,8 @@ static int default_threads(int asked)
 static void session_free(Session *s)
 {
     words_free(&s->words);
+    template_free(&s->template);
+    reward_stop(&s->reward);
     tokenizer_free(&s->tokenizer);
     model_free(&s->model);
     engine_free(&s->engine);
@@ -277,26 +299,83 @@ static void session_prepare_saving(Session *s)
         model_set_dtype(&s->model, dtypes[s->o.dtype]);
 }
 
-/* The problems of --data, or of --task. */
-static Problems session_problems(const Session *s, bool held_out)
+/* The problems of a file, or, where path is NULL, of --task. */
+static Problems session_problems(Session *s, const char *path, bool held_out)
 {
-    Problems p = {.task = s->task};
-    if (s->o.data)
-        p = problems_read(s->o.data, &s->task);
+    Problems p = path ? problems_read(path, !s->o.reward_cmd) : (Problems){0};
+    p.task = s->task;
     p.held_out = held_out;
     p.seed = s->o.seed;
+    p.template = s->template;
+    p.judge = judge_new((Verifier)s->o.verifier, &s->task, p.n ? p.problem[0].prompt : NULL);
+    p.judge.command = s->reward.watcher ? &s->reward : NULL;
     return p;
 }
 
-enum { MAX_PROMPT = 4096 }; /* tokens */
-
-/* The longest prompt to make room for, in tokens. A token is at least one byte. */
-static int longest_prompt(const Problems *p)
+/* Problems for --eval-every. */
+static Problems session_held_out(Session *s)
 {
-    int longest = TASK_PROMPT_MAX;
-    for (int i = 0; i < p->n; i++)
-        longest = imax(longest, (int)imin(MAX_PROMPT, (int)strlen(p->prompt[i])));
-    return longest;
+    Problems p = session_problems(s, s->o.eval_data, true);
+    if (p.n)
+        problems_check_gold(&p, false);
+    return p;
+}
+
+/* How many tokens a prompt may have: as many as the model has positions for beside a response. */
+static int prompt_limit(const Session *s, const Config *c)
+{
+    int room = c->max_position_embeddings - s->o.max_tokens;
+    if (room < 1)
+        die("--max-tokens %d: leaves no room for a prompt; expected less than the model's "
+            "max_position_embeddings %d", s->o.max_tokens, c->max_position_embeddings);
+    return s->o.max_prompt ? imin(s->o.max_prompt, room) : room;
+}
+
+/* Tokens of a problem's prompt as the model reads it; dies where a character has no token. */
+static int prompt_tokens(const Problems *p, const Problem *q, const Tokenizer *t, Buf *text)
+{
+    size_t bad = 0;
+    text->n = 0;
+    template_render(&p->template, q->prompt, text);
+    int *ids = xmalloc((text->n + 1) * sizeof(int));
+    int n = tokenizer_encode(t, text->s, text->n, ids, &bad);
+    free(ids);
+    if (n < 0 && q->line)
+        die("%s: line %d: '%.40s': no token for the character at byte %zu", p->path, q->line,
+            text->s, bad);
+    if (n < 0)
+        die("%s: '%.40s': no token for the character at byte %zu", p->path, text->s, bad);
+    return n;
+}
+
+/* Leaves out the problems of a file whose prompts are longer than `limit` tokens, says how many,
+ * and sets p->longest. For drawn problems that is a bound: a token is at least one byte. */
+static void problems_fit(Problems *p, const Tokenizer *t, int limit)
+{
+    Buf text = {0};
+    int n = p->n, longest = 0;
+    bool *keep = xcalloc((size_t)n, sizeof *keep);
+    for (int i = 0; i < n; i++) {
+        int tokens = prompt_tokens(p, &p->problem[i], t, &text);
+        keep[i] = tokens > 0 && tokens <= limit;
+        longest = keep[i] ? imax(longest, tokens) : longest;
+    }
+    problems_keep(p, keep);
+    if (n && !p->n)
+        die("%s: the prompts of all %d problems are over %d tokens; see --max-prompt and "
+            "--max-tokens", p->path, n, limit);
+    if (p->n < n)
+        warn("%s: dropped %d of %d problems (%.1f %%): prompts over %d tokens", p->path, n - p->n,
+             n, 100.0 * (n - p->n) / n, limit);
+    if (!n) {
+        char any[TASK_PROMPT_MAX + 1];
+        memset(any, '0', sizeof any - 1);
+        any[sizeof any - 1] = 0;
+        template_render(&p->template, any, &text);
+        longest = imin(limit, (int)text.n + 1);
+    }
+    p->longest = longest;
+    buf_free(&text);
 }
 
 /* Progress on stderr: one line that changes on a terminal, else a line now and then. */

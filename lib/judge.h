@@ -1,0 +1,190 @@
+/* judge.h: who says what a response is worth: a verifier, or the command of --reward-cmd.
+ *
+ *   countdown, add   the built-in tasks' own (task.h): any right derivation
+ *   math             the final answer, compared with the gold answer as mathematics
+ *   exact            the response is the gold answer, white space at both ends aside
+ *
+ *   judge_new(asked, task, first_prompt)        which one judges these problems
+ *   judge(&j, prompt, gold, response)           right or not, and why: the one place of dispatch
+ *   judge_class, judge_same                     answer classes, for majority votes
+ *   judge_gold(&j, prompt, answer, &gold)       the bare gold answer of a data file's answer */
+#ifndef JUDGE_H
+#define JUDGE_H
+
+#include "reward.h" /* defines: Reward */
+#include "task.h"   /* defines: Task, Verdict, task_verify */
+
+/* ---- stand-in for lib/math.h: to be deleted, and math.h included, when that is merged ---- */
+
+/* The final answer of a response into `out`: what the last \boxed{} holds, or what follows the last
+ * ####, or the last number. NULL, or why there is none. */
+static inline const char *math_extract(const char *response, Buf *out)
+{
+    const char *box = NULL, *hashes = NULL, *number = NULL;
+    for (const char *s = response; *s; s++) {
+        box = strncmp(s, "\\boxed{", 7) ? box : s + 7;
+        hashes = strncmp(s, "####", 4) ? hashes : s + 4;
+        if (*s >= '0' && *s <= '9' && (s == response || !strchr("0123456789.,", s[-1])))
+            number = s > response && s[-1] == '-' ? s - 1 : s;
+    }
+    const char *from = box ? box : hashes ? hashes + strspn(hashes, " ") : number;
+    size_t n = 0;
+    int depth = 1;
+    for (; box && box[n] && depth; n++)
+        depth += (box[n] == '{') - (box[n] == '}');
+    n = box ? n - !depth : hashes ? strlen(from) : number ? strspn(number, "-0123456789.,") : 0;
+    out->n = 0;
+    buf_add(out, from, n);
+    return n ? NULL : "no final answer";
+}
+
+/* A number, or a text without its spaces, commas and dollars. */
+static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
+{
+    Buf text[2] = {{0}};
+    for (size_t i = 0; i < n; i++)
+        buf_add(&text[0], answer + i, !strchr(" \n$,", answer[i]));
+    for (size_t i = 0; gold[i]; i++)
+        buf_add(&text[1], gold + i, !strchr(" \n$,", gold[i]));
+    char *end[2] = {NULL, NULL};
+    double x = text[0].n ? strtod(text[0].s, &end[0]) : 0;
+    double y = text[1].n ? strtod(text[1].s, &end[1]) : 0;
+    bool both = end[0] && end[1], numbers = both && !*end[0] && !*end[1];
+    bool right = both && (numbers ? !(x < y) && !(x > y) : !strcmp(text[0].s, text[1].s));
+    buf_free(&text[0]);
+    buf_free(&text[1]);
+    return (Verdict){right, right ? "right" : "another answer"};
+}
+
+static inline Verdict math_verify(const char *response, const char *gold)
+{
+    Buf answer = {0};
+    const char *fault = math_extract(response, &answer);
+    Verdict v = fault ? (Verdict){false, fault} : math_compare(answer.s, answer.n, gold);
+    buf_free(&answer);
+    return v;
+}
+
+static inline void math_gold(const char *answer, Buf *out)
+{
+    if (!strstr(answer, "\\boxed{") && !strstr(answer, "####"))
+        buf_str(out, answer);
+    else if (math_extract(answer, out))
+        out->n = 0;
+}
+
+/* ---- end of the stand-in ---- */
+
+#define VERIFIERS "auto|countdown|add|math|exact" /* by Verifier */
+typedef enum { VERIFY_AUTO, VERIFY_COUNTDOWN, VERIFY_ADD, VERIFY_MATH, VERIFY_EXACT } Verifier;
+
+typedef struct {
+    Verifier verifier; /* VERIFY_AUTO: the task's own */
+    Task task;         /* for countdown and add: how their problems are written */
+    Reward *command;   /* not NULL: it gives the rewards, and the verifier has no say */
+} Judge;
+
+/* Written like the prompts of the built-in tasks: in their alphabet, with a colon at the end? */
+static inline bool is_task_prompt(const char *s)
+{
+    size_t n = strlen(s);
+    return n && s[n - 1] == ':' && strspn(s, TASK_ALPHABET) == n;
+}
+
+/* The judge of problems that the task draws (first_prompt NULL) or that stand in a file. Auto is
+ * the task's own verifier where the task draws, or where the first prompt looks like a built-in
+ * task's; else math. A verifier of another task than --task takes that task's standard options. */
+static inline Judge judge_new(Verifier asked, const Task *task, const char *first_prompt)
+{
+    Judge j = {.verifier = asked, .task = *task};
+    TaskKind kind = asked == VERIFY_ADD ? TASK_ADD : TASK_COUNTDOWN;
+    char error[128];
+    if (asked == VERIFY_AUTO && first_prompt && !is_task_prompt(first_prompt))
+        j.verifier = VERIFY_MATH;
+    else if (asked == VERIFY_AUTO)
+        j.verifier = task->kind == TASK_ADD ? VERIFY_ADD : VERIFY_COUNTDOWN;
+    else if (asked <= VERIFY_ADD && task->kind != kind)
+        task_parse(TASK_NAMES[kind].name, &j.task, error, sizeof error);
+    return j;
+}
+
+/* The text without the white space at both ends. Replaces what is in `out`. */
+static inline void trimmed(const char *s, Buf *out)
+{
+    s += strspn(s, " \t\r\n");
+    size_t n = strlen(s);
+    while (n && strchr(" \t\r\n", s[n - 1]))
+        n--;
+    out->n = 0;
+    buf_add(out, s, n);
+}
+
+static inline Verdict exact_verify(const char *response, const char *gold)
+{
+    Buf x = {0}, y = {0};
+    trimmed(response, &x);
+    trimmed(gold, &y);
+    bool right = !strcmp(x.s, y.s);
+    buf_free(&x);
+    buf_free(&y);
+    return (Verdict){right, right ? "right" : "not the gold answer"};
+}
+
+/* Is the response right? The prompt is the problem as it stands in the data, without template. */
+static inline Verdict judge(const Judge *j, const char *prompt, const char *gold,
+                            const char *response)
+{
+    switch (j->verifier) {
+    case VERIFY_MATH: return math_verify(response, gold);
+    case VERIFY_EXACT: return exact_verify(response, gold);
+    default: return task_verify(&j->task, prompt, response);
+    }
+}
+
+/* The answer class of a response, for votes: what it answers, free of how it gets there. What
+ * gives no answer stands for itself, behind a `?`. Replaces what is in `out`. */
+static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
+{
+    out->n = 0;
+    if (j->command || j->verifier == VERIFY_EXACT) {
+        trimmed(response, out);
+    } else if (j->verifier != VERIFY_MATH) {
+        task_answer_class(&j->task, prompt, response, out);
+    } else if (math_extract(response, out)) {
+        out->n = 0;
+        buf_printf(out, "?%s", response);
+    }
+}
+
+/* Do two classes vote together? For math: where the verifier takes one for the other. */
+static inline bool judge_same(const Judge *j, const char *class1, const char *class2)
+{
+    bool math = !j->command && j->verifier == VERIFY_MATH && *class1 != '?' && *class2 != '?';
+    return !strcmp(class1, class2) || (math && math_compare(class2, strlen(class2), class1).right);
+}
+
+/* The bare gold answer of a data file's `answer` into `gold` (for math: "18" of "... #### 18"), and
+ * whether it verifies against itself: what does not could never be answered right. */
+static inline Verdict judge_gold(const Judge *j, const char *prompt, const char *answer, Buf *gold)
+{
+    Buf response = {0};
+    gold->n = 0;
+    if (j->verifier == VERIFY_MATH && !j->command)
+        math_gold(answer, gold);
+    else
+        buf_str(gold, answer);
+    buf_add(gold, "", 0);
+    if (j->command)
+        return (Verdict){true, "right"};
+    if (!gold->n)
+        return (Verdict){false, "the answer is empty"};
+    if (j->verifier == VERIFY_MATH)
+        buf_printf(&response, "\\boxed{%s}", gold->s);
+    else
+        buf_str(&response, gold->s);
+    Verdict v = judge(j, prompt, gold->s, response.s);
+    buf_free(&response);
+    return v;
+}
+
+#endif

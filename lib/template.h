@@ -1,0 +1,102 @@
+/* template.h: how a problem becomes the prompt that a model reads.
+ *
+ *   plain    the problem as it is
+ *   qwen3    Qwen3's chat format: the system text, if there is one, the problem as the user's turn,
+ *            and the beginning of the assistant's
+ *   FILE     the file's text with {prompt} replaced by the problem and {system} by the system text;
+ *            other braces stand for themselves. Examples to imitate (few-shot) live in such a file.
+ *            Its last newline is left out: editors put it there, and a prompt rarely ends in one.
+ *
+ *   Template t = template_open("qwen3", "Answer in one word.");
+ *   template_render(&t, "What is red and round?", &out);
+ *   template_free(&t); */
+#ifndef TEMPLATE_H
+#define TEMPLATE_H
+
+#include "util.h" /* defines: Buf, read_file, die */
+
+/* ---- stand-in for lib/chat.h: to be deleted, and chat.h included, when that is merged ---- */
+typedef struct {
+    const char *role, *content;
+} Message;
+
+static inline void chat_render(const Message *m, int n, bool add_generation_prompt,
+                               int enable_thinking, Buf *out)
+{
+    for (int i = 0; i < n; i++)
+        buf_printf(out, "<|im_start|>%s\n%s<|im_end|>\n", m[i].role, m[i].content);
+    if (add_generation_prompt)
+        buf_str(out, "<|im_start|>assistant\n");
+    if (add_generation_prompt && enable_thinking == 0)
+        buf_str(out, "<think>\n\n</think>\n\n");
+}
+/* ---- end of the stand-in ---- */
+
+typedef enum { TEMPLATE_PLAIN, TEMPLATE_QWEN3, TEMPLATE_FILE } TemplateKind;
+
+typedef struct {
+    TemplateKind kind;
+    const char *system; /* NULL: none */
+    char *text;         /* of a file */
+} Template;
+
+static inline void template_free(Template *t)
+{
+    free(t->text);
+    *t = (Template){0};
+}
+
+static inline char *template_read(const char *path, const char *system)
+{
+    size_t n;
+    if (!is_file(path))
+        die("%s: is not a file; --template takes plain, qwen3 or a file", path);
+    char *text = read_file(path, &n);
+    if (strlen(text) != n)
+        die("%s: a NUL byte in a template; expected text", path);
+    if (!strstr(text, "{prompt}"))
+        die("%s: no {prompt} in the template; expected it where the problem goes", path);
+    if (system && !strstr(text, "{system}"))
+        die("%s: no {system} in the template; expected it where --system goes", path);
+    if (n && text[n - 1] == '\n')
+        text[n - 1] = 0;
+    return text;
+}
+
+/* `name`: plain, qwen3 or a path. `system` may be NULL; plain has no place for it. */
+static inline Template template_open(const char *name, const char *system)
+{
+    Template t = {.kind = TEMPLATE_FILE, .system = system};
+    if (!strcmp(name, "plain"))
+        t.kind = TEMPLATE_PLAIN;
+    else if (!strcmp(name, "qwen3"))
+        t.kind = TEMPLATE_QWEN3;
+    else
+        t.text = template_read(name, system);
+    return t;
+}
+
+/* Appends the prompt. Braces inside the problem or the system text stand for themselves. */
+static inline void template_render(const Template *t, const char *problem, Buf *out)
+{
+    const char *system = t->system ? t->system : "";
+    if (t->kind == TEMPLATE_QWEN3) {
+        Message m[2] = {{"system", system}, {"user", problem}};
+        int first = t->system ? 0 : 1;
+        chat_render(m + first, 2 - first, true, -1, out);
+        return;
+    }
+    for (const char *s = t->kind == TEMPLATE_FILE ? t->text : "{prompt}"; *s;) {
+        size_t n = strcspn(s, "{");
+        buf_add(out, s, n);
+        s += n;
+        bool prompt = !strncmp(s, "{prompt}", 8), in_system = !strncmp(s, "{system}", 8);
+        if (prompt || in_system)
+            buf_str(out, prompt ? problem : system);
+        else
+            buf_add(out, s, *s != 0);
+        s += prompt || in_system ? 8 : *s != 0;
+    }
+}
+
+#endif
