@@ -528,11 +528,11 @@ static void add_layer(Model *m, int layer)
     }
 }
 
-/* An empty model of this shape: the table, and parameters all zero. A tied head has no parameters
- * of its own, but it has a gradient of its own, kept after the others and added to the
- * embedding's before the update: so each of the two stays one chain over the rows of the whole
- * batch, however the batch was cut (DESIGN section 5, promise 2). */
-static Model model_new(const Config *config)
+/* The table alone, of a model of this shape. A tied head has no parameters of its own, but it has a
+ * gradient of its own, kept after the others and added to the embedding's before the update: so
+ * each of the two stays one chain over the rows of the whole batch, however the batch was cut
+ * (DESIGN section 5, promise 2). */
+static Model model_table(const Config *config)
 {
     Model m = {.config = *config, .n_vocab = config->vocab_size};
     const Config *c = &m.config;
@@ -543,6 +543,13 @@ static Model model_new(const Config *config)
     add_tensor(&m, "model.norm.weight", c->hidden_size, 0);
     add_tensor(&m, "lm_head.weight", c->tie_word_embeddings ? 0 : c->vocab_size, c->hidden_size);
     m.n_grads = m.n_params + (c->tie_word_embeddings ? m.tensors[EMBED].size : 0);
+    return m;
+}
+
+/* An empty model of this shape: the table, and parameters all zero. */
+static Model model_new(const Config *config)
+{
+    Model m = model_table(config);
     m.params = floats_new(m.n_params);
     return m;
 }
@@ -2408,17 +2415,22 @@ static Model model_load(const char *path)
                   embed->shape[1] != c.hidden_size))
         die("%s: vocab_size %d, hidden_size %d do not fit tensor model.embed_tokens.weight "
             "of %s", file.s, c.vocab_size, c.hidden_size, embed->path);
-    Model m = model_new(&c);
+    Model m = model_table(&c);
     m.config_text = text;
+    const StTensor **source = xcalloc((size_t)m.n_tensors, sizeof *source);
     for (int i = 0; i < m.n_tensors; i++) {
-        Tensor *t = &m.tensors[i];
+        const Tensor *t = &m.tensors[i];
         int64_t shape[2] = {t->rows, t->cols};
-        if (!t->size)
-            continue;
-        const StTensor *s = st_need(&st, t->name, t->cols ? 2 : 1, shape);
-        load_tensor(s, at(&m, m.params, i), false);
-        t->dtype = s->dtype;
+        if (t->size)
+            source[i] = st_need(&st, t->name, t->cols ? 2 : 1, shape);
     }
+    m.params = floats_new(m.n_params); /* no more than the files hold */
+    for (int i = 0; i < m.n_tensors; i++)
+        if (source[i]) {
+            load_tensor(source[i], at(&m, m.params, i), false);
+            m.tensors[i].dtype = source[i]->dtype;
+        }
+    free(source);
     int64_t shape[2] = {c.vocab_size, c.hidden_size};
     if (c.tie_word_embeddings && st_find(&st, "lm_head.weight"))
         load_tensor(st_need(&st, "lm_head.weight", 2, shape), m.params, true);
