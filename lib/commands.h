@@ -3,12 +3,14 @@
  *   sft      supervised training        eval     models compared on held-out problems
  *   sample   text for a prompt          score    log-probs of given tokens
  *   explain  one group as a table       data     problems of a task
+ *   tokenize text to ids and back
  *
  * They only call what g2rl.c and model.c define; no equation lives here. */
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
 #include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
+#include "chat.h"    /* defines: Message, chat_render */
 #include "bench.h"   /* defines: cmd_bench */
 
 /* ================================================================ sft */
@@ -26,11 +28,15 @@ static Record record_of_text(const Session *s, const char *prompt, const char *r
 {
     int room = s->model.config.max_position_embeddings;
     size_t np = strlen(prompt), nr = strlen(response);
-    Record r = {xmalloc((np + nr + 2) * sizeof(int)), xmalloc((np + nr + 2) * sizeof(int)), 0};
-    int first = r.n = encode(&s->tokenizer, prompt, np, r.ids, room, what);
-    r.n += encode(&s->tokenizer, response, nr, r.ids + r.n, room, what);
+    Ids ids = encode(&s->tokenizer, true, prompt, np, room, what);
+    Ids answer = encode(&s->tokenizer, false, response, nr, room, what);
+    int first = ids.n;
+    for (int i = 0; i < answer.n; i++)
+        ids_add(&ids, answer.id[i]);
     if (s->model.config.n_eos)
-        r.ids[r.n++] = s->model.config.eos_token_id[0];
+        ids_add(&ids, s->model.config.eos_token_id[0]);
+    ids_free(&answer);
+    Record r = {ids.id, xmalloc((size_t)ids.n * sizeof(int)), ids.n};
     for (int i = 0; i < r.n; i++)
         r.labels[i] = i < first ? NOT_TRAINED : r.ids[i];
     return r;
@@ -396,6 +402,7 @@ static void cmd_eval(Session *s)
 /* Prints a response as it grows, held back by what may still become --stop. */
 typedef struct {
     const Session *s;
+    Decoder decoder;
     Buf text;
     size_t shown;
     bool stopped;
@@ -405,7 +412,7 @@ static void printer_token(void *context, int id)
 {
     Printer *p = context;
     const char *stop = p->s->o.stop, *found;
-    tokenizer_decode(&p->s->tokenizer, &id, 1, true, &p->text);
+    decoder_add(&p->decoder, &p->s->tokenizer, id, true, &p->text);
     size_t end = p->text.n, hold = stop ? strlen(stop) - 1 : 0;
     if (stop && (found = strstr(p->text.s, stop))) {
         end = (size_t)(found - p->text.s);
@@ -427,12 +434,11 @@ static void cmd_sample(Session *s)
     if (o->stop && !*o->stop)
         usage("--stop: expected some text");
     session_load(s, o->model, true);
-    int length = (int)strlen(o->prompt) + 1;
-    Extent x = {1, o->samples, imax(length, 64), o->max_tokens, 1, false};
+    Ids prompt = encode(&s->tokenizer, true, o->prompt, strlen(o->prompt), INT_MAX, "--prompt");
+    Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, false};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
-    g->prompt_length = encode(&s->tokenizer, o->prompt, strlen(o->prompt), g->prompt, x.max_prompt,
-                              "--prompt");
+    group_prompt(g, prompt);
     rope_reserve(&s->model, g->prompt_length + o->max_tokens);
     Printer p = {.s = s};
     Sampling sampling = session_sampling(s, 0);
@@ -444,6 +450,7 @@ static void cmd_sample(Session *s)
     for (int i = 0; i < g->m; i++) {
         for (int k = g->start[i]; o->samples > 1 && k < g->start[i + 1]; k++)
             printer_token(&p, g->token[k]);
+        decoder_end(&p.decoder, &p.text);
         if (!p.stopped && p.text.n > p.shown)
             fwrite(p.text.s + p.shown, 1, p.text.n - p.shown, stdout);
         putchar('\n');
@@ -459,6 +466,7 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     Buf key = {0}, text = {0};
     int *ids = NULL, n = 0;
     bool have_text = false;
+    j->nul = true;
     for (json_object(j); json_key(j, &key);)
         if (!strcmp(key.s, "input_ids"))
             n = read_ids(j, &s->model.config, false, &ids, "stdin", line);
@@ -470,8 +478,9 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     if (!ids && have_text) {
         if (!s->tokenizer.n_vocab)
             s->tokenizer = tokenizer_load(s->tokenizer_path.s);
-        ids = xmalloc((text.n + 1) * sizeof(int));
-        n = encode(&s->tokenizer, text.s, text.n, ids, (int)text.n + 1, "stdin");
+        Ids all = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "stdin");
+        ids = all.id;
+        n = all.n;
     }
     if (n < 1)
         die("stdin: line %d: expected text or input_ids, at least one token", line);
@@ -508,6 +517,146 @@ static void cmd_score(Session *s)
     char *text = read_stream(stdin, "stdin", &n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         score_line(s, &j, line, &out);
+        fwrite(out.s, 1, out.n, stdout);
+        out.n = 0;
+    }
+    buf_free(&out);
+    free(text);
+}
+
+/* ================================================================ tokenize */
+
+/* A line of `tokenize`: what it may hold. */
+typedef struct {
+    Buf text;
+    bool has_text, has_ids, generate;
+    Ids ids;
+    Message *message;
+    int n_messages, thinking; /* -1: not set */
+} Line;
+
+static char *json_text(Json *j)
+{
+    Buf s = {0};
+    json_string(j, &s);
+    return s.s;
+}
+
+/* [{"role": "user", "content": "..."}, ...] */
+static void read_messages(Json *j, Line *x, int line)
+{
+    Buf key = {0};
+    for (json_array(j); json_item(j);) {
+        Message m = {NULL, NULL};
+        for (json_object(j); json_key(j, &key);)
+            if (!strcmp(key.s, "role") && !m.role)
+                m.role = json_text(j);
+            else if (!strcmp(key.s, "content") && !m.content)
+                m.content = json_text(j);
+            else
+                die("stdin: line %d: messages: '%.60s'; expected role and content", line, key.s);
+        size_t bytes = (size_t)(x->n_messages + 1) * sizeof *x->message;
+        x->message = xrealloc(x->message, bytes);
+        x->message[x->n_messages++] = m;
+        if (j->error)
+            break;
+        if (!m.content || !m.role ||
+            !(is_one_of(m.role, "system", "user", "assistant") || is_role(&m, "tool")))
+            die("stdin: line %d: messages: expected content, and role system, user, assistant or "
+                "tool", line);
+    }
+    buf_free(&key);
+}
+
+static void line_free(Line *x)
+{
+    for (int i = 0; i < x->n_messages; i++) {
+        free((char *)x->message[i].role);
+        free((char *)x->message[i].content);
+    }
+    free(x->message);
+    ids_free(&x->ids);
+    buf_free(&x->text);
+}
+
+static Line line_read(Json *j, int line)
+{
+    static const Config any = {.vocab_size = INT_MAX};
+    Line x = {.thinking = -1};
+    Buf key = {0};
+    bool think = false;
+    j->nul = true;
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "text"))
+            x.has_text = json_string(j, &x.text);
+        else if ((!strcmp(key.s, "input_ids") || !strcmp(key.s, "ids")) && !x.has_ids) {
+            x.ids.n = read_ids(j, &any, false, &x.ids.id, "stdin", line);
+            x.has_ids = true;
+        } else if (!strcmp(key.s, "messages")) {
+            j->nul = false; /* a Message is made of C strings */
+            read_messages(j, &x, line);
+            j->nul = true;
+        } else if (!strcmp(key.s, "add_generation_prompt"))
+            json_bool(j, &x.generate);
+        else if (!strcmp(key.s, "enable_thinking") && json_peek(j) != 'n')
+            x.thinking = json_bool(j, &think) ? think : -1;
+        else if (!strcmp(key.s, "tools") && json_peek(j) != 'n')
+            die("stdin: line %d: tools are not supported; expected messages alone", line);
+        else
+            json_skip(j);
+    jsonl_end(j, "stdin", line);
+    buf_free(&key);
+    return x;
+}
+
+/* {"text"} to {"input_ids"}; with --decode the other way; {"messages"} to {"prompt", "input_ids"}. */
+static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
+{
+    Line x = line_read(j, line);
+    size_t bad = 0;
+    if (s->o.decode) {
+        if (!x.has_ids)
+            die("stdin: line %d: expected input_ids", line);
+        tokenizer_decode(&s->tokenizer, x.ids.id, x.ids.n, s->o.skip_special, &x.text);
+        buf_str(out, "{\"text\": ");
+        json_put_string(out, x.text.s, x.text.n);
+    } else {
+        bool chat = x.n_messages > 0;
+        if (chat && !s->o.chat)
+            usage("tokenize: --template is missing: stdin, line %d, holds messages", line);
+        if (x.has_text == chat)
+            die("stdin: line %d: expected text, or messages", line);
+        if (chat)
+            chat_render(x.message, x.n_messages, x.generate, x.thinking, &x.text);
+        x.ids.n = 0;
+        if (!tokenizer_encode(&s->tokenizer, x.text.s, x.text.n, &x.ids, &bad))
+            die("stdin: line %d: no token for the character at byte %zu", line, bad);
+        buf_str(out, chat ? "{\"prompt\": " : "{\"input_ids\": [");
+        if (chat) {
+            json_put_string(out, x.text.s, x.text.n);
+            buf_str(out, ", \"input_ids\": [");
+        }
+        for (int i = 0; i < x.ids.n; i++)
+            buf_printf(out, i ? ", %d" : "%d", x.ids.id[i]);
+        buf_str(out, "]");
+    }
+    buf_str(out, "}\n");
+    line_free(&x);
+}
+
+static void cmd_tokenize(Session *s)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    Buf out = {0};
+    if (!s->o.tokenizer)
+        usage("tokenize: --tokenizer is missing");
+    if (s->o.chat && strcmp(s->o.chat, "qwen3"))
+        usage("--template: '%.60s'; expected qwen3", s->o.chat);
+    s->tokenizer = tokenizer_load(s->o.tokenizer);
+    char *text = read_stream(stdin, "stdin", &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        tokenize_line(s, &j, line, &out);
         fwrite(out.s, 1, out.n, stdout);
         out.n = 0;
     }
@@ -607,12 +756,14 @@ static int *given_text(Session *s, Json *j, bool response, int *n)
         return NULL;
     if (!s->tokenizer.n_vocab)
         s->tokenizer = tokenizer_load(s->tokenizer_path.s);
-    int *ids = xmalloc((text.n + 2) * sizeof(int));
-    *n = text.n ? encode(&s->tokenizer, text.s, text.n, ids, (int)text.n + 1, "--data") : 0;
+    Ids ids = {0};
+    if (text.n)
+        ids = encode(&s->tokenizer, !response, text.s, text.n, INT_MAX, "--data");
     if (response && s->model.config.n_eos)
-        ids[(*n)++] = s->model.config.eos_token_id[0];
+        ids_add(&ids, s->model.config.eos_token_id[0]);
     buf_free(&text);
-    return ids;
+    *n = ids.n;
+    return ids.id;
 }
 
 /* {"prompt", "responses", "rewards"}, or prompt_ids and response_ids in place of the texts. */
@@ -706,8 +857,8 @@ static void cmd_explain(Session *s)
     Group *g = groups_new(&s->engine, &s->model, x);
     if (o->prompt) {
         g->text = (char *)o->prompt;
-        g->prompt_length = encode(&s->tokenizer, o->prompt, strlen(o->prompt), g->prompt,
-                                  MAX_PROMPT, "--prompt");
+        group_prompt(g, encode(&s->tokenizer, true, o->prompt, strlen(o->prompt), MAX_PROMPT,
+                               "--prompt"));
     } else
         group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, MAX_PROMPT);
     Sampling sampling = session_sampling(s, 0);
@@ -802,7 +953,8 @@ static int command_find(const char *name)
 static void cmd_bench(Session *s); /* bench.h, which may be what includes this file */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft, cmd_train, cmd_eval, cmd_sample, cmd_score, cmd_explain, cmd_data, cmd_bench};
+    cmd_sft,      cmd_train,   cmd_eval, cmd_sample, cmd_score,
+    cmd_tokenize, cmd_explain, cmd_data, cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)

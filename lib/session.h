@@ -10,15 +10,16 @@
 
 #define VERSION "0.1"
 
-enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, EXPLAIN, DATA, BENCH, N_COMMANDS };
-static const char *const COMMANDS[N_COMMANDS] = {"sft",   "train",   "eval", "sample",
-                                                 "score", "explain", "data", "bench"};
+enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, DATA, BENCH, N_COMMANDS };
+static const char *const COMMANDS[N_COMMANDS] = {
+    "sft", "train", "eval", "sample", "score", "tokenize", "explain", "data", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
     "pass@1, maj@k and pass@k with intervals, on held-out problems",
     "text for a prompt",
     "log-probs of given texts or token ids (JSONL in, JSONL out)",
+    "text to token ids, or back (JSONL in, JSONL out)",
     "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
     "write problems of a task as JSONL, or check a file of them",
     "how fast each part runs, beside this machine's peak",
@@ -26,6 +27,7 @@ static const char *const SUMMARIES[N_COMMANDS] = {
 
 typedef struct {
     const char *model, *task, *data, *out, *preset, *prompt, *stop;
+    const char *tokenizer, *chat;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
     int method, shaping, dead_groups, adv_norm, loss, novelty;
@@ -33,7 +35,7 @@ typedef struct {
     double lambda, clip_low, clip_high, kl_coef;
     uint64_t seed;
     const char *only;
-    bool json, force, quick;
+    bool json, force, quick, decode, skip_special;
 } Options;
 
 #define C(x) (1u << (x))
@@ -43,16 +45,16 @@ typedef struct {
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
-    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(DATA) | C(BENCH)), "DIR",
+    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(TOKENIZE) | C(DATA) | C(BENCH)), "DIR",
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
      "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
      "this shape alone: tiny, small or medium"},
-    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(BENCH)),
+    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(TOKENIZE) | C(BENCH)),
      "NAME[:key=value,..]",
      "built-in task (see: g2rl data --help)"},
-    {"data", OPT_TEXT, O(data), NULL, 0, 0, ALL & ~(C(SCORE) | C(SAMPLE_TEXT) | C(BENCH)), "FILE",
+    {"data", OPT_TEXT, O(data), NULL, 0, 0, LEARN | C(EVAL) | C(EXPLAIN) | C(DATA), "FILE",
      "JSONL file to use in place of the task's generator"},
     {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(EXPLAIN), "train|test",
      "which side of the task's problems"},
@@ -87,6 +89,14 @@ static const Option OPTIONS[] = {
      "the prompt, e.g. '3574>26:'"},
     {"stop", OPT_TEXT, O(stop), NULL, 0, 0, C(SAMPLE_TEXT), "TEXT",
      "end a response before this text"},
+
+    {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(TOKENIZE), "FILE|DIR",
+     "a tokenizer.json, or a directory that holds one (required)"},
+    {"decode", OPT_FLAG, O(decode), NULL, 0, 0, C(TOKENIZE), "", "input_ids in, text out"},
+    {"skip-special", OPT_FLAG, O(skip_special), NULL, 0, 0, C(TOKENIZE), "",
+     "leave special tokens out of decoded text"},
+    {"template", OPT_TEXT, O(chat), NULL, 0, 0, C(TOKENIZE), "qwen3",
+     "how lines of messages become a prompt"},
 
     {"method", OPT_CHOICE, O(method), "g2rl", 0, 0, RL, "grpo|g2rl", "how rewards are shaped"},
     {"lambda", OPT_NUMBER, O(lambda), "1", 0, 1e6, RL, "X",
@@ -136,9 +146,9 @@ static const Option OPTIONS[] = {
      "evaluate every N steps into eval.jsonl; 0: never"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(BENCH)), "N",
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(TOKENIZE) | C(BENCH)), "N",
      "of all random numbers"},
-    {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~C(DATA), "N",
+    {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~(C(TOKENIZE) | C(DATA)), "N",
      "0: one for each core; the results do not depend on it"},
     {"only", OPT_TEXT, O(only), NULL, 0, 0, C(BENCH), "NAME",
      "rows of one kind: peak, gemm, head, kernel, train_step, sample, rl_step"},
@@ -214,12 +224,13 @@ static Problems session_problems(const Session *s, bool held_out)
 
 enum { MAX_PROMPT = 4096 }; /* tokens */
 
-/* The longest prompt to make room for, in tokens. A token is at least one byte. */
+/* The longest prompt to make room for, in tokens: a token is at least one byte, and one more may
+ * begin the text. */
 static int longest_prompt(const Problems *p)
 {
     int longest = TASK_PROMPT_MAX;
     for (int i = 0; i < p->n; i++)
-        longest = imax(longest, (int)imin(MAX_PROMPT, (int)strlen(p->prompt[i])));
+        longest = imax(longest, (int)imin(MAX_PROMPT, (int)strlen(p->prompt[i]) + 1));
     return longest;
 }
 
@@ -292,6 +303,31 @@ static void run_line(FILE *f, Buf *b, const char *out, const char *name)
     b->n = 0;
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    size_t n;
+    char *text = read_file(from, &n);
+    write_file(to, text, n);
+    free(text);
+}
+
+/* The files of the tokenizer that the run began with: tokenizer.json and, where there is one, the
+ * tokenizer_config.json that may name the token before every text. */
+static void save_tokenizer(const Session *s, const char *dir)
+{
+    const char *from = s->tokenizer_path.s, *slash = strrchr(from, '/');
+    Path to = path_join(dir, "tokenizer.json"), config;
+    if (!*from) {
+        tokenizer_write(to.s, TASK_ALPHABET);
+        return;
+    }
+    copy_file(from, to.s);
+    snprintf(config.s, sizeof config.s, "%.*s", (int)(slash - from), from);
+    config = path_join(config.s, "tokenizer_config.json");
+    if (is_file(config.s))
+        copy_file(config.s, path_join(dir, "tokenizer_config.json").s);
+}
+
 /* checkpoint-<step>: a whole model directory, made under another name and then renamed. */
 static void save_checkpoint(const Session *s, int step)
 {
@@ -303,14 +339,7 @@ static void save_checkpoint(const Session *s, int step)
     remove_dir(temporary.s);
     make_dirs(temporary.s);
     model_save(&s->model, temporary.s);
-    Path tokenizer = path_join(temporary.s, "tokenizer.json");
-    if (s->tokenizer_path.s[0]) {
-        size_t n;
-        char *text = read_file(s->tokenizer_path.s, &n);
-        write_file(tokenizer.s, text, n);
-        free(text);
-    } else
-        tokenizer_write(tokenizer.s, TASK_ALPHABET);
+    save_tokenizer(s, temporary.s);
     sync_dir(temporary.s);
     remove_dir(final.s);
     if (rename(temporary.s, final.s))
