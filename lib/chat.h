@@ -3,9 +3,11 @@
  *   Message m[] = {{"system", "Be brief."}, {"user", "1+1?"}};
  *   chat_render(m, 2, true, -1, &out);
  *
- * gives
+ * gives, without the breaks between these lines,
  *
- *   <|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n
+ *   <|im_start|>system\nBe brief.<|im_end|>\n
+ *   <|im_start|>user\n1+1?<|im_end|>\n
+ *   <|im_start|>assistant\n
  *
  * This is the Jinja template of Qwen3's tokenizer_config.json for messages that have a role and a
  * content: no list of tools, no tool calls, no reasoning apart from the content. */

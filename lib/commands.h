@@ -533,7 +533,7 @@ typedef struct {
     Ids ids;
     Message *message;
     int n_messages, thinking; /* -1: not set */
-} Line;
+} TokenizeLine;
 
 static char *json_text(Json *j)
 {
@@ -543,7 +543,7 @@ static char *json_text(Json *j)
 }
 
 /* [{"role": "user", "content": "..."}, ...] */
-static void read_messages(Json *j, Line *x, int line)
+static void read_messages(Json *j, TokenizeLine *x, int line)
 {
     Buf key = {0};
     for (json_array(j); json_item(j);) {
@@ -568,7 +568,7 @@ static void read_messages(Json *j, Line *x, int line)
     buf_free(&key);
 }
 
-static void line_free(Line *x)
+static void line_free(TokenizeLine *x)
 {
     for (int i = 0; i < x->n_messages; i++) {
         free((char *)x->message[i].role);
@@ -579,10 +579,10 @@ static void line_free(Line *x)
     buf_free(&x->text);
 }
 
-static Line line_read(Json *j, int line)
+static TokenizeLine line_read(Json *j, int line)
 {
     static const Config any = {.vocab_size = INT_MAX};
-    Line x = {.thinking = -1};
+    TokenizeLine x = {.thinking = -1};
     Buf key = {0};
     bool think = false;
     j->nul = true;
@@ -609,10 +609,10 @@ static Line line_read(Json *j, int line)
     return x;
 }
 
-/* {"text"} to {"input_ids"}; with --decode the other way; {"messages"} to {"prompt", "input_ids"}. */
+/* {"text"} to {"input_ids"}, with --decode back; {"messages"} to {"prompt", "input_ids"}. */
 static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
 {
-    Line x = line_read(j, line);
+    TokenizeLine x = line_read(j, line);
     size_t bad = 0;
     if (s->o.decode) {
         if (!x.has_ids)

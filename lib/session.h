@@ -3,10 +3,10 @@
 #ifndef SESSION_H
 #define SESSION_H
 
-#include "../model.c"     /* defines: Model, Engine, model_load, model_save */
-#include "../tokenizer.c" /* defines: Tokenizer */
-#include "options.h"      /* defines: Option, options_parse */
-#include "problems.h"     /* defines: Problems, Task */
+#include "../model.c"       /* defines: Model, Engine, model_load, model_save */
+#include "options.h"        /* defines: Option, options_parse */
+#include "problems.h"       /* defines: Problems, Task */
+#include "tokenizer_json.h" /* defines: tokenizer_load, tokenizer_characters, _write */
 
 #define VERSION "0.1"
 
