@@ -4720,7 +4720,8 @@ static Path edited_tokenizer(const Edit *edit, int n)
 #define BYTE_LEVEL(prefix, regex) \
     "{\"type\": \"ByteLevel\", \"add_prefix_space\": " #prefix ", \"use_regex\": " #regex "}"
 #define DIGITS(each) \
-    "{\"type\": \"Sequence\", \"pretokenizers\": [{\"type\": \"Digits\", \"individual_digits\": " #each "}, "
+    "{\"type\": \"Sequence\", \"pretokenizers\": " \
+    "[{\"type\": \"Digits\", \"individual_digits\": " #each "}, "
 
 /* The options of a tokenizer.json; the ids are those of the Hugging Face library. */
 static void test_bpe_options(void)
@@ -4759,7 +4760,8 @@ static void test_bpe_options(void)
         {"GPT-2", {MEMBER("pre_tokenizer", "{", BYTE_LEVEL(false, true))},
          "IT'S it's 100 in\n\n in  ", "40 51 6 50 432 6 82 220 16 15 15 304 271 304 256"},
         {"a merge as a string", {{I_N, "\"i n\""}}, "in inn", "258 304 77"},
-        {"without its merge", {{I_N, "[\"\\u0120\", \"\\u0120\"]"}}, "in inn", "72 77 220 72 77 77"},
+        {"without its merge", {{I_N, "[\"\\u0120\", \"\\u0120\"]"}}, "in inn",
+         "72 77 220 72 77 77"},
         {"a whole token needs no merge", {{I_N, "[\"\\u0120\", \"\\u0120\"]"},
          {"\"ignore_merges\": false", "\"ignore_merges\": true"}}, "in inn", "258 220 72 77 77"},
         {"of equal pairs the later counts", {{I_N, I_N ", [\"s\", \"t\"], [\"i\", \"n\"], "
@@ -4797,14 +4799,16 @@ static void test_tokenizer_refused(void)
         const char *says;
     } cases[] = {
         {MEMBER("normalizer", "{", "{\"type\": \"NFKC\"}"), "normalizer is {\"type\": \"NFKC\"}"},
-        {MEMBER("normalizer", "{", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Strip\"}]}"),
+        {MEMBER("normalizer", "{", "{\"type\": \"Sequence\", \"normalizers\": "
+         "[{\"type\":\"Strip\"}]}"),
          "normalizer is {\"type\":\"Strip\"}"},
         {MEMBER("normalizer", "{", "{\"type\": \"Sequence\", \"normalizers\": 5}"), "normalizer"},
         {MEMBER("pre_tokenizer", "{", "null"), "pre_tokenizer is null"},
         {{"\\\\p{N}|", "\\\\p{N}{1,3}|"}, "\\\\p{N}{1,3}|"},
         {{"\"invert\": false", "\"invert\": true"}, "\"invert\": true"},
         {{"\"Isolated\"", "\"Removed\""}, "\"Removed\""},
-        {MEMBER("pre_tokenizer", "{", "{\"type\": \"Digits\", \"individual_digits\": true}"), "expected ByteLevel as its last step"},
+        {MEMBER("pre_tokenizer", "{", "{\"type\": \"Digits\", \"individual_digits\": true}"),
+         "expected ByteLevel as its last step"},
         {MEMBER("pre_tokenizer", "{", "{\"type\": \"Sequence\", \"pretokenizers\": ["
          BYTE_LEVEL(true, true) "," BYTE_LEVEL(true, true) "]}"), "nothing after the last step"},
         {MEMBER("pre_tokenizer", "{", BYTE_LEVEL(1, true)), "add_prefix_space is 1"},
@@ -4825,13 +4829,13 @@ static void test_tokenizer_refused(void)
         {{"\"ignore_merges\": false", "\"ignore_merges\": 0"}, "ignore_merges is 0"},
         {{"\"content\": \"<think>\",\n      \"single_word\": false",
           "\"content\": \"<think>\",\n      \"single_word\": true"}, "single_word"},
-        {{"\"<think>\"", "\"</think>\""}, "added_tokens: '</think>' is there twice"},
-        {{"\"id\": 510", "\"id\": 64"}, "added_tokens: id 64 belongs to 'a' and to '<think>'"},
+        {{"\"<think>\"", "\"</think>\""}, "added_tokens: \"</think>\" is there twice"},
+        {{"\"id\": 510", "\"id\": 64"}, "added_tokens: id 64 belongs to \"a\" and to \"<think>\""},
         {{"\"id\": 510", "\"id\": -1"}, "added_tokens: id -1"},
         {{"\"content\": \"<think>\"", "\"content\": \"\""}, "content"},
-        {{"\"<think>\"", "\"a\""}, "added_tokens: 'a' has id 510, but 64 in vocab"},
+        {{"\"<think>\"", "\"a\""}, "added_tokens: \"a\" has id 510, but 64 in vocab"},
         {{"\"a\": 64", "\"a\": 65"}, "vocab: id 65 belongs to"},
-        {{"\"a\": 64", "\"a\": 64, \"a\": 64"}, "vocab: 'a' is there twice"},
+        {{"\"a\": 64", "\"a\": 64, \"a\": 64"}, "vocab: \"a\" is there twice"},
         {{"\"a\": 64", "\"\": 64"}, "vocab"},
         {{"\"a\": 64", "\"a\": 4194304"}, "expected 0 to 4194303"},
         {{"\"a\": 64", "\"\\u4e2d\": 64"}, "vocab has no token for the byte 0x61"},
@@ -4875,7 +4879,7 @@ static void test_bpe_bytes(void)
             tokenizer_encode(&t, copy, n, &ids, &bad);
             for (int i = 0; i < ids.n; i++)
                 buf_add(&b, token_bytes(&t, ids.id[i]), (size_t)t.token[ids.id[i]].length);
-            CHECK(b.n == n && !memcmp(b.s, text, n), "round %u: %zu bytes became %zu", round, n, b.n);
+            CHECK(b.n == n && !memcmp(b.s, text, n), "round %u: %zu, then %zu", round, n, b.n);
             CHECK(streams_utf8(&t, &ids), "round %u", round);
             free(copy);
             ids_free(&ids);
@@ -4889,9 +4893,9 @@ static void test_bpe_bytes(void)
 static void test_bos(void)
 {
     static const Edit template = MEMBER("post_processor", "{", "{\"type\": \"Sequence\", "
-        "\"processors\": [{\"type\": \"ByteLevel\"}, {\"type\": \"TemplateProcessing\", \"single\": "
-        "[{\"SpecialToken\": {\"id\": \"<think>\", \"type_id\": 0}}, {\"Sequence\": {\"id\": \"A\", "
-        "\"type_id\": 0}}]}]}");
+        "\"processors\": [{\"type\": \"ByteLevel\"}, {\"type\": \"TemplateProcessing\", "
+        "\"single\": [{\"SpecialToken\": {\"id\": \"<think>\", \"type_id\": 0}}, "
+        "{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}]}]}");
     static const Edit none = MEMBER("post_processor", "{", "null");
     static const char *const configs[][2] = {
         {"{\"add_bos_token\": true, \"bos_token\": \"<think>\"}", "510"},
@@ -4966,8 +4970,8 @@ static void test_chat(void)
     Buf b = {0};
     chat_render(m, 6, true, 0, &b);
     CHECK(!strcmp(b.s, "<|im_start|>user\nq<|im_end|>\n"
-                       "<|im_start|>user\n<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n"
-                       "</tool_response><|im_end|>\n"
+                       "<|im_start|>user\n<tool_response>\n1\n</tool_response>\n"
+                       "<tool_response>\n2\n</tool_response><|im_end|>\n"
                        "<|im_start|>assistant\n<think>\na\n</think>\n\nd\n<|im_end|>\n"
                        "<|im_start|>user\n<tool_response>3</tool_response><|im_end|>\n"
                        "<|im_start|>assistant\n<think>\n\n</think>\n\ne<|im_end|>\n"
@@ -4986,7 +4990,8 @@ static void test_tokenize(void)
     const char *dir = "data/tok/qwen3mini512";
     CHECK(cli_in("{\"text\": \"in\\u0000 in\"}\n\n{\"text\": \"\"}\n", "tokenize --tokenizer %s",
                  dir) == 0, "%s", cli_err);
-    CHECK(!strcmp(cli_out, "{\"input_ids\": [258, 188, 304]}\n{\"input_ids\": []}\n"), "%s", cli_out);
+    CHECK(!strcmp(cli_out, "{\"input_ids\": [258, 188, 304]}\n{\"input_ids\": []}\n"), "%s",
+          cli_out);
     CHECK(cli_in("{\"ids\": [258, 188, 510, 486, 127]}\n{\"input_ids\": []}\n",
                  "tokenize --tokenizer %s/tokenizer.json --decode", dir) == 0, "%s", cli_err);
     CHECK(!strcmp(cli_out, "{\"text\": \"in\\u0000<think><|endoftext|>\xEF\xBF\xBD\"}\n"

@@ -14,12 +14,33 @@
 
 /* ================================================================ filling the tables */
 
+/* Some bytes as a message can show them: in one line, cut where they are long. */
+typedef struct {
+    char s[256];
+} Shown;
+
+static Shown shown(const char *bytes, size_t n)
+{
+    Buf b = {0};
+    Shown x;
+    json_put_string(&b, bytes, n < 40 ? n : 40); /* an escape is at most 6 bytes */
+    snprintf(x.s, sizeof x.s, "%s%s", b.s, n < 40 ? "" : "...");
+    buf_free(&b);
+    return x;
+}
+
+static Shown shown_token(const Tokenizer *t, int id)
+{
+    return shown(token_bytes(t, id), (size_t)t->token[id].length);
+}
+
 /* Gives an id its bytes. */
 static void set_token(Tokenizer *t, const char *path, const char *field, int64_t id, const char *s,
                       size_t n)
 {
     if (id < 0 || id > MAX_ID)
-        die("%s: %s: id %lld of '%.60s'; expected 0 to %d", path, field, (long long)id, s, MAX_ID);
+        die("%s: %s: id %lld of %s; expected 0 to %d", path, field, (long long)id, shown(s, n).s,
+            MAX_ID);
     if (!n || n > MAX_TEXT)
         die("%s: %s: the token with id %lld has %zu bytes; expected 1 to %d", path, field,
             (long long)id, n, MAX_TEXT);
@@ -31,8 +52,8 @@ static void set_token(Tokenizer *t, const char *path, const char *field, int64_t
     }
     Token *token = &t->token[id];
     if (token->length && !token_is(t, (int)id, s, n))
-        die("%s: %s: id %lld belongs to '%.*s' and to '%.60s'", path, field, (long long)id,
-            imin(60, token->length), token_bytes(t, (int)id), s);
+        die("%s: %s: id %lld belongs to %s and to %s", path, field, (long long)id,
+            shown_token(t, (int)id).s, shown(s, n).s);
     *token = (Token){t->bytes.n, (int)n, token->special};
     buf_add(&t->bytes, s, n);
     t->n_vocab = imax(t->n_vocab, (int)id + 1);
@@ -44,11 +65,11 @@ static void add_model_token(Tokenizer *t, const char *path, int64_t id, const ch
     uint64_t key;
     int other = vocab_find(t, s, n, &key);
     if (other >= 0)
-        die("%s: vocab: '%.60s' is there twice, with ids %d and %lld", path, s, other,
+        die("%s: vocab: %s is there twice, with ids %d and %lld", path, shown(s, n).s, other,
             (long long)id);
     if (id >= 0 && id < t->n_vocab && t->token[id].length)
-        die("%s: vocab: id %lld belongs to '%.*s' and to '%.60s'", path, (long long)id,
-            imin(60, t->token[id].length), token_bytes(t, (int)id), s);
+        die("%s: vocab: id %lld belongs to %s and to %s", path, (long long)id,
+            shown_token(t, (int)id).s, shown(s, n).s);
     set_token(t, path, "vocab", id, s, n);
     map_set(&t->vocab, key, (int)id);
 }
@@ -75,7 +96,7 @@ static void add_added_token(Tokenizer *t, const char *path, int root, Added adde
             map_set(&t->trie, key, next = add_node(t));
     }
     if (t->leaf[node] >= 0)
-        die("%s: added_tokens: '%.60s' is there twice", path, s);
+        die("%s: added_tokens: %s is there twice", path, shown(s, n).s);
     t->leaf[node] = t->n_added;
     t->added = xrealloc(t->added, (size_t)(t->n_added + 1) * sizeof *t->added);
     t->added[t->n_added++] = added;
@@ -209,8 +230,8 @@ static void read_merges(Tokenizer *t, const char *path, Json j)
         }
         int merged = vocab_find(t, both.s, both.n, &key);
         if (id[0] < 0 || id[1] < 0 || merged < 0)
-            die("%s: merges: line %d: '%.60s' and '%.60s' or what they make is not in vocab", path,
-                json_line(&j), part[0].s, part[1].s);
+            die("%s: merges: line %d: %s and %s, or what they make, is not in vocab", path,
+                json_line(&j), shown(part[0].s, part[0].n).s, shown(part[1].s, part[1].n).s);
         if (!(rank & (rank - 1)))
             t->merged = xrealloc(t->merged, (size_t)imax(1, 2 * rank) * sizeof(int));
         t->merged[rank] = merged;
@@ -337,8 +358,8 @@ static void read_added_tokens(Tokenizer *t, const char *path, Json j)
                           : bytes_of(content.s, content.n, &bytes) ? &bytes : NULL;
         int other = name ? vocab_find(t, name->s, name->n, &key) : -1;
         if (other >= 0 && other != id)
-            die("%s: added_tokens: '%.60s' has id %lld, but %d in vocab", path, content.s,
-                (long long)id, other);
+            die("%s: added_tokens: %s has id %lld, but %d in vocab", path,
+                shown(content.s, content.n).s, (long long)id, other);
         if (other >= 0)
             t->token[id].length = 0; /* its text is the content, whatever bytes that stood for */
         set_token(t, path, "added_tokens", id, content.s, content.n);
