@@ -825,21 +825,28 @@ static void accumulate_gradient(Engine *e, Model *m, Group *groups, int n, Updat
 
 /* ================================================================ asking and judging */
 
-/* Ids of a text; dies where a character has no token. `room`: of ids. */
-static int encode(const Tokenizer *t, const char *text, size_t n, int *ids, int room,
+/* Ids of a text, of a `prompt` with the token that begins it; the caller frees them. Dies where a
+ * character has no token, and where there are none or more than `most`. */
+static Ids encode(const Tokenizer *t, bool prompt, const char *text, size_t n, int most,
                   const char *what)
 {
     size_t bad = 0;
-    int *all = xmalloc((n + 1) * sizeof(int)), count = tokenizer_encode(t, text, n, all, &bad);
-    if (count < 0)
+    Ids ids = {0};
+    if (!(prompt ? tokenizer_prompt : tokenizer_encode)(t, text, n, &ids, &bad))
         die("%s: '%.40s': no token for the character at byte %zu", what, text, bad);
-    if (count == 0)
+    if (ids.n == 0)
         die("%s: is empty", what);
-    if (count > room)
-        die("%s: '%.40s...' is %d tokens long; expected at most %d", what, text, count, room);
-    memcpy(ids, all, (size_t)count * sizeof(int));
-    free(all);
-    return count;
+    if (ids.n > most)
+        die("%s: '%.40s...' is %d tokens long; expected at most %d", what, text, ids.n, most);
+    return ids;
+}
+
+/* Sets the prompt of a group, and frees the ids. */
+static void group_prompt(Group *g, Ids ids)
+{
+    memcpy(g->prompt, ids.id, (size_t)ids.n * sizeof(int));
+    g->prompt_length = ids.n;
+    ids_free(&ids);
 }
 
 static const char *arena_text(Arena *a, const Buf *text)
@@ -864,8 +871,7 @@ static void group_ask(Group *g, Arena *a, Problems *p, uint32_t index, const Tok
         g->answer = arena_text(a, &answer);
     }
     template_render(&p->template, g->text, &asked);
-    g->prompt_length = encode(t, asked.s, asked.n, g->prompt, max_prompt,
-                              p->n ? p->path : "prompt");
+    group_prompt(g, encode(t, true, asked.s, asked.n, max_prompt, p->n ? p->path : "prompt"));
     buf_free(&prompt);
     buf_free(&answer);
     buf_free(&asked);

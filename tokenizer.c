@@ -1,247 +1,582 @@
-/* tokenizer.c: text to token ids and back, from a tokenizer.json.
+/* tokenizer.c: text to token ids and back, by the rules of a tokenizer.json.
  *
- *   tokenizer_load(path)            reads the file; dies with one line that names what is wrong
- *   tokenizer_encode, _decode       text <-> ids
- *   tokenizer_characters, _write    the vocabulary of the built-in tasks, here and as such a file
+ *   tokenizer_encode, _prompt    text to ids; the same after the beginning-of-text token
+ *   tokenizer_decode, Decoder    ids to text; token by token
  *
- * What is supported is the vocabulary of the built-in tasks: one token a character. In the format
- * of the Hugging Face tokenizers library that is a WordLevel model behind a Split into single
- * characters, so other programs read the same file. A character that is not in the vocabulary is
- * an error, never a silent "unknown". */
+ * lib/tokenizer_json.h fills the tables from the file: tokenizer_load.
+ *
+ * A language model sees numbers, not letters. Byte-level BPE (byte pair encoding: Sennrich et al.
+ * 2016; on bytes: GPT-2, 2019) turns any text into few numbers and loses nothing. Its tokens are
+ * byte strings: the 256 single bytes, and longer ones that were frequent in some training text.
+ * To encode a text:
+ *
+ *   1. added tokens, such as <|im_end|>, are found in it; each is one id;
+ *   2. what lies between them is normalised (NFC: an accented letter has one spelling)
+ *   3. and cut into words, numbers, punctuation and white space: the pre-tokenizer;
+ *   4. each of these pieces starts as single bytes. A ranked list of merges says which two
+ *      neighbours become one token; the best rank goes first, until no merge applies.
+ *
+ * To decode, the bytes of the tokens are put one after the other.
+ *
+ * Supported is what Qwen 2 and 3, GPT-2 and SmolLM2 use, and the vocabulary of the built-in tasks:
+ * one token a character, in the file's terms a WordLevel model behind a Split into characters.
+ * Whatever else a file asks for is refused by name. The ids are those of the Hugging Face
+ * tokenizers library 0.23, except that its NFC follows Unicode 9 and ours Unicode 16. */
 #ifndef TOKENIZER_C
 #define TOKENIZER_C
 
 #include "lib/json.h" /* defines: Json, Buf, die */
+#include "lib/map.h"  /* defines: Map, map_get, map_set */
+#include "lib/nfc.h"  /* defines: nfc, is_letter, is_number, is_space */
 
-#define SPLIT_CHARACTERS "[\\s\\S]" /* the Split pattern, as a regex: any one character */
+/* ================================================================ what a tokenizer is */
+
+/* A token: length bytes from `at` in Tokenizer.bytes; length 0 where no token has this id. */
+typedef struct {
+    size_t at;
+    int length;
+    bool special; /* left out of decoded text on request */
+} Token;
+
+/* A token that is found in the text itself, before the pre-tokenizer sees it. */
+typedef struct {
+    int id;
+    bool lstrip, rstrip; /* takes the white space before it, after it */
+} Added;
+
+/* What the pre-tokenizer does, step by step, each step to the pieces of the one before. */
+typedef enum {
+    PREFIX_SPACE,    /* a space before the piece, unless it begins with one */
+    SPLIT_GPT2, SPLIT_QWEN, SPLIT_CHARACTER, /* by a regular expression, see below */
+    SPLIT_DIGIT,     /* each number character is a piece, each run of others too */
+    SPLIT_DIGITS     /* each run of them is */
+} Cut;
+
+enum { MAX_STEPS = 8, MAX_ID = (1 << 22) - 1, MAX_TEXT = 1 << 28 };
 
 typedef struct {
-    int n_vocab;    /* one more than the largest id */
-    char **piece;   /* [n_vocab] the token's text; NULL where no token has this id */
-    bool *special;  /* [n_vocab] left out of decoded text on request */
-    bool *added;    /* [n_vocab] recognised as a whole inside text */
-    int longest;    /* bytes of the longest piece */
+    int n_vocab; /* one more than the largest id */
+    Token *token;
+    size_t room;
+    Buf bytes;          /* of all tokens */
+    Map vocab;          /* hash of the bytes -> id, of the model's own tokens */
+    Map rank;           /* (left id, right id) -> rank of their merge, the smallest first */
+    int *merged;        /* [rank] the id of the merged token */
+    bool characters;    /* WordLevel: a piece is a token; not BPE */
+    bool whole_first;   /* ignore_merges: a piece that is a token is not merged from its bytes */
+    bool normalize;     /* to NFC */
+    int byte_id[256];   /* -1: the byte has no token and is left out of texts */
+    Cut step[MAX_STEPS];
+    int n_steps;
+    Map trie;           /* of added tokens: (node, byte) -> node */
+    int *leaf, n_nodes; /* [node] the added token that ends there, or -1 */
+    Added *added;
+    int n_added;
+    int bos; /* the token that begins every prompt, or -1 */
 } Tokenizer;
+
+/* Ids of a text. */
+typedef struct {
+    int *id, n, room;
+} Ids;
+
+static void ids_add(Ids *a, int id)
+{
+    if (a->n == a->room)
+        a->id = xrealloc(a->id, (size_t)(a->room = a->room * 2 + 64) * sizeof(int));
+    a->id[a->n++] = id;
+}
+
+static void ids_free(Ids *a)
+{
+    free(a->id);
+    *a = (Ids){0};
+}
 
 static void tokenizer_free(Tokenizer *t)
 {
-    for (int i = 0; i < t->n_vocab; i++)
-        free(t->piece[i]);
-    free(t->piece);
-    free(t->special);
+    free(t->token);
+    buf_free(&t->bytes);
+    map_free(&t->vocab);
+    map_free(&t->rank);
+    free(t->merged);
+    map_free(&t->trie);
+    free(t->leaf);
     free(t->added);
     *t = (Tokenizer){0};
 }
 
-/* Gives an id its text. Ids are small, each used once. */
-static void add_piece(Tokenizer *t, const char *path, const char *field, int64_t id,
-                      const char *text)
+static uint64_t pair_key(int left, int right) { return (uint64_t)left << 32 | (uint32_t)right; }
+
+static const char *token_bytes(const Tokenizer *t, int id) { return t->bytes.s + t->token[id].at; }
+
+static bool token_is(const Tokenizer *t, int id, const char *s, size_t n)
 {
-    if (id < 0 || id >= 1 << 24)
-        die("%s: %s: id %lld of '%.60s'; expected 0 to %d", path, field, (long long)id, text,
-            (1 << 24) - 1);
-    if (!*text)
-        die("%s: %s: the token with id %lld is empty", path, field, (long long)id);
-    if (id >= t->n_vocab) {
-        size_t n = (size_t)id + 1, old = (size_t)t->n_vocab;
-        t->piece = xrealloc(t->piece, n * sizeof *t->piece);
-        t->special = xrealloc(t->special, n * sizeof *t->special);
-        t->added = xrealloc(t->added, n * sizeof *t->added);
-        memset(t->piece + old, 0, (n - old) * sizeof *t->piece);
-        memset(t->special + old, 0, (n - old) * sizeof *t->special);
-        memset(t->added + old, 0, (n - old) * sizeof *t->added);
-        t->n_vocab = (int)n;
-    }
-    if (t->piece[id] && strcmp(t->piece[id], text))
-        die("%s: %s: id %lld belongs to '%.60s' and to '%.60s'", path, field, (long long)id,
-            t->piece[id], text);
-    if (!t->piece[id])
-        t->piece[id] = xstrdup(text);
-    t->longest = imax(t->longest, (int)strlen(text));
+    return (size_t)t->token[id].length == n && !memcmp(token_bytes(t, id), s, n);
 }
 
-/* "added_tokens": [{"id": 0, "content": "...", "special": true, ...}, ...] */
-static void read_added_tokens(Json *j, Tokenizer *t, const char *path)
+/* The id of the model's token with these bytes, or -1. Then *key is free for it in the map: where
+ * two strings have one hash, the second takes the next key. */
+static int vocab_find(const Tokenizer *t, const char *s, size_t n, uint64_t *key)
 {
-    Buf key = {0}, text = {0};
-    for (json_array(j); json_item(j);) {
-        int64_t id = -1;
-        bool special = false;
-        text.n = 0;
-        for (json_object(j); json_key(j, &key);)
-            if (!strcmp(key.s, "id"))
-                json_int(j, &id);
-            else if (!strcmp(key.s, "content"))
-                json_string(j, &text);
-            else if (!strcmp(key.s, "special"))
-                json_bool(j, &special);
-            else
-                json_skip(j);
-        if (j->error)
-            break;
-        if (id < 0 || !text.n)
-            die("%s: added_tokens: an entry without id or content", path);
-        add_piece(t, path, "added_tokens", id, text.s);
-        t->added[id] = true;
-        t->special[id] = special;
-    }
-    buf_free(&key);
-    buf_free(&text);
-}
-
-/* "model": {"type": "WordLevel", "vocab": {"0": 1, ...}, ...} */
-static void read_model(Json *j, Tokenizer *t, const char *path, bool *seen)
-{
-    Buf key = {0}, text = {0};
-    int64_t id;
-    for (json_object(j); json_key(j, &key);)
-        if (!strcmp(key.s, "type")) {
-            if (json_string(j, &text) && strcmp(text.s, "WordLevel"))
-                die("%s: model.type is '%.60s'; expected WordLevel", path, text.s);
-            *seen = !j->error;
-        } else if (!strcmp(key.s, "vocab")) {
-            int before = t->n_vocab;
-            for (json_object(j); json_key(j, &text);)
-                if (json_int(j, &id))
-                    add_piece(t, path, "vocab", id, text.s);
-            if (!j->error && t->n_vocab == before && !before)
-                die("%s: vocab is empty", path);
-        } else
-            json_skip(j);
-    buf_free(&key);
-    buf_free(&text);
-}
-
-/* The only way of cutting text that is known here is into single characters. */
-static void read_pre_tokenizer(Json *j, const char *path)
-{
-    Buf key = {0}, type = {0}, pattern = {0};
-    for (json_object(j); json_key(j, &key);)
-        if (!strcmp(key.s, "type"))
-            json_string(j, &type);
-        else if (!strcmp(key.s, "pattern"))
-            for (json_object(j); json_key(j, &key);)
-                json_string(j, &pattern);
-        else
-            json_skip(j);
-    if (!j->error && (!type.n || strcmp(type.s, "Split") || !pattern.n ||
-                      strcmp(pattern.s, SPLIT_CHARACTERS)))
-        die("%s: pre_tokenizer is %.60s with pattern '%.100s'; expected Split with '%s'", path,
-            type.n ? type.s : "(none)", pattern.n ? pattern.s : "", SPLIT_CHARACTERS);
-    buf_free(&key);
-    buf_free(&type);
-    buf_free(&pattern);
-}
-
-static Tokenizer tokenizer_load(const char *path)
-{
-    Tokenizer t = {0};
-    bool model = false, split = false;
-    size_t n;
-    char *text = read_file(path, &n);
-    Json j = json_open(text, n);
-    Buf key = {0};
-    for (json_object(&j); json_key(&j, &key);)
-        if (!strcmp(key.s, "added_tokens"))
-            read_added_tokens(&j, &t, path);
-        else if (!strcmp(key.s, "model"))
-            read_model(&j, &t, path, &model);
-        else if (!strcmp(key.s, "pre_tokenizer") && json_peek(&j) == '{') {
-            read_pre_tokenizer(&j, path);
-            split = true;
-        } else
-            json_skip(&j);
-    if (!json_end(&j))
-        die("%s: line %d: %s", path, json_line(&j), j.error ? j.error : "text after the object");
-    if (!model || !t.n_vocab)
-        die("%s: no model with a vocab", path);
-    if (!split)
-        die("%s: pre_tokenizer is missing; expected Split with '%s'", path, SPLIT_CHARACTERS);
-    buf_free(&key);
-    free(text);
-    return t;
-}
-
-/* The id whose piece stands at `text`: an added token first, then one character; -1 if none. */
-static int piece_at(const Tokenizer *t, const char *text, size_t n, size_t *used)
-{
-    uint32_t code;
-    int bytes = utf8_decode(text, n, &code);
-    for (int pass = 0; pass < 2; pass++)
-        for (int id = 0; id < t->n_vocab; id++) {
-            size_t length = t->piece[id] ? strlen(t->piece[id]) : 0;
-            if (length && length <= n && !memcmp(text, t->piece[id], length) &&
-                (pass == 0 ? t->added[id] : (int)length == bytes)) {
-                *used = length;
-                return id;
-            }
-        }
+    *key = hash64(s, n) ^ n * 0x9E3779B97F4A7C15u;
+    for (int id; (id = map_get(&t->vocab, *key)) >= 0; ++*key)
+        if (token_is(t, id, s, n))
+            return id;
     return -1;
 }
 
-/* Ids of a text, into `ids` (room for one per byte). Returns how many, or -1 where a character has
- * no token: then *bad is its offset. */
-static int tokenizer_encode(const Tokenizer *t, const char *text, size_t n, int *ids, size_t *bad)
+/* ================================================================ bytes and characters */
+
+/* JSON holds characters, a token bytes, and these need not be UTF-8. So the file writes each byte
+ * as a character of its own: those that print in Latin-1 as themselves, the other 68, in order, as
+ * U+0100 to U+0143. A space is U+0120. */
+
+static bool byte_prints(uint32_t b)
 {
-    int count = 0;
-    for (size_t i = 0, used; i < n; i += used) {
-        int id = piece_at(t, text + i, n - i, &used);
-        if (id < 0) {
-            *bad = i;
-            return -1;
-        }
-        ids[count++] = id;
-    }
-    return count;
+    return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xFF && b != 0xAD);
 }
 
-/* Appends the text of ids; those without a token (an untrained row of the vocabulary) as U+FFFD. */
-static void tokenizer_decode(const Tokenizer *t, const int *ids, int n, bool skip_special, Buf *out)
+/* The byte that a character stands for, or -1. */
+static int byte_of(uint32_t code)
 {
-    for (int i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= t->n_vocab || !t->piece[ids[i]])
-            buf_str(out, "\xEF\xBF\xBD");
-        else if (!(skip_special && t->special[ids[i]]))
-            buf_str(out, t->piece[ids[i]]);
+    uint32_t k = code - 0x100;
+    if (code < 0x100)
+        return byte_prints(code) ? (int)code : -1;
+    return k <= 0x20 ? (int)k : k <= 0x42 ? (int)(k - 0x21 + 0x7F) : k == 0x43 ? 0xAD : -1;
+}
+
+/* Replaces `out` by the bytes that the characters stand for; false if one of them is none. */
+static bool bytes_of(const char *s, size_t n, Buf *out)
+{
+    uint32_t code;
+    out->n = 0;
+    for (size_t i = 0; i < n;) {
+        int length = utf8_decode(s + i, n - i, &code), byte = byte_of(code);
+        if (length < 0 || byte < 0)
+            return false;
+        buf_add(out, (char[]){(char)byte}, 1);
+        i += (size_t)length;
+    }
+    return true;
+}
+
+/* ================================================================ the pre-tokenizer */
+
+/* The regular expressions of GPT-2 and of Qwen, which follow here as functions; files name them by
+ * their text. In both, alternatives are tried in order and the first that matches wins. */
+#define REGEX_GPT2 /* within ByteLevel, use_regex */                                     \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define REGEX_QWEN                                                                       \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|"                 \
+    " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define REGEX_CHARACTER "[\\s\\S]" /* any one character */
+
+/* What these expressions tell apart, as sets. \s is SPACE | NEWLINE. */
+enum { LETTER = 1, NUMBER = 2, SPACE = 4, NEWLINE = 8, OTHER = 16 };
+
+/* The kind of the character at s, n > 0 bytes before the end, and its length. A byte that is not
+ * UTF-8 is a character of its own, of kind OTHER. */
+static int kind_at(const char *s, size_t n, size_t *length)
+{
+    uint32_t c;
+    int bytes = utf8_decode(s, n, &c);
+    *length = bytes < 0 ? 1 : (size_t)bytes;
+    if (bytes == 1) {
+        if ((c | 0x20) >= 'a' && (c | 0x20) <= 'z')
+            return LETTER;
+        if (c == '\r' || c == '\n')
+            return NEWLINE;
+        return c >= '0' && c <= '9' ? NUMBER : c == ' ' || (c >= 9 && c <= 13) ? SPACE : OTHER;
+    }
+    if (bytes < 0)
+        return OTHER;
+    return is_letter(c) ? LETTER : is_number(c) ? NUMBER : is_space(c) ? SPACE : OTHER;
+}
+
+/* Where the run of characters of these kinds that begins at `i` ends. */
+static size_t run_end(const char *s, size_t n, size_t i, int kinds)
+{
+    size_t length;
+    while (i < n && kind_at(s + i, n - i, &length) & kinds)
+        i += length;
+    return i;
+}
+
+/* 's|'t|'re|'ve|'m|'ll|'d: the length of the match, or 0. Without case there are three letters s:
+ * U+017F, the long s, is the third. */
+static size_t contraction(const char *s, size_t n, bool any_case)
+{
+    static const char *const endings[] = {"s", "t", "re", "ve", "m", "ll", "d"};
+    if (n < 2 || s[0] != '\'')
+        return 0;
+    for (size_t k = 0; k < LENGTH(endings); k++) {
+        size_t length = strlen(endings[k]), i = 0;
+        while (i < length && i + 1 < n &&
+               (s[1 + i] == endings[k][i] || (any_case && (s[1 + i] ^ 0x20) == endings[k][i])))
+            i++;
+        if (i == length)
+            return 1 + length;
+    }
+    return any_case && n >= 3 && !memcmp(s + 1, "\xC5\xBF", 2) ? 3 : 0;
+}
+
+/* White space at the start of s: \s*[\r\n]+ where newlines count (to the last newline of the run,
+ * by backtracking), else \s+(?!\S)|\s+ (a run before a word leaves the word its last character). */
+static size_t space_piece(const char *s, size_t n, bool newlines)
+{
+    size_t end = 0, last = 0, line = 0, length;
+    for (; end < n; end += length) {
+        int kind = kind_at(s + end, n - end, &length);
+        if (!(kind & (SPACE | NEWLINE)))
+            break;
+        last = end;
+        line = kind == NEWLINE ? end + length : line;
+    }
+    if (newlines && line)
+        return line;
+    return end < n && last > 0 ? last : end;
+}
+
+/* The length of the first match of REGEX_GPT2 in n > 0 bytes; there is always one at 0. */
+static size_t gpt2_piece(const char *s, size_t n)
+{
+    size_t start = s[0] == ' ', length, found = contraction(s, n, false);
+    int kind = start < n ? kind_at(s + start, n - start, &length) : SPACE;
+    if (found)
+        return found;
+    if (kind & (LETTER | NUMBER | OTHER))
+        return run_end(s, n, start, kind);
+    return space_piece(s, n, false);
+}
+
+/* The same for REGEX_QWEN. */
+static size_t qwen_piece(const char *s, size_t n)
+{
+    size_t first, found = contraction(s, n, true);
+    int kind = kind_at(s, n, &first);
+    if (found)
+        return found;
+    if (kind & (LETTER | OTHER | SPACE)) { /* [^\r\n\p{L}\p{N}]?\p{L}+ */
+        size_t start = kind == LETTER ? 0 : first, end = run_end(s, n, start, LETTER);
+        if (end > start)
+            return end;
+    }
+    if (kind == NUMBER)
+        return first;
+    size_t start = s[0] == ' ', end = run_end(s, n, start, OTHER);
+    if (end > start)
+        return run_end(s, n, end, NEWLINE);
+    return space_piece(s, n, true);
+}
+
+/* The length of the first piece that a splitting step makes of n > 0 bytes. */
+static size_t split_piece(Cut step, const char *s, size_t n)
+{
+    size_t length;
+    int kind = kind_at(s, n, &length);
+    switch (step) {
+    case SPLIT_GPT2: return gpt2_piece(s, n);
+    case SPLIT_QWEN: return qwen_piece(s, n);
+    case SPLIT_DIGIT: return kind == NUMBER ? length : run_end(s, n, 0, ~NUMBER);
+    case SPLIT_DIGITS: return run_end(s, n, 0, kind == NUMBER ? NUMBER : ~NUMBER);
+    default: return length;
+    }
+}
+
+/* ================================================================ merging */
+
+/* One text on its way to ids. */
+typedef struct {
+    const Tokenizer *t;
+    Ids *out;
+    const char *missing; /* the first character that has no token (WordLevel), or NULL */
+    struct Symbol {
+        int id, before, after; /* id -1: merged into the one before it */
+    } *symbol;                 /* the tokens of the piece: a list within an array */
+    uint64_t *heap;            /* possible merges, rank << 32 | symbol: the smallest on top */
+    size_t room, in_heap;
+} Encoder;
+
+static void heap_push(Encoder *e, uint64_t x)
+{
+    size_t i = e->in_heap++;
+    for (; i && e->heap[(i - 1) / 2] > x; i = (i - 1) / 2)
+        e->heap[i] = e->heap[(i - 1) / 2];
+    e->heap[i] = x;
+}
+
+static uint64_t heap_pop(Encoder *e)
+{
+    uint64_t top = e->heap[0], x = e->heap[--e->in_heap];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < e->in_heap; i = child) {
+        child += child + 1 < e->in_heap && e->heap[child + 1] < e->heap[child];
+        if (e->heap[child] >= x)
+            break;
+        e->heap[i] = e->heap[child];
+    }
+    e->heap[i] = x;
+    return top;
+}
+
+/* The rank of the merge of a symbol with the one after it, or -1. */
+static int rank_at(const Encoder *e, int i)
+{
+    const struct Symbol *s = &e->symbol[i];
+    return s->id < 0 || s->after < 0
+               ? -1 : map_get(&e->t->rank, pair_key(s->id, e->symbol[s->after].id));
+}
+
+static void offer_merge(Encoder *e, int i)
+{
+    int rank = i < 0 ? -1 : rank_at(e, i);
+    if (rank >= 0)
+        heap_push(e, (uint64_t)rank << 32 | (uint32_t)i);
+}
+
+/* Merges neighbours, the smallest rank first and of equal ranks the leftmost. Each merge takes one
+ * entry from the heap and adds at most two, so 2 n is room enough and the cost is n log n. */
+static void merge_all(Encoder *e, int n)
+{
+    e->in_heap = 0;
+    for (int i = 0; i + 1 < n; i++)
+        offer_merge(e, i);
+    while (e->in_heap) {
+        uint64_t top = heap_pop(e);
+        int i = (int)(uint32_t)top, rank = (int)(top >> 32);
+        struct Symbol *s = &e->symbol[i];
+        if (rank_at(e, i) != rank)
+            continue; /* one of the two has been merged since */
+        struct Symbol *right = &e->symbol[s->after];
+        s->id = e->t->merged[rank];
+        s->after = right->after;
+        right->id = -1;
+        if (s->after >= 0)
+            e->symbol[s->after].before = i;
+        offer_merge(e, s->before);
+        offer_merge(e, i);
+    }
+}
+
+/* BPE of one piece, n > 0 bytes. A byte without a token is left out, as in the library. */
+static void encode_piece(Encoder *e, const char *s, size_t n)
+{
+    const Tokenizer *t = e->t;
+    uint64_t key;
+    int count = 0, whole = t->whole_first ? vocab_find(t, s, n, &key) : -1;
+    if (whole >= 0) {
+        ids_add(e->out, whole);
+        return;
+    }
+    if (n > e->room) {
+        e->room = 2 * n;
+        e->symbol = xrealloc(e->symbol, e->room * sizeof *e->symbol);
+        e->heap = xrealloc(e->heap, 2 * e->room * sizeof *e->heap);
+    }
+    for (size_t i = 0; i < n; i++) {
+        int id = t->byte_id[(unsigned char)s[i]];
+        if (id >= 0) {
+            e->symbol[count] = (struct Symbol){id, count - 1, count + 1};
+            count++;
+        }
+    }
+    if (!count)
+        return;
+    e->symbol[count - 1].after = -1;
+    merge_all(e, count);
+    for (int i = 0; i >= 0; i = e->symbol[i].after)
+        ids_add(e->out, e->symbol[i].id);
+}
+
+/* WordLevel: the piece is a token. */
+static void encode_character(Encoder *e, const char *s, size_t n)
+{
+    uint64_t key;
+    int id = vocab_find(e->t, s, n, &key);
+    if (id >= 0)
+        ids_add(e->out, id);
+    else if (!e->missing)
+        e->missing = s;
+}
+
+/* ================================================================ encode */
+
+/* Text without added tokens, from step `k` of the pre-tokenizer on. Depth: the number of steps. */
+static void encode_steps(Encoder *e, int k, const char *s, size_t n)
+{
+    const Tokenizer *t = e->t;
+    if (k == t->n_steps) {
+        (t->characters ? encode_character : encode_piece)(e, s, n);
+    } else if (t->step[k] == PREFIX_SPACE) {
+        Buf spaced = {0};
+        if (s[0] != ' ')
+            buf_str(&spaced, " ");
+        buf_add(&spaced, s, n);
+        encode_steps(e, k + 1, spaced.s, spaced.n);
+        buf_free(&spaced);
+    } else {
+        for (size_t i = 0, length; i < n; i += length) {
+            length = split_piece(t->step[k], s + i, n - i);
+            encode_steps(e, k + 1, s + i, length);
+        }
+    }
+}
+
+/* Tokens with "normalized": false are looked for in the text as it is, those with true after it has
+ * been normalised. Each kind has a trie of its own: these are the roots. */
+enum { AS_IS, NORMALIZED, N_ROOTS };
+
+/* The longest added token at the start of s: its index and length; -1 if there is none. */
+static int added_at(const Tokenizer *t, int root, const char *s, size_t n, size_t *length)
+{
+    int found = -1, node = root;
+    for (size_t i = 0; i < n; i++) {
+        node = map_get(&t->trie, (uint64_t)node << 8 | (unsigned char)s[i]);
+        if (node < 0)
+            break;
+        if (t->leaf[node] >= 0) {
+            found = t->leaf[node];
+            *length = i + 1;
+        }
+    }
+    return found;
+}
+
+static void encode_between(Encoder *e, int root, const char *s, size_t n);
+
+/* Text in which no token of this root is left. */
+static void encode_rest(Encoder *e, int root, const char *s, size_t n)
+{
+    Buf normal = {0};
+    if (root == NORMALIZED) {
+        encode_steps(e, 0, s, n);
+    } else if (e->t->normalize && nfc_needed(s, n)) {
+        nfc(s, n, &normal);
+        encode_between(e, NORMALIZED, normal.s, normal.n);
+        buf_free(&normal);
+    } else
+        encode_between(e, NORMALIZED, s, n);
+}
+
+/* Where the white space before s + i begins, not before s + low. */
+static size_t space_before(const char *s, size_t low, size_t i)
+{
+    size_t length, start = i;
+    while (start > low) {
+        size_t back = start - 1;
+        while (back > low && ((unsigned char)s[back] & 0xC0) == 0x80)
+            back--;
+        if (!(kind_at(s + back, start - back, &length) & (SPACE | NEWLINE)) ||
+            length != start - back)
+            break;
+        start = back;
+    }
+    return start;
+}
+
+/* Takes the added tokens of this root out of the text, the leftmost first, the longest where
+ * several begin at one place, and encodes what lies between them. */
+static void encode_between(Encoder *e, int root, const char *s, size_t n)
+{
+    const Tokenizer *t = e->t;
+    size_t done = 0, length;
+    for (size_t i = 0; i < n;) {
+        int k = added_at(t, root, s + i, n - i, &length);
+        if (k < 0) {
+            i++;
+            continue;
+        }
+        bool before = t->added[k].lstrip, after = t->added[k].rstrip;
+        size_t start = !before ? i : i > done ? space_before(s, done, i) : done;
+        i += length;
+        size_t end = after ? run_end(s, n, i, SPACE | NEWLINE) : i;
+        if (start > done)
+            encode_rest(e, root, s + done, start - done);
+        if (end > start) /* or white space that the token before has taken */
+            ids_add(e->out, t->added[k].id);
+        done = end;
+    }
+    if (n > done)
+        encode_rest(e, root, s + done, n - done);
+}
+
+/* Appends the ids of a text, which may hold any bytes. False where a character of a WordLevel
+ * vocabulary has no token: then *bad is the offset of the first. */
+static bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, Ids *out, size_t *bad)
+{
+    Encoder e = {.t = t, .out = out};
+    if (n > MAX_TEXT)
+        die("a text of %zu bytes; expected at most %d", n, MAX_TEXT);
+    encode_between(&e, AS_IS, text, n);
+    free(e.symbol);
+    free(e.heap);
+    if (e.missing)
+        *bad = (size_t)(e.missing - text);
+    return !e.missing;
+}
+
+/* The ids of a text that a model is to go on from: after the beginning-of-text token, if any. */
+static bool tokenizer_prompt(const Tokenizer *t, const char *text, size_t n, Ids *out, size_t *bad)
+{
+    if (t->bos >= 0)
+        ids_add(out, t->bos);
+    return tokenizer_encode(t, text, n, out, bad);
+}
+
+/* ================================================================ decode */
+
+/* Text that comes token by token. A character may be spread over several tokens: its first bytes
+ * wait here until the rest is there. */
+typedef struct {
+    Buf waiting;
+} Decoder;
+
+/* Moves what is complete to `out`, or at the end everything. Bytes that are not UTF-8 become
+ * U+FFFD, one for each longest beginning of a character (as in Rust's from_utf8_lossy). */
+static void decoder_flush(Decoder *d, bool end, Buf *out)
+{
+    const char *s = d->waiting.s;
+    size_t n = d->waiting.n, i = 0;
+    uint32_t code;
+    while (i < n) {
+        int length = utf8_decode(s + i, n - i, &code);
+        unsigned char first = (unsigned char)s[i];
+        if (!end && length < 0 && (size_t)-length == n - i && first >= 0xC2 && first <= 0xF4)
+            break; /* so far it is the beginning of a character */
+        utf8_encode(out, code);
+        i += (size_t)abs(length);
+    }
+    if (i < n)
+        memmove(d->waiting.s, s + i, n - i);
+    d->waiting.n = n - i;
     buf_add(out, "", 0);
 }
 
-#define END_TOKEN "<|endoftext|>" /* id 0 of the built-in vocabulary */
-
-/* The vocabulary of the built-in tasks: the end token (id 0) and one token for each character. */
-static Tokenizer tokenizer_characters(const char *alphabet)
+/* Appends the text of an id; U+FFFD for an id without a token (an untrained row of the weights). */
+static void decoder_add(Decoder *d, const Tokenizer *t, int id, bool skip_special, Buf *out)
 {
-    Tokenizer t = {0};
-    add_piece(&t, "built-in", "vocab", 0, END_TOKEN);
-    t.special[0] = t.added[0] = true;
-    for (int i = 0; alphabet[i]; i++)
-        add_piece(&t, "built-in", "vocab", i + 1, (char[]){alphabet[i], 0});
-    return t;
+    if (id < 0 || id >= t->n_vocab || !t->token[id].length)
+        buf_str(&d->waiting, "\xEF\xBF\xBD");
+    else if (!(skip_special && t->token[id].special))
+        buf_add(&d->waiting, token_bytes(t, id), (size_t)t->token[id].length);
+    decoder_flush(d, false, out);
 }
 
-/* The same as a tokenizer.json. */
-static void tokenizer_write(const char *path, const char *alphabet)
+/* The text has ended: what still waits will not become a character. */
+static void decoder_end(Decoder *d, Buf *out)
 {
-    Buf b = {0};
-    buf_str(&b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n"
-                "  \"added_tokens\": [\n    {\"id\": 0, \"content\": \"" END_TOKEN "\", "
-                "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
-                "\"normalized\": false, \"special\": true}\n  ],\n"
-                "  \"normalizer\": null,\n"
-                "  \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
-    json_put_string(&b, SPLIT_CHARACTERS, strlen(SPLIT_CHARACTERS));
-    buf_str(&b, "}, \"behavior\": \"Isolated\", \"invert\": false},\n"
-                "  \"post_processor\": null,\n  \"decoder\": {\"type\": \"Fuse\"},\n"
-                "  \"model\": {\"type\": \"WordLevel\", \"unk_token\": \"<unk>\", \"vocab\": {"
-                "\"" END_TOKEN "\": 0");
-    for (int i = 0; alphabet[i]; i++) {
-        buf_str(&b, ", ");
-        json_put_string(&b, alphabet + i, 1);
-        buf_printf(&b, ": %d", i + 1);
-    }
-    buf_str(&b, "}}\n}\n");
-    write_file(path, b.s, b.n);
-    buf_free(&b);
+    decoder_flush(d, true, out);
+    buf_free(&d->waiting);
+}
+
+/* Appends the text of ids. */
+static void tokenizer_decode(const Tokenizer *t, const int *ids, int n, bool skip_special, Buf *out)
+{
+    Decoder d = {0};
+    for (int i = 0; i < n; i++)
+        decoder_add(&d, t, ids[i], skip_special, out);
+    decoder_end(&d, out);
 }
 
 #endif

@@ -3,12 +3,14 @@
  *   sft      supervised training        eval     models compared on held-out problems
  *   sample   text for a prompt          score    log-probs of given tokens
  *   explain  one group as a table       data     problems of a task
+ *   tokenize text to ids and back
  *
  * They only call what g2rl.c and model.c define; no equation lives here. */
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
 #include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
+#include "chat.h"    /* defines: Message, chat_render */
 #include "bench.h"   /* defines: cmd_bench */
 
 /* ================================================================ sft */
@@ -26,15 +28,18 @@ static Record record_of_text(const Session *s, const char *problem, const char *
                              const char *what)
 {
     int room = s->model.config.max_position_embeddings;
-    Buf prompt = {0};
-    template_render(&s->template, problem, &prompt);
-    size_t np = prompt.n, nr = strlen(response);
-    Record r = {xmalloc((np + nr + 2) * sizeof(int)), xmalloc((np + nr + 2) * sizeof(int)), 0};
-    int first = r.n = encode(&s->tokenizer, prompt.s, np, r.ids, room, what);
-    buf_free(&prompt);
-    r.n += encode(&s->tokenizer, response, nr, r.ids + r.n, room, what);
+    Buf text = {0};
+    template_render(&s->template, problem, &text);
+    Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, what);
+    Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, what);
+    buf_free(&text);
+    int first = ids.n;
+    for (int i = 0; i < answer.n; i++)
+        ids_add(&ids, answer.id[i]);
     if (s->model.config.n_eos)
-        r.ids[r.n++] = s->model.config.eos_token_id[0];
+        ids_add(&ids, s->model.config.eos_token_id[0]);
+    ids_free(&answer);
+    Record r = {ids.id, xmalloc((size_t)ids.n * sizeof(int)), ids.n};
     for (int i = 0; i < r.n; i++)
         r.labels[i] = i < first ? NOT_TRAINED : r.ids[i];
     return r;
@@ -201,7 +206,7 @@ static double sft_gradient(Session *s, const Record *r, int n, int at_once, int 
 static void sft_tokenizer(Session *s, Config *c)
 {
     const char *path = s->o.tokenizer;
-    int ids[sizeof END_TOKEN];
+    Ids ids = {0};
     size_t bad;
     if (is_dir(path)) {
         s->tokenizer_path = path_join(path, "tokenizer.json");
@@ -212,9 +217,10 @@ static void sft_tokenizer(Session *s, Config *c)
     }
     s->tokenizer = tokenizer_load(s->tokenizer_path.s);
     c->vocab_size = imax(c->vocab_size, s->tokenizer.n_vocab);
-    if (tokenizer_encode(&s->tokenizer, END_TOKEN, strlen(END_TOKEN), ids, &bad) != 1)
+    if (!tokenizer_encode(&s->tokenizer, END_TOKEN, strlen(END_TOKEN), &ids, &bad) || ids.n != 1)
         die("%s: has no token " END_TOKEN ", with which responses end", s->tokenizer_path.s);
-    c->eos_token_id[c->n_eos++] = ids[0];
+    c->eos_token_id[c->n_eos++] = ids.id[0];
+    ids_free(&ids);
 }
 
 /* Weights and tokenizer to start from: --preset at random, or --model. */
@@ -477,6 +483,7 @@ static void cmd_eval(Session *s)
 /* Prints a response as it grows, held back by what may still become --stop. */
 typedef struct {
     const Session *s;
+    Decoder decoder;
     Buf text;
     size_t shown;
     bool stopped;
@@ -486,7 +493,7 @@ static void printer_token(void *context, int id)
 {
     Printer *p = context;
     const char *stop = p->s->o.stop, *found;
-    tokenizer_decode(&p->s->tokenizer, &id, 1, true, &p->text);
+    decoder_add(&p->decoder, &p->s->tokenizer, id, true, &p->text);
     size_t end = p->text.n, hold = stop ? strlen(stop) - 1 : 0;
     if (stop && (found = strstr(p->text.s, stop))) {
         end = (size_t)(found - p->text.s);
@@ -506,14 +513,14 @@ static void cmd_sample(Session *s)
     if (!o->prompt)
         usage("sample: --prompt is missing");
     session_sampler(s, o->model);
-    Buf prompt = {0};
-    template_render(&s->template, o->prompt, &prompt);
-    Extent x = {1, o->samples, imax((int)prompt.n + 1, 64), o->max_tokens, 1, KEEP_NOTHING};
+    Buf text = {0};
+    template_render(&s->template, o->prompt, &text);
+    Ids prompt = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "--prompt");
+    buf_free(&text);
+    Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, KEEP_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
-    g->prompt_length = encode(&s->tokenizer, prompt.s, prompt.n, g->prompt, x.max_prompt,
-                              "--prompt");
-    buf_free(&prompt);
+    group_prompt(g, prompt);
     rope_reserve(&s->model, g->prompt_length + o->max_tokens);
     Printer p = {.s = s};
     Sampling sampling = session_sampling(s, 0);
@@ -525,6 +532,7 @@ static void cmd_sample(Session *s)
     for (int i = 0; i < g->m; i++) {
         for (int k = g->start[i]; o->samples > 1 && k < g->start[i + 1]; k++)
             printer_token(&p, g->token[k]);
+        decoder_end(&p.decoder, &p.text);
         if (!p.stopped && p.text.n > p.shown)
             fwrite(p.text.s + p.shown, 1, p.text.n - p.shown, stdout);
         putchar('\n');
@@ -540,6 +548,7 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     Buf key = {0}, text = {0};
     int *ids = NULL, n = 0;
     bool have_text = false;
+    j->nul = true;
     for (json_object(j); json_key(j, &key);)
         if (!strcmp(key.s, "input_ids"))
             n = read_ids(j, &s->model.config, false, &ids, "stdin", line);
@@ -551,8 +560,9 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     if (!ids && have_text) {
         if (!s->tokenizer.n_vocab)
             s->tokenizer = tokenizer_load(s->tokenizer_path.s);
-        ids = xmalloc((text.n + 1) * sizeof(int));
-        n = encode(&s->tokenizer, text.s, text.n, ids, (int)text.n + 1, "stdin");
+        Ids all = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "stdin");
+        ids = all.id;
+        n = all.n;
     }
     if (n < 1)
         die("stdin: line %d: expected text or input_ids, at least one token", line);
@@ -591,6 +601,142 @@ static void cmd_score(Session *s)
     char *text = read_stream(stdin, "stdin", &n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         score_line(s, &j, line, &out);
+        fwrite(out.s, 1, out.n, stdout);
+        out.n = 0;
+    }
+    buf_free(&out);
+    free(text);
+}
+
+/* ================================================================ tokenize */
+
+/* A line of `tokenize`: what it may hold. */
+typedef struct {
+    Buf text;
+    bool has_text, has_ids, generate;
+    Ids ids;
+    Message *message;
+    int n_messages, thinking; /* -1: not set */
+} TokenizeLine;
+
+static char *json_text(Json *j)
+{
+    Buf s = {0};
+    json_string(j, &s);
+    return s.s;
+}
+
+/* [{"role": "user", "content": "..."}, ...] */
+static void read_messages(Json *j, TokenizeLine *x, int line)
+{
+    Buf key = {0};
+    for (json_array(j); json_item(j);) {
+        Message m = {NULL, NULL};
+        for (json_object(j); json_key(j, &key);)
+            if (!strcmp(key.s, "role") && !m.role)
+                m.role = json_text(j);
+            else if (!strcmp(key.s, "content") && !m.content)
+                m.content = json_text(j);
+            else
+                die("stdin: line %d: messages: '%.60s'; expected role and content", line, key.s);
+        size_t bytes = (size_t)(x->n_messages + 1) * sizeof *x->message;
+        x->message = xrealloc(x->message, bytes);
+        x->message[x->n_messages++] = m;
+        if (j->error)
+            break;
+        if (!m.content || !m.role ||
+            !(is_one_of(m.role, "system", "user", "assistant") || is_role(&m, "tool")))
+            die("stdin: line %d: messages: expected content, and role system, user, assistant or "
+                "tool", line);
+    }
+    buf_free(&key);
+}
+
+static void line_free(TokenizeLine *x)
+{
+    for (int i = 0; i < x->n_messages; i++) {
+        free((char *)x->message[i].role);
+        free((char *)x->message[i].content);
+    }
+    free(x->message);
+    ids_free(&x->ids);
+    buf_free(&x->text);
+}
+
+static TokenizeLine line_read(Json *j, int line)
+{
+    static const Config any = {.vocab_size = INT_MAX};
+    TokenizeLine x = {.thinking = -1};
+    Buf key = {0};
+    bool think = false;
+    j->nul = true;
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "text"))
+            x.has_text = json_string(j, &x.text);
+        else if ((!strcmp(key.s, "input_ids") || !strcmp(key.s, "ids")) && !x.has_ids) {
+            x.ids.n = read_ids(j, &any, false, &x.ids.id, "stdin", line);
+            x.has_ids = true;
+        } else if (!strcmp(key.s, "messages")) {
+            j->nul = false; /* a Message is made of C strings */
+            read_messages(j, &x, line);
+            j->nul = true;
+        } else if (!strcmp(key.s, "add_generation_prompt"))
+            json_bool(j, &x.generate);
+        else if (!strcmp(key.s, "enable_thinking") && json_peek(j) != 'n')
+            x.thinking = json_bool(j, &think) ? think : -1;
+        else if (!strcmp(key.s, "tools") && json_peek(j) != 'n')
+            die("stdin: line %d: tools are not supported; expected messages alone", line);
+        else
+            json_skip(j);
+    jsonl_end(j, "stdin", line);
+    buf_free(&key);
+    return x;
+}
+
+/* {"text"} to {"input_ids"}, with --decode back; {"messages"} to {"prompt", "input_ids"}. */
+static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
+{
+    TokenizeLine x = line_read(j, line);
+    size_t bad = 0;
+    if (s->o.decode) {
+        if (!x.has_ids)
+            die("stdin: line %d: expected input_ids", line);
+        tokenizer_decode(&s->tokenizer, x.ids.id, x.ids.n, s->o.skip_special, &x.text);
+        buf_str(out, "{\"text\": ");
+        json_put_string(out, x.text.s, x.text.n);
+    } else {
+        bool chat = x.n_messages > 0;
+        if (x.has_text == chat)
+            die("stdin: line %d: expected text, or messages", line);
+        if (chat)
+            chat_render(x.message, x.n_messages, x.generate, x.thinking, &x.text);
+        x.ids.n = 0;
+        if (!tokenizer_encode(&s->tokenizer, x.text.s, x.text.n, &x.ids, &bad))
+            die("stdin: line %d: no token for the character at byte %zu", line, bad);
+        buf_str(out, chat ? "{\"prompt\": " : "{\"input_ids\": [");
+        if (chat) {
+            json_put_string(out, x.text.s, x.text.n);
+            buf_str(out, ", \"input_ids\": [");
+        }
+        for (int i = 0; i < x.ids.n; i++)
+            buf_printf(out, i ? ", %d" : "%d", x.ids.id[i]);
+        buf_str(out, "]");
+    }
+    buf_str(out, "}\n");
+    line_free(&x);
+}
+
+static void cmd_tokenize(Session *s)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    Buf out = {0};
+    if (!s->o.tokenizer)
+        usage("tokenize: --tokenizer is missing");
+    s->tokenizer = tokenizer_load(s->o.tokenizer);
+    char *text = read_stream(stdin, "stdin", &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        tokenize_line(s, &j, line, &out);
         fwrite(out.s, 1, out.n, stdout);
         out.n = 0;
     }
@@ -695,13 +841,15 @@ static int *given_text(Session *s, Json *j, bool response, int *n)
         buf_str(&text, given.s);
     else
         template_render(&s->template, given.s, &text);
-    int *ids = xmalloc((text.n + 2) * sizeof(int));
-    *n = text.n ? encode(&s->tokenizer, text.s, text.n, ids, (int)text.n + 1, "--data") : 0;
+    Ids ids = {0};
+    if (text.n)
+        ids = encode(&s->tokenizer, !response, text.s, text.n, INT_MAX, "--data");
     if (response && s->model.config.n_eos)
-        ids[(*n)++] = s->model.config.eos_token_id[0];
+        ids_add(&ids, s->model.config.eos_token_id[0]);
     buf_free(&given);
     buf_free(&text);
-    return ids;
+    *n = ids.n;
+    return ids.id;
 }
 
 /* {"prompt", "responses", "rewards"}, or prompt_ids and response_ids in place of the texts. */
@@ -957,7 +1105,8 @@ static int command_find(const char *name)
 static void cmd_bench(Session *s); /* bench.h, which may be what includes this file */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft, cmd_train, cmd_eval, cmd_sample, cmd_score, cmd_explain, cmd_data, cmd_bench};
+    cmd_sft,      cmd_train,   cmd_eval, cmd_sample, cmd_score,
+    cmd_tokenize, cmd_explain, cmd_data, cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)

@@ -25,8 +25,9 @@
  *   utf8_decode, utf8_encode
  *
  * It accepts RFC 8259 and nothing else (no comments, no trailing commas, no NaN), with three
- * limits: 64 levels of nesting, numbers of at most 1,000 characters, and no NUL in a string,
- * because strings here are C strings. It never exits, recurses, or reads beyond text[n - 1]. */
+ * limits: 64 levels of nesting, numbers of at most 1,000 characters, and no NUL in a string unless
+ * the caller allows it, because strings here are C strings. It never exits, recurses, or reads
+ * beyond text[n - 1]. */
 #ifndef JSON_H
 #define JSON_H
 
@@ -39,6 +40,7 @@ enum { JSON_MAX_DEPTH = 64, JSON_MAX_NUMBER = 1000 };
 typedef struct {
     const char *start, *p, *end;
     int depth;            /* brackets that are open */
+    bool nul;             /* set by a caller that goes by the lengths of strings: \u0000 is good */
     const char *error;    /* NULL, or the first error, a static string */
     const char *error_at; /* where in the text it was met */
     uint64_t objects;     /* bit d: the bracket at depth d + 1 is a '{' */
@@ -252,7 +254,7 @@ static inline bool json_escape(Json *j, Buf *out)
         j->p++;
     } else if (!json_hex4(j, &code)) {
         return false;
-    } else if (code == 0) {
+    } else if (code == 0 && !j->nul) {
         return json_fail(j, "\\u0000 cannot be in a string here");
     } else if (code >= 0xD800 && code <= 0xDFFF) {
         bool pair = code < 0xDC00 && json_at(j, '\\');

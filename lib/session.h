@@ -3,22 +3,23 @@
 #ifndef SESSION_H
 #define SESSION_H
 
-#include "../model.c"     /* defines: Model, Engine, model_load, model_save */
-#include "../tokenizer.c" /* defines: Tokenizer */
-#include "options.h"      /* defines: Option, options_parse */
-#include "problems.h"     /* defines: Problems, Judge, Template, Task */
+#include "../model.c"       /* defines: Model, Engine, model_load, model_save */
+#include "options.h"        /* defines: Option, options_parse */
+#include "problems.h"       /* defines: Problems, Judge, Template, Task */
+#include "tokenizer_json.h" /* defines: tokenizer_load, tokenizer_characters, _write */
 
 #define VERSION "0.1"
 
-enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, EXPLAIN, DATA, BENCH, N_COMMANDS };
-static const char *const COMMANDS[N_COMMANDS] = {"sft",   "train",   "eval", "sample",
-                                                 "score", "explain", "data", "bench"};
+enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, DATA, BENCH, N_COMMANDS };
+static const char *const COMMANDS[N_COMMANDS] = {
+    "sft", "train", "eval", "sample", "score", "tokenize", "explain", "data", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
     "pass@1, maj@k and pass@k with intervals, on held-out problems",
     "text for a prompt",
     "log-probs of given texts or token ids (JSONL in, JSONL out)",
+    "text to token ids, or back (JSONL in, JSONL out)",
     "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
     "write problems of a task as JSONL, or check a file of them",
     "how fast each part runs, beside this machine's peak",
@@ -27,7 +28,7 @@ static const char *const SUMMARIES[N_COMMANDS] = {
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
     const char *template, *system, *reward_cmd;
-    int verifier, max_prompt;
+    int verifier, max_prompt, chat;
     double reward_timeout;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
@@ -36,7 +37,7 @@ typedef struct {
     double lambda, clip_low, clip_high, kl_coef;
     uint64_t seed;
     const char *only;
-    bool json, force, quick, recompute;
+    bool json, force, quick, recompute, decode, skip_special;
 } Options;
 
 #define C(x) (1u << (x))
@@ -47,7 +48,7 @@ typedef struct {
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
-    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(DATA) | C(BENCH)), "DIR",
+    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(TOKENIZE) | C(DATA) | C(BENCH)), "DIR",
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
      "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
@@ -55,10 +56,10 @@ static const Option OPTIONS[] = {
      "tokenizer.json for --preset, in place of the built-in characters"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
      "this shape alone: tiny, small or medium"},
-    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(BENCH)),
+    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(TOKENIZE) | C(BENCH)),
      "NAME[:key=value,..]",
      "built-in task (see: g2rl data --help)"},
-    {"data", OPT_TEXT, O(data), NULL, 0, 0, ALL & ~(C(SCORE) | C(SAMPLE_TEXT) | C(BENCH)), "FILE",
+    {"data", OPT_TEXT, O(data), NULL, 0, 0, LEARN | C(EVAL) | C(EXPLAIN) | C(DATA), "FILE",
      "JSONL file to use in place of the task's generator"},
     {"template", OPT_TEXT, O(template), "plain", 0, 0, DRAW, "plain|qwen3|FILE",
      "how a problem becomes a prompt; FILE: text with {prompt} in it, and {system}"},
@@ -106,6 +107,14 @@ static const Option OPTIONS[] = {
      "the prompt, e.g. '3574>26:'"},
     {"stop", OPT_TEXT, O(stop), NULL, 0, 0, JUDGED | C(SAMPLE_TEXT), "TEXT",
      "a response ends where it has this text, and is read up to there"},
+
+    {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(TOKENIZE), "FILE|DIR",
+     "a tokenizer.json, or a directory that holds one (required)"},
+    {"decode", OPT_FLAG, O(decode), NULL, 0, 0, C(TOKENIZE), "", "input_ids in, text out"},
+    {"skip-special", OPT_FLAG, O(skip_special), NULL, 0, 0, C(TOKENIZE), "",
+     "leave special tokens out of decoded text"},
+    {"template", OPT_CHOICE, O(chat), "qwen3", 0, 0, C(TOKENIZE), "qwen3",
+     "how lines of messages become a prompt"},
 
     {"method", OPT_CHOICE, O(method), "g2rl", 0, 0, RL, "grpo|g2rl", "how rewards are shaped"},
     {"lambda", OPT_NUMBER, O(lambda), "1", 0, 1e6, RL, "X",
@@ -157,9 +166,9 @@ static const Option OPTIONS[] = {
      "problems for --eval-every; without it, held-out ones of --task"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(BENCH)), "N",
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(TOKENIZE) | C(BENCH)), "N",
      "of all random numbers"},
-    {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~C(DATA), "N",
+    {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~(C(TOKENIZE) | C(DATA)), "N",
      "0: one for each core; the results do not depend on it"},
     {"only", OPT_TEXT, O(only), NULL, 0, 0, C(BENCH), "NAME",
      "rows of one kind: peak, gemm, head, kernel, train_step, sample, rl_step"},
@@ -337,14 +346,15 @@ static int prompt_tokens(const Problems *p, const Problem *q, const Tokenizer *t
     size_t bad = 0;
     text->n = 0;
     template_render(&p->template, q->prompt, text);
-    int *ids = xmalloc((text->n + 1) * sizeof(int));
-    int n = tokenizer_encode(t, text->s, text->n, ids, &bad);
-    free(ids);
-    if (n < 0 && q->line)
+    Ids ids = {0};
+    bool good = tokenizer_prompt(t, text->s, text->n, &ids, &bad);
+    if (!good && q->line)
         die("%s: line %d: '%.40s': no token for the character at byte %zu", p->path, q->line,
             text->s, bad);
-    if (n < 0)
+    if (!good)
         die("%s: '%.40s': no token for the character at byte %zu", p->path, text->s, bad);
+    int n = ids.n;
+    ids_free(&ids);
     return n;
 }
 

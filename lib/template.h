@@ -13,24 +13,7 @@
 #ifndef TEMPLATE_H
 #define TEMPLATE_H
 
-#include "util.h" /* defines: Buf, read_file, die */
-
-/* ---- stand-in for lib/chat.h: to be deleted, and chat.h included, when that is merged ---- */
-typedef struct {
-    const char *role, *content;
-} Message;
-
-static inline void chat_render(const Message *m, int n, bool add_generation_prompt,
-                               int enable_thinking, Buf *out)
-{
-    for (int i = 0; i < n; i++)
-        buf_printf(out, "<|im_start|>%s\n%s<|im_end|>\n", m[i].role, m[i].content);
-    if (add_generation_prompt)
-        buf_str(out, "<|im_start|>assistant\n");
-    if (add_generation_prompt && enable_thinking == 0)
-        buf_str(out, "<think>\n\n</think>\n\n");
-}
-/* ---- end of the stand-in ---- */
+#include "chat.h" /* defines: Message, chat_render; util.h: Buf, read_file, die */
 
 typedef enum { TEMPLATE_PLAIN, TEMPLATE_QWEN3, TEMPLATE_FILE } TemplateKind;
 
