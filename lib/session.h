@@ -10,9 +10,9 @@
 
 #define VERSION "0.1"
 
-enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, EXPLAIN, DATA, BENCH, N_COMMANDS };
-static const char *const COMMANDS[N_COMMANDS] = {"sft",   "train",   "eval", "sample",
-                                                 "score", "explain", "data", "bench"};
+enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, EXPLAIN, DATA, VERIFY_ANSWER, BENCH, N_COMMANDS };
+static const char *const COMMANDS[N_COMMANDS] = {
+    "sft", "train", "eval", "sample", "score", "explain", "data", "verify", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
@@ -21,11 +21,12 @@ static const char *const SUMMARIES[N_COMMANDS] = {
     "log-probs of given texts or token ids (JSONL in, JSONL out)",
     "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
     "write problems of a task as JSONL, or check a file of them",
+    "is a prediction right? against one gold answer, or a file of them",
     "how fast each part runs, beside this machine's peak",
 };
 
 typedef struct {
-    const char *model, *task, *data, *out, *preset, *prompt, *stop;
+    const char *model, *task, *data, *out, *preset, *prompt, *stop, *pred, *gold;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
     int method, shaping, dead_groups, adv_norm, loss, novelty;
@@ -43,17 +44,24 @@ typedef struct {
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
-    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(DATA) | C(BENCH)), "DIR",
+    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(DATA) | C(VERIFY_ANSWER) | C(BENCH)), "DIR",
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
      "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
      "this shape alone: tiny, small or medium"},
-    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(BENCH)),
+    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(VERIFY_ANSWER) | C(BENCH)),
      "NAME[:key=value,..]",
      "built-in task (see: g2rl data --help)"},
-    {"data", OPT_TEXT, O(data), NULL, 0, 0, ALL & ~(C(SCORE) | C(SAMPLE_TEXT) | C(BENCH)), "FILE",
+    {"data", OPT_TEXT, O(data), NULL, 0, 0,
+     ALL & ~(C(SCORE) | C(SAMPLE_TEXT) | C(VERIFY_ANSWER) | C(BENCH)), "FILE",
      "JSONL file to use in place of the task's generator"},
+    {"data", OPT_TEXT, O(data), NULL, 0, 0, C(VERIFY_ANSWER), "FILE",
+     "JSONL of response (or pred) and gold; a line of JSON for each"},
+    {"pred", OPT_TEXT, O(pred), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
+     "a response, or an answer alone, e.g. '\\frac12'"},
+    {"gold", OPT_TEXT, O(gold), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
+     "the right answer, or a solution that boxes it"},
     {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(EXPLAIN), "train|test",
      "which side of the task's problems"},
     {"split", OPT_CHOICE, O(split), "train", 0, 0, C(DATA), "train|test",
@@ -136,15 +144,15 @@ static const Option OPTIONS[] = {
      "evaluate every N steps into eval.jsonl; 0: never"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(BENCH)), "N",
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(VERIFY_ANSWER) | C(BENCH)), "N",
      "of all random numbers"},
-    {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~C(DATA), "N",
+    {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~(C(DATA) | C(VERIFY_ANSWER)), "N",
      "0: one for each core; the results do not depend on it"},
     {"only", OPT_TEXT, O(only), NULL, 0, 0, C(BENCH), "NAME",
      "rows of one kind: peak, gemm, head, kernel, train_step, sample, rl_step"},
     {"quick", OPT_FLAG, O(quick), NULL, 0, 0, C(BENCH), "",
      "every row once, most with less work"},
-    {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN) | C(BENCH), "",
+    {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN) | C(VERIFY_ANSWER) | C(BENCH), "",
      "results as JSON"},
     {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "", "replace a run that is already there"},
 };
