@@ -102,6 +102,7 @@ static inline void lex_open(Lexed *lx)
     else {
         lex_put(lx, T_OPEN, "{", 1);
         lx->wanted[++lx->depth] = 0;
+        lx->one_digit[lx->depth] = false;
     }
 }
 
@@ -160,7 +161,8 @@ static inline const char *lex_number(Lexed *lx, const char *s, const char *end)
     }
     for (; s < end && ascii_digit(*s); s++, lead++)
         lex_char(lx, *s);
-    while (lead && lead <= 3 && (n = lex_thousands(s, end, !argument && !lx->brackets)))
+    bool groups = lead && lead <= 3 && lx->text[from] != '0';
+    while (groups && (n = lex_thousands(s, end, !argument && !lx->brackets)))
         for (s += n, n = 0; n < 3; n++)
             lex_char(lx, *s++);
     if (s < end && *s == '.' && !(argument && (end - s < 2 || !ascii_digit(s[1])))) {
@@ -604,6 +606,7 @@ static inline bool latex_lex(const char *text, size_t n, Lexed *lx)
 {
     lx->n = lx->used = lx->brackets = lx->environments = lx->nesting = 0;
     lx->depth = lx->wanted[0] = 0;
+    lx->one_digit[0] = false;
     lx->bad = n > LATEX_TEXT;
     if (!lx->bad)
         lex_range(lx, text, text + n);

@@ -86,7 +86,7 @@ typedef struct {
     bool infinite; /* \infty, its sign in z; nothing but a sign may be done to it */
 } Value;
 
-enum { POSITIVE_POINTS = 3, POINTS = 5 };
+enum { POSITIVE_POINTS = 3, VALUE_POINTS = 5 };
 
 /* What an evaluation depends on beside the tree. */
 typedef struct {
@@ -97,8 +97,10 @@ typedef struct {
     bool plain_bases; /* 52_8 is taken for 52, as the other side names no base */
 } Env;
 
+/* No negative zeros: csqrt(-1 - 0i) is -i. */
 static inline Value value_new(double complex z, double size, Residue r, bool exact)
 {
+    z = CMPLX(creal(z) + 0.0, cimag(z) + 0.0);
     return (Value){z, fmax(size, cabs(z)), r, exact, true, false};
 }
 static inline Value value_int(int64_t n) { return value_new((double)n, 0, residue_of(n), true); }
@@ -110,7 +112,7 @@ static inline Value value_none(void) { return (Value){.defined = false}; }
 
 static inline Value value_negate(Value a)
 {
-    a.z = -a.z;
+    a.z = CMPLX(-creal(a.z) + 0.0, -cimag(a.z) + 0.0);
     a.r = residue_negate(a.r);
     return a;
 }
@@ -153,14 +155,14 @@ static inline bool value_whole(Value a, int64_t *n)
     return residue_equal(a.r, residue_of(*n));
 }
 
-/* A fixed random residue, and a double from 0.4 to 3, for a name; at the last points some names
- * are negative. Constants ask for point 0. */
+/* A fixed random residue, and a double from 0.4 to 3, for a name; at one of the last two points it
+ * is negative. Constants ask for point 0. */
 static inline Value value_of_hash(uint64_t hash, int point)
 {
     uint64_t words[2] = {hash, (uint64_t)point}, bits = hash64(words, sizeof words);
     bits = hash64(&bits, sizeof bits);
     double x = 0.4 + 2.6 * (double)(bits >> 11) * 0x1p-53;
-    if (point >= POSITIVE_POINTS && (bits + (uint64_t)point) % 2)
+    if (point >= POSITIVE_POINTS && (hash + (uint64_t)point) % 2)
         x = -x;
     return value_new(x, 0, (Residue){bits % RESIDUE_PRIME, 0}, true);
 }
@@ -401,13 +403,16 @@ static inline Value value_of(const Env *env, int at)
 typedef struct {
     const Expr *e;
     int node, factor; /* factor: a subtree that multiplies it; 0: none */
+    int level;        /* how deep inside of brackets and relations */
     bool lower, plain_bases;
 } Item;
 
 static inline const Node *item_node(Item x) { return &x.e->node[x.node]; }
+static inline Item item_of(const Expr *e, int node) { return (Item){.e = e, .node = node}; }
 static inline Item item_at(Item x, int node)
 {
     x.node = node;
+    x.level++;
     return x;
 }
 
@@ -467,7 +472,7 @@ static inline bool same_at(Item x, Item y, Value a, Value b)
 
 static inline bool same_value(Item x, Item y)
 {
-    for (int k = 0; k < POINTS; k++) {
+    for (int k = 0; k < VALUE_POINTS; k++) {
         Value a = item_value(x, k), b = item_value(y, k);
         bool real = fabs(cimag(a.z)) <= 1e-12 * a.size && fabs(cimag(b.z)) <= 1e-12 * b.size;
         if (k >= POSITIVE_POINTS && !(a.defined && b.defined && (real || (a.exact && b.exact))))
