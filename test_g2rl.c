@@ -4588,12 +4588,12 @@ static void test_math_shared(void)
     Agreement a = {0};
     shared_dir(&p, "verify/math_boxed.open.jsonl");
     answer_rows(p.s, against_math_verify, &a);
-    CHECK(a.n > 2000 && a.agree >= 0.95 * a.n, "math_boxed: %d of %d", a.agree, a.n);
-    CHECK(a.paid <= 65, "math_boxed: %d that all others refuse", a.paid);
+    CHECK(a.n > 2000 && a.agree >= 0.965 * a.n, "math_boxed: %d of %d", a.agree, a.n);
+    CHECK(a.paid <= 30, "math_boxed: %d that all others refuse", a.paid);
     a = (Agreement){0};
     shared_dir(&p, "verify/answer_pairs.open.jsonl");
     answer_rows(p.s, against_math_verify, &a);
-    CHECK(a.n > 1400 && a.agree >= 0.975 * a.n, "answer_pairs: %d of %d", a.agree, a.n);
+    CHECK(a.n > 1400 && a.agree >= 0.985 * a.n, "answer_pairs: %d of %d", a.agree, a.n);
     a = (Agreement){0};
     shared_dir(&p, "verify/gsm8k_labelled.open.jsonl");
     answer_rows(p.s, against_labels, &a);

@@ -36,7 +36,7 @@ typedef enum {
     N_INVERSE,
     N_POWER,    /* base, exponent */
     N_FUNCTION, /* s: its name; log has a second child where its base is given */
-    N_UNIT,     /* the child, then s */
+    N_UNIT,     /* the child, then s; open: the digit of its exponent */
     N_DEGREE,
     N_PERCENT,
     N_LIST,     /* a, b, c without brackets */
@@ -446,15 +446,18 @@ static inline bool starts_factor(const Parser *p, bool argument)
 /* 5\text{ cm}^2, 60\text{ miles}/\text{hour} */
 static inline int parse_unit(Parser *p, int value)
 {
+    enum { LONGEST_UNIT = 32 };
     const Lexeme *t = parse_at(p);
     int unit = node_text(p, N_UNIT, t->s, t->n), spaces = 0;
     node_add(p, unit, value);
     for (int i = 0; i < t->n; i++)
         spaces += t->s[i] == ' ';
-    p->bad |= spaces > 4; /* a sentence is no unit */
+    p->bad |= spaces > 4 || t->n > LONGEST_UNIT; /* a sentence is no unit */
     p->i++;
-    if (take_sign(p, "^"))
+    if (take_sign(p, "^")) {
+        p->e->node[unit].open = *parse_at(p)[1].s;
         skip_group(p);
+    }
     if (at_sign(p, "/") && parse_at(p)[1].kind == T_WORD)
         p->i += 2;
     return unit;

@@ -578,7 +578,9 @@ static inline const char *lex_one(Lexed *lx, const char *s, const char *end)
     } else if (c == '}') {
         lex_close(lx);
     } else if (c == '*' && s + 1 < end && s[1] == '*') { /* Python's power */
-        return lex_script(lx, "^", "^" + 1), s + 2;
+        static const char caret[] = "^";
+        lex_script(lx, caret, caret + 1);
+        return s + 2;
     } else if (c == ';') {
         lex_sign(lx, ",");
     } else {

@@ -242,7 +242,7 @@ static inline bool same_item(Item x, Item y)
         return both && a->columns == b->columns && a->open == b->open && same_parts(x, y, true);
     }
     if (a->kind == N_RELATION && b->kind == N_RELATION)
-        return same_relation(x, y) || same_interval(x, y);
+        return same_relation(x, y);
     if (a->kind == N_RELATION || b->kind == N_RELATION)
         return same_interval(x, y);
     switch (a->kind) {
@@ -363,49 +363,61 @@ static inline bool same_answer_item(const Answer *g, int i, const Answer *p, int
            same_relation(item_at(g->item[i], g->whole[i]), item_at(p->item[j], p->whole[j]));
 }
 
+/* Each item of the one with an item of its own of the other; or several ways of writing the single
+ * right one: \frac32 or 1.5. */
 static inline bool same_answers(const Answer *g, const Answer *p)
 {
     bool words = g->n > 1 && item_node(g->item[0])->kind == N_TEXT; /* a ranking of names */
-    if (words || g->names_differ != p->names_differ) {
-        for (int i = 0; i < g->n && i < p->n; i++)
-            if (!same_answer_item(g, i, p, i))
-                return false;
-        return g->n == p->n;
-    }
-    for (int i = 0; i < g->n; i++) {
-        int j = 0;
-        while (j < p->n && !same_answer_item(g, i, p, j))
+    bool ordered = words || g->names_differ != p->names_differ, used[ANSWER_ITEMS] = {false};
+    if (g->n != p->n && g->n != 1)
+        return false;
+    for (int i = 0; i < p->n && g->n == 1; i++)
+        if (!same_answer_item(g, 0, p, i))
+            return false;
+    for (int i = 0; i < g->n && g->n > 1; i++) {
+        int j = ordered ? i : 0, last = ordered ? i : p->n - 1;
+        while (j <= last && (used[j] || !same_answer_item(g, i, p, j)))
             j++;
-        if (j == p->n)
+        if (j > last)
             return false;
-    }
-    for (int j = 0; j < p->n; j++) {
-        int i = 0;
-        while (i < g->n && !same_answer_item(g, i, p, j))
-            i++;
-        if (i == g->n)
-            return false;
+        used[j] = true;
     }
     return true;
 }
 
-/* Whether two units may be the same: feet and ft, square inches and inches, but not cm and inches:
- * some word of the one begins like some word of the other. */
-static inline bool units_agree(const Expr *e, const Expr *f)
+/* Are the letters of one unit found in the other, in order, the first of them at the start of a
+ * word? ft in feet, mph in miles per hour, inches in square inches, but not m in cm. */
+static inline bool unit_within(const Node *a, const Node *b)
 {
-    const Node *a = NULL, *b = NULL;
+    int i = 0, n = a->n - (a->n > 2 && a->s[a->n - 1] == 's');
+    bool begun = false;
+    for (int j = 0; j < b->n; j++) {
+        while (i < n && !ascii_letter(a->s[i]))
+            i++;
+        bool start = j == 0 || !ascii_letter(b->s[j - 1]);
+        if (i < n && a->s[i] == b->s[j] && (begun || start)) {
+            begun = true;
+            i++;
+        }
+    }
+    return i >= n;
+}
+
+/* The unit of an answer; NULL if it has none. */
+static inline const Node *unit_of(const Expr *e)
+{
     for (int i = 1; i < e->n; i++)
-        a = e->node[i].kind == N_UNIT ? &e->node[i] : a;
-    for (int i = 1; i < f->n; i++)
-        b = f->node[i].kind == N_UNIT ? &f->node[i] : b;
+        if (e->node[i].kind == N_UNIT)
+            return &e->node[i];
+    return NULL;
+}
+
+/* Units that may be the same; open is the exponent of cm^2. */
+static inline bool units_agree(const Node *a, const Node *b)
+{
     if (!a || !b)
         return true;
-    for (int i = 0; i < a->n; i++)
-        for (int j = 0; j < b->n; j++)
-            if ((i == 0 || a->s[i - 1] == ' ') && (j == 0 || b->s[j - 1] == ' ') &&
-                a->s[i] == b->s[j])
-                return true;
-    return false;
+    return (!a->open || !b->open || a->open == b->open) && (unit_within(a, b) || unit_within(b, a));
 }
 
 /* ---------------------------------------------------------------- comparison */
@@ -429,6 +441,9 @@ static inline const char *math_trim(const char *s, size_t *n)
     return s;
 }
 
+/* A full stop that is part of the answer, \boxed{60.} or "#### 60.", is refused, as the verifiers
+ * refuse it that others train with (verl's, DAPO's, GSM8K's; Math-Verify's for whole numbers), so
+ * that rewards can be compared. Around a box, and after "the answer is", it may stand. */
 static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
 {
     Reading g, p;
@@ -441,6 +456,8 @@ static inline Verdict math_compare(const char *answer, size_t n, const char *gol
         return math_verdict(NULL);
     if (n > LATEX_TEXT)
         return math_verdict("the answer is too long");
+    if (n > 1 && answer[n - 1] == '.' && !ascii_letter(answer[n - 2]))
+        return math_verdict("the answer ends in a full stop");
     bool gold_good = latex_lex(gold, gold_n, &g.lexed);
     if (!latex_lex(answer, n, &p.lexed))
         return math_verdict("the answer is not balanced, or too complicated");
@@ -459,7 +476,7 @@ static inline Verdict math_compare(const char *answer, size_t n, const char *gol
         return math_verdict("more than 128 answers");
     for (int i = 0; i < right.n && has_kind(&g.expr, N_BASE); i++)
         right.item[i].plain_bases = !has_kind(&p.expr, N_BASE);
-    if (!units_agree(&g.expr, &p.expr))
+    if (!units_agree(unit_of(&g.expr), unit_of(&p.expr)))
         return math_verdict("another unit than the gold answer's");
     if (same_answers(&right, &given))
         return math_verdict(NULL);

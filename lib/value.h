@@ -97,10 +97,19 @@ typedef struct {
     bool plain_bases; /* 52_8 is taken for 52, as the other side names no base */
 } Env;
 
+/* C11's CMPLX, which not every compiler has: a complex is laid out as two doubles. */
+static inline double complex complex_of(double re, double im)
+{
+    double parts[2] = {re, im};
+    double complex z;
+    memcpy(&z, parts, sizeof z);
+    return z;
+}
+
 /* No negative zeros: csqrt(-1 - 0i) is -i. */
 static inline Value value_new(double complex z, double size, Residue r, bool exact)
 {
-    z = CMPLX(creal(z) + 0.0, cimag(z) + 0.0);
+    z = complex_of(creal(z) + 0.0, cimag(z) + 0.0);
     return (Value){z, fmax(size, cabs(z)), r, exact, true, false};
 }
 static inline Value value_int(int64_t n) { return value_new((double)n, 0, residue_of(n), true); }
@@ -112,7 +121,7 @@ static inline Value value_none(void) { return (Value){.defined = false}; }
 
 static inline Value value_negate(Value a)
 {
-    a.z = CMPLX(-creal(a.z) + 0.0, -cimag(a.z) + 0.0);
+    a.z = complex_of(-creal(a.z) + 0.0, -cimag(a.z) + 0.0);
     a.r = residue_negate(a.r);
     return a;
 }
@@ -185,7 +194,7 @@ static inline Value value_of_name(const Env *env, const Node *node)
     if (text_is(node->s, node->n, "infty"))
         return (Value){.z = HUGE_VAL, .defined = true, .infinite = true};
     if (text_is(node->s, node->n, "i"))
-        return value_new(CMPLX(0, 1), 1, (Residue){0, 1}, true);
+        return value_new(complex_of(0, 1), 1, (Residue){0, 1}, true);
     Value v = value_of_hash(name_hash(node), constant > 0 ? 0 : env->point);
     if (constant > 0)
         v.z = v.size = constant;
