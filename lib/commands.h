@@ -4,6 +4,7 @@
  *   sample   text for a prompt          score    log-probs of given tokens
  *   explain  one group as a table       data     problems of a task
  *   tokenize text to ids and back
+ *   verify   predictions against gold answers
  *
  * They only call what g2rl.c and model.c define; no equation lives here. */
 #ifndef COMMANDS_H
@@ -12,6 +13,7 @@
 #include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
 #include "chat.h"    /* defines: Message, chat_render */
 #include "bench.h"   /* defines: cmd_bench */
+#include "math.h"    /* defines: math_verify, math_extract, math_normal */
 
 /* ================================================================ sft */
 
@@ -1023,6 +1025,94 @@ static void cmd_data(Session *s)
     problems_free(&p);
 }
 
+/* ================================================================ verify */
+
+/* A prediction is a response, or, where it states no answer in a way that is known, an answer. */
+static Verdict verify_one(const char *pred, const char *gold, bool response, Buf *answer)
+{
+    Buf bare = {0};
+    const char *fault = math_extract(pred, answer);
+    if (fault && !response) {
+        fault = NULL;
+        answer->n = 0;
+        buf_str(answer, pred);
+    }
+    math_gold(gold, &bare);
+    Verdict v = fault ? math_verdict(fault) : math_compare(answer->s, answer->n, bare.s);
+    buf_free(&bare);
+    return v;
+}
+
+/* One verdict; as JSON, or as lines for people. */
+static bool verify_print(const char *pred, const char *gold, bool response, bool json)
+{
+    Buf answer = {0}, normal = {0}, bare = {0}, gold_normal = {0}, out = {0};
+    Verdict v = verify_one(pred, gold, response, &answer);
+    math_gold(gold, &bare);
+    math_normal(answer.s, &normal);
+    math_normal(bare.s, &gold_normal);
+    if (json) {
+        buf_printf(&out, "{\"right\": %s", v.right ? "true" : "false");
+        put_text(&out, "reason", v.reason, strlen(v.reason));
+        put_text(&out, "answer", answer.s, answer.n);
+        put_text(&out, "normal", normal.s, normal.n);
+        put_text(&out, "gold", bare.s, bare.n);
+        put_text(&out, "gold_normal", gold_normal.s, gold_normal.n);
+        buf_str(&out, "}");
+    } else
+        buf_printf(&out, "%s: %s\nanswer  %s\nnormal  %s\ngold    %s\nnormal  %s",
+                   v.right ? "right" : "wrong", v.reason, answer.s, normal.s, bare.s,
+                   gold_normal.s);
+    puts(out.s);
+    buf_free(&answer);
+    buf_free(&normal);
+    buf_free(&bare);
+    buf_free(&gold_normal);
+    buf_free(&out);
+    return v.right;
+}
+
+static void verify_file(const char *path)
+{
+    size_t n, offset = 0;
+    int line = 0, rows = 0, right = 0;
+    char *text = read_file(path, &n);
+    Buf key = {0}, response = {0}, pred = {0}, gold = {0};
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        int responses = 0, preds = 0, golds = 0;
+        for (json_object(&j); json_key(&j, &key);)
+            if (!strcmp(key.s, "response"))
+                responses += json_string(&j, &response);
+            else if (!strcmp(key.s, "pred"))
+                preds += json_string(&j, &pred);
+            else if (!strcmp(key.s, "gold"))
+                golds += json_string(&j, &gold);
+            else
+                json_skip(&j);
+        jsonl_end(&j, path, line);
+        if (responses + preds != 1 || golds != 1)
+            die("%s: line %d: expected one response or pred, and one gold", path, line);
+        right += verify_print(responses ? response.s : pred.s, gold.s, responses, true);
+        rows++;
+    }
+    fprintf(stderr, "%s: %d of %d right\n", path, right, rows);
+    free(text);
+    buf_free(&key);
+    buf_free(&response);
+    buf_free(&pred);
+    buf_free(&gold);
+}
+
+static void cmd_verify(Session *s)
+{
+    if (s->o.data && !s->o.pred && !s->o.gold)
+        verify_file(s->o.data);
+    else if (s->o.pred && s->o.gold && !s->o.data)
+        verify_print(s->o.pred, s->o.gold, false, s->o.json);
+    else
+        usage("verify wants --pred TEXT and --gold TEXT, or --data FILE");
+}
+
 static void help(FILE *f)
 {
     fprintf(f, "g2rl %s: gradient-guided reinforcement learning for small language models\n\n"
@@ -1106,7 +1196,7 @@ static void cmd_bench(Session *s); /* bench.h, which may be what includes this f
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
     cmd_sft,      cmd_train,   cmd_eval, cmd_sample, cmd_score,
-    cmd_tokenize, cmd_explain, cmd_data, cmd_bench};
+    cmd_tokenize, cmd_explain, cmd_data, cmd_verify, cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)

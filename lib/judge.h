@@ -11,69 +11,9 @@
 #ifndef JUDGE_H
 #define JUDGE_H
 
+#include "math.h"   /* defines: math_verify, math_extract, math_compare, math_gold */
 #include "reward.h" /* defines: Reward */
 #include "task.h"   /* defines: Task, Verdict, task_verify */
-
-/* ---- stand-in for lib/math.h: to be deleted, and math.h included, when that is merged ---- */
-
-/* The final answer of a response into `out`: what the last \boxed{} holds, or what follows the last
- * ####, or the last number. NULL, or why there is none. */
-static inline const char *math_extract(const char *response, Buf *out)
-{
-    const char *box = NULL, *hashes = NULL, *number = NULL;
-    for (const char *s = response; *s; s++) {
-        box = strncmp(s, "\\boxed{", 7) ? box : s + 7;
-        hashes = strncmp(s, "####", 4) ? hashes : s + 4;
-        if (*s >= '0' && *s <= '9' && (s == response || !strchr("0123456789.,", s[-1])))
-            number = s > response && s[-1] == '-' ? s - 1 : s;
-    }
-    const char *from = box ? box : hashes ? hashes + strspn(hashes, " ") : number;
-    size_t n = 0;
-    int depth = 1;
-    for (; box && box[n] && depth; n++)
-        depth += (box[n] == '{') - (box[n] == '}');
-    n = box ? n - !depth : hashes ? strlen(from) : number ? strspn(number, "-0123456789.,") : 0;
-    out->n = 0;
-    buf_add(out, from, n);
-    return n ? NULL : "no final answer";
-}
-
-/* A number, or a text without its spaces, commas and dollars. */
-static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
-{
-    Buf text[2] = {{0}};
-    for (size_t i = 0; i < n; i++)
-        buf_add(&text[0], answer + i, !strchr(" \n$,", answer[i]));
-    for (size_t i = 0; gold[i]; i++)
-        buf_add(&text[1], gold + i, !strchr(" \n$,", gold[i]));
-    char *end[2] = {NULL, NULL};
-    double x = text[0].n ? strtod(text[0].s, &end[0]) : 0;
-    double y = text[1].n ? strtod(text[1].s, &end[1]) : 0;
-    bool both = end[0] && end[1], numbers = both && !*end[0] && !*end[1];
-    bool right = both && (numbers ? !(x < y) && !(x > y) : !strcmp(text[0].s, text[1].s));
-    buf_free(&text[0]);
-    buf_free(&text[1]);
-    return (Verdict){right, right ? "right" : "another answer"};
-}
-
-static inline Verdict math_verify(const char *response, const char *gold)
-{
-    Buf answer = {0};
-    const char *fault = math_extract(response, &answer);
-    Verdict v = fault ? (Verdict){false, fault} : math_compare(answer.s, answer.n, gold);
-    buf_free(&answer);
-    return v;
-}
-
-static inline void math_gold(const char *answer, Buf *out)
-{
-    if (!strstr(answer, "\\boxed{") && !strstr(answer, "####"))
-        buf_str(out, answer);
-    else if (math_extract(answer, out))
-        out->n = 0;
-}
-
-/* ---- end of the stand-in ---- */
 
 #define VERIFIERS "auto|countdown|add|math|exact" /* by Verifier */
 typedef enum { VERIFY_AUTO, VERIFY_COUNTDOWN, VERIFY_ADD, VERIFY_MATH, VERIFY_EXACT } Verifier;

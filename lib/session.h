@@ -10,9 +10,11 @@
 
 #define VERSION "0.1"
 
-enum { SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, DATA, BENCH, N_COMMANDS };
+enum {
+    SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, DATA, VERIFY_ANSWER, BENCH, N_COMMANDS
+};
 static const char *const COMMANDS[N_COMMANDS] = {
-    "sft", "train", "eval", "sample", "score", "tokenize", "explain", "data", "bench"};
+    "sft", "train", "eval", "sample", "score", "tokenize", "explain", "data", "verify", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
@@ -22,11 +24,13 @@ static const char *const SUMMARIES[N_COMMANDS] = {
     "text to token ids, or back (JSONL in, JSONL out)",
     "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
     "write problems of a task as JSONL, or check a file of them",
+    "is a prediction right? against one gold answer, or a file of them",
     "how fast each part runs, beside this machine's peak",
 };
 
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
+    const char *pred, *gold;
     const char *template, *system, *reward_cmd;
     int verifier, max_prompt, chat;
     double reward_timeout;
@@ -45,10 +49,11 @@ typedef struct {
 #define RL (C(TRAIN) | C(EXPLAIN))
 #define JUDGED (C(TRAIN) | C(EVAL) | C(EXPLAIN))
 #define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(SAMPLE_TEXT) | C(EXPLAIN))
+#define BARE (C(TOKENIZE) | C(VERIFY_ANSWER) | C(BENCH)) /* neither model nor task */
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
-    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(C(TOKENIZE) | C(DATA) | C(BENCH)), "DIR",
+    {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(BARE | C(DATA)), "DIR",
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
      "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
@@ -56,7 +61,7 @@ static const Option OPTIONS[] = {
      "tokenizer.json for --preset, in place of the built-in characters"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
      "this shape alone: tiny, small or medium"},
-    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(TOKENIZE) | C(BENCH)),
+    {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(BARE | C(SCORE)),
      "NAME[:key=value,..]",
      "built-in task (see: g2rl data --help)"},
     {"data", OPT_TEXT, O(data), NULL, 0, 0, LEARN | C(EVAL) | C(EXPLAIN) | C(DATA), "FILE",
@@ -72,6 +77,12 @@ static const Option OPTIONS[] = {
      "longest wait for an answer of --reward-cmd"},
     {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED, "N",
      "leave out prompts over N tokens; 0: those that --max-tokens leaves no room for"},
+    {"data", OPT_TEXT, O(data), NULL, 0, 0, C(VERIFY_ANSWER), "FILE",
+     "JSONL of response (or pred) and gold; a line of JSON for each"},
+    {"pred", OPT_TEXT, O(pred), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
+     "a response, or an answer alone, e.g. '\\frac12'"},
+    {"gold", OPT_TEXT, O(gold), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
+     "the right answer, or a solution that boxes it"},
     {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(EXPLAIN), "train|test",
      "which side of the task's problems"},
     {"split", OPT_CHOICE, O(split), "train", 0, 0, C(DATA), "train|test",
@@ -166,15 +177,16 @@ static const Option OPTIONS[] = {
      "problems for --eval-every; without it, held-out ones of --task"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(C(SCORE) | C(TOKENIZE) | C(BENCH)), "N",
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(BARE | C(SCORE)), "N",
      "of all random numbers"},
-    {"threads", OPT_INT, O(threads), "0", 0, 1024, ALL & ~(C(TOKENIZE) | C(DATA)), "N",
+    {"threads", OPT_INT, O(threads), "0", 0, 1024,
+     ALL & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA)), "N",
      "0: one for each core; the results do not depend on it"},
     {"only", OPT_TEXT, O(only), NULL, 0, 0, C(BENCH), "NAME",
      "rows of one kind: peak, gemm, head, kernel, train_step, sample, rl_step"},
     {"quick", OPT_FLAG, O(quick), NULL, 0, 0, C(BENCH), "",
      "every row once, most with less work"},
-    {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN) | C(BENCH), "",
+    {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN) | C(VERIFY_ANSWER) | C(BENCH), "",
      "results as JSON"},
     {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
      "save memory: one pass at a time, each layer's activations made again; the same numbers"},
@@ -182,6 +194,7 @@ static const Option OPTIONS[] = {
 };
 #undef O
 #undef ALL
+#undef BARE
 #undef DRAW
 #undef JUDGED
 #undef RL

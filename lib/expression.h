@@ -1,0 +1,592 @@
+/* expression.h: a tree out of the tokens of an answer.
+ *
+ *   expr_parse(&lexed, &expr)   false where the answer is nothing that is known here
+ *
+ * The grammar, each level binding tighter than the one before:
+ *
+ *   list      relation ("," relation)*           also ";", "and", "or"
+ *   relation  union (("=" | "<" | "\in" | ...) union)*
+ *   union     ratio ("\cup" ratio)*
+ *   ratio     sum (":" sum)*
+ *   sum       sign* product (sign+ product)*      + - \pm \mp
+ *   product   factor (["*" | "/"] factor)*  [unit]
+ *   factor    base ("^" group | "!" | "%" | degree)*
+ *   base      number, name, text, group, bracket, |x|, fraction, root, function, matrix
+ *
+ * Recursion is bounded by LATEX_DEPTH factors, the tree by EXPR_NODES nodes. */
+#ifndef EXPRESSION_H
+#define EXPRESSION_H
+
+#include "latex.h" /* defines: Lexed, Lexeme, latex_lex */
+
+enum { EXPR_NODES = 1024 };
+
+
+typedef enum {
+    N_BAD,
+    N_NUMBER,    /* s: digits, one point at most */
+    N_REPEATING, /* children: 0.1 and 6 for 0.1\overline{6} */
+    N_BASE,      /* s: digits; child: the base they are written in */
+    N_NAME,      /* s: a variable or constant, with its subscript */
+    N_TEXT,      /* s: words */
+    N_SUM,
+    N_PRODUCT,
+    N_NEGATE,
+    N_EITHER, /* plus or minus the child; open '-' where the upper sign is minus */
+    N_INVERSE,
+    N_POWER,    /* base, exponent */
+    N_FUNCTION, /* s: its name; log has a second child where its base is given */
+    N_UNIT,     /* the child, then s; open: the digit of its exponent */
+    N_DEGREE,
+    N_PERCENT,
+    N_LIST,     /* a, b, c without brackets */
+    N_BRACKET,  /* open, close: a tuple or interval; '<' a set */
+    N_UNION,
+    N_RATIO,    /* a : b */
+    N_RELATION, /* a < b = c; the op of each child is what stands before it */
+    N_MATRIX    /* columns; cells in rows */
+} NodeKind;
+
+typedef struct {
+    NodeKind kind;
+    char open, close; /* of a bracket; open is '|' for a determinant */
+    char op;
+    short child, last, next; /* nodes; 0 is none */
+    short columns;
+    int n;
+    const char *s; /* n bytes, in the text that was lexed or in Lexed.text */
+} Node;
+
+typedef struct {
+    Node node[EXPR_NODES]; /* node[0] is none */
+    int n, root;
+} Expr;
+
+typedef struct {
+    Lexed *lx;
+    Expr *e;
+    int i, depth;
+    bool bad, bars; /* bars: inside |...|, where | closes */
+} Parser;
+
+static inline int node_new(Parser *p, NodeKind kind)
+{
+    if (p->e->n == EXPR_NODES) {
+        p->bad = true;
+        return 0;
+    }
+    p->e->node[p->e->n] = (Node){.kind = kind};
+    return p->e->n++;
+}
+
+static inline void node_add(Parser *p, int parent, int child)
+{
+    Node *node = p->e->node;
+    if (p->bad || !parent || !child)
+        return;
+    if (node[parent].last)
+        node[node[parent].last].next = (short)child;
+    else
+        node[parent].child = (short)child;
+    node[parent].last = (short)child;
+}
+
+static inline int node_of(Parser *p, NodeKind kind, int child)
+{
+    int node = node_new(p, kind);
+    node_add(p, node, child);
+    return node;
+}
+
+static inline int node_text(Parser *p, NodeKind kind, const char *s, int n)
+{
+    int node = node_new(p, kind);
+    p->e->node[node].s = s;
+    p->e->node[node].n = n;
+    return node;
+}
+
+static inline const Lexeme *parse_at(const Parser *p) { return &p->lx->token[p->i]; }
+static inline bool at_sign(const Parser *p, const char *sign)
+{
+    return lexeme_is(parse_at(p), sign);
+}
+static inline bool at_command(const Parser *p, const char *names)
+{
+    const Lexeme *t = parse_at(p);
+    return t->kind == T_COMMAND && text_among(t->s, t->n, names);
+}
+
+static inline bool take_sign(Parser *p, const char *sign)
+{
+    bool taken = at_sign(p, sign);
+    p->i += taken;
+    return taken;
+}
+
+static inline int parse_fail(Parser *p)
+{
+    p->bad = true;
+    return 0;
+}
+
+static inline int parse_list(Parser *p);
+static inline int parse_factor(Parser *p, bool argument);
+static inline int parse_product(Parser *p, bool argument);
+
+/* { list }, or the one thing that stands without braces: 2^\frac12 */
+static inline int parse_group(Parser *p)
+{
+    if (at_command(p, "frac binom sqrt "))
+        return parse_factor(p, true);
+    if (parse_at(p)->kind != T_OPEN)
+        return parse_fail(p);
+    p->i++;
+    int inside = parse_list(p);
+    if (parse_at(p)->kind != T_CLOSE)
+        return parse_fail(p);
+    p->i++;
+    return inside;
+}
+
+/* A name out of tokens, without the braces: x_{12} -> x_12. */
+static inline int parse_name(Parser *p, int from, int to)
+{
+    Lexed *lx = p->lx;
+    int start = lx->used;
+    for (int i = from; i < to; i++) {
+        const Lexeme *t = &lx->token[i];
+        for (int k = 0; k < t->n && t->kind != T_OPEN && t->kind != T_CLOSE; k++)
+            lex_char(lx, t->s[k]);
+    }
+    p->bad |= lx->bad;
+    return node_text(p, N_NAME, lx->text + start, lx->used - start);
+}
+
+/* Over the { ... } at the cursor, whatever is in it. */
+static inline void skip_group(Parser *p)
+{
+    int depth = 0;
+    do {
+        LexemeKind kind = parse_at(p)->kind;
+        depth += (kind == T_OPEN) - (kind == T_CLOSE);
+        p->bad |= kind == T_END;
+        p->i += kind != T_END;
+    } while (depth > 0 && !p->bad);
+}
+
+/* A letter or Greek letter with the subscript it may have, or what stands under a mark. */
+static inline int parse_symbol(Parser *p)
+{
+    int from = p->i++;
+    if (at_sign(p, "_")) {
+        p->i++;
+        skip_group(p);
+    } else if (p->lx->token[from].kind == T_COMMAND && parse_at(p)->kind == T_OPEN)
+        skip_group(p);
+    return parse_name(p, from, p->i);
+}
+
+/* ( list ), [ list ], \{ list \} with any closing bracket. A single thing in round ones is itself,
+ * as is a sum or a matrix in square ones. */
+static inline int parse_bracket(Parser *p)
+{
+    char open = *parse_at(p)->s;
+    bool bars = p->bars;
+    p->i++;
+    p->bars = false;
+    int inside = at_sign(p, ">") ? 0 : parse_list(p);
+    char close = *parse_at(p)->s;
+    p->bars = bars;
+    if (!(open == '<' ? at_sign(p, ">") : at_sign(p, ")") || at_sign(p, "]")))
+        return parse_fail(p);
+    p->i++;
+    NodeKind kind = p->e->node[inside].kind;
+    bool plain = (open == '(' && close == ')') ||
+                 (open == '[' && close == ']' && (kind == N_SUM || kind == N_MATRIX));
+    if (plain && kind != N_LIST)
+        return inside ? inside : parse_fail(p);
+    int bracket = inside && kind == N_LIST ? inside : node_of(p, N_BRACKET, inside);
+    p->e->node[bracket].kind = N_BRACKET;
+    p->e->node[bracket].open = open;
+    p->e->node[bracket].close = close;
+    return bracket;
+}
+
+static inline int parse_between(Parser *p, const char *name, bool (*closes)(const Parser *))
+{
+    bool bars = p->bars;
+    p->i++;
+    p->bars = *name == 'a';
+    int inside = node_of(p, N_FUNCTION, parse_list(p));
+    p->bars = bars;
+    p->e->node[inside].s = name;
+    p->e->node[inside].n = (int)strlen(name);
+    if (!closes(p))
+        return parse_fail(p);
+    p->i++;
+    return inside;
+}
+
+static inline bool closes_bars(const Parser *p) { return at_sign(p, "|"); }
+static inline bool closes_floor(const Parser *p) { return at_command(p, "rfloor "); }
+static inline bool closes_ceil(const Parser *p) { return at_command(p, "rceil "); }
+
+/* Cells between & and \\, as many in each row. */
+static inline int parse_matrix(Parser *p)
+{
+    int matrix = node_new(p, N_MATRIX), columns = 0, in_row = 0;
+    p->e->node[matrix].open = *parse_at(p)->s;
+    p->i++;
+    while (!p->bad) {
+        node_add(p, matrix, parse_list(p));
+        in_row++;
+        if (take_sign(p, "&"))
+            continue;
+        columns = columns ? columns : in_row;
+        p->bad |= columns != in_row;
+        in_row = 0;
+        while (parse_at(p)->kind == T_ROW)
+            p->i++;
+        if (parse_at(p)->kind == T_FINISH)
+            break;
+        p->bad |= parse_at(p)[-1].kind != T_ROW;
+    }
+    p->i += !p->bad;
+    p->e->node[matrix].columns = (short)columns;
+    return matrix;
+}
+
+#define NAMES_FUNCTION \
+    "sin cos tan cot sec csc log ln exp arcsin arccos arctan sinh cosh tanh "
+#define NAMES_SYMBOL \
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu " \
+    "xi pi rho sigma tau phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi " \
+    "Omega ell triangle angle square infty emptyset "
+#define NAMES_MARK "overline vec hat widehat mathbb mathcal "
+
+/* \sin x, \sin^2(x), \log_2 8: the subscript is a base, the exponent that of the value. */
+static inline int parse_function(Parser *p)
+{
+    const Lexeme *name = parse_at(p);
+    int exponent = 0, base = 0;
+    p->i++;
+    if (take_sign(p, "_"))
+        base = parse_group(p);
+    if (take_sign(p, "^")) {
+        exponent = parse_group(p);
+        if (p->e->node[exponent].kind == N_NEGATE) /* sin^{-1} is no power */
+            return parse_fail(p);
+    }
+    bool closed = parse_at(p)->kind == T_OPEN || at_sign(p, "(") || at_sign(p, "[");
+    int argument = parse_at(p)->kind == T_OPEN ? parse_group(p)
+                   : closed                    ? parse_bracket(p)
+                                               : parse_product(p, true);
+    int function = node_text(p, N_FUNCTION, name->s, name->n);
+    node_add(p, function, argument);
+    if (base && !text_is(name->s, name->n, "log"))
+        return parse_fail(p);
+    node_add(p, function, base);
+    if (!exponent)
+        return function;
+    int power = node_of(p, N_POWER, function);
+    node_add(p, power, exponent);
+    return power;
+}
+
+static inline int parse_fraction(Parser *p)
+{
+    bool binomial = at_command(p, "binom ");
+    p->i++;
+    int top = parse_group(p), bottom = parse_group(p);
+    int node = node_of(p, binomial ? N_FUNCTION : N_PRODUCT, top);
+    p->e->node[node].s = "binom";
+    p->e->node[node].n = 5;
+    node_add(p, node, binomial ? bottom : node_of(p, N_INVERSE, bottom));
+    return node;
+}
+
+/* \sqrt{x}, \sqrt[3]{x}, and sqrt(x). */
+static inline int parse_root(Parser *p)
+{
+    int degree = 0;
+    p->i++;
+    if (take_sign(p, "[")) {
+        degree = parse_list(p);
+        if (!take_sign(p, "]"))
+            return parse_fail(p);
+    }
+    int inside = parse_at(p)->kind == T_OPEN ? parse_group(p)
+                 : at_sign(p, "(")           ? parse_bracket(p)
+                                             : parse_factor(p, true);
+    if (!degree) {
+        int root = node_of(p, N_FUNCTION, inside);
+        p->e->node[root].s = "sqrt";
+        p->e->node[root].n = 4;
+        return root;
+    }
+    int power = node_of(p, N_POWER, inside);
+    node_add(p, power, node_of(p, N_INVERSE, degree));
+    return power;
+}
+
+static inline bool whole_number(const Lexeme *t)
+{
+    return t->kind == T_NUMBER && !memchr(t->s, '.', (size_t)t->n);
+}
+
+/* A number, with what may follow it at once: 1\frac{4}{5} and 1 4/5 are mixed, 0.\overline{3}
+ * repeats, 52_8 has a base. */
+static inline int parse_number(Parser *p)
+{
+    const Lexeme *t = parse_at(p);
+    int number = node_text(p, N_NUMBER, t->s, t->n);
+    bool mixed = whole_number(t);
+    p->i++;
+    if (mixed && at_command(p, "frac ") && whole_number(t + 3) && t[4].kind == T_CLOSE &&
+        whole_number(t + 6) && t[7].kind == T_CLOSE) {
+        int sum = node_of(p, N_SUM, number);
+        node_add(p, sum, parse_fraction(p));
+        return sum;
+    }
+    if (mixed && whole_number(t + 1) && lexeme_is(t + 2, "/") && whole_number(t + 3)) {
+        int sum = node_of(p, N_SUM, number), top = node_text(p, N_NUMBER, t[1].s, t[1].n);
+        int part = node_of(p, N_PRODUCT, top);
+        node_add(p, part, node_of(p, N_INVERSE, node_text(p, N_NUMBER, t[3].s, t[3].n)));
+        node_add(p, sum, part);
+        p->i += 3;
+        return sum;
+    }
+    if (!whole_number(t) && at_command(p, "overline ") && whole_number(t + 3) &&
+        t[4].kind == T_CLOSE) {
+        int repeating = node_of(p, N_REPEATING, number);
+        node_add(p, repeating, node_text(p, N_NUMBER, t[3].s, t[3].n));
+        p->i += 4;
+        return repeating;
+    }
+    if (mixed && take_sign(p, "_")) {
+        int base = node_text(p, N_BASE, t->s, t->n);
+        node_add(p, base, parse_group(p));
+        return base;
+    }
+    return number;
+}
+
+static inline int parse_base(Parser *p)
+{
+    const Lexeme *t = parse_at(p);
+    switch (t->kind) {
+    case T_NUMBER: return parse_number(p);
+    case T_LETTER: return parse_symbol(p);
+    case T_OPEN: return parse_group(p);
+    case T_BEGIN: return parse_matrix(p);
+    case T_WORD:
+        if (t->n == 1)
+            return parse_symbol(p);
+        p->i++;
+        return node_text(p, N_TEXT, t->s, t->n);
+    case T_SIGN:
+        if (at_sign(p, "(") || at_sign(p, "[") || at_sign(p, "<"))
+            return parse_bracket(p);
+        return at_sign(p, "|") && !p->bars ? parse_between(p, "abs", closes_bars) : parse_fail(p);
+    case T_COMMAND:
+        if (at_command(p, "frac binom "))
+            return parse_fraction(p);
+        if (at_command(p, "sqrt "))
+            return parse_root(p);
+        if (at_command(p, "lfloor "))
+            return parse_between(p, "floor", closes_floor);
+        if (at_command(p, "lceil "))
+            return parse_between(p, "ceil", closes_ceil);
+        if (at_command(p, NAMES_FUNCTION))
+            return parse_function(p);
+        return at_command(p, NAMES_SYMBOL NAMES_MARK) ? parse_symbol(p) : parse_fail(p);
+    default: return parse_fail(p);
+    }
+}
+
+/* A base and what is written after it: powers, factorials, percent and degree signs. */
+static inline int parse_factor(Parser *p, bool argument)
+{
+    enum { POSTFIXES = 8 };
+    if (++p->depth > LATEX_DEPTH)
+        return parse_fail(p);
+    int node = parse_base(p);
+    for (int k = 0; !p->bad; k++) {
+        int inner = node;
+        if (take_sign(p, "^")) {
+            node = node_of(p, N_POWER, inner);
+            node_add(p, node, parse_group(p));
+        } else if (take_sign(p, "!")) {
+            node = node_text(p, N_FUNCTION, "!", 1);
+            node_add(p, node, inner);
+        } else if (take_sign(p, "@")) {
+            node = node_of(p, N_DEGREE, inner);
+        } else if (!argument && take_sign(p, "%")) {
+            node = node_of(p, N_PERCENT, inner);
+        } else
+            break;
+        p->bad |= k == POSTFIXES;
+    }
+    p->depth--;
+    return node;
+}
+
+/* Whether a factor may follow another without a sign. A number may not: 6 6, x2, (1,2)0. */
+static inline bool starts_factor(const Parser *p, bool argument)
+{
+    const Lexeme *t = parse_at(p);
+    bool function = at_command(p, NAMES_FUNCTION);
+    return t->kind == T_LETTER || t->kind == T_OPEN || t->kind == T_BEGIN ||
+           (function && !argument) ||
+           at_command(p, "frac binom sqrt lfloor lceil " NAMES_SYMBOL NAMES_MARK) ||
+           at_sign(p, "(") || at_sign(p, "[") || (at_sign(p, "|") && !p->bars);
+}
+
+/* 5\text{ cm}^2, 60\text{ miles}/\text{hour} */
+static inline int parse_unit(Parser *p, int value)
+{
+    enum { LONGEST_UNIT = 32 };
+    const Lexeme *t = parse_at(p);
+    int unit = node_text(p, N_UNIT, t->s, t->n), spaces = 0;
+    node_add(p, unit, value);
+    for (int i = 0; i < t->n; i++)
+        spaces += t->s[i] == ' ';
+    p->bad |= spaces > 4 || t->n > LONGEST_UNIT; /* a sentence is no unit */
+    p->i++;
+    if (take_sign(p, "^")) {
+        p->e->node[unit].open = *parse_at(p)[1].s;
+        skip_group(p);
+    }
+    if (at_sign(p, "/") && parse_at(p)[1].kind == T_WORD)
+        p->i += 2;
+    return unit;
+}
+
+/* Factors side by side, or with * and / between; in an argument, \sin 2x, neither sign nor another
+ * function. */
+static inline int parse_product(Parser *p, bool argument)
+{
+    int first = parse_factor(p, argument), product = first;
+    while (!p->bad) {
+        bool times = !argument && at_sign(p, "*"), over = !argument && at_sign(p, "/");
+        if (parse_at(p)->kind == T_WORD && !argument)
+            return parse_unit(p, product);
+        if (!times && !over && !starts_factor(p, argument))
+            break;
+        p->i += times || over;
+        bool minus = (times || over) && take_sign(p, "-");
+        int factor = parse_factor(p, argument);
+        factor = minus ? node_of(p, N_NEGATE, factor) : factor;
+        if (product == first)
+            product = node_of(p, N_PRODUCT, first);
+        node_add(p, product, over ? node_of(p, N_INVERSE, factor) : factor);
+    }
+    return product;
+}
+
+static inline bool at_plus_minus(const Parser *p)
+{
+    return at_sign(p, "+") || at_sign(p, "-") || at_command(p, "pm mp ");
+}
+
+/* A product with the signs before it. */
+static inline int parse_signed(Parser *p)
+{
+    bool minus = false;
+    char either = 0;
+    for (; at_plus_minus(p); p->i++) {
+        minus ^= at_sign(p, "-");
+        if (at_command(p, "pm mp ")) {
+            p->bad |= either;
+            either = at_command(p, "pm ") ? '+' : '-';
+        }
+    }
+    int node = parse_product(p, false);
+    /* The unit belongs to what the sign makes of the value: -(5 cm) is (-5) cm. */
+    if (minus)
+        node = node_of(p, N_NEGATE, node);
+    if (either) {
+        node = node_of(p, N_EITHER, node);
+        p->e->node[node].open = either;
+    }
+    return node;
+}
+
+static inline int parse_sum(Parser *p)
+{
+    int first = parse_signed(p), sum = first;
+    while (!p->bad && at_plus_minus(p)) {
+        if (sum == first)
+            sum = node_of(p, N_SUM, first);
+        node_add(p, sum, parse_signed(p));
+    }
+    return sum;
+}
+
+/* items with one separator between them; a single item is itself */
+static inline int parse_joined(Parser *p, NodeKind kind, int (*item)(Parser *),
+                               bool (*separator)(Parser *))
+{
+    int first = item(p), joined = first;
+    while (!p->bad && separator(p)) {
+        if (joined == first)
+            joined = node_of(p, kind, first);
+        node_add(p, joined, item(p));
+    }
+    return joined;
+}
+
+static inline bool take_colon(Parser *p) { return take_sign(p, ":"); }
+static inline bool take_cup(Parser *p)
+{
+    bool taken = at_command(p, "cup ");
+    p->i += taken;
+    return taken;
+}
+static inline bool take_commas(Parser *p)
+{
+    bool taken = false;
+    while (take_sign(p, ","))
+        taken = true;
+    return taken;
+}
+
+static inline int parse_ratio(Parser *p) { return parse_joined(p, N_RATIO, parse_sum, take_colon); }
+static inline int parse_union(Parser *p)
+{
+    return parse_joined(p, N_UNION, parse_ratio, take_cup);
+}
+
+/* '=', '<', '>', or the first letter of \le, \ge, \ne, \in, \approx. */
+static inline int parse_relation(Parser *p)
+{
+    int first = parse_union(p), chain = first;
+    while (!p->bad && parse_at(p)->kind == T_RELATION) {
+        const Lexeme *t = parse_at(p);
+        if (chain == first)
+            chain = node_of(p, N_RELATION, first);
+        p->i++;
+        int next = parse_union(p);
+        p->e->node[next].op = t->n > 1 ? t->s[1] : *t->s;
+        node_add(p, chain, next);
+    }
+    return chain;
+}
+
+static inline int parse_list(Parser *p)
+{
+    return parse_joined(p, N_LIST, parse_relation, take_commas);
+}
+
+/* False where the tokens are no expression that is known here. */
+static inline bool expr_parse(Lexed *lx, Expr *e)
+{
+    Parser p = {.lx = lx, .e = e, .bad = lx->bad || !lx->n};
+    e->n = 1;
+    e->node[0] = (Node){.kind = N_BAD};
+    e->root = p.bad ? 0 : parse_list(&p);
+    return !p.bad && e->root && parse_at(&p)->kind == T_END;
+}
+
+#endif
