@@ -1038,7 +1038,7 @@ static Verdict verify_one(const char *pred, const char *gold, bool response, Buf
         buf_str(answer, pred);
     }
     math_gold(gold, &bare);
-    Verdict v = fault ? math_verdict(fault) : math_compare(answer->s, answer->n, bare.s);
+    Verdict v = fault ? verdict(fault) : math_compare(answer->s, answer->n, bare.s);
     buf_free(&bare);
     return v;
 }

@@ -1,7 +1,7 @@
 /* latex.h: from the text of an answer to an expression.
  *
  *   latex_lex(text, n, &lexed)       tokens, spelled one way: \dfrac12, \tfrac{1}{2} -> \frac{1}{2}
- *   latex_print(&lexed, bare, &buf)  the tokens as text, the normal form of an answer
+ *   latex_print(&lexed, &buf)        the tokens as text, the normal form of an answer
  *   latex_same(&a, &b)               whether two texts are the same to a reader
  *
  * expression.h makes a tree of the tokens. They are what people and models write as answers: LaTeX
@@ -669,18 +669,18 @@ static inline void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
                    (t->kind == T_NUMBER && next->kind == T_NUMBER) ? " " : "");
 }
 
-/* The normal form; `bare` leaves out what stands around the value: "x =", units, degrees. */
-static inline void latex_print(const Lexed *lx, bool bare, Buf *out)
+/* The normal form, without what stands around the value: "x =", units, degrees. */
+static inline void latex_print(const Lexed *lx, Buf *out)
 {
     int i = 0;
     buf_add(out, "", 0);
-    if (bare && lx->n > 2 && lx->token[0].kind == T_LETTER && lx->token[1].kind == T_RELATION &&
+    if (lx->n > 2 && lx->token[0].kind == T_LETTER && lx->token[1].kind == T_RELATION &&
         *lx->token[1].s == '=')
         i = 2;
     for (int first = i; i < lx->n; i++) {
         const Lexeme *t = &lx->token[i];
         bool unit = i > first && t->kind == T_WORD && !lexeme_is(t - 1, ",");
-        if (bare && (unit || lexeme_is(t, "@"))) {
+        if (unit || lexeme_is(t, "@")) {
             if (unit && lexeme_is(t + 1, "^")) /* cm^{2} */
                 while (i < lx->n && lx->token[i].kind != T_CLOSE)
                     i++;

@@ -13,7 +13,7 @@
 #ifndef MATH_H
 #define MATH_H
 
-#include "task.h"  /* defines: Verdict */
+#include "task.h"  /* defines: Verdict, verdict */
 #include "value.h" /* defines: Item, same_value; expression.h: Expr, expr_parse */
 
 /* ---------------------------------------------------------------- names, intervals, relations */
@@ -427,11 +427,6 @@ typedef struct {
     Expr expr;
 } Reading;
 
-static inline Verdict math_verdict(const char *fault)
-{
-    return (Verdict){!fault, fault ? fault : "right"};
-}
-
 static inline const char *math_trim(const char *s, size_t *n)
 {
     while (*n && ascii_space(*s))
@@ -451,36 +446,36 @@ static inline Verdict math_compare(const char *answer, size_t n, const char *gol
     answer = math_trim(answer, &n);
     gold = math_trim(gold, &gold_n);
     if (!n)
-        return math_verdict("the answer is empty");
+        return verdict("the answer is empty");
     if (n == gold_n && !memcmp(answer, gold, n))
-        return math_verdict(NULL);
+        return verdict(NULL);
     if (n > LATEX_TEXT)
-        return math_verdict("the answer is too long");
+        return verdict("the answer is too long");
     if (n > 1 && answer[n - 1] == '.' && !ascii_letter(answer[n - 2]))
-        return math_verdict("the answer ends in a full stop");
+        return verdict("the answer ends in a full stop");
     bool gold_good = latex_lex(gold, gold_n, &g.lexed);
     if (!latex_lex(answer, n, &p.lexed))
-        return math_verdict("the answer is not balanced, or too complicated");
+        return verdict("the answer is not balanced, or too complicated");
     if (gold_good && latex_same(&g.lexed, &p.lexed))
-        return math_verdict(NULL);
+        return verdict(NULL);
     if (!gold_good || !expr_parse(&g.lexed, &g.expr))
-        return math_verdict("not the text of the gold answer, which is no expression");
+        return verdict("not the text of the gold answer, which is no expression");
     if (!expr_parse(&p.lexed, &p.expr))
-        return math_verdict("the answer is no expression that is known here");
+        return verdict("the answer is no expression that is known here");
     Answer right = answer_read(&g.expr, false), given = answer_read(&p.expr, false);
     if (right.n == 1 && given.n > 1 && item_node(given.item[0])->kind == N_RELATION)
         right = answer_read(&g.expr, true);
     if (given.n == 1 && right.n > 1 && item_node(right.item[0])->kind == N_RELATION)
         given = answer_read(&p.expr, true);
     if (right.too_many || given.too_many)
-        return math_verdict("more than 128 answers");
+        return verdict("more than 128 answers");
     for (int i = 0; i < right.n && has_kind(&g.expr, N_BASE); i++)
         right.item[i].plain_bases = !has_kind(&p.expr, N_BASE);
     if (!units_agree(unit_of(&g.expr), unit_of(&p.expr)))
-        return math_verdict("another unit than the gold answer's");
+        return verdict("another unit than the gold answer's");
     if (same_answers(&right, &given))
-        return math_verdict(NULL);
-    return math_verdict(right.n != given.n ? "another number of answers than the gold answer"
+        return verdict(NULL);
+    return verdict(right.n != given.n ? "another number of answers than the gold answer"
                                            : "not equal to the gold answer");
 }
 
@@ -490,7 +485,7 @@ static inline void math_normal(const char *text, Buf *out)
     size_t n = strlen(text);
     out->n = 0;
     if (latex_lex(text, n, &lx))
-        latex_print(&lx, true, out);
+        latex_print(&lx, out);
     else
         buf_add(out, text, n);
 }
@@ -766,7 +761,7 @@ static inline Verdict math_verify(const char *response, const char *gold)
     Buf answer = {0}, bare = {0};
     const char *fault = math_extract(response, &answer);
     math_gold(gold, &bare);
-    Verdict v = fault ? math_verdict(fault) : math_compare(answer.s, answer.n, bare.s);
+    Verdict v = fault ? verdict(fault) : math_compare(answer.s, answer.n, bare.s);
     buf_free(&answer);
     buf_free(&bare);
     return v;

@@ -432,32 +432,22 @@ static inline Value item_value(Item x, int point)
     return x.factor ? value_multiply(v, value_of(&env, x.factor)) : v;
 }
 
-/* How many digits a decimal has: significant ones, and those after its point. False for what is
- * not written as a decimal. */
-static inline bool decimal_digits(Item x, int *significant, int *after)
+/* How many digits a decimal has after its point; -1 for what is not written as a decimal. */
+static inline int decimals(Item x)
 {
     const Node *node = item_node(x);
     if (node->kind == N_NEGATE)
         node = &x.e->node[node->child];
     const char *point = node->kind == N_NUMBER ? memchr(node->s, '.', (size_t)node->n) : NULL;
-    if (!point || x.factor)
-        return false;
-    int zeros = 0;
-    while (zeros < node->n && (node->s[zeros] == '0' || node->s[zeros] == '.'))
-        zeros++;
-    *significant = node->n - zeros - (point >= node->s + zeros);
-    *after = node->n - 1 - (int)(point - node->s);
-    return true;
+    return point && !x.factor ? node->n - 1 - (int)(point - node->s) : -1;
 }
 
-/* A decimal of nine digits or more stands for a value that it shortens: 3.6666666667 for 11/3. */
+/* A decimal of nine digits or so stands for a value that it shortens: 3.6666666667 for 11/3. */
 static inline bool shortened(Item x, Value exact, Value decimal)
 {
-    int significant, after;
-    if (!decimal_digits(x, &significant, &after) || significant < 9)
-        return false;
+    int after = decimals(x);
     double room = 0.99 * pow(10, -after) + 1e-14 * cabs(exact.z);
-    return room <= 1e-8 * cabs(exact.z) && cabs(exact.z - decimal.z) <= room;
+    return after > 0 && room <= 1e-8 * cabs(exact.z) && cabs(exact.z - decimal.z) <= room;
 }
 
 static inline bool values_close(Value a, Value b)
