@@ -4788,12 +4788,6 @@ static void test_bpe_options(void)
     }
 }
 
-static void load_child(void *path)
-{
-    Tokenizer t = tokenizer_load(path);
-    tokenizer_free(&t);
-}
-
 /* Files that ask for what is not supported, or hold nonsense: one line that says what and where. */
 static void test_tokenizer_refused(void)
 {
@@ -4851,13 +4845,12 @@ static void test_tokenizer_refused(void)
         {MEMBER("merges", "[", "{}"), "merges: expected an array"},
         {{"\"version\"", "version"}, "line 2: expected a key"},
     };
-    char err[2048];
     for (size_t i = 0; i < LENGTH(cases); i++) {
         Path path = edited_tokenizer(&cases[i].edit, 1);
-        int status = dies(load_child, path.s, err, sizeof err);
-        CHECK(status == 1 && strstr(err, cases[i].says) && strstr(err, "edited.json: ") &&
-                  strchr(err, '\n') == err + strlen(err) - 1,
-              "expected '%s': status %d, %s", cases[i].says, status, err);
+        int status = cli("tokenize --tokenizer %s", path.s);
+        CHECK(status == 1 && strstr(cli_err, cases[i].says) && strstr(cli_err, "edited.json: ") &&
+                  strchr(cli_err, '\n') == cli_err + strlen(cli_err) - 1,
+              "expected '%s': status %d, %s", cases[i].says, status, cli_err);
     }
 }
 
@@ -4925,11 +4918,10 @@ static void test_bos(void)
         CHECK(t.bos == atoi(configs[i][1]), "%s: %d", configs[i][0], t.bos);
         tokenizer_free(&t);
     }
-    char err[512];
     const char *wrong = "{\"add_bos_token\": true, \"bos_token\": \"<s>\"}";
     write_file(config.s, wrong, strlen(wrong));
-    CHECK(dies(load_child, path.s, err, sizeof err) == 1 && strstr(err, "bos_token is \"<s>\""),
-          "%s", err);
+    CHECK(cli("tokenize --tokenizer %s", path.s) == 1 && strstr(cli_err, "bos_token is \"<s>\""),
+          "%s", cli_err);
     unlink(config.s);
 }
 
