@@ -833,11 +833,11 @@ static Ids encode(const Tokenizer *t, bool prompt, const char *text, size_t n, i
     size_t bad = 0;
     Ids ids = {0};
     if (!(prompt ? tokenizer_prompt : tokenizer_encode)(t, text, n, &ids, &bad))
-        die("%s: '%.40s': no token for the character at byte %zu", what, text, bad);
+        die("%s: %s: no token for the character at byte %zu", what, shown(text, n).s, bad);
     if (ids.n == 0)
         die("%s: is empty", what);
     if (ids.n > most)
-        die("%s: '%.40s...' is %d tokens long; expected at most %d", what, text, ids.n, most);
+        die("%s: %s is %d tokens long; expected at most %d", what, shown(text, n).s, ids.n, most);
     return ids;
 }
 

@@ -6,7 +6,7 @@
 #include "../model.c"       /* defines: Model, Engine, model_load, model_save */
 #include "options.h"        /* defines: Option, options_parse */
 #include "problems.h"       /* defines: Problems, Judge, Template, Task */
-#include "tokenizer_json.h" /* defines: tokenizer_load, tokenizer_characters, _write */
+#include "tokenizer_json.h" /* defines: tokenizer_load, tokenizer_write, shown */
 
 #define VERSION "0.1"
 
