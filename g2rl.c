@@ -281,7 +281,6 @@ typedef struct {
     double loss, policy, k1, k3; /* sums; policy: of -min(..), k1 and k3: the KL estimators */
     double entropy;
     double logp_gap; /* largest |log p of the sampler - log p of the trainer| before any update */
-    double forward_seconds, backward_seconds;
     int tokens, clipped_low, clipped_high, clamped;
 } LossSums;
 
@@ -357,7 +356,6 @@ typedef struct {
     int top_k, max_tokens;
     uint64_t seed;
     int step;
-    int n_vocab;                      /* ids from here on have no token: never drawn */
     const char *stop;                 /* a response ends where it has this text; NULL: none */
     const Tokenizer *tokenizer;       /* that reads it */
     void (*on_token)(void *, int id); /* called for each token as it is drawn, or NULL */
@@ -413,19 +411,19 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
                       float *scratch)
 {
     float inverse = s->temperature > 0 ? 1.0f / (float)s->temperature : 1.0f;
-    int n = imin(V, s->n_vocab), token = 0;
+    int token = 0;
     Softmax total = SOFTMAX_EMPTY;
     for (int v0 = 0; v0 < V; v0 += TILE)
         softmax_tile(&total, z + v0, scratch + v0, imin(TILE, V - v0), inverse);
     if (s->temperature > 0) {
         double sum = 0, target, so_far = 0;
-        row_exp(scratch, z, n, row_max(z, n), inverse);
+        row_exp(scratch, z, V, row_max(z, V), inverse);
         if (s->top_k > 0 || s->top_p < 1)
-            cut_distribution(scratch, n, s, scratch + V);
-        for (int v = 0; v < n; v++)
+            cut_distribution(scratch, V, s, scratch + V);
+        for (int v = 0; v < V; v++)
             sum += (double)scratch[v];
         target = u * sum;
-        for (int v = 0; v < n; v++) {
+        for (int v = 0; v < V; v++) {
             if (scratch[v] > 0)
                 token = v;
             so_far += (double)scratch[v];
@@ -433,7 +431,7 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
                 break;
         }
     } else
-        for (int v = 1; v < n; v++)
+        for (int v = 1; v < V; v++)
             token = z[v] > z[token] ? v : token;
     *logprob = softmax_logprob(&total, z[token], inverse);
     return token;
@@ -445,21 +443,21 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
                         const Sampling *s)
 {
     enum { AT_ONCE = 16 };
-    int d = m->config.hidden_size, V = m->config.vocab_size;
+    int d = m->config.hidden_size, V = m->n_vocab, ld = round_up(V, NR);
     size_t mark = a->used;
-    float *z = arena_floats(a, (size_t)AT_ONCE * (size_t)V);
+    float *z = arena_floats(a, (size_t)AT_ONCE * (size_t)ld);
     float *scratch = arena_floats(a, 2 * (size_t)(V * a->threads));
     for (int first = 0; first < n; first += AT_ONCE) {
         int rows = imin(AT_ONCE, n - first);
         const float *h = hidden + (ptrdiff_t)first * d;
-        head_logits(a, m, h, rows, 0, V, z, V);
+        head_logits(a, m, h, rows, 0, V, z, ld);
         PARALLEL_FOR (a->threads)
         for (int i = 0; i < rows; i++) {
             Rollout *x = r[first + i];
             float *own = scratch + (ptrdiff_t)(a->threads > 1 ? thread_index() : 0) * 2 * V;
             double u = uniform(philox(s->seed, STREAM_SAMPLE, (uint32_t)s->step, x->group->index,
                                       (uint32_t)x->index, (uint32_t)x->length));
-            x->token[x->length] = draw_token(z + (ptrdiff_t)i * V, V, s, u, &x->logprob[x->length],
+            x->token[x->length] = draw_token(z + (ptrdiff_t)i * ld, V, s, u, &x->logprob[x->length],
                                              own);
             x->length++;
         }
@@ -645,13 +643,13 @@ static int groups_together(int m)
 
 /* Samples n groups of one size. Threads take a few groups each. But where that would leave each
  * with few rows, and the weights are too large for every thread to read them for itself, or where
- * there is one group only, all threads share the products of one batch. It changes no bit of the
- * groups. Returns the seconds that this took, prompts aside: a thread's mean. */
+ * there is one group only, or memory for one batch, all threads share its products. It changes no
+ * bit of the groups. Returns the seconds that this took, prompts aside: a thread's mean. */
 static double sample_groups(Engine *e, const Model *m, Group *groups, int n, const Sampling *s)
 {
     enum { FEW_ROWS = 32, LARGE = 1 << 22 }; /* parameters: 16 MiB */
     int each = groups_together(groups[0].m), share = (n + e->threads - 1) / e->threads;
-    bool few = share * groups[0].m < FEW_ROWS && m->n_params >= LARGE;
+    bool few = e->frugal || (share * groups[0].m < FEW_ROWS && m->n_params >= LARGE);
     size_t mark = e->arena.used;
     double sum = 0;
     each = few ? each : imin(each, share);
@@ -707,13 +705,13 @@ static Batch pack_groups(Arena *a, const Group *groups, int n)
 }
 
 /* Where the time goes. */
-enum { SAMPLE, VERIFY, REFERENCE, FORWARD, BACKWARD, OPTIMIZER, PHASES };
+enum { SAMPLE, VERIFY, REFERENCE, FORWARD, BACKWARD, OPTIMIZER, PHASES }; /* as `gradient` has it */
 static const char *const PHASE_NAMES[PHASES] = {"sample",  "verify",   "reference",
                                                 "forward", "backward", "optimizer"};
 
 /* A forward pass over packed groups: their log-probs and entropies, and, the first time they are
  * seen (`fresh`), their features and advantages. */
-static Pass look(Arena *a, const Model *m, Group *groups, int n, bool keep, double temperature,
+static Pass look(Arena *a, const Model *m, Group *groups, int n, Keep keep, double temperature,
                  const MethodOptions *o, uint64_t seed, int step, bool fresh)
 {
     Batch b = pack_groups(a, groups, n);
@@ -730,20 +728,29 @@ static Pass look(Arena *a, const Model *m, Group *groups, int n, bool keep, doub
     return p;
 }
 
+/* Groups under a model that is not being trained. */
+typedef struct {
+    const Model *m;
+    Group *groups;
+    double temperature;
+} Frozen;
+
+static void reference_group(Arena *a, int i, void *context)
+{
+    const Frozen *f = context;
+    Group *g = &f->groups[i];
+    Batch b = pack_groups(a, g, 1);
+    Pass p = forward(a, f->m, &b, KEEP_NOTHING);
+    forward_head(a, f->m, &p, (float)f->temperature, false);
+    memcpy(g->logprob_ref, p.head.logprob, (size_t)g->n_tokens * sizeof(float));
+}
+
 /* Log-probs of all groups' tokens under a frozen model, into logprob_ref. */
 static void reference_logprobs(Engine *e, const Model *ref, Group *groups, int n,
                                double temperature)
 {
-    PARALLEL_FOR_DYNAMIC (e->threads)
-    for (int i = 0; i < n; i++) {
-        Arena *a = &e->worker[thread_index()];
-        size_t mark = a->used;
-        Batch b = pack_groups(a, &groups[i], 1);
-        Pass p = forward(a, ref, &b, false);
-        forward_head(a, ref, &p, (float)temperature, false);
-        memcpy(groups[i].logprob_ref, p.head.logprob, (size_t)groups[i].n_tokens * sizeof(float));
-        a->used = mark;
-    }
+    Frozen f = {ref, groups, temperature};
+    engine_each(e, n, reference_group, &f);
 }
 
 /* What an update needs to know. */
@@ -755,65 +762,65 @@ typedef struct {
     double seconds[PHASES], flops[PHASES];
 } Update;
 
-/* One micro-batch, on one thread: forward pass, loss, and the backward pass down to the rows; the
- * optimizer batch holds `tokens` tokens and `responses` responses. sums: one for each group. */
-static Pass micro_batch(Arena *a, const Model *m, Group *groups, int n, const Update *u,
-                        int tokens, int responses, bool fresh, LossSums *sums)
+/* The groups of one optimizer batch, with what their loss needs. */
+typedef struct {
+    const Model *m;
+    Group *groups;
+    int n, tokens, responses; /* response tokens and responses of all of them */
+    const Update *update;
+    bool fresh;               /* not seen by the trainer yet */
+    LossSums *sums;           /* [n] */
+} GroupBatch;
+
+/* Micro-batch i, forward: log-probs, advantages where they are not there yet, and the loss. */
+static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
 {
-    int offset = 0, targets = 0;
-    double clock = now_seconds();
-    for (int i = 0; i < n; i++)
-        targets += groups[i].n_tokens;
+    const GroupBatch *x = context;
+    const Update *u = x->update;
+    int first = i * u->micro_batch, end = imin(first + u->micro_batch, x->n), targets = 0;
+    for (int k = first; k < end; k++)
+        targets += x->groups[k].n_tokens;
     float *coef = arena_floats(a, (size_t)targets);
-    Pass p = look(a, m, groups, n, true, u->temperature, &u->method, u->seed, u->step, fresh);
-    for (int i = 0; i < n; offset += groups[i++].n_tokens) {
-        Group *g = &groups[i];
-        sums[i] = (LossSums){0};
-        sums[i].loss = group_loss(g, &u->method, tokens, responses, coef + offset, &sums[i]);
-        for (int t = 0; fresh && t < g->n_tokens; t++)
-            sums[i].logp_gap = fmax(sums[i].logp_gap, fabs((double)g->logprob[t] -
-                                                           (double)g->logprob_old[t]));
+    Pass p = look(a, x->m, x->groups + first, end - first, keep, u->temperature, &u->method,
+                  u->seed, u->step, x->fresh);
+    p.coef = coef;
+    for (int k = first; k < end; coef += x->groups[k++].n_tokens) {
+        const Group *g = &x->groups[k];
+        LossSums *sums = &x->sums[k];
+        *sums = (LossSums){0};
+        sums->loss = group_loss(g, &u->method, x->tokens, x->responses, coef, sums);
+        for (int t = 0; x->fresh && t < g->n_tokens; t++)
+            sums->logp_gap = fmax(sums->logp_gap, fabs((double)g->logprob[t] -
+                                                       (double)g->logprob_old[t]));
     }
-    sums->forward_seconds = lap(&clock);
-    backward(a, m, &p, coef);
-    sums->backward_seconds = lap(&clock);
     return p;
 }
 
-/* Adds to m->grads the gradient of the loss over n groups (one optimizer batch). Threads take a
- * micro-batch each; then, together, the gradients of the weights over these: every sum over rows
- * continues where the last one stopped, so neither the cut nor the threads change a bit. */
+/* Features and advantages of one group, before any update. */
+static void annotate_group(Arena *a, int i, void *context)
+{
+    const GroupBatch *x = context;
+    const Update *u = x->update;
+    look(a, x->m, &x->groups[i], 1, KEEP_NOTHING, u->temperature, &u->method, u->seed, u->step,
+         true);
+}
+
+/* Adds to m->grads the gradient of the loss over n groups (one optimizer batch). */
 static void accumulate_gradient(Engine *e, Model *m, Group *groups, int n, Update *u, bool fresh,
                                 LossSums *total)
 {
-    int tokens = 0, responses = 0, each = u->micro_batch;
-    Pass *p = arena_alloc(&e->arena, (size_t)e->threads, sizeof *p);
-    LossSums *sums = arena_alloc(&e->arena, (size_t)n, sizeof *sums);
+    GroupBatch x = {.m = m, .groups = groups, .n = n, .update = u, .fresh = fresh};
+    size_t mark = e->arena.used;
+    x.sums = arena_alloc(&e->arena, (size_t)n, sizeof *x.sums);
     for (int i = 0; i < n; i++) {
-        tokens += groups[i].n_tokens;
-        responses += groups[i].m;
+        x.tokens += groups[i].n_tokens;
+        x.responses += groups[i].m;
     }
-    for (int first = 0; first < n; first += e->threads * each) {
-        int passes = imin(e->threads, (n - first + each - 1) / each);
-        double clock = now_seconds();
-        PARALLEL_FOR_DYNAMIC (e->threads)
-        for (int i = 0; i < passes; i++) {
-            int k = first + i * each;
-            e->worker[i].used = 0;
-            p[i] = micro_batch(&e->worker[i], m, groups + k, imin(each, n - k), u, tokens,
-                               responses, fresh, sums + k);
-        }
-        double ahead = sums[first].forward_seconds;
-        ahead /= ahead + sums[first].backward_seconds;
-        double spent = lap(&clock);
-        u->seconds[FORWARD] += spent * ahead;
-        weights_backward(e, m, p, passes);
-        u->seconds[BACKWARD] += spent * (1 - ahead) + lap(&clock);
-    }
-    for (int i = 0; i < e->threads; i++)
-        e->worker[i].used = 0;
+    gradient(e, m, (n + u->micro_batch - 1) / u->micro_batch, look_at_groups, &x,
+             u->seconds + FORWARD);
     for (int i = 0; i < n; i++)
-        loss_sums_add(total, &sums[i]);
+        loss_sums_add(total, &x.sums[i]);
+    e->arena.used = mark;
 }
 
 /* ================================================================ asking and judging */
@@ -1089,15 +1096,14 @@ static Sampling session_sampling(const Session *s, int step)
     return (Sampling){.temperature = o->temperature, .top_p = o->top_p > 0 ? o->top_p : 1,
                       .top_k = o->top_k,
                       .max_tokens = o->max_tokens, .seed = o->seed, .step = step,
-                      .n_vocab = imax(1, s->tokenizer.n_vocab), .stop = o->stop,
-                      .tokenizer = &s->tokenizer};
+                      .stop = o->stop, .tokenizer = &s->tokenizer};
 }
 
 
 /* How large the groups of a run are, at most. */
 typedef struct {
     int groups, m, max_prompt, max_tokens, at_once; /* at_once: groups in one pass */
-    bool train;
+    Keep keep;
 } Extent;
 
 /* Bytes for the groups themselves. */
@@ -1109,22 +1115,33 @@ static size_t groups_bytes(const Model *m, Extent x)
     return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 20);
 }
 
-/* Bytes for a thread: to sample a few groups together, or for a pass over `at_once`. */
-static size_t worker_bytes(const Model *m, Extent x)
+/* Bytes for a thread that samples a few groups together. */
+static size_t sampling_bytes(const Model *m, Extent x)
 {
     int together = imin(x.groups, groups_together(x.m)), longest = x.max_prompt + x.max_tokens;
     size_t all = (size_t)(together * x.m), tokens = (size_t)x.max_tokens;
     size_t prompts = (size_t)(together * x.max_prompt);
     int blocks = together * (kv_blocks(x.max_prompt) + x.m * kv_blocks(x.max_tokens));
-    size_t sampling = pass_bytes(m, prompts, all, longest, false) +
-                      pass_bytes(m, all, all, longest, false) +
-                      kv_pool_bytes(&m->config, blocks) + (all + (size_t)together) * 512 +
-                      all * tokens * 8 +
-                      (size_t)m->config.vocab_size * (16 + 2 * HELPERS) * sizeof(float);
+    size_t logits = (size_t)round_up(m->config.vocab_size, NR) * (16 + 2 * HELPERS);
+    return pass_bytes(m, prompts, all, longest, KEEP_NOTHING) +
+           pass_bytes(m, all, all, longest, KEEP_NOTHING) + kv_pool_bytes(&m->config, blocks) +
+           (all + (size_t)together) * 512 + all * tokens * 8 + logits * sizeof(float) + (1 << 16);
+}
+
+/* Bytes for a pass over `at_once` groups. */
+static size_t groups_pass_bytes(const Model *m, Extent x)
+{
     size_t rows = (size_t)x.at_once * (size_t)(x.max_prompt + x.m * x.max_tokens);
     size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
-    size_t pass = pass_bytes(m, rows, targets, longest, x.train) + targets * 8;
-    return (sampling > pass ? sampling : pass) + (1 << 16);
+    int longest = x.max_prompt + x.max_tokens;
+    return pass_bytes(m, rows, targets, longest, x.keep) + targets * 8 + (1 << 16);
+}
+
+/* Bytes for a thread, which does the one, then the other. */
+static size_t worker_bytes(const Model *m, Extent x)
+{
+    size_t sampling = sampling_bytes(m, x), pass = groups_pass_bytes(m, x);
+    return sampling > pass ? sampling : pass;
 }
 
 static Engine extent_engine(const Model *m, int threads, Extent x)
@@ -1138,6 +1155,42 @@ static int good_micro_batch(int asked, int n, int rows_each)
 {
     enum { GOOD_ROWS = 256 };
     return asked ? imin(asked, n) : imax(1, imin(n, GOOD_ROWS / rows_each));
+}
+
+/* Bytes that a run's work takes: one worker's, to sample and for a pass, and what all share. */
+typedef struct {
+    size_t shared, sampling, pass, piece; /* piece: see pieces_bytes */
+    bool reference;
+} Needs;
+
+/* The engine of a run. Says in one line what memory the run will need at most, and ends where the
+ * machine does not have it. To be called when the weights are there, and nothing else. */
+static Engine run_engine(const Session *s, Needs n)
+{
+    const Model *m = &s->model;
+    bool frugal = s->o.recompute;
+    int threads = s->engine.threads;
+    double f = sizeof(float), weights = f * (double)m->n_params;
+    double packed = f * (double)model_packed_floats(m, false);
+    double copies = frugal ? 0 : packed + f * (double)model_packed_floats(m, true);
+    double reference = n.reference ? weights + (frugal ? 0 : packed) : 0;
+    double sampling = (double)n.sampling + (frugal ? packed : 0), pass = (double)n.pass;
+    double work = fmax(sampling, pass) * (frugal ? 1 : threads) + (double)n.shared +
+                  (frugal ? (double)n.piece * (threads - 1) : 0);
+    double gradients = f * (double)m->n_grads, adam = 2 * weights;
+    double all = weights + copies + gradients + adam + reference + work;
+    double has = memory_available() + weights;
+    double MiB = 1 << 20;
+    fprintf(stderr, "memory: at most %.0f MiB of %.0f (weights %.0f, gradients %.0f, Adam %.0f, "
+            "reference %.0f, work %.0f: KV cache %.0f, then activations %.0f)\n", all / MiB,
+            has / MiB, (weights + copies) / MiB, gradients / MiB, adam / MiB, reference / MiB,
+            work / MiB, sampling / MiB, pass / MiB);
+    if (all > has)
+        die("the run needs %.0f MiB and there are %.0f MiB; try %s", all / MiB, has / MiB,
+            frugal ? "a smaller --micro-batch, --max-tokens or --rollouts" : "--recompute");
+    size_t most = n.sampling > n.pass ? n.sampling : n.pass;
+    return frugal ? engine_frugal(threads, n.shared, most, n.piece)
+                  : engine_new(threads, n.shared, most);
 }
 
 static Group *groups_new(Engine *e, const Model *m, Extent x)
@@ -1158,18 +1211,29 @@ static MethodOptions method_options(const Options *o)
                            .kl_coef = o->kl_coef};
 }
 
+/* A few problems of an evaluation, sampled: rows `first`, first + 1, ... */
+typedef struct {
+    const Model *m;
+    const Tokenizer *t;
+    const Judge *judge;
+    Group *groups;
+    const Sampling *s;
+    Evaluation *ev;
+    int first;
+} Answers;
+
 /* One problem's row of an evaluation: features and votes. */
-static void evaluate_group(Arena *a, const Model *m, const Tokenizer *t, const Judge *j, Group *g,
-                           const Sampling *s, Evaluation *ev, int row)
+static void evaluate_group(Arena *a, int i, void *context)
 {
+    const Answers *x = context;
+    Evaluation *ev = x->ev;
+    Group *g = &x->groups[i];
     MethodOptions grpo = {.method = GRPO};
-    double temperature = s->temperature > 0 ? s->temperature : 1;
-    size_t mark = a->used;
-    look(a, m, g, 1, false, temperature, &grpo, s->seed, 0, true);
+    double temperature = x->s->temperature > 0 ? x->s->temperature : 1;
+    look(a, x->m, g, 1, KEEP_NOTHING, temperature, &grpo, x->s->seed, 0, true);
     for (int k = 0; k < passes(ev->samples); k++)
-        ev->pass[k][row] = pass_at_k(ev->samples, count_right(g), 1 << k);
-    ev->maj[row] = group_majority(g, j, t, ev->maj_k);
-    a->used = mark;
+        ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
+    ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
 }
 
 /* Samples and judges every problem, `at_once` together, and takes their features as well. The same
@@ -1187,9 +1251,8 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
             group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), t, x.max_prompt);
         sample_groups(e, m, g, x.groups, s);
         verify_groups(g, x.groups, &p->judge, t);
-        PARALLEL_FOR_DYNAMIC (e->threads)
-        for (int k = 0; k < x.groups; k++)
-            evaluate_group(&e->worker[thread_index()], m, t, &p->judge, &g[k], s, ev, i + k);
+        Answers answers = {m, t, &p->judge, g, s, ev, i};
+        engine_each(e, x.groups, evaluate_group, &answers);
         for (int k = 0; k < x.groups; k++)
             group_sums(&ev->sums, &g[k]);
         e->arena.used = mark;
@@ -1201,7 +1264,22 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
 static Extent eval_extent(const Problems *p, int samples, int max_tokens)
 {
     int at_once = imax(1, 512 / samples);
-    return (Extent){at_once, samples, p->longest, max_tokens, 1, false};
+    return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING};
+}
+
+/* A frugal model is packed while it samples, in memory that its passes do not need then. */
+static void sampling_begins(Session *s)
+{
+    if (!s->model.frugal)
+        return;
+    arena_release(&s->engine.worker[0]);
+    model_pack(&s->model, s->engine.threads);
+}
+
+static void sampling_ends(Session *s)
+{
+    if (s->model.frugal)
+        model_unpack(&s->model);
 }
 
 /* Held-out problems, every --eval-every steps of sft or train: a row of eval.jsonl. */
@@ -1212,7 +1290,12 @@ static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int ste
     Evaluation ev = evaluation_new("held-out", problems, s->o.samples, s->o.seed);
     Sampling sampling = session_sampling(s, 0);
     Extent x = eval_extent(held_out, s->o.samples, s->o.max_tokens);
+    int n_vocab = s->model.n_vocab;
+    s->model.n_vocab = s->tokenizer.n_vocab;
+    sampling_begins(s);
     evaluate(&s->engine, &s->model, &s->tokenizer, held_out, &sampling, x.groups, &ev, NULL);
+    sampling_ends(s);
+    s->model.n_vocab = n_vocab;
     buf_printf(&b, "{\"step\": %d", step);
     evaluation_json(&ev, &b);
     run_line(file, &b, s->o.out, "eval.jsonl");
@@ -1322,7 +1405,9 @@ static void roll_out(Trainer *t, Group *g, int step, double *seconds)
                   (uint32_t)step * (uint32_t)n + (uint32_t)i + (t->problems.n ? 0 : FIRST_PROMPT),
                   &s->tokenizer, t->extent.max_prompt);
     Sampling sampling = session_sampling(s, step);
+    sampling_begins(s);
     sample_groups(&s->engine, &s->model, g, n, &sampling);
+    sampling_ends(s);
     seconds[SAMPLE] += lap(&clock);
     verify_groups(g, n, &t->problems.judge, &s->tokenizer);
     warn_clipped(t, g, n);
@@ -1340,14 +1425,9 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
     int n = o->prompts, size = o->mini_batch ? imin(o->mini_batch, n) : n, updates = 0;
     bool several = size < n || o->epochs > 1;
     double norm = 0, clock = now_seconds();
-    if (several) {
-        PARALLEL_FOR_DYNAMIC (e->threads)
-        for (int i = 0; i < n; i++) {
-            Arena *a = &e->worker[thread_index()];
-            look(a, &s->model, &g[i], 1, false, u->temperature, &u->method, u->seed, u->step, true);
-            a->used = 0;
-        }
-    }
+    GroupBatch all = {.m = &s->model, .groups = g, .update = u};
+    if (several)
+        engine_each(e, n, annotate_group, &all);
     u->seconds[FORWARD] += lap(&clock);
     for (int epoch = 0; epoch < o->epochs; epoch++)
         for (int i = 0; i < n; i += size, updates++) {
@@ -1365,8 +1445,9 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
 
 /* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
  * every weight and row, and attention; twice that going back. What is done again counts once. */
-static void count_work(const Config *c, const Options *o, const Group *g, double *flops)
+static void count_work(const Model *m, const Options *o, const Group *g, double *flops)
 {
+    const Config *c = &m->config;
     bool several = o->epochs > 1 || (o->mini_batch && o->mini_batch < o->prompts);
     double keys = 0.5 * g->prompt_length * (g->prompt_length + 1); /* seen by all rows together */
     for (int k = 0; k < g->m; k++) {
@@ -1374,7 +1455,7 @@ static void count_work(const Config *c, const Options *o, const Group *g, double
         keys += n * g->prompt_length + 0.5 * n * (n + 1);
     }
     double layers = 2 * layer_weights(c) * group_rows(g) + attention_flops(c) * keys;
-    double head = 2 * head_weights(c) * g->n_tokens;
+    double head = 2.0 * m->n_vocab * c->hidden_size * g->n_tokens;
     flops[SAMPLE] += layers + head;
     flops[REFERENCE] += o->kl_coef > 0 ? layers + head : 0;
     flops[FORWARD] += (o->epochs + several) * (layers + 2 * head); /* the features too */
@@ -1402,7 +1483,7 @@ static void train_step(Trainer *t, int step, Progress *report)
     u.seconds[REFERENCE] += lap(&clock);
     double norm = update(t, g, &u, lr, &sums);
     for (int i = 0; i < o->prompts; i++)
-        count_work(&s->model.config, o, &g[i], u.flops);
+        count_work(&s->model, o, &g[i], u.flops);
     demand_finite(step + 1, sums.loss, norm);
     for (int i = 0; i < o->prompts; i++) {
         group_sums(&groups, &g[i]);
@@ -1454,6 +1535,22 @@ static void print_profile(const Trainer *t)
     }
 }
 
+/* Memory for the groups of a step, for their rollouts and passes, and for evaluation aside. */
+static Engine train_engine(const Trainer *t)
+{
+    const Session *s = t->s;
+    const Model *m = &s->model;
+    Extent x = t->extent, aside = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
+    size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
+    Needs n = {groups_bytes(m, x), sampling_bytes(m, x), groups_pass_bytes(m, x),
+               pieces_bytes(&m->config, targets), s->o.kl_coef > 0};
+    if (s->o.eval_every) {
+        n.shared += groups_bytes(m, aside);
+        n.sampling += worker_bytes(m, aside);
+    }
+    return run_engine(s, n);
+}
+
 /* The problems to train on, and those for --eval-every: read, their answers tried, and all that
  * are too long left out. */
 static void train_problems(Trainer *t)
@@ -1478,27 +1575,29 @@ static void cmd_train(Session *s)
     const Options *o = &s->o;
     Trainer t = {.s = s, .adam = optimizer(o)};
     session_load(s, o->model, true);
+    s->model.n_vocab = s->tokenizer.n_vocab;
     train_problems(&t);
     int longest = t.problems.longest, threads = s->engine.threads;
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
-                                         longest + o->rollouts * o->max_tokens / 2), true};
-    run_start(s, TRAIN);
+                                         longest + o->rollouts * o->max_tokens / 2),
+                        o->recompute ? KEEP_INPUTS : KEEP_ALL};
+    session_prepare_saving(s);
+    s->engine = train_engine(&t);
     if (o->kl_coef > 0) {
         Path dir = model_dir(o->model);
         t.reference = model_load(dir.s);
-        model_pack(&t.reference, threads);
+        t.reference.n_vocab = s->model.n_vocab;
         rope_reserve(&t.reference, longest + o->max_tokens);
     }
-    model_trainable(&s->model);
+    run_start(s, TRAIN); /* may delete what --model named */
+    model_trainable(&s->model, o->recompute);
     rope_reserve(&s->model, longest + o->max_tokens);
-    Extent aside = eval_extent(&t.held_out, o->samples, o->max_tokens);
-    size_t bytes = groups_bytes(&s->model, t.extent), each = worker_bytes(&s->model, t.extent);
-    if (o->eval_every) {
-        bytes += groups_bytes(&s->model, aside);
-        each += worker_bytes(&s->model, aside);
+    if (!o->recompute) {
+        model_pack(&s->model, threads);
+        if (o->kl_coef > 0)
+            model_pack(&t.reference, threads);
     }
-    s->engine = engine_new(threads, bytes, each);
     t.metrics = run_file(o->out, "metrics.jsonl");
     t.ledger = run_file(o->out, "rollouts.jsonl");
     t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;

@@ -44,47 +44,115 @@ typedef struct {
     int eos_token_id[MAX_EOS], n_eos;  /* any of them ends a response */
 } Config;
 
+/* The whole numbers among them; the named ones have defaults. */
+enum { NUM_KEY_VALUE_HEADS = 5, HEAD_DIM, MAX_POSITIONS, N_CONFIG_INTS };
 static const struct {
     const char *name;
     size_t offset;
     int low, high; /* bounds that keep every product below inside its type */
-} CONFIG_INTS[] = {
+} CONFIG_INTS[N_CONFIG_INTS] = {
     {"vocab_size", offsetof(Config, vocab_size), 1, 1 << 24},
     {"hidden_size", offsetof(Config, hidden_size), 1, 1 << 16},
     {"intermediate_size", offsetof(Config, intermediate_size), 1, 1 << 18},
     {"num_hidden_layers", offsetof(Config, num_hidden_layers), 1, 1024},
     {"num_attention_heads", offsetof(Config, num_attention_heads), 1, 1024},
-    {"num_key_value_heads", offsetof(Config, num_key_value_heads), 1, 1024},
-    {"head_dim", offsetof(Config, head_dim), 2, 1024},
-    {"max_position_embeddings", offsetof(Config, max_position_embeddings), 1, 1 << 24},
+    [NUM_KEY_VALUE_HEADS] =
+        {"num_key_value_heads", offsetof(Config, num_key_value_heads), 1, 1024},
+    [HEAD_DIM] = {"head_dim", offsetof(Config, head_dim), 2, 1024},
+    [MAX_POSITIONS] =
+        {"max_position_embeddings", offsetof(Config, max_position_embeddings), 1, 1 << 24},
 };
-enum { N_CONFIG_INTS = sizeof CONFIG_INTS / sizeof *CONFIG_INTS };
 
 static int *config_int(Config *c, int i) { return (int *)((char *)c + CONFIG_INTS[i].offset); }
 
-/* "rope_scaling" and "rope_parameters": nothing but the default rotation is supported. */
-static void config_rope(Json *j, Config *c, const char *path, const char *key)
+/* What a config.json means where it is silent: the defaults of transformers' own class for each
+ * model_type (5.23; 0 and -1: none). A null is another matter: see config_defaults. */
+static const struct {
+    int num_key_value_heads, head_dim, max_position_embeddings, bos_token_id, eos_token_id;
+} CLASS_DEFAULTS[] = {
+    [QWEN3] = {32, 128, 32768, -1, -1},
+    [QWEN2] = {32, 0, 32768, -1, -1},
+    [LLAMA] = {0, 0, 2048, 1, 2},
+};
+
+/* Fields that would change the numbers: the value each must have, or else the file is refused.
+ * "or" is a second spelling of the same. */
+static const struct {
+    const char *name, *value, *or;
+} CONFIG_DEMANDS[] = {
+    {"hidden_act", "silu", "swish"},
+    {"mlp_bias", "false", "null"},
+    {"partial_rotary_factor", "1.0", "1"},
+    {"quantization_config", "null", "null"},
+    {"compression_config", "null", "null"},
+    {"attn_logit_softcapping", "null", "null"},
+    {"final_logit_softcapping", "null", "null"},
+    {"per_layer_config", "null", "null"},
+};
+enum { N_CONFIG_DEMANDS = sizeof CONFIG_DEMANDS / sizeof *CONFIG_DEMANDS };
+
+/* A config.json while it is read. Some fields mean something only beside others, which may come
+ * later in the file. */
+typedef struct {
+    Json json;
+    const char *path;
+    bool seen[N_CONFIG_INTS], bos, eos;
+    bool attention_bias;  /* is true; qwen2 has its biases whatever this says */
+    double nested_theta;  /* of rope_parameters; it wins over rope_theta beside it; 0: none */
+    bool window, layers;  /* use_sliding_window is true; layer_types is there */
+    bool no_window;       /* sliding_window is null */
+    int64_t first_window; /* max_window_layers: the first layer with a window */
+} ConfigReader;
+
+/* Takes a null, if one comes next. */
+static bool config_null(Json *j)
 {
+    return json_peek(j) == 'n' && json_null(j);
+}
+
+/* Dies where `key` must have one value for the numbers to be right, and has another. */
+static void config_demand(Json *j, const char *path, const char *key, const char *expected,
+                          const char *or)
+{
+    Buf text = {0};
+    if (json_peek(j) == '"')
+        json_string(j, &text);
+    else {
+        const char *from = j->p;
+        json_skip(j);
+        buf_add(&text, from, (size_t)(j->p - from));
+    }
+    if (!j->error && strcmp(text.s, expected) && strcmp(text.s, or))
+        die("%s: %s is %s; only %s is supported", path, key, st_label(text.s).s, expected);
+    buf_free(&text);
+}
+
+/* "rope_scaling" and "rope_parameters": nothing but the default rotation is supported. */
+static void config_rope(ConfigReader *r, const char *key)
+{
+    Json *j = &r->json;
     Buf name = {0}, type = {0};
     bool more = false;
-    if (json_peek(j) == 'n' && json_null(j))
+    if (config_null(j))
         return;
     json_object(j);
     while (json_key(j, &name)) {
         if (!strcmp(name.s, "rope_type") || !strcmp(name.s, "type")) {
-            type.n = 0;
             if (json_string(j, &type) && strcmp(type.s, "default"))
-                die("%s: %s is of type '%s'; only 'default' is supported", path, key, type.s);
+                die("%s: %s is of type '%s'; only 'default' is supported", r->path, key,
+                    st_label(type.s).s);
         } else if (!strcmp(name.s, "rope_theta")) {
-            if (!json_number(j, &c->rope_theta) || !(c->rope_theta > 0))
-                die("%s: %s: rope_theta: expected a number above 0", path, key);
+            if (!json_number(j, &r->nested_theta) || !(r->nested_theta > 0))
+                die("%s: %s: rope_theta: expected a number above 0", r->path, key);
+        } else if (!strcmp(name.s, "partial_rotary_factor")) {
+            config_demand(j, r->path, "partial_rotary_factor", "1.0", "1");
         } else {
             more = true;
             json_skip(j);
         }
     }
     if (!j->error && more && !type.n)
-        die("%s: %s has no rope_type; only 'default' is supported", path, key);
+        die("%s: %s has no rope_type; only 'default' is supported", r->path, key);
     buf_free(&name);
     buf_free(&type);
 }
@@ -95,7 +163,7 @@ static int config_ids(Json *j, const char *path, const char *key, int *ids)
     int n = 0;
     bool list = json_peek(j) == '[';
     int64_t id = 0;
-    if (json_peek(j) == 'n' && json_null(j))
+    if (config_null(j))
         return 0;
     if (list)
         json_array(j);
@@ -111,121 +179,206 @@ static int config_ids(Json *j, const char *path, const char *key, int *ids)
     return n;
 }
 
-/* Dies where `key` must have one value for the numbers to be right, and has another. */
-static void config_demand(Json *j, const char *path, const char *key, const char *expected)
+static void config_model_type(ConfigReader *r, Config *c)
 {
-    Buf text = {0};
-    const char *from = j->p;
-    bool ok;
-    if (json_peek(j) == '"')
-        ok = json_string(j, &text) && !strcmp(text.s, expected);
-    else {
-        from = j->p;
+    Buf type = {0};
+    int t = 0;
+    if (!json_string(&r->json, &type))
+        return;
+    while (t < 3 && strcmp(type.s, MODEL_TYPES[t]))
+        t++;
+    if (t == 3)
+        die("%s: model_type '%s' is not supported; expected qwen3, qwen2 or llama", r->path,
+            st_label(type.s).s);
+    c->model_type = (ModelType)t;
+    buf_free(&type);
+}
+
+/* A whole number within its bounds; null counts as given, and leaves 0. */
+static void config_whole(ConfigReader *r, Config *c, int i)
+{
+    int64_t value;
+    r->seen[i] = true;
+    *config_int(c, i) = 0;
+    if (config_null(&r->json))
+        return;
+    if (!json_int(&r->json, &value) || value < CONFIG_INTS[i].low || value > CONFIG_INTS[i].high)
+        die("%s: %s: expected a whole number from %d to %d", r->path, CONFIG_INTS[i].name,
+            CONFIG_INTS[i].low, CONFIG_INTS[i].high);
+    *config_int(c, i) = (int)value;
+}
+
+static void config_bool(ConfigReader *r, const char *key, bool *to)
+{
+    if (!json_bool(&r->json, to))
+        die("%s: %s: expected true or false", r->path, key);
+}
+
+/* The fields that say how far back a layer looks. Returns false if `key` is none of them. */
+static bool config_window(ConfigReader *r, const char *key)
+{
+    Json *j = &r->json;
+    if (!strcmp(key, "use_sliding_window")) {
+        config_bool(r, key, &r->window);
+    } else if (!strcmp(key, "sliding_window")) {
+        r->no_window = json_peek(j) == 'n';
         json_skip(j);
-        buf_add(&text, from, (size_t)(j->p - from));
-        ok = text.s && !strcmp(text.s, expected);
-    }
-    if (!j->error && !ok)
-        die("%s: %s is %.100s; only %s is supported", path, key, text.s, expected);
-    buf_free(&text);
+    } else if (!strcmp(key, "max_window_layers")) {
+        json_int(j, &r->first_window);
+    } else if (!strcmp(key, "layer_types")) {
+        r->layers = !config_null(j);
+        for (bool more = r->layers && json_array(j); more && json_item(j);)
+            config_demand(j, r->path, key, "full_attention", "full_attention");
+    } else
+        return false;
+    return true;
 }
 
 /* One key of config.json. What changes the numbers and is not supported is refused by name. */
-static void config_key(Json *j, Config *c, const char *path, const char *key, bool *seen)
+static void config_key(ConfigReader *r, Config *c, const char *key)
 {
-    int64_t value;
+    Json *j = &r->json;
     int bos[MAX_EOS];
     for (int i = 0; i < N_CONFIG_INTS; i++)
         if (!strcmp(key, CONFIG_INTS[i].name)) {
-            if (json_peek(j) == 'n' && json_null(j)) /* head_dim: null */
-                return;
-            if (json_int(j, &value) && value >= CONFIG_INTS[i].low && value <= CONFIG_INTS[i].high)
-                *config_int(c, i) = (int)value;
-            else
-                die("%s: %s: expected a whole number from %d to %d", path, key, CONFIG_INTS[i].low,
-                    CONFIG_INTS[i].high);
-            seen[i] = true;
+            config_whole(r, c, i);
+            return;
+        }
+    for (int i = 0; i < N_CONFIG_DEMANDS; i++)
+        if (!strcmp(key, CONFIG_DEMANDS[i].name)) {
+            config_demand(j, r->path, key, CONFIG_DEMANDS[i].value, CONFIG_DEMANDS[i].or);
             return;
         }
     if (!strcmp(key, "model_type")) {
-        Buf type = {0};
-        int t = 0;
-        if (!json_string(j, &type))
-            return;
-        while (t < 3 && strcmp(type.s, MODEL_TYPES[t]))
-            t++;
-        if (t == 3)
-            die("%s: model_type '%.60s' is not supported; expected qwen3, qwen2 or llama", path,
-                type.s);
-        c->model_type = (ModelType)t;
-        buf_free(&type);
+        config_model_type(r, c);
     } else if (!strcmp(key, "rms_norm_eps") || !strcmp(key, "rope_theta")) {
         double *to = key[1] == 'm' ? &c->rms_norm_eps : &c->rope_theta;
         if (!json_number(j, to) || !(*to > 0))
-            die("%s: %s: expected a number above 0", path, key);
+            die("%s: %s: expected a number above 0", r->path, key);
     } else if (!strcmp(key, "tie_word_embeddings")) {
-        if (!json_bool(j, &c->tie_word_embeddings))
-            die("%s: %s: expected true or false", path, key);
+        config_bool(r, key, &c->tie_word_embeddings);
+    } else if (!strcmp(key, "attention_bias")) {
+        config_bool(r, key, &r->attention_bias);
     } else if (!strcmp(key, "rope_scaling") || !strcmp(key, "rope_parameters")) {
-        config_rope(j, c, path, key);
+        config_rope(r, key);
     } else if (!strcmp(key, "eos_token_id")) {
-        c->n_eos = config_ids(j, path, key, c->eos_token_id);
+        c->n_eos = config_ids(j, r->path, key, c->eos_token_id);
+        r->eos = true;
     } else if (!strcmp(key, "bos_token_id")) {
-        c->bos_token_id = config_ids(j, path, key, bos) > 0 ? bos[0] : -1;
-    } else if (!strcmp(key, "hidden_act")) {
-        config_demand(j, path, key, "silu");
-    } else if (!strcmp(key, "attention_bias") || !strcmp(key, "mlp_bias") ||
-               !strcmp(key, "use_sliding_window")) {
-        config_demand(j, path, key, "false");
-    } else if (!strcmp(key, "quantization_config")) {
-        config_demand(j, path, key, "null");
-    } else if (!strcmp(key, "layer_types")) {
-        for (json_array(j); json_item(j);)
-            config_demand(j, path, key, "full_attention");
-    } else
+        c->bos_token_id = config_ids(j, r->path, key, bos) > 0 ? bos[0] : -1;
+        r->bos = true;
+    } else if (!config_window(r, key))
         json_skip(j);
 }
 
-static Config config_read(const char *path)
+/* Fills in what the file left out, in transformers' way: a missing field is the class's default,
+ * and null, or a default of 0, follows from the other fields. */
+static void config_defaults(const ConfigReader *r, Config *c)
 {
-    Config c = {.model_type = QWEN3, .max_position_embeddings = 2048, .rms_norm_eps = 1e-6,
-                .rope_theta = 10000.0, .bos_token_id = -1};
-    bool seen[N_CONFIG_INTS] = {false};
-    Buf key = {0};
-    size_t n;
-    char *text = read_file(path, &n);
-    Json j = json_open(text, n);
-    json_object(&j);
-    while (json_key(&j, &key))
-        config_key(&j, &c, path, key.s, seen);
-    if (!json_end(&j))
-        die("%s: line %d: %s", path, json_line(&j), j.error ? j.error : "text after the object");
-    for (int i = 0; i < 5; i++) /* up to num_attention_heads: the others have defaults */
-        if (!seen[i])
-            die("%s: %s is missing", path, CONFIG_INTS[i].name);
-    if (!c.num_key_value_heads)
-        c.num_key_value_heads = c.num_attention_heads;
-    if (c.num_attention_heads % c.num_key_value_heads)
-        die("%s: num_key_value_heads is %d; expected a divisor of num_attention_heads %d", path,
-            c.num_key_value_heads, c.num_attention_heads);
-    if (!c.head_dim) {
-        c.head_dim = c.hidden_size / c.num_attention_heads;
-        if (c.hidden_size % c.num_attention_heads)
-            die("%s: head_dim is missing, and hidden_size %d is no multiple of "
-                "num_attention_heads %d", path, c.hidden_size, c.num_attention_heads);
+    const int missing[N_CONFIG_INTS] = {
+        [NUM_KEY_VALUE_HEADS] = CLASS_DEFAULTS[c->model_type].num_key_value_heads,
+        [HEAD_DIM] = CLASS_DEFAULTS[c->model_type].head_dim,
+        [MAX_POSITIONS] = CLASS_DEFAULTS[c->model_type].max_position_embeddings,
+    };
+    for (int i = 0; i < N_CONFIG_INTS; i++) {
+        if (!r->seen[i])
+            *config_int(c, i) = missing[i];
+        if (!*config_int(c, i) && i != NUM_KEY_VALUE_HEADS && i != HEAD_DIM)
+            die("%s: %s is missing", r->path, CONFIG_INTS[i].name);
     }
-    if (c.head_dim % 2)
-        die("%s: head_dim is %d; rotary positions need an even number", path, c.head_dim);
-    for (int i = 0; i < c.n_eos; i++)
-        if (c.eos_token_id[i] >= c.vocab_size)
-            die("%s: eos_token_id %d is not below vocab_size %d", path, c.eos_token_id[i],
-                c.vocab_size);
-    buf_free(&key);
-    free(text);
+    if (!c->num_key_value_heads)
+        c->num_key_value_heads = c->num_attention_heads;
+    if (!c->head_dim && c->hidden_size % c->num_attention_heads)
+        die("%s: head_dim is missing, and hidden_size %d is no multiple of num_attention_heads %d",
+            r->path, c->hidden_size, c->num_attention_heads);
+    if (!c->head_dim)
+        c->head_dim = c->hidden_size / c->num_attention_heads;
+    if (r->nested_theta > 0)
+        c->rope_theta = r->nested_theta;
+    if (!r->bos)
+        c->bos_token_id = CLASS_DEFAULTS[c->model_type].bos_token_id;
+    if (!r->eos && CLASS_DEFAULTS[c->model_type].eos_token_id >= 0)
+        c->eos_token_id[c->n_eos++] = CLASS_DEFAULTS[c->model_type].eos_token_id;
+}
+
+/* What fields say together. */
+static void config_check(const ConfigReader *r, const Config *c)
+{
+    if (c->num_attention_heads % c->num_key_value_heads)
+        die("%s: num_key_value_heads is %d%s; expected a divisor of num_attention_heads %d",
+            r->path, c->num_key_value_heads,
+            r->seen[NUM_KEY_VALUE_HEADS] ? "" : " where it is missing", c->num_attention_heads);
+    if (c->head_dim % 2)
+        die("%s: head_dim is %d; rotary positions need an even number", r->path, c->head_dim);
+    if (r->attention_bias && c->model_type != QWEN2)
+        die("%s: attention_bias is true; only false is supported", r->path);
+    if (r->window && !r->no_window && !r->layers && r->first_window < c->num_hidden_layers)
+        die("%s: use_sliding_window is true, from layer max_window_layers %lld on; only full "
+            "attention is supported", r->path, (long long)r->first_window);
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos_token_id[i] >= c->vocab_size)
+            die("%s: eos_token_id %d is not below vocab_size %d", r->path, c->eos_token_id[i],
+                c->vocab_size);
+}
+
+/* The next key of a JSON object in a file, or the end of it all. */
+static bool config_next(Json *j, Buf *key, const char *path)
+{
+    if (json_key(j, key))
+        return true;
+    if (!json_end(j))
+        die("%s: line %d: %s", path, json_line(j), j->error ? j->error : "text after the object");
+    buf_free(key);
+    return false;
+}
+
+static Config config_parse(const char *path, const char *text, size_t n)
+{
+    Config c = {.model_type = QWEN3, .rms_norm_eps = 1e-6, .rope_theta = 10000.0};
+    ConfigReader r = {.json = json_open(text, n), .path = path, .first_window = 28};
+    Buf key = {0};
+    json_object(&r.json);
+    while (config_next(&r.json, &key, path))
+        config_key(&r, &c, key.s);
+    config_defaults(&r, &c);
+    config_check(&r, &c);
     return c;
 }
 
-static void config_write(const Config *c, const char *path)
+/* generation_config.json says at which ids a response ends, where it says so: it replaces what
+ * config.json says. (Where it is there and silent, transformers never ends a response; here
+ * config.json stays in force.) An id that the vocabulary does not have can end nothing. */
+static void config_generation(Config *c, const char *path)
+{
+    size_t n;
+    int ids[MAX_EOS], found = 0, good = 0;
+    Buf key = {0};
+    if (!is_file(path))
+        return;
+    char *text = read_file(path, &n);
+    Json j = json_open(text, n);
+    json_object(&j);
+    while (config_next(&j, &key, path))
+        if (!strcmp(key.s, "eos_token_id"))
+            found = config_ids(&j, path, key.s, ids);
+        else
+            json_skip(&j);
+    for (int i = 0; i < found; i++)
+        if (ids[i] < c->vocab_size)
+            c->eos_token_id[good++] = ids[i];
+        else
+            warn("%s: eos_token_id %d is not below vocab_size %d; ignored", path, ids[i],
+                 c->vocab_size);
+    if (good)
+        c->n_eos = good;
+    free(text);
+}
+
+/* The names that config.json has for what a file of weights calls ST_F32, ST_BF16 and ST_F16. */
+static const char *const TORCH_DTYPES[] = {
+    [ST_F32] = "float32", [ST_F16] = "float16", [ST_BF16] = "bfloat16"};
+
+static void config_write(const Config *c, int dtype, const char *path)
 {
     Buf b = {0};
     buf_printf(&b, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
@@ -238,13 +391,44 @@ static void config_write(const Config *c, const char *path)
     buf_printf(&b, "  \"tie_word_embeddings\": %s,\n", c->tie_word_embeddings ? "true" : "false");
     if (c->bos_token_id >= 0)
         buf_printf(&b, "  \"bos_token_id\": %d,\n", c->bos_token_id);
+    else if (CLASS_DEFAULTS[c->model_type].bos_token_id >= 0)
+        buf_str(&b, "  \"bos_token_id\": null,\n");
     buf_str(&b, "  \"eos_token_id\": ");
     for (int i = 0; i < c->n_eos; i++)
         buf_printf(&b, "%s%d", i ? ", " : c->n_eos > 1 ? "[" : "", c->eos_token_id[i]);
     buf_str(&b, c->n_eos > 1 ? "],\n" : c->n_eos ? ",\n" : "null,\n");
-    buf_str(&b, "  \"torch_dtype\": \"float32\"\n}\n");
+    buf_printf(&b, "  \"torch_dtype\": \"%s\"\n}\n", TORCH_DTYPES[dtype]);
     write_file(path, b.s, b.n);
     buf_free(&b);
+}
+
+/* A config.json (one that was read already) with its dtype, or torch_dtype, as given, and the rest
+ * as it is. A file without the field gets it first. The caller frees the text. */
+static char *config_with_dtype(const char *text, int dtype)
+{
+    Json j = json_open(text, strlen(text));
+    Buf out = {0}, key = {0};
+    const char *copied = text;
+    json_object(&j);
+    const char *inside = j.p;
+    while (json_key(&j, &key)) {
+        json_peek(&j);
+        const char *value = j.p;
+        json_skip(&j);
+        if (strcmp(key.s, "dtype") && strcmp(key.s, "torch_dtype"))
+            continue;
+        buf_add(&out, copied, (size_t)(value - copied));
+        buf_printf(&out, "\"%s\"", TORCH_DTYPES[dtype]);
+        copied = j.p;
+    }
+    if (copied == text) {
+        buf_add(&out, text, (size_t)(inside - text));
+        buf_printf(&out, "\n  \"torch_dtype\": \"%s\",", TORCH_DTYPES[dtype]);
+        copied = inside;
+    }
+    buf_str(&out, copied);
+    buf_free(&key);
+    return out.s;
 }
 
 /* The shapes that --preset names. A task's tokenizer replaces vocab_size. */
@@ -290,6 +474,7 @@ typedef struct {
     char name[80];
     int rows, cols;   /* cols 0: a vector; rows 0: this model has no such tensor */
     size_t offset, size; /* in floats, in each of the flat arrays */
+    int dtype;        /* in files: ST_F32, ST_BF16 or ST_F16 */
 } Tensor;
 
 /* Parameters, gradients and Adam's two moments are flat arrays of one layout. `packed` holds the
@@ -297,6 +482,8 @@ typedef struct {
  * model_pack refreshes them after an update. Without them each product packs for itself. */
 typedef struct {
     Config config;
+    int n_vocab; /* the head looks at tokens 0 .. n_vocab - 1: those that have a text, or all */
+    char *config_text; /* the config.json it was read from, or NULL */
     Tensor *tensors;
     int n_tensors;
     size_t n_params, n_grads; /* n_grads: see HEAD below */
@@ -304,6 +491,7 @@ typedef struct {
     double *partial; /* [n_params / FLAT] the gradient norm's partial sums */
     struct Piece *piece; /* the gradients, cut for threads: see weights_backward */
     int n_pieces;
+    bool frugal; /* memory matters more than time: see model_trainable */
     float *packed, *packed_back;
     float *rope; /* [max positions][head_dim / 2][cos, sin] */
     int n_positions;
@@ -340,13 +528,13 @@ static void add_layer(Model *m, int layer)
     }
 }
 
-/* An empty model of this shape: the table, and parameters all zero. A tied head has no parameters
- * of its own, but it has a gradient of its own, kept after the others and added to the
- * embedding's before the update: so each of the two stays one chain over the rows of the whole
- * batch, however the batch was cut (DESIGN section 5, promise 2). */
-static Model model_new(const Config *config)
+/* The table alone, of a model of this shape. A tied head has no parameters of its own, but it has a
+ * gradient of its own, kept after the others and added to the embedding's before the update: so
+ * each of the two stays one chain over the rows of the whole batch, however the batch was cut
+ * (DESIGN section 5, promise 2). */
+static Model model_table(const Config *config)
 {
-    Model m = {.config = *config};
+    Model m = {.config = *config, .n_vocab = config->vocab_size};
     const Config *c = &m.config;
     m.tensors = xcalloc((size_t)c->num_hidden_layers * LAYER_TENSORS + 3, sizeof(Tensor));
     add_tensor(&m, "model.embed_tokens.weight", c->vocab_size, c->hidden_size);
@@ -355,6 +543,13 @@ static Model model_new(const Config *config)
     add_tensor(&m, "model.norm.weight", c->hidden_size, 0);
     add_tensor(&m, "lm_head.weight", c->tie_word_embeddings ? 0 : c->vocab_size, c->hidden_size);
     m.n_grads = m.n_params + (c->tie_word_embeddings ? m.tensors[EMBED].size : 0);
+    return m;
+}
+
+/* An empty model of this shape: the table, and parameters all zero. */
+static Model model_new(const Config *config)
+{
+    Model m = model_table(config);
     m.params = floats_new(m.n_params);
     return m;
 }
@@ -366,6 +561,7 @@ static int flat_blocks(const Model *m) { return (int)((m->n_params + FLAT - 1) /
 
 static void model_free(Model *m)
 {
+    free(m->config_text);
     free(m->tensors);
     free(m->params);
     free(m->grads);
@@ -462,7 +658,8 @@ static size_t model_packed_floats(const Model *m, bool back)
     return back ? x.packed_back + packed_floats(x.n, x.k) : x.packed + packed_floats(x.k, x.n);
 }
 
-/* Brings the packed copies up to date with the parameters. */
+/* Brings the packed copies up to date with the parameters. Without `packed_back`, as in a model
+ * that is only read, or one that saves memory, the backward pass packs for each product. */
 static void model_pack(Model *m, int threads)
 {
     const Config *c = &m->config;
@@ -470,7 +667,7 @@ static void model_pack(Model *m, int threads)
     int matrices = c->num_hidden_layers * MATRICES, tiles = (head.n + TILE - 1) / TILE;
     if (!m->packed)
         m->packed = floats_new(model_packed_floats(m, false));
-    if (m->grads && !m->packed_back)
+    if (m->grads && !m->frugal && !m->packed_back)
         m->packed_back = floats_new(model_packed_floats(m, true));
     PARALLEL_FOR_DYNAMIC (threads)
     for (int i = -1; i < matrices; i++) { /* the largest first */
@@ -539,9 +736,19 @@ static int cut_pieces(const Model *m, Piece *out)
     return add_pieces(out, n, FINAL_NORM, 0, 1);
 }
 
-/* Gradients, Adam's moments, and the pieces of work. */
-static void model_trainable(Model *m)
+/* Gives the packed copies back. */
+static void model_unpack(Model *m)
 {
+    free(m->packed);
+    free(m->packed_back);
+    m->packed = m->packed_back = NULL;
+}
+
+/* Gradients, Adam's moments, and the pieces of work. `frugal`: the weights are packed while
+ * sampling only, and the backward pass makes each layer's activations a second time. */
+static void model_trainable(Model *m, bool frugal)
+{
+    m->frugal = frugal;
     m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
     m->grads = floats_new(m->n_grads);
     m->m = floats_new(m->n_params);
@@ -635,21 +842,33 @@ static void batch_target(Batch *b, int row, int token)
     b->target[b->n_targets++] = token;
 }
 
-/* What the work runs on. Threads take whole sequences, whole rollouts or whole tensors, each with
- * an arena of its own; what lies inside one of these is plain serial code. */
+/* What the work runs on. Threads take whole passes, whole rollouts or whole tensors, each with an
+ * arena of its own. Where there are fewer passes than threads, or memory for one only, all threads
+ * help with each (Arena.threads): they split its rows, its heads, and its products' columns. */
 typedef struct {
     int threads;
     Arena arena;   /* what a step holds together: its groups */
     Arena *worker; /* [threads] a pass, or a batch of rollouts */
+    bool frugal;   /* one pass at a time */
 } Engine;
 
-enum { HELPERS = 16 }; /* threads that share one batch, at most */
+enum { HELPERS = 16 }; /* threads that help with one pass, at most */
 
 static Engine engine_new(int threads, size_t bytes, size_t worker_bytes)
 {
-    Engine e = {threads, arena_new(bytes), xcalloc((size_t)threads, sizeof(Arena))};
+    Engine e = {threads, arena_new(bytes), xcalloc((size_t)threads, sizeof(Arena)), false};
     for (int i = 0; i < threads; i++)
         e.worker[i] = arena_new(worker_bytes);
+    return e;
+}
+
+/* An engine that runs one pass at a time: only the first thread's arena has room for one. */
+static Engine engine_frugal(int threads, size_t bytes, size_t worker_bytes, size_t piece_bytes)
+{
+    Engine e = engine_new(threads, bytes, piece_bytes);
+    arena_free(&e.worker[0]);
+    e.worker[0] = arena_new(worker_bytes);
+    e.frugal = true;
     return e;
 }
 
@@ -660,6 +879,30 @@ static void engine_free(Engine *e)
     free(e->worker);
     e->worker = NULL;
     arena_free(&e->arena);
+}
+
+/* Whether all threads help with each of n passes, one after the other. */
+static bool one_by_one(const Engine *e, int n) { return e->frugal || n < e->threads; }
+
+/* Runs work(a, i, context) for i = 0 .. n - 1. What it takes from the arena is given back. */
+static void engine_each(Engine *e, int n, void (*work)(Arena *, int, void *), void *context)
+{
+    if (one_by_one(e, n)) {
+        Arena *a = &e->worker[0];
+        size_t mark = a->used;
+        a->threads = imin(e->threads, HELPERS);
+        for (int i = 0; i < n; i++, a->used = mark)
+            work(a, i, context);
+        a->threads = 1;
+        return;
+    }
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int i = 0; i < n; i++) {
+        Arena *a = &e->worker[thread_index()];
+        size_t mark = a->used;
+        work(a, i, context);
+        a->used = mark;
+    }
 }
 
 /* ================================================================ embedding */
@@ -727,16 +970,18 @@ static void norm_weights_backward(float *dw, const float *dy, const float *x, co
 
 /* y[r] = RMSNorm(x[r]) w    x, y: [rows, d]; rstd: [rows], kept for the backward pass */
 static void rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, int rows, int d,
-                            float eps)
+                            float eps, int threads)
 {
+    PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         rstd[r] = norm_row(y + (ptrdiff_t)r * d, x + (ptrdiff_t)r * d, w, d, eps);
 }
 
 /* dx[r] = base[r] + the gradient through the norm; base may be NULL. */
 static void rmsnorm_backward(float *dx, const float *base, const float *dy, const float *x,
-                             const float *w, const float *rstd, int rows, int d)
+                             const float *w, const float *rstd, int rows, int d, int threads)
 {
+    PARALLEL_FOR (threads)
     for (ptrdiff_t r = 0; r < rows; r++)
         norm_row_backward(dx + r * d, base ? base + r * d : NULL, dy + r * d, x + r * d, w, rstd[r],
                           d);
@@ -820,12 +1065,13 @@ static void rotate(float *y, const float *x, const float *rope, int hd, float tu
 /* qk[r] = rotate(norm(q)), rotate(norm(k)) for every head of row r; v stays where it is.
  * qkv: [rows, (H + 2 KV) hd], qk: [rows, (H + KV) hd]; rstd: [rows, H + KV] */
 static void heads_forward(const Model *m, int layer, const Batch *b, const float *qkv, float *qk,
-                          float *rstd)
+                          float *rstd, int threads)
 {
     const Config *c = &m->config;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
     const float *wq = at(m, m->params, layer_tensor(layer, Q_NORM));
     const float *wk = at(m, m->params, layer_tensor(layer, K_NORM));
+    PARALLEL_FOR (threads)
     for (int r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
             const float *x = qkv + (ptrdiff_t)r * (H + 2 * KV) * hd + h * hd;
@@ -843,12 +1089,13 @@ static void heads_forward(const Model *m, int layer, const Batch *b, const float
  * projections; dheads [rows, (H + KV) hd] keeps those of the norms' outputs, for their weights.
  * Forward: qk = rotate(norm(x)). */
 static void heads_backward(const Model *m, int layer, const Batch *b, const float *qkv,
-                           const float *rstd, float *dqkv, float *dheads)
+                           const float *rstd, float *dqkv, float *dheads, int threads)
 {
     const Config *c = &m->config;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
     const float *wq = at(m, m->params, layer_tensor(layer, Q_NORM));
     const float *wk = at(m, m->params, layer_tensor(layer, K_NORM));
+    PARALLEL_FOR (threads)
     for (ptrdiff_t r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
             ptrdiff_t head = r * (H + KV) + h, place = r * (H + 2 * KV) * hd + h * hd;
@@ -988,27 +1235,37 @@ static int pack_keys(const Heads *s, const Seq *seq, int kv_head, const float *q
     return n;
 }
 
-/* att: [rows, H hd]. A unit is a prompt with everything that follows it, for one kv head: its keys
- * are packed once. */
+/* A unit of attention is a prompt with everything that follows it, for one kv head: its keys are
+ * packed once. blocks and memory: room for the longest stretch of keys. */
+static void attend_unit(const Heads *s, const Batch *b, int unit, const float *qk, const float *qkv,
+                        KvBlock *blocks, float *memory, float *att, float *scratch)
+{
+    int root = unit / s->KV, kv_head = unit % s->KV, shared = 0;
+    for (int i = b->root[root]; i < b->root[root + 1]; i++) {
+        const Seq *seq = &b->seq[i];
+        int n = pack_keys(s, seq, kv_head, qk, qkv, blocks + shared,
+                          memory + kv_block_floats(s) * (size_t)shared);
+        attend_seq(s, seq, kv_head, qk, blocks, att, scratch);
+        if (i == b->root[root])
+            shared = n;
+    }
+}
+
+/* att: [rows, H hd] */
 static void attention_forward(Arena *a, const Config *c, const Batch *b, const float *qk,
                               const float *qkv, float *att)
 {
     Heads s = heads_of(c);
-    int keys = batch_keys(b), max_blocks = keys / KEYS + 2;
-    size_t mark = a->used;
-    float *memory = arena_floats(a, kv_block_floats(&s) * (size_t)max_blocks);
-    float *scratch = arena_floats(a, attend_floats(&s, keys));
-    KvBlock *blocks = arena_alloc(a, (size_t)max_blocks, sizeof(KvBlock));
+    int keys = batch_keys(b), most = keys / KEYS + 2;
+    size_t mark = a->used, threads = (size_t)a->threads;
+    size_t each = attend_floats(&s, keys), room = kv_block_floats(&s) * (size_t)most;
+    float *memory = arena_floats(a, room * threads), *scratch = arena_floats(a, each * threads);
+    KvBlock *blocks = arena_alloc(a, (size_t)most * threads, sizeof(KvBlock));
+    PARALLEL_FOR (a->threads)
     for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
-        int root = unit / s.KV, kv_head = unit % s.KV, shared = 0;
-        for (int i = b->root[root]; i < b->root[root + 1]; i++) {
-            const Seq *seq = &b->seq[i];
-            int n = pack_keys(&s, seq, kv_head, qk, qkv, blocks + shared,
-                              memory + kv_block_floats(&s) * (size_t)shared);
-            attend_seq(&s, seq, kv_head, qk, blocks, att, scratch);
-            if (i == b->root[root])
-                shared = n;
-        }
+        size_t t = a->threads > 1 ? (size_t)thread_index() : 0;
+        attend_unit(&s, b, unit, qk, qkv, blocks + t * (size_t)most, memory + t * room, att,
+                    scratch + t * each);
     }
     a->used = mark;
 }
@@ -1031,34 +1288,111 @@ static int cached_blocks(const Heads *s, const KvSeq *kv, int layer, int kv_head
     return n;
 }
 
-/* One sequence's rows, for one kv head, over keys that live in caches; its new keys go into its own
- * cache first. blocks: room for as many as its keys need. */
-static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq, const float *qk,
-                          const float *qkv, KvBlock *blocks, float *att, float *scratch)
+/* The keys that a sequence has of its own, as blocks. */
+static int own_blocks(const Heads *s, const Seq *seq, int layer, int kv_head, KvBlock *out)
 {
-    int own = seq->start - seq->prefix_length;
-    for (int i = 0; i < seq->rows; i++)
-        kv_put(s, kv_piece(s, seq->kv, (own + i) / KEYS, layer, kv_head), (own + i) % KEYS,
-               qk + (seq->row + i) * s->ld_qk + (s->H + kv_head) * s->hd,
-               qkv + (seq->row + i) * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd);
-    int n = cached_blocks(s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
-    cached_blocks(s, seq->kv, layer, kv_head, own + seq->rows, blocks + n);
+    int own = seq->start + seq->rows - seq->prefix_length;
+    return cached_blocks(s, seq->kv, layer, kv_head, own, out);
+}
+
+/* n sequences of one row each that share a prefix, for one kv head: the prefix's keys and values
+ * are read once for all of them. Row g * n + i of the scores is head g of sequence i, so that both
+ * "all sequences of a head" and "all heads of a sequence" are rows with one stride. Each row's
+ * numbers are those that `attend` makes. */
+static void attend_sharers(const Heads *s, int layer, int kv_head, const Seq *seq, int n,
+                           const float *qk, KvBlock *blocks, float *att, float *scratch)
+{
+    int prefix = seq->prefix_length, ld = prefix, h = kv_head * s->group;
+    for (int i = 0; i < n; i++)
+        ld = imax(ld, round_up(seq[i].start + 1, KEYS) + KEYS);
+    const float *q = qk + seq->row * s->ld_qk + h * s->hd;
+    float *scores = scratch, *sum = scores + (ptrdiff_t)QUERIES * ld, inverse[QUERIES];
+    int shared = cached_blocks(s, seq->prefix_kv, layer, kv_head, prefix, blocks);
+    for (int g = 0; g < s->group; g++)
+        for (int k = 0; k < shared; k++)
+            gemm_small(n, blocks[k].n, s->hd, q + g * s->hd, s->ld_qk, 1, blocks[k].k, KEYS, NULL,
+                       scores + g * n * ld + k * KEYS, ld);
+    for (int i = 0; i < n; i++) {
+        int own = own_blocks(s, &seq[i], layer, kv_head, blocks + shared), keys = seq[i].start + 1;
+        for (int k = 0; k < own; k++)
+            gemm_small(s->group, blocks[shared + k].n, s->hd, q + i * s->ld_qk, s->hd, 1,
+                       blocks[shared + k].k, KEYS, NULL, scores + i * ld + prefix + k * KEYS,
+                       n * ld);
+        for (int r = i; r < s->group * n; r += n) {
+            float *row = scores + (ptrdiff_t)r * ld;
+            inverse[r] = 1.0f / row_exp(row, row, keys, row_max(row, keys), s->scale);
+        }
+    }
+    for (int g = 0; g < s->group; g++)
+        for (int k = 0; k < shared; k++)
+            gemm_small(n, s->hd, blocks[k].n, scores + g * n * ld + k * KEYS, ld, 1, blocks[k].v,
+                       s->hd_pad, k ? sum + g * n * s->hd_pad : NULL, sum + g * n * s->hd_pad,
+                       s->hd_pad);
+    for (int i = 0; i < n; i++) {
+        int own = own_blocks(s, &seq[i], layer, kv_head, blocks + shared);
+        float *to = sum + i * s->hd_pad;
+        for (int k = 0; k < own; k++)
+            gemm_small(s->group, s->hd, blocks[shared + k].n, scores + i * ld + prefix + k * KEYS,
+                       n * ld, 1, blocks[shared + k].v, s->hd_pad, prefix + k ? to : NULL, to,
+                       n * s->hd_pad);
+        for (int g = 0; g < s->group; g++)
+            row_scale(att + (seq->row + i) * s->ld_out + (h + g) * s->hd,
+                      to + g * n * s->hd_pad, inverse[g * n + i], s->hd);
+    }
+}
+
+/* n sequences for one kv head, over keys that live in caches; their new keys go into their own
+ * caches first. blocks: room for as many as the keys of one need. */
+static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq, int n,
+                          const float *qk, const float *qkv, KvBlock *blocks, float *att,
+                          float *scratch)
+{
+    for (int i = 0; i < n; i++)
+        for (int r = 0; r < seq[i].rows; r++) {
+            int slot = seq[i].start - seq[i].prefix_length + r;
+            kv_put(s, kv_piece(s, seq[i].kv, slot / KEYS, layer, kv_head), slot % KEYS,
+                   qk + (seq[i].row + r) * s->ld_qk + (s->H + kv_head) * s->hd,
+                   qkv + (seq[i].row + r) * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd);
+        }
+    if (seq->rows == 1 && s->group <= QUERIES) {
+        attend_sharers(s, layer, kv_head, seq, n, qk, blocks, att, scratch);
+        return;
+    }
+    int shared = cached_blocks(s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
+    own_blocks(s, seq, layer, kv_head, blocks + shared);
     attend_seq(s, seq, kv_head, qk, blocks, att, scratch);
+}
+
+/* Cuts a batch into runs of sequences that attend_cached takes together; run u is the sequences
+ * first[u] .. first[u + 1] - 1. Returns how many. */
+static int cut_sharers(const Heads *s, const Batch *b, int *first)
+{
+    int n = 0, most = imax(1, QUERIES / s->group);
+    for (int i = 0; i < b->n_seqs; i++) {
+        const Seq *x = &b->seq[i];
+        if (i == 0 || x->rows > 1 || x[-1].rows > 1 || i - first[n - 1] == most ||
+            x->prefix_kv != x[-1].prefix_kv)
+            first[n++] = i;
+    }
+    first[n] = b->n_seqs;
+    return n;
 }
 
 static void attention_cached(Arena *a, const Config *c, int layer, const Batch *b,
                              const float *qk, const float *qkv, float *att)
 {
     Heads s = heads_of(c);
-    int keys = batch_keys(b), most = keys / KEYS + 2;
+    int keys = batch_keys(b), most = keys / KEYS + 3;
     size_t mark = a->used, each = attend_floats(&s, keys), threads = (size_t)a->threads;
     float *scratch = arena_floats(a, each * threads);
     KvBlock *blocks = arena_alloc(a, (size_t)most * threads, sizeof(KvBlock));
+    int *first = arena_alloc(a, (size_t)b->n_seqs + 1, sizeof(int));
+    int runs = cut_sharers(&s, b, first);
     PARALLEL_FOR (a->threads)
-    for (int unit = 0; unit < b->n_seqs * s.KV; unit++) {
-        int t = a->threads > 1 ? thread_index() : 0;
-        attend_cached(&s, layer, unit % s.KV, &b->seq[unit / s.KV], qk, qkv, blocks + t * most, att,
-                      scratch + each * (size_t)t);
+    for (int unit = 0; unit < runs * s.KV; unit++) {
+        int t = a->threads > 1 ? thread_index() : 0, i = first[unit / s.KV];
+        attend_cached(&s, layer, unit % s.KV, &b->seq[i], first[unit / s.KV + 1] - i, qk, qkv,
+                      blocks + t * most, att, scratch + each * (size_t)t);
     }
     a->used = mark;
 }
@@ -1163,27 +1497,38 @@ static void store_key_grads(const Heads *s, const Seq *seq, int kv_head, const A
     }
 }
 
-/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. A prompt's keys collect the
- * gradients of all that followed it, in order, within one unit of work. */
+/* The gradient of one unit. A prompt's keys collect the gradients of all that followed it, in
+ * order. */
+static void unit_backward(const Heads *s, const Batch *b, int unit, const float *qk,
+                          const float *qkv, const float *att, const float *datt, float *dqkv,
+                          AttentionGrad *g)
+{
+    int first = b->root[unit / s->KV], end = b->root[unit / s->KV + 1], kv_head = unit % s->KV;
+    int shared = load_keys(s, &b->seq[first], kv_head, 0, qk, qkv, g);
+    for (int i = first; i < end; i++) {
+        if (i > first)
+            load_keys(s, &b->seq[i], kv_head, shared, qk, qkv, g);
+        for (int h = kv_head * s->group; h < (kv_head + 1) * s->group; h++)
+            attend_backward(s, &b->seq[i], h, qk, att, datt, dqkv, g);
+        if (i > first)
+            store_key_grads(s, &b->seq[i], kv_head, g, dqkv);
+    }
+    store_key_grads(s, &b->seq[first], kv_head, g, dqkv);
+}
+
+/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. */
 static void attention_backward(Arena *a, const Config *c, const Batch *b, const float *qk,
                                const float *qkv, const float *att, const float *datt, float *dqkv)
 {
     Heads s = heads_of(c);
     size_t mark = a->used;
-    AttentionGrad grad = attention_grad(a, &s, batch_keys(b)), *g = &grad;
-    for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
-        int first = b->root[unit / s.KV], end = b->root[unit / s.KV + 1], kv_head = unit % s.KV;
-        int shared = load_keys(&s, &b->seq[first], kv_head, 0, qk, qkv, g);
-        for (int i = first; i < end; i++) {
-            if (i > first)
-                load_keys(&s, &b->seq[i], kv_head, shared, qk, qkv, g);
-            for (int h = kv_head * s.group; h < (kv_head + 1) * s.group; h++)
-                attend_backward(&s, &b->seq[i], h, qk, att, datt, dqkv, g);
-            if (i > first)
-                store_key_grads(&s, &b->seq[i], kv_head, g, dqkv);
-        }
-        store_key_grads(&s, &b->seq[first], kv_head, g, dqkv);
-    }
+    AttentionGrad *g = arena_alloc(a, (size_t)a->threads, sizeof *g);
+    for (int t = 0; t < a->threads; t++)
+        g[t] = attention_grad(a, &s, batch_keys(b));
+    PARALLEL_FOR (a->threads)
+    for (int unit = 0; unit < b->n_roots * s.KV; unit++)
+        unit_backward(&s, b, unit, qk, qkv, att, datt, dqkv,
+                      &g[a->threads > 1 ? thread_index() : 0]);
     a->used = mark;
 }
 
@@ -1203,8 +1548,10 @@ static void swiglu_forward(float *out, const float *gu, int rows, int ff, int th
 }
 
 /* With s = 1 / (1 + e^-g):  dg = dout u s (1 + g (1 - s)),  du = dout g s.   dgu may not be gu. */
-static void swiglu_backward(float *dgu, const float *dout, const float *gu, int rows, int ff)
+static void swiglu_backward(float *dgu, const float *dout, const float *gu, int rows, int ff,
+                            int threads)
 {
+    PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, ff) {
             const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
@@ -1311,12 +1658,15 @@ static void head_logits(Arena *a, const Model *m, const float *h, int rows, int 
         gemm(a, rows, n, w.k, h, w.k, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, 1, w.k, NULL, z, ld);
 }
 
-/* phi[rows, d] = base + e[rows, n] W[v0 .. v0 + n): one tile as values. */
-static void head_values(Arena *a, const Model *m, const float *e, int rows, int v0,
-                        const float *base, float *phi)
+/* phi[rows, d] = base + e[rows, n] W[v0 .. v0 + n): one tile as values. Tokens from n_vocab on have
+ * no share. */
+static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, const float *base,
+                        float *phi)
 {
     Matrix w = head_matrix(m);
-    int n = imin(TILE, w.n - v0);
+    int n = imin(TILE, w.n - v0), there = imin(n, m->n_vocab - v0);
+    for (int r = 0; r < rows && there < n; r++)
+        memset(e + r * TILE + there, 0, (size_t)(n - there) * sizeof(float));
     if (m->packed_back)
         gemm_packed(a, rows, w.k, n, e, TILE, 1,
                     m->packed_back + w.packed_back + packed_floats(v0, w.k), base, phi, w.k);
@@ -1329,7 +1679,7 @@ static void head_values(Arena *a, const Model *m, const float *e, int rows, int 
 static void head_block(Arena *a, const Model *m, const float *h, const int *target, int targets,
                        Head *out, int first, int rows)
 {
-    int d = m->config.hidden_size, V = m->config.vocab_size;
+    int d = m->config.hidden_size, V = m->n_vocab;
     size_t mark = a->used;
     float inv = out->inverse_temperature, *phi = out->phi ? out->phi + (ptrdiff_t)first * d : NULL;
     float *e = arena_floats(a, HEAD_ROWS * TILE), target_z[HEAD_ROWS] = {0};
@@ -1341,6 +1691,7 @@ static void head_block(Arena *a, const Model *m, const float *h, const int *targ
         int n = imin(TILE, V - v0);
         float *z = out->logits ? kept_logits(out, v0, targets, first) : e;
         head_logits(a, m, h + (ptrdiff_t)first * d, rows, v0, n, z, TILE);
+        PARALLEL_FOR (a->threads)
         for (int r = 0; r < rows; r++) {
             float *zr = z + r * TILE;
             if (target[r] >= v0 && target[r] < v0 + n)
@@ -1394,6 +1745,7 @@ static void head_weights_backward(Arena *a, const Model *m, const float *h, cons
     int d = m->config.hidden_size;
     float inv = head->inverse_temperature;
     size_t mark = a->used;
+    n = imin(n, m->n_vocab - first);
     float *packed_h = arena_floats(a, packed_floats(targets, d));
     float *dz = arena_floats(a, (size_t)imin(KC, targets) * COLUMNS);
     gemm_pack(targets, d, h, d, 1, packed_h);
@@ -1443,11 +1795,15 @@ typedef struct {
     float *normed1;        /* [d] */
 } LayerGrad;
 
+/* What a pass keeps for a backward pass: nothing; all of each layer; or each layer's input alone,
+ * of which the backward pass makes the rest again, with the same bits. */
+typedef enum { KEEP_NOTHING, KEEP_ALL, KEEP_INPUTS } Keep;
+
 /* A pass over a batch. `hidden` is what the head reads: the final norm of each target's row. */
 typedef struct {
     Batch batch;
-    bool keep; /* for a backward pass */
-    Layer *layer;    /* all layers if kept, else one that each layer reuses */
+    Keep keep;
+    Layer *layer;    /* all layers if kept, else the memory of one, which they share */
     float *x;        /* [rows, d] after the last layer */
     float *target_x; /* [targets, d] x of each target's row */
     float *rstd, *hidden;
@@ -1506,7 +1862,8 @@ static LayerGrad layer_grad_new(Arena *a, const Config *c, int rows)
     return g;
 }
 
-/* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be l->x. */
+/* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be l->x; with NULL only
+ * what stands in `l` is made. */
 static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, Layer *l,
                           float *x_out)
 {
@@ -1517,20 +1874,21 @@ static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, L
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
     bool biased = c->model_type == QWEN2;
     Matrix qkv = matrix(m, layer, QKV);
-    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps);
+    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps, a->threads);
     if (biased)
         bias_forward(l->qkv, at(m, m->params, layer_tensor(layer, Q_BIAS)), n, qkv.n);
     linear_forward(a, m, qkv, n, l->normed1, biased ? l->qkv : NULL, l->qkv);
-    heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head);
+    heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head, a->threads);
     if (b->pool)
         attention_cached(a, c, layer, b, l->qk, l->qkv, l->att);
     else
         attention_forward(a, c, b, l->qk, l->qkv, l->att);
     linear_forward(a, m, matrix(m, layer, O), n, l->att, l->x, l->x2);
-    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps);
+    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps, a->threads);
     linear_forward(a, m, matrix(m, layer, GATE_UP), n, l->normed2, NULL, l->gate_up);
     swiglu_forward(l->act, l->gate_up, n, c->intermediate_size, a->threads);
-    linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
+    if (x_out)
+        linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
 }
 
 /* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g. The
@@ -1547,28 +1905,30 @@ static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, 
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
 
     linear_backward(a, m, matrix(m, layer, DOWN), n, g->out, dact);
-    swiglu_backward(g->gate_up, dact, l->gate_up, n, ff);
+    swiglu_backward(g->gate_up, dact, l->gate_up, n, ff, a->threads);
     linear_backward(a, m, matrix(m, layer, GATE_UP), n, g->gate_up, g->normed2);
-    rmsnorm_backward(g->x2, g->out, g->normed2, l->x2, norm2, l->rstd2, n, d);
+    rmsnorm_backward(g->x2, g->out, g->normed2, l->x2, norm2, l->rstd2, n, d, a->threads);
 
     linear_backward(a, m, matrix(m, layer, O), n, g->x2, datt);
     attention_backward(a, c, b, l->qk, l->qkv, l->att, datt, g->qkv);
-    heads_backward(m, layer, b, l->qkv, l->rstd_head, g->qkv, g->heads);
+    heads_backward(m, layer, b, l->qkv, l->rstd_head, g->qkv, g->heads, a->threads);
     linear_backward(a, m, matrix(m, layer, QKV), n, g->qkv, g->normed1);
-    rmsnorm_backward(dx, g->x2, g->normed1, l->x, norm1, l->rstd1, n, d);
+    rmsnorm_backward(dx, g->x2, g->normed1, l->x, norm1, l->rstd1, n, d, a->threads);
     a->used = mark;
 }
 
-/* Runs the layers and norms the rows that have targets. With `keep`, what the backward pass needs
- * stays in the arena; without, one layer's memory serves them all. */
-static Pass forward(Arena *a, const Model *m, const Batch *b, bool keep)
+/* Runs the layers and norms the rows that have targets. What is kept stays in the arena. */
+static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
 {
     const Config *c = &m->config;
     int L = c->num_hidden_layers, d = c->hidden_size, n = b->n_rows;
     size_t width = (size_t)d * sizeof(float), targets = (size_t)b->n_targets;
     Pass p = {.batch = *b, .keep = keep, .layer = arena_alloc(a, (size_t)L, sizeof(Layer))};
-    for (int l = 0; l < L; l++)
-        p.layer[l] = keep || l == 0 ? layer_new(a, c, n) : p.layer[0];
+    for (int l = 0; l < L; l++) {
+        p.layer[l] = keep == KEEP_ALL || l == 0 ? layer_new(a, c, n) : p.layer[0];
+        if (keep == KEEP_INPUTS && l > 0)
+            p.layer[l].x = arena_floats(a, (size_t)n * (size_t)d);
+    }
     p.x = keep ? arena_floats(a, (size_t)n * (size_t)d) : p.layer[0].x;
     p.target_x = arena_floats(a, targets * (size_t)d);
     p.rstd = arena_floats(a, targets);
@@ -1579,7 +1939,7 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, bool keep)
     for (int i = 0; i < b->n_targets; i++)
         memcpy(p.target_x + (ptrdiff_t)i * d, p.x + (ptrdiff_t)b->target_row[i] * d, width);
     rmsnorm_forward(p.hidden, p.rstd, p.target_x, at(m, m->params, final_norm(c)), b->n_targets, d,
-                    (float)c->rms_norm_eps);
+                    (float)c->rms_norm_eps, a->threads);
     return p;
 }
 
@@ -1596,9 +1956,10 @@ static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, b
     head_forward(a, m, p->hidden, p->batch.target, p->batch.n_targets, &p->head);
 }
 
-/* The gradient of L = sum_i coef_i log p_i by every row of every layer, coef[i] = dL / d log p of
- * target i. The gradients of the weights follow in weights_backward. */
-static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
+/* Room for the gradients of the rows, and from coef[i] = dL / d log p of target i to the gradient
+ * of the last layer's output. Layers that are to be made again share the memory of one, but for
+ * `out`: there each reads one while the one before it writes the other of two. */
+static void backward_start(Arena *a, const Model *m, Pass *p, const float *coef)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
@@ -1608,19 +1969,36 @@ static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
     p->dhidden = arena_floats(a, targets * (size_t)d);
     p->dembed = arena_floats(a, rows * (size_t)d);
     p->grad = arena_alloc(a, (size_t)L, sizeof(LayerGrad));
-    for (int l = 0; l < L; l++)
-        p->grad[l] = layer_grad_new(a, c, b->n_rows);
+    for (int l = 0; l < L; l++) {
+        p->grad[l] = p->keep == KEEP_ALL || l == 0 ? layer_grad_new(a, c, b->n_rows) : p->grad[0];
+        if (p->keep == KEEP_INPUTS && l > 0)
+            p->grad[l].out = l == 1 ? arena_floats(a, rows * (size_t)d) : p->grad[l - 2].out;
+    }
     size_t mark = a->used;
     float *dtarget = arena_floats(a, targets * (size_t)d), *dx = p->grad[L - 1].out;
     head_backward(&p->head, coef, b->n_targets, d, p->dhidden);
     rmsnorm_backward(dtarget, NULL, p->dhidden, p->target_x, at(m, m->params, final_norm(c)),
-                     p->rstd, b->n_targets, d);
+                     p->rstd, b->n_targets, d, a->threads);
     memset(dx, 0, rows * (size_t)d * sizeof(float));
     for (int i = 0; i < b->n_targets; i++) /* several targets may share a row: in order */
         row_axpy(dx + (ptrdiff_t)b->target_row[i] * d, 1.0f, dtarget + (ptrdiff_t)i * d, d);
     a->used = mark;
-    for (int l = L - 1; l >= 0; l--)
-        layer_backward(a, m, l, b, &p->layer[l], &p->grad[l], l ? p->grad[l - 1].out : p->dembed);
+}
+
+/* One layer of the backward pass. */
+static void backward_layer(Arena *a, const Model *m, Pass *p, int layer)
+{
+    layer_backward(a, m, layer, &p->batch, &p->layer[layer], &p->grad[layer],
+                   layer ? p->grad[layer - 1].out : p->dembed);
+}
+
+/* The gradient of L = sum_i coef_i log p_i by every row of every layer, of which all was kept. The
+ * gradients of the weights follow in weights_backward. */
+static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
+{
+    backward_start(a, m, p, coef);
+    for (int l = m->config.num_hidden_layers - 1; l >= 0; l--)
+        backward_layer(a, m, p, l);
 }
 
 /* ---------------------------------------------------------------- gradients of the weights */
@@ -1691,35 +2069,134 @@ static void piece_backward(Arena *a, Model *m, const Piece *x, const Pass *p)
                               b->n_targets, d);
 }
 
-/* Adds to m->grads the gradients of all weights over n passes, in order. The scratch memory is
- * what the passes left free in the workers' arenas. */
-static void weights_backward(Engine *e, Model *m, const Pass *p, int n)
+/* Whether a piece belongs to a layer; layer ENDS: to none of them; EVERYTHING: to any. */
+enum { ENDS = -1, EVERYTHING = -2 };
+static bool piece_in(const Piece *x, int layer)
+{
+    return layer == EVERYTHING || layer == (x->kind <= VECTORS ? x->layer : ENDS);
+}
+
+/* Adds to m->grads the gradients of weights over n passes, in order. The scratch memory is what the
+ * passes left free in the workers' arenas. */
+static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int layer)
 {
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int i = 0; i < m->n_pieces; i++)
-        for (int k = 0; k < n; k++)
+        for (int k = 0; k < n && piece_in(&m->piece[i], layer); k++)
             piece_backward(&e->worker[thread_index()], m, &m->piece[i], &p[k]);
 }
 
-/* Bytes of arena that a pass over a batch of this size needs, at most: with `keep`, through its
- * backward pass and one thread's part of weights_backward. */
-static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longest, bool keep)
+/* The backward pass where each layer's input alone was kept: layer after layer is made again (the
+ * last one is still there), run backward, and its weights' gradients added at once. */
+static void backward_again(Engine *e, Model *m, Pass *p, const float *coef)
+{
+    Arena *a = &e->worker[0];
+    int L = m->config.num_hidden_layers, helpers = a->threads;
+    backward_start(a, m, p, coef);
+    for (int l = L - 1; l >= ENDS; l--) {
+        if (l >= 0 && l < L - 1)
+            layer_forward(a, m, l, &p->batch, &p->layer[l], NULL);
+        if (l >= 0)
+            backward_layer(a, m, p, l);
+        a->threads = 1; /* now threads take pieces */
+        weights_backward(e, m, p, 1, l);
+        a->threads = helpers;
+    }
+}
+
+/* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef` says
+ * dL / d log p of each target. */
+typedef Pass Look(Arena *a, int i, Keep keep, void *context);
+
+/* One part with the help of all threads. Returns when its forward pass ended. */
+static double gradient_together(Engine *e, Model *m, int part, Look *look, void *context)
+{
+    Arena *a = &e->worker[0];
+    a->used = 0;
+    a->threads = imin(e->threads, HELPERS);
+    Pass p = look(a, part, e->frugal ? KEEP_INPUTS : KEEP_ALL, context);
+    double forward_end = now_seconds();
+    if (e->frugal) {
+        backward_again(e, m, &p, p.coef);
+        a->threads = 1;
+    } else {
+        backward(a, m, &p, p.coef);
+        a->threads = 1;
+        weights_backward(e, m, &p, 1, EVERYTHING);
+    }
+    return forward_end;
+}
+
+/* As many parts as there are threads, one each; then, together, the gradients of the weights. */
+static double gradient_side_by_side(Engine *e, Model *m, int first, int n, Look *look,
+                                    void *context, Pass *p)
+{
+    double forward_end = 0;
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int i = 0; i < n; i++) {
+        e->worker[i].used = 0;
+        p[i] = look(&e->worker[i], first + i, KEEP_ALL, context);
+        if (i == 0)
+            forward_end = now_seconds();
+        backward(&e->worker[i], m, &p[i], p[i].coef);
+    }
+    weights_backward(e, m, p, n, EVERYTHING);
+    return forward_end;
+}
+
+/* Adds to m->grads the gradient over n parts of a batch, and to seconds[0] and [1] the time that
+ * going forward and backward took. Every sum over rows continues where the last one stopped, so
+ * neither the cut into parts nor the threads change a bit. */
+static void gradient(Engine *e, Model *m, int n, Look *look, void *context, double *seconds)
+{
+    bool together = one_by_one(e, n);
+    int at_once = together ? 1 : e->threads;
+    size_t mark = e->arena.used;
+    Pass *p = arena_alloc(&e->arena, (size_t)at_once, sizeof *p);
+    for (int first = 0; first < n; first += at_once) {
+        double start = now_seconds(), forward_end =
+            together ? gradient_together(e, m, first, look, context)
+                     : gradient_side_by_side(e, m, first, imin(at_once, n - first), look, context,
+                                             p);
+        seconds[0] += forward_end - start;
+        seconds[1] += now_seconds() - forward_end;
+    }
+    for (int i = 0; i < e->threads; i++)
+        e->worker[i].used = 0;
+    e->arena.used = mark;
+}
+
+/* Bytes of arena that one thread needs for its part of weights_backward, at most. */
+static size_t pieces_bytes(const Config *c, size_t targets)
+{
+    size_t widest = (size_t)imax(imax(c->intermediate_size, c->hidden_size),
+                                 c->num_attention_heads * c->head_dim);
+    size_t floats = KC * (widest + NR) + BLOCK + 4 * LINE * (KC + widest) +
+                    targets * ((size_t)c->hidden_size + NR) + KC * TILE;
+    return floats * sizeof(float) + (1 << 16);
+}
+
+/* Bytes of arena that a pass over a batch of this size needs, at most; where something is kept,
+ * through its backward pass and one thread's part of weights_backward. */
+static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longest, Keep keep)
 {
     const Config *c = &m->config;
     Heads s = heads_of(c);
     size_t d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size, keys = (size_t)longest;
     size_t widest = (size_t)imax(imax(2 * c->intermediate_size, (int)s.ld_qkv), c->hidden_size);
-    size_t layers = keep ? (size_t)c->num_hidden_layers : 1;
+    size_t layers = keep == KEEP_ALL ? (size_t)c->num_hidden_layers : 1;
     size_t floats = rows * (layer_floats(c) * layers + d) + targets * (4 * d + 8);
+    if (keep == KEEP_INPUTS)
+        floats += rows * d * (size_t)(c->num_hidden_layers + 1);
     if (keep)
         floats += rows * (layer_grad_floats(c) * layers + 2 * d + ff + (size_t)s.ld_out) +
-                  targets * (2 * d + NR) + (size_t)KC * (d + NR + 32) + (d + KC) * 64;
+                  targets * 2 * d + pieces_bytes(c, targets) / sizeof(float);
     size_t logits = logits_floats(c, targets);
     if (keep) /* a batch with fewer targets may keep its logits where the largest does not */
         floats += logits < MOST_LOGITS ? logits : MOST_LOGITS;
-    floats += (keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
-              (size_t)(HELPERS * QUERIES) * (keys + 4 * KEYS + (size_t)s.hd_pad);
-    floats += (rows + KC) * (widest + NR) + (widest + NR) * (widest + NR);      /* packing */
+    floats += HELPERS * ((keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
+                         QUERIES * (2 * keys + 8 * KEYS + 2 * (size_t)s.hd_pad));
+    floats += (KC + NR) * (widest + NR);                                        /* packing */
     floats += BLOCK + KC + 3 * LINE * (rows + widest + KC);                     /* spread_out */
     floats += (size_t)(HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR); /* head */
     size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + HELPERS * (keys / KEYS + 2);
@@ -1887,48 +2364,132 @@ static Path model_dir(const char *path)
     return best;
 }
 
-/* Reads config.json and the weights. Every tensor must be there with its exact shape; tensors that
- * nobody asks for are let be (a tied model may store its head again). */
+/* Reads one tensor by blocks, whose pages of the file are let go at once: so the peak is one model
+ * in floats, whatever the file holds. With `compare` the values must be those that `w` holds. */
+static void load_tensor(const StTensor *s, float *w, bool compare)
+{
+    enum { AT_ONCE = 1 << 20 };
+    float *block = compare ? xmalloc(AT_ONCE * sizeof *block) : NULL;
+    for (size_t i = 0, n, count = st_values(s); i < count; i += n) {
+        uint32_t bits, bad = 0;
+        n = count - i < AT_ONCE ? count - i : AT_ONCE;
+        float *to = compare ? block : w + i;
+        st_read_part(s, i, n, to);
+        st_release(s, i, n);
+        for (size_t k = 0; k < n; k++) {
+            memcpy(&bits, &to[k], 4);
+            bad |= (bits & 0x7F800000) == 0x7F800000;
+        }
+        if (bad)
+            die("%s: tensor %s holds a value that is not finite", s->path, s->name);
+        if (compare && memcmp(block, w + i, n * sizeof *block))
+            die("%s: tensor %s is not the embedding, and tie_word_embeddings is true; expected "
+                "equal values, or false", s->path, s->name);
+    }
+    free(block);
+}
+
+/* Reads config.json, whose text goes to *text for the caller to free, and
+ * generation_config.json. */
+static Config config_read(const char *path, char **text)
+{
+    Path dir = model_dir(path), file = path_join(dir.s, "config.json");
+    size_t length;
+    *text = read_file(file.s, &length);
+    Config c = config_parse(file.s, *text, length);
+    config_generation(&c, path_join(dir.s, "generation_config.json").s);
+    return c;
+}
+
+/* Reads a model's configuration and its weights. Every tensor must be there with its
+ * exact shape, in F32, BF16 or F16; tensors that nobody asks for are let be. A tied model may
+ * store its head again: then it must be the embedding. */
 static Model model_load(const char *path)
 {
     Path dir = model_dir(path), file = path_join(dir.s, "config.json");
-    Config c = config_read(file.s);
+    char *text;
+    Config c = config_read(dir.s, &text);
     SafeTensors st = st_open_dir(dir.s);
     const StTensor *embed = st_find(&st, "model.embed_tokens.weight");
     if (embed && (embed->rank != 2 || embed->shape[0] != c.vocab_size ||
                   embed->shape[1] != c.hidden_size))
         die("%s: vocab_size %d, hidden_size %d do not fit tensor model.embed_tokens.weight "
             "of %s", file.s, c.vocab_size, c.hidden_size, embed->path);
-    Model m = model_new(&c);
+    Model m = model_table(&c);
+    m.config_text = text;
+    const StTensor **source = xcalloc((size_t)m.n_tensors, sizeof *source);
     for (int i = 0; i < m.n_tensors; i++) {
         const Tensor *t = &m.tensors[i];
         int64_t shape[2] = {t->rows, t->cols};
-        if (!t->size)
-            continue;
-        const StTensor *s = st_need(&st, t->name, t->cols ? 2 : 1, shape);
-        float *w = at(&m, m.params, i);
-        st_read_f32(s, w);
-        for (size_t k = 0; k < t->size; k++)
-            if (!isfinite(w[k]))
-                die("%s: tensor %s holds a value that is not finite", s->path, t->name);
+        if (t->size)
+            source[i] = st_need(&st, t->name, t->cols ? 2 : 1, shape);
     }
+    m.params = floats_new(m.n_params); /* no more than the files hold */
+    for (int i = 0; i < m.n_tensors; i++)
+        if (source[i]) {
+            load_tensor(source[i], at(&m, m.params, i), false);
+            m.tensors[i].dtype = source[i]->dtype;
+        }
+    free(source);
+    int64_t shape[2] = {c.vocab_size, c.hidden_size};
+    if (c.tie_word_embeddings && st_find(&st, "lm_head.weight"))
+        load_tensor(st_need(&st, "lm_head.weight", 2, shape), m.params, true);
     st_close(&st);
     return m;
 }
 
-/* Writes config.json and model.safetensors into an existing directory. */
-static void model_save(const Model *m, const char *dir)
+/* Every tensor is written as `dtype` from now on. */
+static void model_set_dtype(Model *m, int dtype)
 {
+    for (int i = 0; i < m->n_tensors; i++)
+        m->tensors[i].dtype = dtype;
+    if (m->config_text) {
+        char *text = config_with_dtype(m->config_text, dtype);
+        free(m->config_text);
+        m->config_text = text;
+    }
+}
+
+/* How many weights a file cannot hold as they are. Dies at one that it cannot hold at all. */
+static size_t count_rounded(const Model *m, const char *dir)
+{
+    size_t rounded = 0;
+    for (int i = 0; i < m->n_tensors; i++) {
+        const Tensor *t = &m->tensors[i];
+        const float *w = at(m, m->params, i);
+        for (size_t k = 0; t->dtype != ST_F32 && k < t->size; k++) {
+            float stored = st_round(w[k], t->dtype);
+            if (isinf(stored) && !isinf(w[k]))
+                die("%s: tensor %s holds %g, which %s cannot; expected --dtype f32", dir, t->name,
+                    (double)w[k], st_dtypes[t->dtype].name);
+            rounded += stored != w[k];
+        }
+    }
+    return rounded;
+}
+
+/* Writes config.json and model.safetensors into an existing directory: each tensor in its dtype,
+ * and the config.json that the model came with, or one of our own. A model that was read and not
+ * changed is written with the same values. Returns how many weights had to be rounded. */
+static size_t model_save(const Model *m, const char *dir)
+{
+    Path config = path_join(dir, "config.json");
     StOut *out = xcalloc((size_t)m->n_tensors, sizeof *out);
     int n = 0;
     for (int i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensors[i];
         if (t->size)
-            out[n++] = (StOut){t->name, t->cols ? 2 : 1, {t->rows, t->cols}, at(m, m->params, i)};
+            out[n++] = (StOut){t->name, t->cols ? 2 : 1, {t->rows, t->cols}, at(m, m->params, i),
+                               t->dtype};
     }
-    config_write(&m->config, path_join(dir, "config.json").s);
+    size_t rounded = count_rounded(m, dir);
+    if (m->config_text)
+        write_file(config.s, m->config_text, strlen(m->config_text));
+    else
+        config_write(&m->config, m->tensors[EMBED].dtype, config.s);
     st_write(path_join(dir, "model.safetensors").s, out, n);
     free(out);
+    return rounded;
 }
 
 #endif

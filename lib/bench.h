@@ -181,8 +181,11 @@ typedef struct {
     float *out;
 } StepWork;
 
-static Pass bench_pass(Arena *a, const StepWork *w, int first, int n)
+/* Micro-batch `part`, forward. */
+static Pass bench_look(Arena *a, int part, Keep keep, void *context)
 {
+    const StepWork *w = context;
+    int first = part * w->at_once, n = imin(w->at_once, w->batch - first);
     Batch b = batch_new(a, n * w->length, n, n * w->length);
     float *coef = arena_floats(a, (size_t)(n * w->length));
     for (int i = 0; i < n; i++) {
@@ -193,29 +196,19 @@ static Pass bench_pass(Arena *a, const StepWork *w, int first, int n)
             batch_target(&b, i * w->length + t, ids[t + 1]);
         }
     }
-    Pass p = forward(a, &w->m, &b, true);
+    Pass p = forward(a, &w->m, &b, keep);
     forward_head(a, &w->m, &p, 1.0f, true);
-    backward(a, &w->m, &p, coef);
+    p.coef = coef;
     return p;
 }
 
 static void train_run(void *what)
 {
     StepWork *w = what;
-    Engine *e = &w->e;
-    Pass p[1024];
+    double seconds[2];
     grads_zero(&w->m);
-    for (int first = 0; first < w->batch; first += e->threads * w->at_once) {
-        int passes = imin(e->threads, (w->batch - first + w->at_once - 1) / w->at_once);
-        PARALLEL_FOR_DYNAMIC (e->threads)
-        for (int i = 0; i < passes; i++) {
-            int k = first + i * w->at_once;
-            e->worker[i].used = 0;
-            p[i] = bench_pass(&e->worker[i], w, k, imin(w->at_once, w->batch - k));
-        }
-        weights_backward(e, &w->m, p, passes);
-    }
-    adamw_step(&w->m, &w->adam, 1e-5, e->threads);
+    gradient(&w->e, &w->m, (w->batch + w->at_once - 1) / w->at_once, bench_look, w, seconds);
+    adamw_step(&w->m, &w->adam, 1e-5, w->e.threads);
 }
 
 static double sample_run(StepWork *w)
@@ -225,7 +218,8 @@ static double sample_run(StepWork *w)
     return sample_groups(&w->e, &w->m, w->groups, w->n_groups, &w->sampling);
 }
 
-static StepWork step_work(const char *preset, int threads)
+/* A model of a preset's shape. Its gradients and moments only where a row trains. */
+static StepWork step_work(const char *preset, int threads, bool train)
 {
     StepWork w = {.adam = {0.9, 0.99, 1e-8, 0, 1, 0}};
     w.m = model_new(preset_find(preset));
@@ -234,27 +228,32 @@ static StepWork step_work(const char *preset, int threads)
     for (int t = 0; t < w.m.n_tensors; t++)
         for (size_t i = 0; !w.m.tensors[t].cols && i < w.m.tensors[t].size; i++)
             at(&w.m, w.m.params, t)[i] = 1;
+    if (train)
+        model_trainable(&w.m, false);
     model_pack(&w.m, threads);
     rope_reserve(&w.m, 512);
-    w.e.threads = threads;
     return w;
 }
 
-/* A model that can train, and random sequences. */
-static StepWork train_work(const char *preset, int threads, int batch, int length)
+/* Random sequences, and memory for a pass over them. */
+static void train_begin(StepWork *w, int threads, int batch, int length)
 {
-    StepWork w = step_work(preset, threads);
-    w.batch = batch;
-    w.length = length;
-    w.at_once = good_micro_batch(0, batch, length);
-    w.token = xmalloc((size_t)(batch * (length + 1)) * sizeof(int));
+    w->batch = batch;
+    w->length = length;
+    w->at_once = good_micro_batch(0, batch, length);
+    w->token = xmalloc((size_t)(batch * (length + 1)) * sizeof(int));
     for (int i = 0; i < batch * (length + 1); i++)
-        w.token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
-                                (uint32_t)w.m.config.vocab_size);
-    size_t rows = (size_t)(w.at_once * length);
-    model_trainable(&w.m);
-    w.e = engine_new(threads, 1 << 16, pass_bytes(&w.m, rows, rows, length, true) + rows * 8);
-    return w;
+        w->token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
+                                 (uint32_t)w->m.config.vocab_size);
+    size_t rows = (size_t)(w->at_once * length);
+    size_t bytes = pass_bytes(&w->m, rows, rows, length, KEEP_ALL) + rows * 8;
+    w->e = engine_new(threads, 1 << 16, bytes);
+}
+
+static void train_end(StepWork *w)
+{
+    free(w->token);
+    engine_free(&w->e);
 }
 
 static void bench_train(const Bench *b, const char *preset, StepWork *w)
@@ -288,18 +287,20 @@ static void kernel_run(void *what)
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
     switch (w->kernel) {
     case HEAD_K: head_forward(a, &w->m, w->pass.hidden, b->target, n, &w->pass.head); break;
-    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, l->x, norm, n, d, 1e-6f); break;
+    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, l->x, norm, n, d, 1e-6f, 1); break;
     case RMSNORM_BACK_K:
-        rmsnorm_backward(w->out, g->x2, g->normed1, l->x, norm, l->rstd1, n, d);
+        rmsnorm_backward(w->out, g->x2, g->normed1, l->x, norm, l->rstd1, n, d, 1);
         break;
-    case HEADS_K: heads_forward(&w->m, 0, b, l->qkv, l->qk, l->rstd_head); break;
-    case HEADS_BACK_K: heads_backward(&w->m, 0, b, l->qkv, l->rstd_head, g->qkv, g->heads); break;
+    case HEADS_K: heads_forward(&w->m, 0, b, l->qkv, l->qk, l->rstd_head, 1); break;
+    case HEADS_BACK_K:
+        heads_backward(&w->m, 0, b, l->qkv, l->rstd_head, g->qkv, g->heads, 1);
+        break;
     case ATTENTION_K: attention_forward(a, c, b, l->qk, l->qkv, l->att); break;
     case ATTENTION_BACK_K:
         attention_backward(a, c, b, l->qk, l->qkv, l->att, l->att, g->qkv);
         break;
     case SWIGLU_K: swiglu_forward(l->act, l->gate_up, n, ff, 1); break;
-    case SWIGLU_BACK_K: swiglu_backward(w->out, l->act, l->gate_up, n, ff); break;
+    case SWIGLU_BACK_K: swiglu_backward(w->out, l->act, l->gate_up, n, ff, 1); break;
     case EXP_K: row_exp(w->out, l->gate_up, n * ff, 0, 1); break;
     case ADAMW_K: adamw_step(&w->m, &w->adam, 0, 1); break;
     }
@@ -327,7 +328,9 @@ static void kernel_cost(const StepWork *w, int kernel, double *floats, double *f
 static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
 {
     w->e.worker[0].used = 0;
-    w->pass = bench_pass(&w->e.worker[0], w, 0, imin(w->at_once, w->batch));
+    Arena *a = &w->e.worker[0];
+    w->pass = bench_look(a, 0, KEEP_ALL, w);
+    backward(a, &w->m, &w->pass, w->pass.coef);
     w->out = floats_new((size_t)w->pass.batch.n_rows * 2 * (size_t)w->m.config.intermediate_size);
     for (w->kernel = 0; w->kernel < KERNELS; w->kernel++) {
         double floats, flops;
@@ -361,17 +364,16 @@ static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
 /* ---------------------------------------------------------------- sampling, and whole RL steps */
 
 /* Groups of m with a prompt of 16 tokens; there is no end token, so every response is full. */
-static void bench_groups(StepWork *w, int groups, int m, int new_tokens, bool train)
+static void bench_groups(StepWork *w, int groups, int m, int new_tokens, Keep keep)
 {
     int at_once = good_micro_batch(0, groups, 16 + m * new_tokens);
-    Extent x = {groups, m, 16, new_tokens, at_once, train};
+    Extent x = {groups, m, 16, new_tokens, at_once, keep};
     w->e = extent_engine(&w->m, w->e.threads, x);
     w->n_groups = groups;
     w->groups = groups_new(&w->e, &w->m, x);
     w->update.micro_batch = at_once;
     w->update.temperature = 1;
-    w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1,
-                             .n_vocab = w->m.config.vocab_size};
+    w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1};
     for (int i = 0; i < groups; i++) {
         w->groups[i].index = (uint32_t)i;
         w->groups[i].prompt_length = 16;
@@ -386,7 +388,7 @@ static void bench_sample(const Bench *b, const char *preset, StepWork *w, int se
     int new_tokens = b->o->quick ? 8 : 64;
     double each[16], tokens = (double)sequences * new_tokens;
     char json[128], text[64];
-    bench_groups(w, sequences, 1, new_tokens, false);
+    bench_groups(w, sequences, 1, new_tokens, KEEP_NOTHING);
     for (int r = b->o->quick ? 0 : -1; r < b->repetitions; r++) /* -1 warms up */
         each[imax(r, 0)] = sample_run(w);
     double seconds = median(each, b->repetitions);
@@ -449,53 +451,47 @@ static void rl_row(const Bench *b, const char *preset, int prompts, Method metho
 }
 
 /* GRPO and G2RL steps by turns, so that what disturbs one disturbs the other. */
-static void bench_rl(const Bench *b, const char *preset)
+static void bench_rl(const Bench *b, const char *preset, StepWork *w)
 {
     enum { ROLLOUTS = 16, NEW_TOKENS = 48 };
     int prompts = b->o->quick ? 2 : 16;
-    StepWork w = step_work(preset, b->threads);
     double seconds[2][PHASES + 1][16];
-    model_trainable(&w.m);
-    bench_groups(&w, prompts, ROLLOUTS, NEW_TOKENS, true);
+    w->e.threads = b->threads;
+    bench_groups(w, prompts, ROLLOUTS, NEW_TOKENS, KEEP_ALL);
     for (int r = -1; r < b->repetitions; r++) /* -1 warms up */
         for (int k = 0; k < 2; k++) {
             int method = (r + 1 + k) % 2;
             double clock = now_seconds();
-            rl_run(&w, &w.update, (Method)method);
+            rl_run(w, &w->update, (Method)method);
             seconds[method][PHASES][imax(r, 0)] = lap(&clock);
             for (int i = 0; i < PHASES; i++)
-                seconds[method][i][imax(r, 0)] = w.update.seconds[i];
+                seconds[method][i][imax(r, 0)] = w->update.seconds[i];
         }
     rl_row(b, preset, prompts, GRPO, seconds);
     rl_row(b, preset, prompts, G2RL, seconds);
-    engine_free(&w.e);
-    model_free(&w.m);
+    engine_free(&w->e);
 }
 
-/* All rows of one preset. */
-static void bench_preset(const Bench *b, const char *preset, int batch, int length)
+/* All rows of one preset on b->threads threads. */
+static void bench_preset(const Bench *b, const char *preset, int batch, int length, StepWork *w)
 {
     bool kernels = b->threads == 1 && (bench_wants(b, "head") || bench_wants(b, "kernel"));
     if (bench_wants(b, "gemm") && b->threads == 1)
-        bench_gemms(b, preset_find(preset));
+        bench_gemms(b, &w->m.config);
     if (kernels || bench_wants(b, "train_step")) {
-        StepWork w = train_work(preset, b->threads, batch, length);
+        train_begin(w, b->threads, batch, length);
         if (kernels)
-            bench_kernels(b, preset, &w);
+            bench_kernels(b, preset, w);
         if (bench_wants(b, "train_step"))
-            bench_train(b, preset, &w);
-        free(w.token);
-        engine_free(&w.e);
-        model_free(&w.m);
+            bench_train(b, preset, w);
+        train_end(w);
     }
-    if (bench_wants(b, "sample")) {
-        StepWork w = step_work(preset, b->threads);
-        bench_sample(b, preset, &w, 16);
-        bench_sample(b, preset, &w, 64);
-        model_free(&w.m);
+    for (int sequences = 16; sequences <= 64 && bench_wants(b, "sample"); sequences += 48) {
+        w->e.threads = b->threads;
+        bench_sample(b, preset, w, sequences);
     }
     if (bench_wants(b, "rl_step") && strcmp(preset, "medium"))
-        bench_rl(b, preset);
+        bench_rl(b, preset, w);
 }
 
 static void cmd_bench(Session *s)
@@ -517,14 +513,21 @@ static void cmd_bench(Session *s)
         usage("--only: '%.60s'; see g2rl bench --help for the names of the rows", o->only);
     if (!preset)
         usage("--preset: '%.60s'; bench knows tiny, small and medium", o->preset);
+    Bench b[2];
     for (int i = 0; i < runs; i++) {
-        Bench b = {o, measure_peak(counts[i]), counts[i], o->quick ? 1 : 7};
-        if (bench_wants(&b, "peak"))
-            bench_row(&b, "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b.peak, 0);
-        for (int p = 0; p < 3; p++)
-            if (!o->preset || !strcmp(o->preset, presets[p].name))
-                bench_preset(&b, presets[p].name, o->quick && p ? 2 : presets[p].batch,
-                             presets[p].length);
+        b[i] = (Bench){o, measure_peak(counts[i]), counts[i], o->quick ? 1 : 7};
+        if (bench_wants(&b[i], "peak"))
+            bench_row(&b[i], "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b[i].peak, 0);
+    }
+    for (int p = 0; p < 3 && (!o->only || strcmp(o->only, "peak")); p++) {
+        if (o->preset && strcmp(o->preset, presets[p].name))
+            continue;
+        bool train = !o->only || (strcmp(o->only, "gemm") && strcmp(o->only, "sample"));
+        StepWork w = step_work(presets[p].name, counts[runs - 1], train);
+        for (int i = 0; i < runs; i++)
+            bench_preset(&b[i], presets[p].name, o->quick && p ? 2 : presets[p].batch,
+                         presets[p].length, &w);
+        model_free(&w.m);
     }
 }
 

@@ -139,56 +139,82 @@ static int record_targets(const Record *r)
     return n;
 }
 
-/* A pass over n records, forward and backward, on one thread; `targets`: of the whole batch. */
-static Pass sft_pass(Arena *a, const Model *m, const Record *r, int n, int targets)
+/* The records of one batch. */
+typedef struct {
+    const Model *m;
+    const Record *records;
+    int n, at_once, targets;
+    int *offset;    /* [n] where a record's targets begin among the batch's */
+    float *logprob; /* [targets] */
+} RecordBatch;
+
+/* Micro-batch i, forward: loss = mean of -log p over all trained-on tokens of the batch. */
+static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
 {
-    int rows = 0;
-    for (int i = 0; i < n; i++)
-        rows += r[i].n - 1;
-    Batch b = batch_new(a, rows, n, rows);
-    for (int i = 0; i < n; i++) {
+    const RecordBatch *x = context;
+    int first = i * x->at_once, end = imin(first + x->at_once, x->n), rows = 0;
+    for (int k = first; k < end; k++)
+        rows += x->records[k].n - 1;
+    Batch b = batch_new(a, rows, end - first, rows);
+    for (int k = first; k < end; k++) {
+        const Record *r = &x->records[k];
         int row = b.n_rows;
-        batch_seq(&b, r[i].ids, r[i].n - 1, 0, -1);
-        for (int t = 1; t < r[i].n; t++)
-            if (r[i].labels[t] != NOT_TRAINED)
-                batch_target(&b, row + t - 1, r[i].labels[t]);
+        batch_seq(&b, r->ids, r->n - 1, 0, -1);
+        for (int t = 1; t < r->n; t++)
+            if (r->labels[t] != NOT_TRAINED)
+                batch_target(&b, row + t - 1, r->labels[t]);
     }
     float *coef = arena_floats(a, (size_t)b.n_targets);
     for (int t = 0; t < b.n_targets; t++)
-        coef[t] = (float)(-1.0 / targets);
-    Pass p = forward(a, m, &b, true);
-    forward_head(a, m, &p, 1.0f, true);
-    backward(a, m, &p, coef);
+        coef[t] = (float)(-1.0 / x->targets);
+    Pass p = forward(a, x->m, &b, keep);
+    forward_head(a, x->m, &p, 1.0f, true);
+    memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
+    p.coef = coef;
     return p;
 }
 
-/* The gradient of one batch: loss = mean of -log p over all its trained-on tokens. */
+/* Adds the gradient of one batch to the model's, and returns its loss. */
 static double sft_gradient(Session *s, const Record *r, int n, int at_once, int *tokens)
 {
     Engine *e = &s->engine;
-    int targets = 0;
-    double loss = 0;
-    Pass *p = arena_alloc(&e->arena, (size_t)e->threads, sizeof *p);
-    for (int i = 0; i < n; i++)
-        targets += record_targets(&r[i]);
-    *tokens = targets;
-    for (int first = 0; first < n && targets; first += e->threads * at_once) {
-        int passes = imin(e->threads, (n - first + at_once - 1) / at_once);
-        PARALLEL_FOR_DYNAMIC (e->threads)
-        for (int i = 0; i < passes; i++) {
-            int k = first + i * at_once;
-            e->worker[i].used = 0;
-            p[i] = sft_pass(&e->worker[i], &s->model, r + k, imin(at_once, n - k), targets);
-        }
-        weights_backward(e, &s->model, p, passes);
-        for (int i = 0; i < passes; i++)
-            for (int t = 0; t < p[i].batch.n_targets; t++)
-                loss -= (double)p[i].head.logprob[t] / targets;
+    double loss = 0, seconds[2] = {0};
+    RecordBatch x = {.m = &s->model, .records = r, .n = n, .at_once = at_once};
+    size_t mark = e->arena.used;
+    x.offset = arena_alloc(&e->arena, (size_t)n, sizeof(int));
+    for (int i = 0; i < n; i++) {
+        x.offset[i] = x.targets;
+        x.targets += record_targets(&r[i]);
     }
-    for (int i = 0; i < e->threads; i++)
-        e->worker[i].used = 0;
-    e->arena.used = 0;
+    x.logprob = arena_floats(&e->arena, (size_t)x.targets);
+    *tokens = x.targets;
+    if (x.targets)
+        gradient(e, &s->model, (n + at_once - 1) / at_once, look_at_records, &x, seconds);
+    for (int t = 0; t < x.targets; t++)
+        loss -= (double)x.logprob[t] / x.targets;
+    e->arena.used = mark;
     return loss;
+}
+
+/* --tokenizer: the preset keeps its own vocab_size where that is enough, so that the shapes are
+ * those that it is named for. Responses end with END_TOKEN. */
+static void sft_tokenizer(Session *s, Config *c)
+{
+    const char *path = s->o.tokenizer;
+    int ids[sizeof END_TOKEN];
+    size_t bad;
+    if (is_dir(path)) {
+        s->tokenizer_path = path_join(path, "tokenizer.json");
+        carry_files(s, path, "generation_config.json");
+    } else {
+        snprintf(s->tokenizer_path.s, sizeof s->tokenizer_path.s, "%s", path);
+        carry_file(s, path, "tokenizer.json");
+    }
+    s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    c->vocab_size = imax(c->vocab_size, s->tokenizer.n_vocab);
+    if (tokenizer_encode(&s->tokenizer, END_TOKEN, strlen(END_TOKEN), ids, &bad) != 1)
+        die("%s: has no token " END_TOKEN ", with which responses end", s->tokenizer_path.s);
+    c->eos_token_id[c->n_eos++] = ids[0];
 }
 
 /* Weights and tokenizer to start from: --preset at random, or --model. */
@@ -198,6 +224,8 @@ static void sft_model(Session *s)
     const Config *preset = o->preset ? preset_find(o->preset) : NULL;
     if (!o->preset == !o->model)
         usage("sft: expected one of --preset NAME (random weights) and --model DIR");
+    if (o->model && o->tokenizer)
+        usage("sft: --tokenizer goes with --preset; --model brings its own");
     if (o->model) {
         session_load(s, o->model, true);
         return;
@@ -205,12 +233,15 @@ static void sft_model(Session *s)
     if (!preset)
         usage("--preset: '%.60s'; expected nano, tiny, small, medium or qwen3-0.6b", o->preset);
     Config c = *preset;
-    s->tokenizer = tokenizer_characters(TASK_ALPHABET);
-    c.vocab_size = s->tokenizer.n_vocab;
-    c.n_eos = 1; /* id 0 */
+    if (o->tokenizer)
+        sft_tokenizer(s, &c);
+    else {
+        s->tokenizer = tokenizer_characters(TASK_ALPHABET);
+        c.vocab_size = s->tokenizer.n_vocab;
+        c.n_eos = 1; /* id 0 */
+    }
     s->model = model_new(&c);
     model_init(&s->model, o->seed);
-    model_pack(&s->model, s->engine.threads);
 }
 
 /* A supervised run: what lasts from step to step. */
@@ -273,12 +304,18 @@ static void sft_step(Teacher *t, int step, Progress *report)
 static Engine sft_engine(const Teacher *t, int longest)
 {
     const Session *s = t->s;
+    const Model *m = &s->model;
     size_t rows = (size_t)t->at_once * (size_t)longest;
-    size_t pass = pass_bytes(&s->model, rows, rows, longest, true) + rows * 8;
-    Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
-    size_t groups = s->o.eval_every ? groups_bytes(&s->model, x) : 0;
-    size_t each = s->o.eval_every ? worker_bytes(&s->model, x) : 0;
-    return engine_new(s->engine.threads, groups + (1 << 20), pass > each ? pass : each);
+    Keep keep = s->o.recompute ? KEEP_INPUTS : KEEP_ALL;
+    Needs n = {.shared = (size_t)s->o.batch * (8 + (size_t)longest * 4) + (1 << 20),
+               .pass = pass_bytes(m, rows, rows, longest, keep) + rows * 8,
+               .piece = pieces_bytes(&m->config, rows)};
+    if (s->o.eval_every) {
+        Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
+        n.shared += groups_bytes(m, x);
+        n.sampling = worker_bytes(m, x);
+    }
+    return run_engine(s, n);
 }
 
 static void cmd_sft(Session *s)
@@ -296,12 +333,16 @@ static void cmd_sft(Session *s)
         t.held_out = session_held_out(s);
         problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
     }
-    run_start(s, SFT);
+    session_prepare_saving(s);
     t.order = xcalloc((size_t)t.n_records, sizeof(int));
     t.batch = xcalloc((size_t)o->batch, sizeof(Record));
     t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
-    model_trainable(&s->model);
-    s->engine = sft_engine(&t, longest);
+    s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
+    run_start(s, SFT);
+    if (o->steps) /* none: the model is only saved */
+        model_trainable(&s->model, o->recompute);
+    if (o->steps && !o->recompute)
+        model_pack(&s->model, s->engine.threads);
     t.metrics = run_file(o->out, "metrics.jsonl");
     t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
     Progress report = progress_new("sft", o->steps);
@@ -375,11 +416,13 @@ static Problems eval_problems(Session *s, int n)
         problems_check_gold(&p, false);
     for (int i = 0; i < n; i++) {
         Path dir = model_dir(eval_model(s, i, name));
-        Config c = config_read(path_join(dir.s, "config.json").s);
+        char *text;
+        Config c = config_read(dir.s, &text);
         Tokenizer t = tokenizer_load(path_join(dir.s, "tokenizer.json").s);
         problems_fit(&p, &t, prompt_limit(s, &c));
         longest = imax(longest, p.longest);
         tokenizer_free(&t);
+        free(text);
     }
     p.longest = longest;
     return p;
@@ -400,7 +443,7 @@ static void cmd_eval(Session *s)
     for (int i = 0; i < n; i++) {
         char name[64];
         const char *dir = eval_model(s, i, name);
-        session_load(s, dir, true);
+        session_sampler(s, dir);
         Sampling sampling = session_sampling(s, 0);
         Extent x = eval_extent(&p, o->samples, o->max_tokens);
         s->engine = extent_engine(&s->model, s->engine.threads, x);
@@ -462,10 +505,10 @@ static void cmd_sample(Session *s)
     const Options *o = &s->o;
     if (!o->prompt)
         usage("sample: --prompt is missing");
-    session_load(s, o->model, true);
+    session_sampler(s, o->model);
     Buf prompt = {0};
     template_render(&s->template, o->prompt, &prompt);
-    Extent x = {1, o->samples, imax((int)prompt.n + 1, 64), o->max_tokens, 1, false};
+    Extent x = {1, o->samples, imax((int)prompt.n + 1, 64), o->max_tokens, 1, KEEP_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     g->prompt_length = encode(&s->tokenizer, prompt.s, prompt.n, g->prompt, x.max_prompt,
@@ -515,12 +558,13 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
         die("stdin: line %d: expected text or input_ids, at least one token", line);
     size_t rows = (size_t)n;
     rope_reserve(&s->model, n);
-    Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, false));
+    Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, KEEP_NOTHING));
+    a.threads = imin(s->engine.threads, HELPERS);
     Batch b = batch_new(&a, n, 1, n);
     batch_seq(&b, ids, n, 0, -1);
     for (int t = 0; t + 1 < n; t++)
         batch_target(&b, t, ids[t + 1]);
-    Pass p = forward(&a, &s->model, &b, false);
+    Pass p = forward(&a, &s->model, &b, KEEP_NOTHING);
     forward_head(&a, &s->model, &p, (float)s->o.temperature, false);
     buf_str(out, "{\"input_ids\": [");
     for (int t = 0; t < n; t++)
@@ -543,6 +587,7 @@ static void cmd_score(Session *s)
     int line = 0;
     Buf out = {0};
     session_load(s, s->o.model, false);
+    model_pack(&s->model, s->engine.threads);
     char *text = read_stream(stdin, "stdin", &n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         score_line(s, &j, line, &out);
@@ -603,7 +648,8 @@ static void explain_table(const Group *g, const Tokenizer *t)
 static void explain_group(Session *s, Group *g)
 {
     MethodOptions o = method_options(&s->o);
-    look(&s->engine.worker[0], &s->model, g, 1, false, s->o.temperature, &o, s->o.seed, 0, true);
+    look(&s->engine.worker[0], &s->model, g, 1, KEEP_NOTHING, s->o.temperature, &o,
+         s->o.seed, 0, true);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
     else
@@ -703,7 +749,7 @@ static void explain_given(Session *s, const Given *x)
     int longest = 1, threads = s->engine.threads;
     for (int i = 0; i < x->m; i++)
         longest = imax(longest, x->length[i]);
-    Extent extent = {1, x->m, x->prompt_length, longest, 1, false};
+    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING};
     s->engine = extent_engine(&s->model, threads, extent);
     rope_reserve(&s->model, x->prompt_length + longest);
     Group *g = groups_new(&s->engine, &s->model, extent);
@@ -786,14 +832,15 @@ static void cmd_explain(Session *s)
     bool given = o->data && holds_groups(o->data);
     if (o->data && o->prompt)
         usage("explain: expected one of --data and --prompt");
-    session_load(s, o->model, !given);
     if (given) {
+        session_load(s, o->model, false);
         explain_file(s);
         return;
     }
+    session_sampler(s, o->model);
     Problems p = explain_problems(s);
     problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
-    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, false};
+    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);

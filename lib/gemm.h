@@ -142,16 +142,22 @@ static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
                 out[(ptrdiff_t)k * NR + j] = b[k * rsb + j * csb];
 }
 
+/* Packs panels p0 .. p1-1 of one block of kc values of k. */
+static void pack_range(int kc, int N, int p0, int p1, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
+                       float *out)
+{
+    for (int p = p0; p < p1; p++)
+        pack_panel(out + (ptrdiff_t)kc * p * NR, b + (ptrdiff_t)p * NR * csb, rsb, csb, kc,
+                   imin(NR, N - p * NR));
+}
+
 /* Packs all of B[K,N]: for each block of KC values of k, panel after panel. */
 static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *out)
 {
     int panels = (N + NR - 1) / NR;
     for (int k0 = 0; k0 < K; k0 += KC)
-        for (int j = 0; j < N; j += NR) {
-            int kc = imin(KC, K - k0);
-            pack_panel(out + (size_t)k0 * (size_t)(panels * NR) + (size_t)kc * (size_t)j,
-                       b + k0 * rsb + j * csb, rsb, csb, kc, imin(NR, N - j));
-        }
+        pack_range(imin(KC, K - k0), N, 0, panels, b + k0 * rsb, rsb, csb,
+                   out + (size_t)k0 * (size_t)(panels * NR));
 }
 
 /* ---------------------------------------------------------------- whole products */
@@ -228,15 +234,26 @@ static void gemm_packed(Arena *arena, int M, int N, int K, const float *a, ptrdi
     gemm_panels(arena, M, N, K, 0, (N + NR - 1) / NR, a, rs, cs, packed, base, c, ldc);
 }
 
-/* The same with B as it lies: packed here, into the arena's memory. */
+/* The same with B as it lies: packed here, into the arena's memory, KC values of k at a time. */
 static void gemm(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
                  const float *b, ptrdiff_t rsb, ptrdiff_t csb, const float *base, float *c,
                  ptrdiff_t ldc)
 {
     size_t mark = arena->used;
-    float *packed = arena_floats(arena, packed_floats(K, N));
-    gemm_pack(K, N, b, rsb, csb, packed);
-    gemm_packed(arena, M, N, K, a, rs, cs, packed, base, c, ldc);
+    int panels = (N + NR - 1) / NR, threads = arena->threads;
+    float *packed = arena_floats(arena, packed_floats(imin(K, KC), N));
+    for (int k0 = 0; k0 < K; k0 += KC) {
+        int kc = imin(KC, K - k0);
+        const float *block = b + k0 * rsb;
+        if (threads > 1) {
+            PARALLEL_FOR (threads)
+            for (int u = 0; u < threads; u++)
+                pack_range(kc, N, panels * u / threads, panels * (u + 1) / threads, block, rsb, csb,
+                           packed);
+        } else
+            pack_range(kc, N, 0, panels, block, rsb, csb, packed);
+        gemm_packed(arena, M, N, kc, a + k0 * cs, rs, cs, packed, k0 > 0 ? c : base, c, ldc);
+    }
     arena->used = mark;
 }
 

@@ -1,4 +1,4 @@
-/* safetensors.h: the file format of weights. Reads what Hugging Face writes, and writes F32.
+/* safetensors.h: the file format of weights. Reads what Hugging Face writes; writes F32, BF16, F16.
  *
  *   8 bytes   length n of the header, little-endian
  *   n bytes   JSON: {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
@@ -7,7 +7,9 @@
  *   st_open_file, st_open_dir      one file; a model directory: one file, or shards and an index
  *   st_find, st_need               a tensor or NULL; a tensor of this shape, or the end
  *   st_read_f32, st_read_i32       its values (F16 and BF16 become float, exactly)
+ *   st_read_part, st_release       some of its values; their memory may go
  *   st_close                       every StTensor of it is gone then
+ *   st_round                       a value as F16 or BF16 holds it
  *   st_write                       a whole file or none
  *
  * A file is mapped, not read, and nothing in it is believed: when st_open_* returns, every tensor
@@ -73,6 +75,7 @@ typedef struct {
     int rank;
     int64_t shape[ST_MAX_RANK];
     const float *data;
+    int dtype; /* in the file: ST_F32, ST_BF16 or ST_F16 */
 } StOut;
 
 /* ---------------------------------------------------------------- messages */
@@ -330,6 +333,7 @@ static inline StFile st_map(const char *path)
         void *map = mmap(NULL, f.size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)
             die("%s: cannot be mapped: %s", path, strerror(errno));
+        madvise(map, f.size, MADV_SEQUENTIAL); /* read ahead */
         f.bytes = map;
     }
     close(fd);
@@ -519,20 +523,45 @@ static inline float st_bf16_to_float(uint16_t upper)
     return f;
 }
 
-static inline void st_read_f32(const StTensor *t, float *out)
+/* Values [first, first + n) of a tensor, as floats. */
+static inline void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
 {
-    if (t->dtype == ST_F32) {
-        memcpy(out, t->data, t->bytes);
-        return;
-    }
-    if (t->dtype != ST_F16 && t->dtype != ST_BF16)
+    if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
         die("%s: tensor %s has dtype %s; expected F32, BF16 or F16", t->path, st_label(t->name).s,
             st_dtypes[t->dtype].name);
-    for (size_t i = 0; i < t->bytes / 2; i++) {
+    const unsigned char *from = t->data + first * (size_t)st_dtypes[t->dtype].size;
+    if (t->dtype == ST_F32) {
+        memcpy(out, from, n * sizeof(float));
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
         uint16_t half;
-        memcpy(&half, t->data + 2 * i, 2);
+        memcpy(&half, from + 2 * i, 2);
         out[i] = t->dtype == ST_F16 ? st_f16_to_float(half) : st_bf16_to_float(half);
     }
+}
+
+static inline size_t st_values(const StTensor *t)
+{
+    return t->bytes / (size_t)st_dtypes[t->dtype].size;
+}
+
+static inline void st_read_f32(const StTensor *t, float *out)
+{
+    st_read_part(t, 0, st_values(t), out);
+}
+
+/* Values [first, first + n) of a tensor in a file that was opened will not be read again soon: the
+ * pages that lie wholly among them leave this process's memory (the system may still cache the
+ * file), so that a model can be read without room for a second one. */
+static inline void st_release(const StTensor *t, size_t first, size_t n)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), size = (size_t)st_dtypes[t->dtype].size;
+    uintptr_t from = (uintptr_t)t->data + first * size, to = from + n * size;
+    from = (from + page - 1) / page * page;
+    to = to / page * page;
+    if (from < to)
+        madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 static inline void st_read_i32(const StTensor *t, int32_t *out)
@@ -553,19 +582,79 @@ static inline size_t st_count(const StOut *t)
     return count;
 }
 
+/* The nearest F16, of two equally near ones the even (IEEE 754's default); from 65520 up infinity.
+ * NaN stays NaN. Below 2^-14, F16 is a fixed-point number: adding 0.5 makes the float's own
+ * rounding do the work, as 0.5's last bit is worth 2^-24. */
+static inline uint16_t st_float_to_f16(float f)
+{
+    uint32_t bits, magnitude;
+    memcpy(&bits, &f, 4);
+    uint32_t sign = bits >> 16 & 0x8000;
+    magnitude = bits & 0x7FFFFFFF;
+    if (magnitude > 0x7F800000)
+        return (uint16_t)(sign | 0x7E00 | (magnitude >> 13 & 0x3FF));
+    if (magnitude >= 0x477FF000)
+        return (uint16_t)(sign | 0x7C00);
+    if (magnitude < 0x38800000) {
+        f = fabsf(f) + 0.5f;
+        memcpy(&bits, &f, 4);
+        return (uint16_t)(sign | (bits - 0x3F000000));
+    }
+    return (uint16_t)(sign | (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13);
+}
+
+/* The nearest BF16, of two equally near ones the even. NaN stays NaN. */
+static inline uint16_t st_float_to_bf16(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    if ((bits & 0x7FFFFFFF) > 0x7F800000)
+        return (uint16_t)(bits >> 16 | 0x40);
+    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+/* The float that comes back from a file of this dtype: ST_F32, ST_BF16 or ST_F16. */
+static inline float st_round(float f, int dtype)
+{
+    if (dtype == ST_F32)
+        return f;
+    return dtype == ST_F16 ? st_f16_to_float(st_float_to_f16(f))
+                           : st_bf16_to_float(st_float_to_bf16(f));
+}
+
+/* A tensor's values, in its dtype. */
+static inline void st_put(const StOut *t, FILE *f)
+{
+    uint16_t half[4096];
+    size_t count = st_count(t);
+    if (t->dtype == ST_F32 && count)
+        fwrite(t->data, sizeof(float), count, f);
+    for (size_t i = 0, n; t->dtype != ST_F32 && i < count; i += n) {
+        n = count - i < 4096 ? count - i : 4096;
+        for (size_t k = 0; k < n; k++)
+            half[k] = t->dtype == ST_F16 ? st_float_to_f16(t->data[i + k])
+                                         : st_float_to_bf16(t->data[i + k]);
+        fwrite(half, sizeof *half, n, f);
+    }
+}
+
+/* The floats come first, then the halves, so that every value is aligned: other readers map too. */
 static inline void st_write(const char *path, const StOut *tensors, int n)
 {
     Buf header = {0};
     size_t end = 0;
     buf_str(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (const StOut *t = tensors; t < tensors + n; t++) {
-        size_t begin = end;
-        end += st_count(t) * sizeof(float);
-        buf_str(&header, ",");
-        json_put_string(&header, t->name, strlen(t->name));
-        buf_printf(&header, ":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
-                   st_shape_text(t->rank, t->shape).s, begin, end);
-    }
+    for (int size = 4; size >= 2; size -= 2)
+        for (const StOut *t = tensors; t < tensors + n; t++) {
+            size_t begin = end;
+            if (st_dtypes[t->dtype].size != size)
+                continue;
+            end += st_count(t) * (size_t)size;
+            buf_str(&header, ",");
+            json_put_string(&header, t->name, strlen(t->name));
+            buf_printf(&header, ":{\"dtype\":\"%s\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+                       st_dtypes[t->dtype].name, st_shape_text(t->rank, t->shape).s, begin, end);
+        }
     buf_str(&header, "}");
     while (header.n % 8)
         buf_str(&header, " ");
@@ -574,9 +663,10 @@ static inline void st_write(const char *path, const StOut *tensors, int n)
     uint64_t length = header.n;
     fwrite(&length, 8, 1, file.f);
     fwrite(header.s, 1, header.n, file.f);
-    for (const StOut *t = tensors; t < tensors + n; t++)
-        if (st_count(t))
-            fwrite(t->data, sizeof(float), st_count(t), file.f);
+    for (int size = 4; size >= 2; size -= 2)
+        for (const StOut *t = tensors; t < tensors + n; t++)
+            if (st_dtypes[t->dtype].size == size)
+                st_put(t, file.f);
     atomic_close(&file);
     buf_free(&header);
 }

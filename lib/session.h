@@ -25,18 +25,18 @@ static const char *const SUMMARIES[N_COMMANDS] = {
 };
 
 typedef struct {
-    const char *model, *task, *data, *eval_data, *out, *preset, *prompt, *stop;
+    const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
     const char *template, *system, *reward_cmd;
     int verifier, max_prompt;
     double reward_timeout;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
-    int method, shaping, dead_groups, adv_norm, loss, novelty;
+    int method, shaping, dead_groups, adv_norm, loss, novelty, dtype;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p;
     double lambda, clip_low, clip_high, kl_coef;
     uint64_t seed;
     const char *only;
-    bool json, force, quick;
+    bool json, force, quick, recompute;
 } Options;
 
 #define C(x) (1u << (x))
@@ -51,6 +51,8 @@ static const Option OPTIONS[] = {
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
      "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
+    {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(SFT), "FILE|DIR",
+     "tokenizer.json for --preset, in place of the built-in characters"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
      "this shape alone: tiny, small or medium"},
     {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(C(SCORE) | C(BENCH)),
@@ -78,6 +80,8 @@ static const Option OPTIONS[] = {
     {"problems", OPT_INT, O(problems), "50", 1, 1e7, LEARN, "N",
      "held-out problems for --eval-every"},
     {"out", OPT_TEXT, O(out), NULL, 0, 0, LEARN, "DIR", "run directory to write (required)"},
+    {"dtype", OPT_CHOICE, O(dtype), "original", 0, 0, LEARN, "original|f32|bf16|f16",
+     "of saved weights; original: as --model has them, tensor by tensor"},
     {"steps", OPT_INT, O(steps), "1000", 0, 1e9, C(SFT), "N", "updates"},
     {"steps", OPT_INT, O(steps), "150", 0, 1e9, C(TRAIN), "N", "rollout batches"},
 
@@ -163,6 +167,8 @@ static const Option OPTIONS[] = {
      "every row once, most with less work"},
     {"json", OPT_FLAG, O(json), NULL, 0, 0, C(EVAL) | C(EXPLAIN) | C(BENCH), "",
      "results as JSON"},
+    {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
+     "save memory: one pass at a time, each layer's activations made again; the same numbers"},
     {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "", "replace a run that is already there"},
 };
 #undef O
@@ -174,6 +180,12 @@ static const Option OPTIONS[] = {
 #undef C
 enum { N_OPTIONS = sizeof OPTIONS / sizeof *OPTIONS };
 
+/* A file of a model directory that saved models carry on. */
+typedef struct {
+    char *name, *text;
+    size_t n;
+} Carried;
+
 /* What a command runs on. */
 typedef struct {
     Options o;
@@ -183,6 +195,8 @@ typedef struct {
     Reward reward; /* --reward-cmd, while it runs */
     Tokenizer tokenizer;
     Path tokenizer_path; /* "": the built-in vocabulary */
+    Carried *carried;
+    int n_carried;
     Model model;
     Engine engine;
 } Session;
@@ -205,9 +219,54 @@ static void session_free(Session *s)
     tokenizer_free(&s->tokenizer);
     model_free(&s->model);
     engine_free(&s->engine);
+    for (int i = 0; i < s->n_carried; i++) {
+        free(s->carried[i].name);
+        free(s->carried[i].text);
+    }
+    free(s->carried);
 }
 
-/* The model of --model, packed for sampling, and its tokenizer. */
+/* Does a file of this name go from a model's directory to what is made of it? The tokenizer's
+ * files, chat templates, generation_config.json, notes and licences do: what is written anew,
+ * weights and whatever else lies there do not. */
+static bool is_carried(const char *name)
+{
+    static const char *const ends[] = {".json", ".jinja", ".txt", ".model", ".md"};
+    const char *end = strrchr(name, '.');
+    if (!strcmp(name, "config.json") || strstr(name, ".index.json") || *name == '.')
+        return false;
+    for (size_t i = 0; end && i < sizeof ends / sizeof *ends; i++)
+        if (!strcmp(end, ends[i]))
+            return true;
+    return !end;
+}
+
+static void carry_file(Session *s, const char *path, const char *name)
+{
+    Carried file = {.name = xstrdup(name)};
+    file.text = read_file(path, &file.n);
+    s->carried = xrealloc(s->carried, (size_t)(s->n_carried + 1) * sizeof file);
+    s->carried[s->n_carried++] = file;
+}
+
+/* Reads the small files of a directory, all but `without`, for saving: the directory itself may be
+ * gone by then. */
+static void carry_files(Session *s, const char *path, const char *without)
+{
+    enum { SMALL = 1 << 26 };
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        struct stat info;
+        Path file = path_join(path, entry->d_name);
+        if (is_carried(entry->d_name) && strcmp(entry->d_name, without) &&
+            !stat(file.s, &info) && S_ISREG(info.st_mode) && info.st_size <= SMALL)
+            carry_file(s, file.s, entry->d_name);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* The model of --model, and its tokenizer. */
 static void session_load(Session *s, const char *path, bool tokenizer)
 {
     if (!path)
@@ -220,7 +279,24 @@ static void session_load(Session *s, const char *path, bool tokenizer)
     if (s->tokenizer.n_vocab > s->model.config.vocab_size)
         die("%s: has ids up to %d, but vocab_size of config.json is %d", s->tokenizer_path.s,
             s->tokenizer.n_vocab - 1, s->model.config.vocab_size);
+}
+
+/* The same, to draw from: ids beyond the tokenizer's do not exist, and the weights are packed. */
+static void session_sampler(Session *s, const char *path)
+{
+    session_load(s, path, true);
+    s->model.n_vocab = s->tokenizer.n_vocab;
     model_pack(&s->model, s->engine.threads);
+}
+
+/* For a model that will be saved: the files beside it, and the dtype of its weights. */
+static void session_prepare_saving(Session *s)
+{
+    static const int dtypes[] = {ST_DTYPES, ST_F32, ST_BF16, ST_F16}; /* in --dtype's order */
+    if (s->o.model)
+        carry_files(s, model_dir(s->o.model).s, "");
+    if (s->o.dtype)
+        model_set_dtype(&s->model, dtypes[s->o.dtype]);
 }
 
 /* The problems of a file, or, where path is NULL, of --task. */
@@ -381,20 +457,20 @@ static void save_checkpoint(const Session *s, int step)
     temporary = path_join(s->o.out, name);
     remove_dir(temporary.s);
     make_dirs(temporary.s);
-    model_save(&s->model, temporary.s);
-    Path tokenizer = path_join(temporary.s, "tokenizer.json");
-    if (s->tokenizer_path.s[0]) {
-        size_t n;
-        char *text = read_file(s->tokenizer_path.s, &n);
-        write_file(tokenizer.s, text, n);
-        free(text);
-    } else
-        tokenizer_write(tokenizer.s, TASK_ALPHABET);
+    size_t rounded = model_save(&s->model, temporary.s);
+    for (int i = 0; i < s->n_carried; i++)
+        write_file(path_join(temporary.s, s->carried[i].name).s, s->carried[i].text,
+                   s->carried[i].n);
+    if (!s->tokenizer_path.s[0])
+        tokenizer_write(path_join(temporary.s, "tokenizer.json").s, TASK_ALPHABET);
     sync_dir(temporary.s);
     remove_dir(final.s);
     if (rename(temporary.s, final.s))
         die("%s: cannot be written: %s", final.s, strerror(errno));
     sync_dir(s->o.out);
+    if (rounded)
+        warn("%s: %zu of %zu weights are rounded to BF16 or F16; --dtype f32 keeps every bit",
+             final.s, rounded, s->model.n_params);
 }
 
 static double learning_rate(const Options *o, int step)

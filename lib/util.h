@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -116,12 +117,46 @@ static inline void *large_alloc(size_t bytes)
     return p;
 }
 
+/* The number behind `key` at the start of a line of a small file; `otherwise` if there is none. */
+static inline double file_number(const char *path, const char *key, double otherwise)
+{
+    char line[256];
+    FILE *f = fopen(path, "r");
+    size_t n = strlen(key);
+    while (f && fgets(line, sizeof line, f)) {
+        char *end;
+        double x = strtod(line + n, &end);
+        if (!strncmp(line, key, n) && end > line + n) {
+            otherwise = x;
+            break;
+        }
+    }
+    if (f)
+        fclose(f);
+    return otherwise;
+}
+
+/* Bytes that this program may still take: what the machine has free, or what its container or its
+ * own limit leaves (Linux; elsewhere all that the machine has). */
+static inline double memory_available(void)
+{
+    double free = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double limit = file_number("/sys/fs/cgroup/memory.max", "", HUGE_VAL);
+    double used = file_number("/sys/fs/cgroup/memory.current", "", 0);
+    struct rlimit own;
+    free = 1024 * file_number("/proc/meminfo", "MemAvailable:", free / 1024);
+    if (!getrlimit(RLIMIT_AS, &own) && own.rlim_cur != RLIM_INFINITY)
+        free = fmin(free, (double)own.rlim_cur);
+    return fmax(0, fmin(free, limit - used));
+}
+
 /* n floats, all zero. */
 static inline float *floats_new(size_t n)
 {
     float *p = large_alloc(n * sizeof(float));
-    if (!p)
-        die("out of memory: %zu floats wanted", n);
+    double bytes = (double)n * sizeof(float), GiB = 1 << 30;
+    if (!p || (bytes > 0.25 * GiB && bytes > memory_available()))
+        die("out of memory: %.1f GiB wanted, %.1f GiB free", bytes / GiB, memory_available() / GiB);
     return memset(p, 0, n * sizeof(float));
 }
 
@@ -159,6 +194,15 @@ static inline void *arena_alloc(Arena *a, size_t count, size_t size)
 static inline float *arena_floats(Arena *a, size_t count)
 {
     return arena_alloc(a, count, sizeof(float));
+}
+
+/* Gives the memory itself back until it is used again. What it holds is lost. */
+static inline void arena_release(Arena *a)
+{
+    a->used = 0;
+#ifdef __linux__
+    madvise(a->base, a->capacity, MADV_DONTNEED);
+#endif
 }
 
 static inline void arena_free(Arena *a)
