@@ -1,4 +1,4 @@
-/* task.h: task generators, prompt templates, verifiers: the only source of reward.
+/* task.h: the built-in tasks: generators and verifiers. (Who else gives rewards: judge.h.)
  *
  *   countdown   prompt `357>26:`   response `3*7=21,21+5=26`
  *               use every number exactly once, step by step, and end on the target
