@@ -461,7 +461,7 @@ static inline bool values_close(Value a, Value b, double relative)
     double largest = fmax(cabs(a.z), cabs(b.z)), size = fmax(a.size, b.size);
     double room = relative * largest + 1e-14 * size;
     bool zero = (a.exact && value_is_zero(a)) || (b.exact && value_is_zero(b));
-    if (!(largest < 1e300) || !(size < 1e300) || room > (zero ? 1e-10 : 10 * relative * largest))
+    if (!(largest < 1e300) || !(size < 1e300) || room > (zero ? 1e-10 : 1000 * relative * largest))
         return false;
     return cabs(a.z - b.z) <= room;
 }
