@@ -133,7 +133,7 @@ static inline bool same_two_sides(Item x, Item y)
             memcpy(first, v, sizeof first);
         varies |= cabs(v[0].z - first[0].z) > 1e-6 * cabs(first[0].z);
         Value p = value_multiply(v[0], first[1]), q = value_multiply(v[1], first[0]);
-        if (p.exact && q.exact ? !residue_equal(p.r, q.r) : !values_close(p, q))
+        if (p.exact && q.exact ? !values_equal(p, q) : !values_close(p, q, 1e-11))
             return false;
     }
     double ratio = creal(first[0].z / first[1].z);

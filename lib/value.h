@@ -9,9 +9,9 @@
  *             fraction is a quotient, and pi, e and every variable are fixed residues without
  *             meaning. For fractions p/q and r/s with |ps - qr| < P this is the comparison of
  *             fractions; beyond that, and for polynomials (Schwartz and Zippel), unequal ones pass
- *             about 1 time in 2^61.
+ *             about 1 time in 2^61, and only where the doubles agree too.
  *   as complex doubles, where a root, logarithm, sine or broken power leaves that field: equal
- *             within 1e-10 at three positive points and, where both are real, at two with mixed
+ *             within 1e-12 at three positive points and, where both are real, at two with mixed
  *             signs. Unequal expressions that agree so closely at all of them would pass. What
  *             holds for positive numbers only, sqrt(x^2) = x, is refused where it can be seen. */
 #ifndef VALUE_H
@@ -325,6 +325,8 @@ static inline Value value_choose(Value a, Value b, bool factorial)
 static inline Value value_rounded(Value a, char name)
 {
     double x = creal(a.z);
+    if (!(cabs(a.z) < HUGE_VAL))
+        return value_none();
     if (fabs(cimag(a.z)) > 1e-12 * a.size || (name != 'a' && !(fabs(x) < 0x1p52)))
         return name == 'a' ? value_real(cabs(a.z), a.size) : value_none();
     if (name == 'a')
@@ -446,27 +448,40 @@ static inline int decimals(Item x)
 static inline bool shortened(Item x, Value exact, Value decimal)
 {
     int after = decimals(x);
-    double room = 0.99 * pow(10, -after) + 1e-14 * cabs(exact.z);
-    return after > 0 && room <= 1e-8 * cabs(exact.z) && cabs(exact.z - decimal.z) <= room;
+    double size = cabs(exact.z), room = 0.99 * pow(10, -after) + 1e-14 * size;
+    if (after <= 0 || !(size < HUGE_VAL)) /* 2^{4181} is infinite here, and near to nothing */
+        return false;
+    return room <= 1e-8 * size && cabs(exact.z - decimal.z) <= room;
 }
 
-static inline bool values_close(Value a, Value b)
+/* Equal within `relative` and the rounding of what cancelled; nothing is known of values beyond
+ * 1e300, or where nearly all cancelled, unless the other side is exactly 0. */
+static inline bool values_close(Value a, Value b, double relative)
 {
     double largest = fmax(cabs(a.z), cabs(b.z)), size = fmax(a.size, b.size);
-    if (!(largest < HUGE_VAL) || !(size <= 1e4 * fmax(1, largest)))
-        return false; /* terms cancelled: nothing is known */
-    return cabs(a.z - b.z) <= 1e-10 * largest + 1e-14 * size;
+    double room = relative * largest + 1e-14 * size;
+    bool zero = (a.exact && value_is_zero(a)) || (b.exact && value_is_zero(b));
+    if (!(largest < 1e300) || !(size < 1e300) || room > (zero ? 1e-10 : 1000 * relative * largest))
+        return false;
+    return cabs(a.z - b.z) <= room;
+}
+
+/* Equal residues; and doubles that do not contradict, as P + 1 has the residue of 1. */
+static inline bool values_equal(Value a, Value b)
+{
+    double largest = fmax(cabs(a.z), cabs(b.z)), size = fmax(a.size, b.size);
+    bool unknown = !(largest < 1e300) || !(size < 1e300);
+    return residue_equal(a.r, b.r) &&
+           (unknown || cabs(a.z - b.z) <= 1e-6 * largest + 1e-10 * size);
 }
 
 static inline bool same_at(Item x, Item y, Value a, Value b)
 {
     if (a.infinite || b.infinite)
         return a.infinite && b.infinite && (creal(a.z) > 0) == (creal(b.z) > 0);
-    if (a.exact && b.exact && residue_equal(a.r, b.r))
-        return true;
     if (shortened(y, a, b) || shortened(x, b, a))
         return true;
-    return !(a.exact && b.exact) && values_close(a, b);
+    return a.exact && b.exact ? values_equal(a, b) : values_close(a, b, 1e-12);
 }
 
 static inline bool same_value(Item x, Item y)
