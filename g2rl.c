@@ -1420,6 +1420,75 @@ static void roll_out(Trainer *t, Group *g, int step, double *seconds)
     seconds[VERIFY] += lap(&clock);
 }
 
+/* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
+ * every weight and row, and attention; twice that going back. What is done again counts once. */
+static void count_work(const Model *m, const Options *o, const Group *g, double *flops)
+{
+    const Config *c = &m->config;
+    bool several = o->epochs > 1 || (o->mini_batch && o->mini_batch < o->prompts);
+    double keys = 0.5 * g->prompt_length * (g->prompt_length + 1); /* seen by all rows together */
+    for (int k = 0; k < g->m; k++) {
+        double n = response_length(g, k) - 1;
+        keys += n * g->prompt_length + 0.5 * n * (n + 1);
+    }
+    double layers = 2 * layer_weights(c) * group_rows(g) + attention_flops(c) * keys;
+    double head = 2.0 * m->n_vocab * c->hidden_size * g->n_tokens;
+    flops[SAMPLE] += layers + head;
+    flops[REFERENCE] += o->kl_coef > 0 ? layers + head : 0;
+    flops[FORWARD] += (o->epochs + several) * (layers + 2 * head); /* the features too */
+    flops[BACKWARD] += o->epochs * (2 * layers + head);
+}
+
+/* Seconds that the rest of a step will take, from its work and half of the machine's peak. */
+static double update_seconds(const Trainer *t, const Group *g)
+{
+    const Session *s = t->s;
+    double flops[PHASES] = {0}, sum = 0;
+    for (int i = 0; i < s->o.prompts; i++)
+        count_work(&s->model, &s->o, &g[i], flops);
+    for (int i = REFERENCE; i < PHASES; i++)
+        sum += flops[i];
+    return sum / (0.5e9 * measure_peak(s->engine.threads));
+}
+
+/* What the first batch says about the run that begins with it. A run that has nothing to learn from
+ * ends here: every response cut off, or none right and no reward different from another. */
+static void preflight(const Trainer *t, const Group *g, double sample_seconds)
+{
+    const Session *s = t->s;
+    const Options *o = &s->o;
+    const Judge *judge = &t->problems.judge;
+    int n = o->prompts, all = n * o->rollouts, tokens = 0;
+    int ended = 0, found = 0, right = 0, live = 0;
+    double reward = 0;
+    Buf text = {0};
+    for (int i = 0; i < n; i++) {
+        live += !is_dead(&g[i]);
+        right += count_right(&g[i]);
+        tokens += g[i].n_tokens;
+        for (int k = 0; k < g[i].m; k++) {
+            response_text(&g[i], k, &s->tokenizer, &text);
+            ended += !g[i].truncated[k];
+            found += judge_finds(judge, g[i].text, text.s);
+            reward += g[i].reward[k] / all;
+        }
+    }
+    buf_free(&text);
+    fprintf(stderr, "before training: %d responses to %d prompts. %.0f %% ended before "
+            "--max-tokens %d; ", all, n, 100.0 * ended / all, o->max_tokens);
+    if (!judge->command)
+        fprintf(stderr, "%.0f %% hold an answer, ", 100.0 * found / all);
+    fprintf(stderr, "%.0f %% are right: mean reward %.3g. In %d of %d groups rewards differ: only "
+            "these say what is better. A step: %d tokens, about %.1f s.\n", 100.0 * right / all,
+            reward, live, n, tokens, sample_seconds + update_seconds(t, g));
+    if (!ended && !o->force)
+        die("--max-tokens %d: every response was cut off before its end token; raise it, or name "
+            "where a response ends with --stop, or go on with --force", o->max_tokens);
+    if (!right && !live && !o->force)
+        die("no response earned a reward: begin with a better model (see sft) or easier problems, "
+            "look at responses with explain, or go on with --force");
+}
+
 /* Step 7, with 3 to 6 inside its first forward pass: one update on all groups, or, with
  * --mini-batch and --epochs, several. Then the advantages are made first, once, by the policy that
  * sampled. Returns the mean gradient norm. */
@@ -1449,25 +1518,6 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
     return norm / updates;
 }
 
-/* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
- * every weight and row, and attention; twice that going back. What is done again counts once. */
-static void count_work(const Model *m, const Options *o, const Group *g, double *flops)
-{
-    const Config *c = &m->config;
-    bool several = o->epochs > 1 || (o->mini_batch && o->mini_batch < o->prompts);
-    double keys = 0.5 * g->prompt_length * (g->prompt_length + 1); /* seen by all rows together */
-    for (int k = 0; k < g->m; k++) {
-        double n = response_length(g, k) - 1;
-        keys += n * g->prompt_length + 0.5 * n * (n + 1);
-    }
-    double layers = 2 * layer_weights(c) * group_rows(g) + attention_flops(c) * keys;
-    double head = 2.0 * m->n_vocab * c->hidden_size * g->n_tokens;
-    flops[SAMPLE] += layers + head;
-    flops[REFERENCE] += o->kl_coef > 0 ? layers + head : 0;
-    flops[FORWARD] += (o->epochs + several) * (layers + 2 * head); /* the features too */
-    flops[BACKWARD] += o->epochs * (2 * layers + head);
-}
-
 /* One step of training, and its rows in the run's files. */
 static void train_step(Trainer *t, int step, Progress *report)
 {
@@ -1483,6 +1533,8 @@ static void train_step(Trainer *t, int step, Progress *report)
     char note[96];
     Group *g = groups_new(&s->engine, &s->model, t->extent);
     roll_out(t, g, step, u.seconds);
+    if (step == 0)
+        preflight(t, g, u.seconds[SAMPLE]);
     clock = now_seconds();
     if (o->kl_coef > 0)
         reference_logprobs(&s->engine, &t->reference, g, o->prompts, o->temperature);

@@ -4729,6 +4729,25 @@ static void test_sample(void)
           cli_err);
 }
 
+/* Before training the first batch is looked at; a run that cannot learn ends. */
+static void test_preflight(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    CHECK(cli("train --model %s --task add:digits=1 --steps 1 --out %s/ready", base, dir) == 0 &&
+              strstr(cli_err, "before training: 256 responses to 16 prompts"), "%s", cli_err);
+    CHECK(cli("train --model %s --max-tokens 1 --prompts 2 --rollouts 2 --steps 1 --out %s/cut",
+              base, dir) == 1 && strstr(cli_err, "--max-tokens 1: every response was cut off"),
+          "%s", cli_err);
+    CHECK(cli("train --model %s --task countdown:numbers=6 --prompts 2 --rollouts 4 --steps 1 "
+              "--out %s/hopeless", base, dir) == 1 && strstr(cli_err, " 0 % are right") &&
+              strstr(cli_err, "In 0 of 2 groups") && strstr(cli_err, "no response earned a reward"),
+          "%s", cli_err);
+    CHECK(cli("train --model %s --max-tokens 1 --prompts 2 --rollouts 2 --steps 1 --force "
+              "--out %s/cut", base, dir) == 0, "%s", cli_err);
+    CHECK(cli("train --model %s --steps 1 --prompts 64 --rollouts 4096 --max-tokens 400 --out "
+              "%s/large", base, dir) == 1 && strstr(cli_err, "try --recompute"), "%s", cli_err);
+}
+
 static void test_data(void)
 {
     CHECK(cli("data --task countdown:numbers=3 --split test --problems 20") == 0, "%s", cli_err);
@@ -4738,7 +4757,8 @@ static void test_data(void)
     CHECK(cli("eval --model %s --data %s --task countdown:numbers=3 --problems 3 --samples 2",
               base_model(), tmp_path("p.jsonl").s) == 0, "%s", cli_err);
     CHECK(cli("train --model %s --data %s --task countdown:numbers=3 --steps 2 --prompts 2 "
-              "--rollouts 2 --out %s/file", base_model(), tmp_path("p.jsonl").s, tmp_dir()) == 0,
+              "--rollouts 2 --force --out %s/file", base_model(), tmp_path("p.jsonl").s,
+              tmp_dir()) == 0,
           "%s", cli_err);
     static const char *const bad[][2] = {
         {"", "no problems"},
@@ -4837,8 +4857,8 @@ static void test_template_training(void)
     size_t length;
     put_file("five.jsonl", "{\"prompt\": \"5:\", \"answer\": \"9\"}\n");
     CHECK(cli("train --model %s --data %s/five.jsonl --verifier exact --template %s/four.txt "
-              "--steps 1 --prompts 1 --rollouts 8 --out %s/five", base, dir, dir, dir) == 0, "%s",
-          cli_err);
+              "--steps 1 --prompts 1 --rollouts 8 --force --out %s/five", base, dir, dir, dir) == 0,
+          "%s", cli_err);
     char *text = read_file(tmp_path("five/rollouts.jsonl").s, &length);
     CHECK(strstr(text, "\"prompt\": \"5:\"") && strstr(text, "\"response\": \"4+5="), "%.300s",
           text);
@@ -5385,8 +5405,8 @@ static void test_problem_files(void)
               "--eval-every 1 --samples 2 --out %s/side", base, dir, dir) == 2 &&
               strstr(cli_err, "--eval-data"), "%s", cli_err);
     CHECK(cli("train --model %s --data %s/math.jsonl --steps 1 --prompts 2 --rollouts 2 "
-              "--eval-every 1 --samples 2 --eval-data %s/math.jsonl --out %s/side", base, dir, dir,
-              dir) == 0, "%s", cli_err);
+              "--eval-every 1 --samples 2 --eval-data %s/math.jsonl --force --out %s/side", base,
+              dir, dir, dir) == 0, "%s", cli_err);
     char *text = read_file(tmp_path("side/eval.jsonl").s, &n);
     CHECK(field(text, "problems") == 2, "%s", text);
     free(text);
@@ -6678,6 +6698,7 @@ static const Test TESTS[] = {
     TEST(explain, "explain --data --json against the oracle"),
     TEST(eval, "eval's numbers belong together"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
+    TEST(preflight, "the first batch: what it says, and where it ends the run"),
     TEST(data, "problem files, good and bad"),
     TEST(template, "what each template makes of a prompt"),
     TEST(template_training, "templates in sft and train"),

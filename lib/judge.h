@@ -6,6 +6,7 @@
  *
  *   judge_new(asked, task, first_prompt)        which one judges these problems
  *   judge(&j, prompt, gold, response)           right or not, and why: the one place of dispatch
+ *   judge_finds(&j, prompt, response)           is there an answer in it at all
  *   judge_class, judge_same                     answer classes, for majority votes
  *   judge_gold(&j, prompt, answer, &gold)       the bare gold answer of a data file's answer */
 #ifndef JUDGE_H
@@ -94,6 +95,16 @@ static inline void judge_class(const Judge *j, const char *prompt, const char *r
         out->n = 0;
         buf_printf(out, "?%s", response);
     }
+}
+
+/* Is there an answer in the response, right or wrong? */
+static inline bool judge_finds(const Judge *j, const char *prompt, const char *response)
+{
+    Buf class = {0};
+    judge_class(j, prompt, response, &class);
+    bool found = class.n > 0 && *class.s != '?';
+    buf_free(&class);
+    return found;
 }
 
 /* Do two classes vote together? For math: where the verifier takes one for the other. */

@@ -190,7 +190,8 @@ static const Option OPTIONS[] = {
      "results as JSON"},
     {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
      "save memory: one pass at a time, each layer's activations made again; the same numbers"},
-    {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "", "replace a run that is already there"},
+    {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "",
+     "replace a run that is already there; train even where the first batch teaches nothing"},
 };
 #undef O
 #undef ALL
