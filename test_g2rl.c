@@ -61,6 +61,14 @@ static void copy_file(const char *from, const char *to)
 
 static Path tmp_path(const char *name) { return path_join(tmp_dir(), name); }
 
+/* Writes a file of this run, and gives its path. */
+static Path put_file(const char *name, const char *text)
+{
+    Path p = tmp_path(name);
+    write_file(p.s, text, strlen(text));
+    return p;
+}
+
 /* ../shared/data/<below>, if it is there. */
 static bool shared_dir(Path *p, const char *below)
 {
@@ -4729,6 +4737,51 @@ static void test_sample(void)
           cli_err);
 }
 
+/* Plain text, in a file of its own or in records, is the ids of the text, cut to length, all of
+ * them trained on; --valid reports the loss of a step that changes nothing. */
+static void test_sft_text(void)
+{
+    static const char *const files[] = {"cut.txt", "cut.jsonl", "ids.jsonl"};
+    const char *base = base_model(), *dir = tmp_dir();
+    uint64_t hash[3] = {0};
+    put_file("cut.txt", "1+2=3,4");
+    put_file("cut.jsonl", "{\"text\": \"1+2=3,4\"}\n");
+    put_file("ids.jsonl", "{\"input_ids\": [2, 11, 3]}\n{\"input_ids\": [15, 4, 16]}\n"
+                          "{\"input_ids\": [5, 0]}\n");
+    for (int i = 0; i < 3; i++) {
+        CHECK(cli("sft --model %s --data %s/%s --max-length 3 --steps 2 --batch 3 --shuffle 0 "
+                  "--out %s/t%d", base, dir, files[i], dir, i) == 0, "%s", cli_err);
+        char name[8];
+        snprintf(name, sizeof name, "t%d", i);
+        Model m = model_load(tmp_path(name).s);
+        hash[i] = weights_hash(&m);
+        model_free(&m);
+    }
+    CHECK(hash[0] == hash[1] && hash[0] == hash[2], "text and ids train to other weights");
+    for (int recompute = 0; recompute < 2; recompute++) {
+        size_t n;
+        CHECK(cli("sft --model %s --data %s/ids.jsonl --valid %s/cut.txt --max-length 3 --batch 2 "
+                  "--eval-every 1 --steps 1 --lr 0 --force --out %s/valid %s", base, dir, dir, dir,
+                  recompute ? "--recompute" : "") == 0, "%s", cli_err);
+        char *text = read_file(tmp_path("valid/eval.jsonl").s, &n);
+        double loss = field(text, "loss");
+        CHECK(field(text, "tokens") == 5 && fabs(loss) > 0.01, "%s", text);
+        free(text);
+        CHECK(cli_in("{\"input_ids\": [2, 11, 3]}\n{\"input_ids\": [15, 4, 16]}\n"
+                     "{\"input_ids\": [5, 0]}\n", "score --model %s", base) == 0, "%s", cli_err);
+        double sum = 0;
+        for (char *p = strstr(cli_out, "[null"); p; p = strstr(p, "[null"))
+            for (p += 5; *p == ',';)
+                sum -= strtod(p + 1, &p);
+        CHECK(fabs(loss - sum / 5) < 1e-6, "validation loss %g; score says %g", loss, sum / 5);
+    }
+    put_file("short.txt", "");
+    CHECK(cli("sft --model %s --data %s/short.txt --out %s/no_text", base, dir, dir) == 1 &&
+              strstr(cli_err, "short.txt"), "%s", cli_err);
+    CHECK(cli("sft --model %s --data %s/cut.txt --valid %s/cut.txt --out %s/no_text", base, dir,
+              dir, dir) == 2 && strstr(cli_err, "--eval-every"), "%s", cli_err);
+}
+
 /* Before training the first batch is looked at; a run that cannot learn ends. */
 static void test_preflight(void)
 {
@@ -4776,14 +4829,6 @@ static void test_data(void)
 }
 
 /* ================================================================ problems, prompts, rewards */
-
-/* Writes a file of this run, and gives its path. */
-static Path put_file(const char *name, const char *text)
-{
-    Path p = tmp_path(name);
-    write_file(p.s, text, strlen(text));
-    return p;
-}
 
 static const char *rendered(const Template *t, const char *problem)
 {
@@ -6698,6 +6743,7 @@ static const Test TESTS[] = {
     TEST(explain, "explain --data --json against the oracle"),
     TEST(eval, "eval's numbers belong together"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
+    TEST(sft_text, "plain text as records; the loss of --valid"),
     TEST(preflight, "the first batch: what it says, and where it ends the run"),
     TEST(data, "problem files, good and bad"),
     TEST(template, "what each template makes of a prompt"),

@@ -47,6 +47,40 @@ static Record record_of_text(const Session *s, const char *problem, const char *
     return r;
 }
 
+/* A list of records that grows. */
+typedef struct {
+    Record *record;
+    int n;
+} Records;
+
+static void records_add(Records *all, Record r)
+{
+    all->record = xrealloc(all->record, (size_t)(all->n + 1) * sizeof r);
+    all->record[all->n++] = r;
+}
+
+/* Plain text, all of it trained on: the token that begins a text, its own, and the end token, cut
+ * into records of at most --max-length tokens. */
+static void records_of_text(const Session *s, const char *text, size_t n, const char *what,
+                            Records *all)
+{
+    int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
+    Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, what);
+    if (s->model.config.n_eos)
+        ids_add(&ids, s->model.config.eos_token_id[0]);
+    for (int first = 0; first + 1 < ids.n; first += most) {
+        int length = imin(most, ids.n - first);
+        size_t bytes = (size_t)length * sizeof(int);
+        if (length < 2) /* nothing to predict it from */
+            break;
+        Record r = {xmalloc(bytes), xmalloc(bytes), length};
+        memcpy(r.ids, ids.id + first, bytes);
+        memcpy(r.labels, ids.id + first, bytes);
+        records_add(all, r);
+    }
+    ids_free(&ids);
+}
+
 static void record_free(Record *r)
 {
     free(r->ids);
@@ -72,18 +106,20 @@ static int read_ids(Json *j, const Config *c, bool labels, int **ids, const char
     return n;
 }
 
-/* One line of --data: prompt and response, or input_ids and labels (default: the ids). */
-static Record record_read(const Session *s, Json *j, const char *path, int line)
+/* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids). */
+static void record_read(const Session *s, Json *j, const char *path, int line, Records *all)
 {
     Record r = {0};
     int labels = -1;
-    Buf key = {0}, prompt = {0}, response = {0};
+    Buf key = {0}, prompt = {0}, response = {0}, text = {0};
     char what[64];
     for (json_object(j); json_key(j, &key);)
         if (is_one_of(key.s, "prompt", "question", "problem"))
             json_string(j, &prompt);
         else if (is_one_of(key.s, "response", "completion", "answer"))
             json_string(j, &response);
+        else if (!strcmp(key.s, "text"))
+            json_string(j, &text);
         else if (!strcmp(key.s, "input_ids"))
             r.n = read_ids(j, &s->model.config, false, &r.ids, path, line);
         else if (!strcmp(key.s, "labels"))
@@ -94,34 +130,55 @@ static Record record_read(const Session *s, Json *j, const char *path, int line)
     snprintf(what, sizeof what, "line %d", line);
     if (!r.ids && prompt.n && response.n)
         r = record_of_text(s, prompt.s, response.s, what);
+    else if (!r.ids && text.n)
+        records_of_text(s, text.s, text.n, what, all);
     else if (!r.ids || r.n < 2)
-        die("%s: line %d: expected prompt and response, or at least two input_ids", path, line);
+        die("%s: line %d: expected prompt and response, text, or at least two input_ids", path,
+            line);
     else if (labels < 0) {
         r.labels = xmalloc((size_t)r.n * sizeof(int));
         memcpy(r.labels, r.ids, (size_t)r.n * sizeof(int));
     } else if (labels != r.n)
         die("%s: line %d: %d labels for %d input_ids; expected as many", path, line, labels, r.n);
+    if (r.ids)
+        records_add(all, r);
     buf_free(&key);
     buf_free(&prompt);
     buf_free(&response);
-    return r;
+    buf_free(&text);
 }
 
-static Record *records_read(const Session *s, const char *path, int *count)
+/* The records of a file: JSONL, or, where its name ends in .txt, plain text. */
+static Records records_read(const Session *s, const char *path)
 {
-    Record *all = NULL;
-    size_t n, offset = 0;
+    Records all = {0};
+    size_t n, offset = 0, name = strlen(path);
     int line = 0;
     char *text = read_file(path, &n);
-    *count = 0;
-    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-        all = xrealloc(all, (size_t)(*count + 1) * sizeof *all);
-        all[(*count)++] = record_read(s, &j, path, line);
-    }
-    if (!*count)
+    if (name > 4 && !strcmp(path + name - 4, ".txt"))
+        records_of_text(s, text, n, path, &all);
+    else
+        for (Json j; jsonl_next(text, n, &offset, &line, &j);)
+            record_read(s, &j, path, line, &all);
+    if (!all.n)
         die("%s: holds no records", path);
     free(text);
     return all;
+}
+
+static int longest_record(const Records *all)
+{
+    int longest = 0;
+    for (int i = 0; i < all->n; i++)
+        longest = imax(longest, all->record[i].n);
+    return longest;
+}
+
+static void records_free(Records *all)
+{
+    for (int i = 0; i < all->n; i++)
+        record_free(&all->record[i]);
+    free(all->record);
 }
 
 /* A fresh example of the task: a training problem with one of its derivations. */
@@ -155,6 +212,19 @@ typedef struct {
     float *logprob; /* [targets] */
 } RecordBatch;
 
+/* n records as a batch, in the engine's memory. */
+static RecordBatch record_batch(Session *s, const Record *r, int n, int at_once)
+{
+    RecordBatch x = {.m = &s->model, .records = r, .n = n, .at_once = at_once};
+    x.offset = arena_alloc(&s->engine.arena, (size_t)n, sizeof(int));
+    for (int i = 0; i < n; i++) {
+        x.offset[i] = x.targets;
+        x.targets += record_targets(&r[i]);
+    }
+    x.logprob = arena_floats(&s->engine.arena, (size_t)x.targets);
+    return x;
+}
+
 /* Micro-batch i, forward: loss = mean of -log p over all trained-on tokens of the batch. */
 static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
 {
@@ -175,7 +245,7 @@ static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
     for (int t = 0; t < b.n_targets; t++)
         coef[t] = (float)(-1.0 / x->targets);
     Pass p = forward(a, x->m, &b, keep);
-    forward_head(a, x->m, &p, 1.0f, true);
+    forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING);
     memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
     p.coef = coef;
     return p;
@@ -186,14 +256,8 @@ static double sft_gradient(Session *s, const Record *r, int n, int at_once, int 
 {
     Engine *e = &s->engine;
     double loss = 0, seconds[2] = {0};
-    RecordBatch x = {.m = &s->model, .records = r, .n = n, .at_once = at_once};
     size_t mark = e->arena.used;
-    x.offset = arena_alloc(&e->arena, (size_t)n, sizeof(int));
-    for (int i = 0; i < n; i++) {
-        x.offset[i] = x.targets;
-        x.targets += record_targets(&r[i]);
-    }
-    x.logprob = arena_floats(&e->arena, (size_t)x.targets);
+    RecordBatch x = record_batch(s, r, n, at_once);
     *tokens = x.targets;
     if (x.targets)
         gradient(e, &s->model, (n + at_once - 1) / at_once, look_at_records, &x, seconds);
@@ -223,6 +287,28 @@ static void sft_tokenizer(Session *s, Config *c)
         die("%s: has no token " END_TOKEN ", with which responses end", s->tokenizer_path.s);
     c->eos_token_id[c->n_eos++] = ids.id[0];
     ids_free(&ids);
+}
+
+static void validate_part(Arena *a, int i, void *context)
+{
+    look_at_records(a, i, KEEP_NOTHING, context);
+}
+
+/* The loss over all records, a batch at a time. */
+static double validation_loss(Session *s, const Records *all, int at_once, int *tokens)
+{
+    double sum = 0;
+    *tokens = 0;
+    for (int i = 0; i < all->n; i += s->o.batch) {
+        size_t mark = s->engine.arena.used;
+        RecordBatch x = record_batch(s, all->record + i, imin(s->o.batch, all->n - i), at_once);
+        engine_each(&s->engine, (x.n + at_once - 1) / at_once, validate_part, &x);
+        for (int t = 0; t < x.targets; t++)
+            sum -= (double)x.logprob[t];
+        *tokens += x.targets;
+        s->engine.arena.used = mark;
+    }
+    return *tokens ? sum / *tokens : 0;
 }
 
 /* Weights and tokenizer to start from: --preset at random, or --model. */
@@ -255,8 +341,10 @@ static void sft_model(Session *s)
 /* A supervised run: what lasts from step to step. */
 typedef struct {
     Session *s;
-    Record *records, *batch; /* of --data; the step's */
-    int n_records, *order, epoch, at_once;
+    Records records, valid; /* of --data and --valid */
+    Record *batch;          /* the step's */
+    int *order, epoch, at_once;
+    bool ask; /* problems too, with --eval-every */
     Problems held_out;
     AdamW adam;
     FILE *metrics, *evals;
@@ -268,15 +356,15 @@ static void sft_batch(Teacher *t, int step)
     const Options *o = &t->s->o;
     for (int i = 0; i < o->batch; i++) {
         uint32_t index = (uint32_t)step * (uint32_t)o->batch + (uint32_t)i;
-        if (!t->n_records) {
+        if (!t->records.n) {
             t->batch[i] = record_draw(t->s, index);
             continue;
         }
-        int pass = (int)(index / (uint32_t)t->n_records);
-        int at = (int)(index % (uint32_t)t->n_records);
+        int pass = (int)(index / (uint32_t)t->records.n);
+        int at = (int)(index % (uint32_t)t->records.n);
         if (pass != t->epoch)
-            shuffle(t->order, t->n_records, o->seed, t->epoch = pass);
-        t->batch[i] = t->records[o->shuffle ? t->order[at] : at];
+            shuffle(t->order, t->records.n, o->seed, t->epoch = pass);
+        t->batch[i] = t->records.record[o->shuffle ? t->order[at] : at];
     }
 }
 
@@ -292,7 +380,7 @@ static void sft_step(Teacher *t, int step, Progress *report)
     grads_zero(&s->model);
     double loss = sft_gradient(s, t->batch, o->batch, t->at_once, &tokens);
     double norm = adamw_step(&s->model, &t->adam, lr, s->engine.threads);
-    for (int i = 0; i < o->batch && !t->n_records; i++)
+    for (int i = 0; i < o->batch && !t->records.n; i++)
         record_free(&t->batch[i]);
     demand_finite(step + 1, loss, norm);
     buf_printf(&line, "{\"step\": %d", step + 1);
@@ -318,7 +406,7 @@ static Engine sft_engine(const Teacher *t, int longest)
     Needs n = {.shared = (size_t)s->o.batch * (8 + (size_t)longest * 4) + (1 << 20),
                .pass = pass_bytes(m, rows, rows, longest, keep) + rows * 8,
                .piece = pieces_bytes(&m->config, rows)};
-    if (s->o.eval_every) {
+    if (t->ask) {
         Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
         n.shared += groups_bytes(m, x);
         n.sampling = worker_bytes(m, x);
@@ -326,23 +414,58 @@ static Engine sft_engine(const Teacher *t, int longest)
     return run_engine(s, n);
 }
 
+/* A row of eval.jsonl: the loss on --valid, what the model answers to held-out problems, or both,
+ * a row each. */
+static void sft_eval(Teacher *t, int step)
+{
+    Session *s = t->s;
+    Buf line = {0};
+    if (t->ask)
+        eval_on_the_side(s, &t->held_out, t->evals, step);
+    if (!t->valid.n)
+        return;
+    int tokens;
+    double loss = validation_loss(s, &t->valid, t->at_once, &tokens);
+    buf_printf(&line, "{\"step\": %d", step);
+    put(&line, "loss", loss);
+    put(&line, "tokens", tokens);
+    run_line(t->evals, &line, s->o.out, "eval.jsonl");
+    fprintf(stderr, "step %d: validation loss %.4f\n", step, loss);
+    buf_free(&line);
+}
+
+/* The records to train on and those of --valid; returns the length of the longest. */
+static int sft_records(Teacher *t)
+{
+    const Options *o = &t->s->o;
+    int longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX;
+    if (o->data) {
+        t->records = records_read(t->s, o->data);
+        longest = longest_record(&t->records);
+    }
+    if (o->valid) {
+        if (!o->eval_every)
+            usage("--valid: expected --eval-every too");
+        t->valid = records_read(t->s, o->valid);
+        longest = imax(longest, longest_record(&t->valid));
+    }
+    t->ask = o->eval_every && (!o->valid || o->eval_data || !o->data);
+    return longest;
+}
+
 static void cmd_sft(Session *s)
 {
     const Options *o = &s->o;
     Teacher t = {.s = s, .epoch = -1, .adam = optimizer(o)};
-    int longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX;
     sft_model(s);
-    if (o->data)
-        t.records = records_read(s, o->data, &t.n_records);
-    for (int i = 0; i < t.n_records; i++)
-        longest = i ? imax(longest, t.records[i].n) : t.records[i].n;
+    int longest = sft_records(&t);
     rope_reserve(&s->model, longest);
-    if (o->eval_every) {
+    if (t.ask) {
         t.held_out = session_held_out(s);
         problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
     }
     session_prepare_saving(s);
-    t.order = xcalloc((size_t)t.n_records, sizeof(int));
+    t.order = xcalloc((size_t)t.records.n, sizeof(int));
     t.batch = xcalloc((size_t)o->batch, sizeof(Record));
     t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
     s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
@@ -357,7 +480,7 @@ static void cmd_sft(Session *s)
     for (int step = 0; step < o->steps; step++) {
         sft_step(&t, step, &report);
         if (o->eval_every && (step + 1) % o->eval_every == 0)
-            eval_on_the_side(s, &t.held_out, t.evals, step + 1);
+            sft_eval(&t, step + 1);
         if (o->save_every && (step + 1) % o->save_every == 0 && step + 1 < o->steps)
             save_checkpoint(s, step + 1);
     }
@@ -365,10 +488,9 @@ static void cmd_sft(Session *s)
     fclose(t.metrics);
     if (t.evals)
         fclose(t.evals);
-    for (int i = 0; i < t.n_records; i++)
-        record_free(&t.records[i]);
+    records_free(&t.records);
+    records_free(&t.valid);
     problems_free(&t.held_out);
-    free(t.records);
     free(t.order);
     free(t.batch);
 }

@@ -30,9 +30,9 @@ static const char *const SUMMARIES[N_COMMANDS] = {
 
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
-    const char *pred, *gold;
+    const char *pred, *gold, *valid;
     const char *template, *system, *reward_cmd;
-    int verifier, max_prompt, chat;
+    int verifier, max_prompt, chat, max_length;
     double reward_timeout;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
@@ -154,6 +154,10 @@ static const Option OPTIONS[] = {
     {"batch", OPT_INT, O(batch), "128", 1, 65536, C(SFT), "N", "records an update"},
     {"shuffle", OPT_CHOICE, O(shuffle), "1", 0, 0, C(SFT), "0|1",
      "0 takes the records of --data in file order"},
+    {"valid", OPT_TEXT, O(valid), NULL, 0, 0, C(SFT), "FILE",
+     "records like those of --data whose loss --eval-every reports"},
+    {"max-length", OPT_INT, O(max_length), "512", 2, 1e6, C(SFT), "N",
+     "tokens of a record of plain text; a longer text is cut into several"},
     {"micro-batch", OPT_INT, O(micro_batch), "0", 0, 65536, LEARN, "N",
      "sequences (sft) or groups (train) in one pass of a thread; 0: a good number"},
     {"lr", OPT_NUMBER, O(lr), "2e-3", 0, 10, C(SFT), "X", "learning rate"},
