@@ -637,7 +637,7 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
 /* Groups that one thread samples together: enough rows for the kernels to run at speed. */
 static int groups_together(int m)
 {
-    enum { GOOD_ROWS = 64 };
+    enum { GOOD_ROWS = 32 };
     return imax(1, GOOD_ROWS / m);
 }
 
