@@ -1452,7 +1452,7 @@ static double update_seconds(const Trainer *t, const Group *g)
 }
 
 /* What the first batch says about the run that begins with it. A run that has nothing to learn from
- * ends here: every response cut off, or none right and no reward different from another. */
+ * ends here: no response right, no reward different from another. */
 static void preflight(const Trainer *t, const Group *g, double sample_seconds)
 {
     const Session *s = t->s;
@@ -1481,12 +1481,13 @@ static void preflight(const Trainer *t, const Group *g, double sample_seconds)
     fprintf(stderr, "%.0f %% are right: mean reward %.3g. In %d of %d groups rewards differ: only "
             "these say what is better. A step: %d tokens, about %.1f s.\n", 100.0 * right / all,
             reward, live, n, tokens, sample_seconds + update_seconds(t, g));
-    if (!ended && !o->force)
+    if (right || live || o->force)
+        return;
+    if (!ended)
         die("--max-tokens %d: every response was cut off before its end token; raise it, or name "
             "where a response ends with --stop, or go on with --force", o->max_tokens);
-    if (!right && !live && !o->force)
-        die("no response earned a reward: begin with a better model (see sft) or easier problems, "
-            "look at responses with explain, or go on with --force");
+    die("no response earned a reward: begin with a better model (see sft) or easier problems, "
+        "look at responses with explain, or go on with --force");
 }
 
 /* Step 7, with 3 to 6 inside its first forward pass: one update on all groups, or, with
