@@ -66,6 +66,8 @@ typedef struct {
 
     float *logprob_old;   /* log p under the policy that sampled */
     float *logprob_ref;   /* under the reference */
+    float *hidden_ref;    /* [n_tokens, hidden_size] what the reference's head reads; or NULL */
+    float *kl;            /* KL(policy || reference), exact */
     float *logprob;       /* under the policy being trained */
     float *entropy;       /* of the policy's distribution, exact */
 
@@ -88,6 +90,7 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
     g.reason = arena_alloc(a, n, sizeof(char *));
     g.logprob_old = arena_floats(a, t);
     g.logprob_ref = arena_floats(a, t);
+    g.kl = arena_floats(a, t);
     g.logprob = arena_floats(a, t);
     g.entropy = arena_floats(a, t);
     g.Phi = arena_floats(a, n * (size_t)hidden_size);
@@ -709,19 +712,40 @@ enum { SAMPLE, VERIFY, REFERENCE, FORWARD, BACKWARD, OPTIMIZER, PHASES }; /* as 
 static const char *const PHASE_NAMES[PHASES] = {"sample",  "verify",   "reference",
                                                 "forward", "backward", "optimizer"};
 
+/* What the reference's head reads for the targets of packed groups. */
+static const float *pack_hidden_ref(Arena *a, const Group *groups, int n, size_t d)
+{
+    size_t targets = 0, offset = 0;
+    for (int i = 0; i < n; i++)
+        targets += (size_t)groups[i].n_tokens;
+    float *all = arena_floats(a, targets * d);
+    for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens)
+        memcpy(all + offset * d, groups[i].hidden_ref,
+               (size_t)groups[i].n_tokens * d * sizeof(float));
+    return all;
+}
+
 /* A forward pass over packed groups: their log-probs and entropies, and, the first time they are
- * seen (`fresh`), their features and advantages. */
-static Pass look(Arena *a, const Model *m, Group *groups, int n, Keep keep, double temperature,
-                 const MethodOptions *o, uint64_t seed, int step, bool fresh)
+ * seen (`fresh`), their features and advantages and, where there is a reference, how far the policy
+ * is from it. */
+static Pass look(Arena *a, const Model *m, const Model *ref, Group *groups, int n, Keep keep,
+                 double temperature, const MethodOptions *o, uint64_t seed, int step, bool fresh)
 {
     Batch b = pack_groups(a, groups, n);
     Pass p = forward(a, m, &b, keep);
     size_t offset = 0, d = (size_t)m->config.hidden_size;
-    forward_head(a, m, &p, (float)temperature, true);
+    bool beside = fresh && ref;
+    forward_heads(a, m, &p, (float)temperature, true, beside ? ref : NULL,
+                  beside ? pack_hidden_ref(a, groups, n, d) : NULL);
     for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens) {
         Group *g = &groups[i];
         memcpy(g->logprob, p.head.logprob + offset, (size_t)g->n_tokens * sizeof(float));
         memcpy(g->entropy, p.head.entropy + offset, (size_t)g->n_tokens * sizeof(float));
+        if (beside) {
+            memcpy(g->logprob_ref, p.head.other_logprob + offset,
+                   (size_t)g->n_tokens * sizeof(float));
+            memcpy(g->kl, p.head.kl + offset, (size_t)g->n_tokens * sizeof(float));
+        }
         if (fresh)
             annotate(g, p.head.phi + offset * d, (int)d, o, seed, step);
     }
@@ -732,7 +756,6 @@ static Pass look(Arena *a, const Model *m, Group *groups, int n, Keep keep, doub
 typedef struct {
     const Model *m;
     Group *groups;
-    double temperature;
 } Frozen;
 
 static void reference_group(Arena *a, int i, void *context)
@@ -741,15 +764,18 @@ static void reference_group(Arena *a, int i, void *context)
     Group *g = &f->groups[i];
     Batch b = pack_groups(a, g, 1);
     Pass p = forward(a, f->m, &b, KEEP_NOTHING);
-    forward_head(a, f->m, &p, (float)f->temperature, false);
-    memcpy(g->logprob_ref, p.head.logprob, (size_t)g->n_tokens * sizeof(float));
+    memcpy(g->hidden_ref, p.hidden,
+           (size_t)(g->n_tokens * f->m->config.hidden_size) * sizeof(float));
 }
 
-/* Log-probs of all groups' tokens under a frozen model, into logprob_ref. */
-static void reference_logprobs(Engine *e, const Model *ref, Group *groups, int n,
-                               double temperature)
+/* Runs all groups through a frozen model, up to its head: that runs beside the policy's own (see
+ * look), so that log-probs and the exact KL divergence take one pass over the vocabulary. */
+static void reference_hidden(Engine *e, const Model *ref, Group *groups, int n)
 {
-    Frozen f = {ref, groups, temperature};
+    Frozen f = {ref, groups};
+    size_t d = (size_t)ref->config.hidden_size;
+    for (int i = 0; i < n; i++)
+        groups[i].hidden_ref = arena_floats(&e->arena, (size_t)groups[i].n_tokens * d);
     engine_each(e, n, reference_group, &f);
 }
 
@@ -764,7 +790,7 @@ typedef struct {
 
 /* The groups of one optimizer batch, with what their loss needs. */
 typedef struct {
-    const Model *m;
+    const Model *m, *ref;     /* ref: NULL where there is none */
     Group *groups;
     int n, tokens, responses; /* response tokens and responses of all of them */
     const Update *update;
@@ -781,8 +807,8 @@ static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
     for (int k = first; k < end; k++)
         targets += x->groups[k].n_tokens;
     float *coef = arena_floats(a, (size_t)targets);
-    Pass p = look(a, x->m, x->groups + first, end - first, keep, u->temperature, &u->method,
-                  u->seed, u->step, x->fresh);
+    Pass p = look(a, x->m, x->ref, x->groups + first, end - first, keep, u->temperature,
+                  &u->method, u->seed, u->step, x->fresh);
     p.coef = coef;
     for (int k = first; k < end; coef += x->groups[k++].n_tokens) {
         const Group *g = &x->groups[k];
@@ -801,15 +827,15 @@ static void annotate_group(Arena *a, int i, void *context)
 {
     const GroupBatch *x = context;
     const Update *u = x->update;
-    look(a, x->m, &x->groups[i], 1, KEEP_NOTHING, u->temperature, &u->method, u->seed, u->step,
-         true);
+    look(a, x->m, x->ref, &x->groups[i], 1, KEEP_NOTHING, u->temperature, &u->method, u->seed,
+         u->step, true);
 }
 
 /* Adds to m->grads the gradient of the loss over n groups (one optimizer batch). */
-static void accumulate_gradient(Engine *e, Model *m, Group *groups, int n, Update *u, bool fresh,
-                                LossSums *total)
+static void accumulate_gradient(Engine *e, Model *m, const Model *ref, Group *groups, int n,
+                                Update *u, bool fresh, LossSums *total)
 {
-    GroupBatch x = {.m = m, .groups = groups, .n = n, .update = u, .fresh = fresh};
+    GroupBatch x = {.m = m, .ref = ref, .groups = groups, .n = n, .update = u, .fresh = fresh};
     size_t mark = e->arena.used;
     x.sums = arena_alloc(&e->arena, (size_t)n, sizeof *x.sums);
     for (int i = 0; i < n; i++) {
@@ -942,7 +968,7 @@ static void verify_groups(Group *groups, int n, const Judge *j, const Tokenizer 
 /* Sums over groups; each metric is one of them divided by another. */
 typedef struct {
     double responses, tokens, groups, right, dead, truncated, reward, reward_std;
-    double pairs, cosine, negative, nu, entropy;
+    double pairs, cosine, negative, nu, entropy, kl;
     double advantage2, novelty2; /* sums of A^2, and of its part among equal rewards */
 } GroupSums;
 
@@ -981,8 +1007,10 @@ static void group_sums(GroupSums *s, const Group *g)
     }
     for (int i = 0; i < g->m; i++)
         variance += (g->reward[i] - mean) * (g->reward[i] - mean) / g->m;
-    for (int t = 0; t < g->n_tokens; t++)
+    for (int t = 0; t < g->n_tokens; t++) {
         s->entropy += (double)g->entropy[t];
+        s->kl += g->hidden_ref ? (double)g->kl[t] : 0;
+    }
     s->groups++;
     s->responses += g->m;
     s->tokens += g->n_tokens;
@@ -1116,7 +1144,8 @@ typedef struct {
 static size_t groups_bytes(const Model *m, Extent x)
 {
     size_t tokens = (size_t)x.max_tokens, d = (size_t)m->config.hidden_size;
-    size_t each = (size_t)x.max_prompt * 8 + (size_t)x.m * (tokens * 24 + d * 4 + 128) +
+    size_t ref = x.keep ? tokens * d * 4 : 0; /* hidden_ref */
+    size_t each = (size_t)x.max_prompt * 8 + (size_t)x.m * (tokens * 28 + ref + d * 4 + 128) +
                   (size_t)(x.m * x.m) * 16 + 8192;
     return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 20);
 }
@@ -1236,7 +1265,7 @@ static void evaluate_group(Arena *a, int i, void *context)
     Group *g = &x->groups[i];
     MethodOptions grpo = {.method = GRPO};
     double temperature = x->s->temperature > 0 ? x->s->temperature : 1;
-    look(a, x->m, g, 1, KEEP_NOTHING, temperature, &grpo, x->s->seed, 0, true);
+    look(a, x->m, NULL, g, 1, KEEP_NOTHING, temperature, &grpo, x->s->seed, 0, true);
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
     ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
@@ -1360,7 +1389,7 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "completions/mean_length", ratio(s->tokens, s->responses));
     put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
     put(b, "entropy", ratio(l->entropy, l->tokens));
-    put(b, "kl_exact", (double)NAN);
+    put(b, "kl_exact", reference ? ratio(s->kl, s->tokens) : (double)NAN);
     put(b, "kl_k1", reference ? ratio(l->k1, l->tokens) : (double)NAN);
     put(b, "kl_k3", reference ? ratio(l->k3, l->tokens) : (double)NAN);
     put(b, "clip_low", ratio(l->clipped_low, l->tokens));
@@ -1434,8 +1463,9 @@ static void count_work(const Model *m, const Options *o, const Group *g, double 
     double layers = 2 * layer_weights(c) * group_rows(g) + attention_flops(c) * keys;
     double head = 2.0 * m->n_vocab * c->hidden_size * g->n_tokens;
     flops[SAMPLE] += layers + head;
-    flops[REFERENCE] += o->kl_coef > 0 ? layers + head : 0;
-    flops[FORWARD] += (o->epochs + several) * (layers + 2 * head); /* the features too */
+    flops[REFERENCE] += o->kl_coef > 0 ? layers : 0;
+    flops[FORWARD] += (o->epochs + several) * (layers + 2 * head) + /* the features too */
+                      (o->kl_coef > 0 ? head : 0);
     flops[BACKWARD] += o->epochs * (2 * layers + head);
 }
 
@@ -1501,7 +1531,8 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
     int n = o->prompts, size = o->mini_batch ? imin(o->mini_batch, n) : n, updates = 0;
     bool several = size < n || o->epochs > 1;
     double norm = 0, clock = now_seconds();
-    GroupBatch all = {.m = &s->model, .groups = g, .update = u};
+    const Model *ref = o->kl_coef > 0 ? &t->reference : NULL;
+    GroupBatch all = {.m = &s->model, .ref = ref, .groups = g, .update = u};
     if (several)
         engine_each(e, n, annotate_group, &all);
     u->seconds[FORWARD] += lap(&clock);
@@ -1509,7 +1540,7 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
         for (int i = 0; i < n; i += size, updates++) {
             size_t mark = e->arena.used;
             grads_zero(&s->model);
-            accumulate_gradient(e, &s->model, g + i, imin(size, n - i), u, !several, sums);
+            accumulate_gradient(e, &s->model, ref, g + i, imin(size, n - i), u, !several, sums);
             e->arena.used = mark;
             clock = now_seconds();
             norm += adamw_step(&s->model, &t->adam, lr, e->threads);
@@ -1538,7 +1569,7 @@ static void train_step(Trainer *t, int step, Progress *report)
         preflight(t, g, u.seconds[SAMPLE]);
     clock = now_seconds();
     if (o->kl_coef > 0)
-        reference_logprobs(&s->engine, &t->reference, g, o->prompts, o->temperature);
+        reference_hidden(&s->engine, &t->reference, g, o->prompts);
     u.seconds[REFERENCE] += lap(&clock);
     double norm = update(t, g, &u, lr, &sums);
     for (int i = 0; i < o->prompts; i++)

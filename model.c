@@ -1631,6 +1631,10 @@ typedef struct {
     float *phi;    /* [targets, hidden_size]: W[y] - E_p W[v], Eq 14; NULL unless asked for */
     float *logits; /* [tiles][targets][TILE], kept for the backward pass; NULL: made again there */
     float inverse_temperature;
+    /* Beside another model, q: its hidden rows of the same targets, [targets, hidden_size]. */
+    const Model *other;
+    const float *other_hidden;
+    float *other_logprob, *kl; /* log q of each target; KL(p || q), exact */
 } Head;
 
 /* Floats of logits that a pass would keep for its backward pass, and the most that one does keep
@@ -1675,6 +1679,33 @@ static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, co
              w.k);
 }
 
+/* A block of targets under the other model, on its way through the vocabulary. */
+typedef struct {
+    float *z;       /* [HEAD_ROWS, TILE] its logits, then what e^z makes of them */
+    float *gap;     /* [HEAD_ROWS, TILE] our logits minus its */
+    Softmax softmax[HEAD_ROWS];
+    float target_z[HEAD_ROWS], gap_sum[HEAD_ROWS]; /* sum of e^(z / T - max) gap, over ours */
+} Beside;
+
+/* One tile for row r: `z` are our logits, before they become e. */
+static void beside_tile(Beside *b, int r, const float *z, int n, int target, float inv)
+{
+    float *q = b->z + r * TILE, *gap = b->gap + r * TILE;
+    FOR_ROW (i, part, n)
+        vrow_store(gap + i, vsub(vrow_load(z + i, part), vrow_load(q + i, part)), part);
+    if (target >= 0 && target < n)
+        b->target_z[r] = q[target];
+    softmax_tile(&b->softmax[r], q, q, n, inv);
+}
+
+/* KL(p || q) = E_p[(z - z') / T] - log sum e^(z / T) + log sum e^(z' / T) */
+static float beside_kl(const Beside *b, int r, const Softmax *s, float inv)
+{
+    const Softmax *q = &b->softmax[r];
+    double ours = (double)s->max + log((double)s->sum), its = (double)q->max + log((double)q->sum);
+    return (float)((double)b->gap_sum[r] / (double)s->sum * (double)inv - (ours - its));
+}
+
 /* The targets first .. first + rows - 1, of `targets`, through the whole vocabulary. */
 static void head_block(Arena *a, const Model *m, const float *h, const int *target, int targets,
                        Head *out, int first, int rows)
@@ -1684,19 +1715,36 @@ static void head_block(Arena *a, const Model *m, const float *h, const int *targ
     float inv = out->inverse_temperature, *phi = out->phi ? out->phi + (ptrdiff_t)first * d : NULL;
     float *e = arena_floats(a, HEAD_ROWS * TILE), target_z[HEAD_ROWS] = {0};
     Softmax *s = out->softmax + first;
+    Beside *b = out->other ? arena_alloc(a, 1, sizeof *b) : NULL;
     target += first;
     for (int r = 0; r < rows; r++)
         s[r] = SOFTMAX_EMPTY;
+    if (b) {
+        b->z = arena_floats(a, HEAD_ROWS * TILE);
+        b->gap = arena_floats(a, HEAD_ROWS * TILE);
+        for (int r = 0; r < rows; r++) {
+            b->softmax[r] = SOFTMAX_EMPTY;
+            b->gap_sum[r] = 0;
+        }
+    }
     for (int v0 = 0; v0 < V; v0 += TILE) {
         int n = imin(TILE, V - v0);
         float *z = out->logits ? kept_logits(out, v0, targets, first) : e;
         head_logits(a, m, h + (ptrdiff_t)first * d, rows, v0, n, z, TILE);
+        if (b)
+            head_logits(a, out->other, out->other_hidden + (ptrdiff_t)first * d, rows, v0, n, b->z,
+                        TILE);
         PARALLEL_FOR (a->threads)
         for (int r = 0; r < rows; r++) {
             float *zr = z + r * TILE;
             if (target[r] >= v0 && target[r] < v0 + n)
                 target_z[r] = zr[target[r] - v0];
+            if (b)
+                beside_tile(b, r, zr, n, target[r] - v0, inv);
             float shrink = softmax_tile(&s[r], zr, e + r * TILE, n, inv);
+            if (b)
+                b->gap_sum[r] = fmaf(b->gap_sum[r], shrink,
+                                     row_dot(e + r * TILE, b->gap + r * TILE, n));
             if (phi && v0 > 0 && shrink != 1.0f)
                 row_scale(phi + (ptrdiff_t)r * d, phi + (ptrdiff_t)r * d, shrink, d);
         }
@@ -1706,6 +1754,10 @@ static void head_block(Arena *a, const Model *m, const float *h, const int *targ
     for (int r = 0; r < rows; r++) {
         out->logprob[first + r] = softmax_logprob(&s[r], target_z[r], inv);
         out->entropy[first + r] = softmax_entropy(&s[r]);
+        if (b) {
+            out->other_logprob[first + r] = softmax_logprob(&b->softmax[r], b->target_z[r], inv);
+            out->kl[first + r] = beside_kl(b, r, &s[r], inv);
+        }
         const float *w = head_weight(m) + (ptrdiff_t)target[r] * d;
         vf scale = vset(-1.0f / s[r].sum);
         if (phi)
@@ -1943,8 +1995,10 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
     return p;
 }
 
-/* Log-prob, entropy and, if `features`, phi of every target at this temperature. */
-static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, bool features)
+/* Log-prob, entropy and, if `features`, phi of every target at this temperature; and, where `other`
+ * is given with its hidden rows, its log-probs and the KL divergence from it. */
+static void forward_heads(Arena *a, const Model *m, Pass *p, float temperature, bool features,
+                          const Model *other, const float *other_hidden)
 {
     size_t n = (size_t)p->batch.n_targets, d = (size_t)m->config.hidden_size;
     size_t logits = logits_floats(&m->config, n);
@@ -1952,8 +2006,18 @@ static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, b
                      .softmax = arena_alloc(a, n, sizeof(Softmax)),
                      .phi = features ? arena_floats(a, n * d) : NULL,
                      .logits = p->keep && logits <= MOST_LOGITS ? arena_floats(a, logits) : NULL,
-                     .inverse_temperature = 1.0f / temperature};
+                     .inverse_temperature = 1.0f / temperature,
+                     .other = other, .other_hidden = other_hidden};
+    if (other) {
+        p->head.other_logprob = arena_floats(a, n);
+        p->head.kl = arena_floats(a, n);
+    }
     head_forward(a, m, p->hidden, p->batch.target, p->batch.n_targets, &p->head);
+}
+
+static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, bool features)
+{
+    forward_heads(a, m, p, temperature, features, NULL, NULL);
 }
 
 /* Room for the gradients of the rows, and from coef[i] = dL / d log p of target i to the gradient
@@ -2185,7 +2249,7 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     size_t d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size, keys = (size_t)longest;
     size_t widest = (size_t)imax(imax(2 * c->intermediate_size, (int)s.ld_qkv), c->hidden_size);
     size_t layers = keep == KEEP_ALL ? (size_t)c->num_hidden_layers : 1;
-    size_t floats = rows * (layer_floats(c) * layers + d) + targets * (4 * d + 8);
+    size_t floats = rows * (layer_floats(c) * layers + d) + targets * (5 * d + 12);
     if (keep == KEEP_INPUTS)
         floats += rows * d * (size_t)(c->num_hidden_layers + 1);
     if (keep)
@@ -2198,7 +2262,8 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
                          QUERIES * (2 * keys + 8 * KEYS + 2 * (size_t)s.hd_pad));
     floats += (KC + NR) * (widest + NR);                                        /* packing */
     floats += BLOCK + KC + 3 * LINE * (rows + widest + KC);                     /* spread_out */
-    floats += (size_t)(HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR); /* head */
+    floats += (size_t)(3 * HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR) +
+              sizeof(Beside);                                                   /* head */
     size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + HELPERS * (keys / KEYS + 2);
     return floats * sizeof(float) + pieces * 128 + (rows + targets) * 64 + (1 << 16);
 }

@@ -2748,6 +2748,70 @@ static void check_masked_vocabulary(bool packed)
     model_free(&m);
 }
 
+/* Log-sum-exp of z / T, in double. */
+static double log_sum_exp(const double *z, int n, double temperature)
+{
+    double max = -HUGE_VAL, sum = 0;
+    for (int v = 0; v < n; v++)
+        max = fmax(max, z[v] / temperature);
+    for (int v = 0; v < n; v++)
+        sum += exp(z[v] / temperature - max);
+    return max + log(sum);
+}
+
+/* Logits of one hidden row, in double. */
+static void logits_naive(const Model *m, const float *h, int n, double *z)
+{
+    int d = m->config.hidden_size;
+    for (int v = 0; v < n; v++) {
+        z[v] = 0;
+        for (int k = 0; k < d; k++)
+            z[v] += (double)h[k] * (double)head_weight(m)[v * d + k];
+    }
+}
+
+/* KL(p || q) of two models, exact over the vocabulary, against double; q's log-probs are those that
+ * it has alone, and it changes nothing of p's. Equal models: exactly 0. */
+static void test_kl_exact(void)
+{
+    enum { V = 2 * TILE + 44, FEWER = 2 * TILE + 9 };
+    double z[2][V], T = 0.7;
+    Model m = tiny_model(QWEN3, true, V), q = tiny_model(QWEN3, true, V);
+    m.n_vocab = q.n_vocab = FEWER;
+    for (size_t i = 0; i < q.n_params; i++)
+        q.params[i] += 0.2f * noise(77, i);
+    size_t d = (size_t)m.config.hidden_size;
+    Engine e = nan_engine(3, pass_bytes(&m, FOREST_ROWS, FOREST_ROWS, 128, KEEP_NOTHING));
+    Batch b = batch_new(&e.arena, FOREST_ROWS, 5 * TREES, FOREST_ROWS);
+    for (int i = 0; i < TREES; i++)
+        add_tree(&b, &FOREST[i], FEWER, (uint32_t)i);
+    Pass p = forward(&e.worker[0], &m, &b, KEEP_NOTHING);
+    Pass other = forward(&e.worker[1], &q, &b, KEEP_NOTHING);
+    Pass same = forward(&e.worker[2], &m, &b, KEEP_NOTHING);
+    forward_head(&e.worker[1], &q, &other, (float)T, false);
+    forward_heads(&e.worker[2], &m, &same, (float)T, false, &m, same.hidden);
+    forward_heads(&e.worker[0], &m, &p, (float)T, true, &q, other.hidden);
+    size_t n = (size_t)b.n_targets;
+    CHECK(same_bits(p.head.other_logprob, other.head.logprob, n), "q has other log-probs beside p");
+    CHECK(same_bits(p.head.logprob, same.head.logprob, n), "p has other log-probs beside q");
+    double largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        logits_naive(&m, p.hidden + i * d, FEWER, z[0]);
+        logits_naive(&q, other.hidden + i * d, FEWER, z[1]);
+        double lse[2] = {log_sum_exp(z[0], FEWER, T), log_sum_exp(z[1], FEWER, T)}, kl = 0;
+        for (int v = 0; v < FEWER; v++)
+            kl += exp(z[0][v] / T - lse[0]) * ((z[0][v] - z[1][v]) / T - lse[0] + lse[1]);
+        CHECK(fabs((double)p.head.kl[i] - kl) < 1e-5 * kl + 1e-6, "target %zu: KL %g, not %g", i,
+              (double)p.head.kl[i], kl);
+        CHECK(fabsf(same.head.kl[i]) <= 0, "the same model: KL %g", (double)same.head.kl[i]);
+        largest = fmax(largest, kl);
+    }
+    CHECK(largest > 0.05, "nothing to compare: %g", largest);
+    engine_free(&e);
+    model_free(&m);
+    model_free(&q);
+}
+
 /* A response that shares its prompt, and the same one with its prompt written out. */
 static void check_written_out(Model *m)
 {
@@ -3667,7 +3731,7 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     char name[32];
     MethodOptions o = {.method = G2RL, .shaping = SHAPING_LITERAL, .lambda = 0.5};
     size_t mark = e->arena.used;
-    look(&e->worker[0], m, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    look(&e->worker[0], m, NULL, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
     snprintf(name, sizeof name, "Phi%s", suffix);
     float *Phi = tensor_values(st, name, NULL);
     for (int k = 0; k < ORACLE_GROUPS; k++) {
@@ -3682,14 +3746,14 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     check_field(st, "rtilde", suffix, g, offsetof(Group, shaped), ORACLE_M, 2e-5); /* Eq 12-13 */
     check_field(st, "A", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);   /* Eq 2 */
     o.shaping = SHAPING_TEXT;
-    look(&e->worker[0], m, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    look(&e->worker[0], m, NULL, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
     check_field(st, "rtilde_text", suffix, g, offsetof(Group, shaped), ORACLE_M, 4e-5);
     check_field(st, "A_text", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);
     for (int i = 0; i < ORACLE_M; i++)
         CHECK(g[2].nubar[i] == 0 && g[2].advantage[i] == 0,
               "six identical responses: nubar %g, A %g", g[2].nubar[i], g[2].advantage[i]);
     o.method = GRPO;
-    look(&e->worker[0], m, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    look(&e->worker[0], m, NULL, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
     check_field(st, "A_grpo", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-5);
     e->arena.used = mark;
 }
@@ -3740,7 +3804,7 @@ static void oracle_loss(Engine *e, Model *m, const SafeTensors *tokens, const Sa
             g[k].advantage[i] = (double)A[k * ORACLE_M + i];
     }
     grads_zero(m);
-    accumulate_gradient(e, m, g, ORACLE_GROUPS, &u, false, &sums);
+    accumulate_gradient(e, m, NULL, g, ORACLE_GROUPS, &u, false, &sums);
     double loss = sums.loss;
     grads_finish(m);
     CHECK(fabs(loss - (double)*want) < 1e-5, "Eq 3-4: %s is %.8g, not %.8g", loss_name, loss,
@@ -3999,7 +4063,7 @@ static void test_zero_mean(void)
         }
         g.n_tokens = g.start[n];
         CHECK(n == ALL, "%d responses", n);
-        Pass f = look(&e.worker[0], &m, &g, 1, false, temperature, &o, 1, 0, true);
+        Pass f = look(&e.worker[0], &m, NULL, &g, 1, false, temperature, &o, 1, 0, true);
         for (int i = 0; i < ALL; i++) {
             double p = 0, square = 0;
             for (int k = g.start[i]; k < g.start[i + 1]; k++)
@@ -4084,7 +4148,7 @@ static void test_on_policy(void)
     CHECK(longest > 34 && shortest < 20, "lengths %d to %d exercise nothing", shortest, longest);
     for (int at_once = 1; at_once <= 4; at_once += 3)
         for (int i = 0; i < 4; i += at_once) {
-            look(&e.worker[0], &m, g + i, at_once, false, 0.8, &o, 1, 0, true);
+            look(&e.worker[0], &m, NULL, g + i, at_once, false, 0.8, &o, 1, 0, true);
             for (int k = i; k < i + at_once; k++)
                 CHECK(!memcmp(g[k].logprob, g[k].logprob_old,
                               (size_t)g[k].n_tokens * sizeof(float)),
@@ -4304,8 +4368,8 @@ static void test_groups_stand_alone(void)
     Engine e = engine_new(2, 1 << 24, 1 << 26);
     Group *g = sampled(&e, &m, &task, 2, 0, 4, &s), *alone = sampled(&e, &m, &task, 1, 0, 4, &s);
     g[0].reward[1] = alone->reward[1] = 1;
-    look(&e.worker[0], &m, g, 2, false, 1, &o, 1, 0, true);
-    look(&e.worker[0], &m, alone, 1, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &m, NULL, g, 2, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &m, NULL, alone, 1, false, 1, &o, 1, 0, true);
     CHECK(!memcmp(g->advantage, alone->advantage, 4 * sizeof(double)) &&
               !memcmp(g->Phi, alone->Phi, 4 * 64 * sizeof(float)) &&
               !memcmp(g->entropy, alone->entropy, (size_t)alone->n_tokens * sizeof(float)),
@@ -4318,7 +4382,7 @@ static void test_groups_stand_alone(void)
         turned->start[i + 1] = turned->start[i] + n;
         turned->reward[i] = alone->reward[3 - i];
     }
-    look(&e.worker[0], &m, turned, 1, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &m, NULL, turned, 1, false, 1, &o, 1, 0, true);
     for (int i = 0; i < 4; i++)
         CHECK(fabs(turned->advantage[i] - alone->advantage[3 - i]) < 1e-5 &&
                   fabs(alone->advantage[i]) > 0.1,
@@ -6695,6 +6759,7 @@ static const Test TESTS[] = {
     TEST(model_gradient, "every tensor of whole models against differences"),
     TEST(oracle, "log-probs, phi, gradients, Adam steps of an independent reference"),
     TEST(phi, "Eq 6-7, 14: phi = T d log p / d h, in double"),
+    TEST(kl_exact, "the streamed KL divergence against double"),
     TEST(invariance, "equal bits for any threads, packing, micro-batch, neighbours"),
     TEST(decoding, "cached decoding equals the training forward, bit for bit"),
     TEST(adamw, "AdamW against double"),

@@ -415,11 +415,11 @@ static void rl_run(StepWork *w, Update *u, Method method)
         for (int k = 0; k < w->groups[i].m; k++)
             w->groups[i].reward[k] = (i + k) % 3 ? -1 : 1;
     u->seconds[VERIFY] = lap(&clock);
-    reference_logprobs(&w->e, &w->m, w->groups, w->n_groups, 1);
-    u->seconds[REFERENCE] = lap(&clock);
     size_t mark = w->e.arena.used;
+    reference_hidden(&w->e, &w->m, w->groups, w->n_groups);
+    u->seconds[REFERENCE] = lap(&clock);
     grads_zero(&w->m);
-    accumulate_gradient(&w->e, &w->m, w->groups, w->n_groups, u, true, &sums);
+    accumulate_gradient(&w->e, &w->m, &w->m, w->groups, w->n_groups, u, true, &sums);
     w->e.arena.used = mark;
     clock = now_seconds();
     adamw_step(&w->m, &w->adam, 1e-6, w->e.threads);

@@ -918,7 +918,7 @@ static void explain_table(const Group *g, const Tokenizer *t)
 static void explain_group(Session *s, Group *g)
 {
     MethodOptions o = method_options(&s->o);
-    look(&s->engine.worker[0], &s->model, g, 1, KEEP_NOTHING, s->o.temperature, &o,
+    look(&s->engine.worker[0], &s->model, NULL, g, 1, KEEP_NOTHING, s->o.temperature, &o,
          s->o.seed, 0, true);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
@@ -1260,7 +1260,7 @@ static void help_metrics(FILE *f)
         {"completions/clipped_ratio", "share of responses cut off at --max-tokens"},
         {"entropy", "-sum_v p_v ln p_v of the policy, exact, mean over response tokens"},
         {"kl_k1, kl_k3", "with q = ln p_ref - ln p: mean of -q, and of e^q - q - 1"},
-        {"kl_exact", "null: not computed"},
+        {"kl_exact", "KL(policy || reference) over the vocabulary, before the update"},
         {"clip_low, clip_high", "share of tokens whose ratio the clip holds, A < 0 and A > 0"},
         {"log_ratio_clamped", "tokens whose log-ratio passed +-20"},
         {"phi/cos_mean", "mean of S_ij over pairs i < j of a group (Eq 9)"},
