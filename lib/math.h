@@ -117,7 +117,7 @@ static inline bool same_two_sides(Item x, Item y)
     int a = item_node(x)->child, c = item_node(y)->child;
     int b = x.e->node[a].next, d = y.e->node[c].next;
     char op = x.e->node[b].op, op2 = y.e->node[d].op;
-    Value first[2];
+    Value first[2] = {{0}}; /* at the first point, where all four are defined */
     bool varies = false;
     for (int k = 0; k < VALUE_POINTS; k++) {
         Value v[2] = {value_add(item_value(item_at(x, a), k),
