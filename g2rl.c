@@ -725,17 +725,26 @@ static const float *pack_hidden_ref(Arena *a, const Group *groups, int n, size_t
     return all;
 }
 
+/* How groups are looked at: by which policy and beside which reference (or NULL), at the
+ * temperature that they were sampled at, for which method. */
+typedef struct {
+    const Model *m, *ref;
+    double temperature;
+    MethodOptions method;
+    uint64_t seed;
+    int step;
+} View;
+
 /* A forward pass over packed groups: their log-probs and entropies, and, the first time they are
  * seen (`fresh`), their features and advantages and, where there is a reference, how far the policy
  * is from it. */
-static Pass look(Arena *a, const Model *m, const Model *ref, Group *groups, int n, Keep keep,
-                 double temperature, const MethodOptions *o, uint64_t seed, int step, bool fresh)
+static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, bool fresh)
 {
     Batch b = pack_groups(a, groups, n);
-    Pass p = forward(a, m, &b, keep);
-    size_t offset = 0, d = (size_t)m->config.hidden_size;
-    bool beside = fresh && ref;
-    forward_heads(a, m, &p, (float)temperature, true, beside ? ref : NULL,
+    Pass p = forward(a, v->m, &b, keep);
+    size_t offset = 0, d = (size_t)v->m->config.hidden_size;
+    bool beside = fresh && v->ref;
+    forward_heads(a, v->m, &p, (float)v->temperature, true, beside ? v->ref : NULL,
                   beside ? pack_hidden_ref(a, groups, n, d) : NULL);
     for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens) {
         Group *g = &groups[i];
@@ -747,7 +756,7 @@ static Pass look(Arena *a, const Model *m, const Model *ref, Group *groups, int 
             memcpy(g->kl, p.head.kl + offset, (size_t)g->n_tokens * sizeof(float));
         }
         if (fresh)
-            annotate(g, p.head.phi + offset * d, (int)d, o, seed, step);
+            annotate(g, p.head.phi + offset * d, (int)d, &v->method, v->seed, v->step);
     }
     return p;
 }
@@ -781,16 +790,13 @@ static void reference_hidden(Engine *e, const Model *ref, Group *groups, int n)
 
 /* What an update needs to know. */
 typedef struct {
-    MethodOptions method;
-    double temperature;
-    uint64_t seed;
-    int step, micro_batch;  /* micro_batch: groups in one pass */
+    View view;
+    int micro_batch;        /* groups in one pass */
     double seconds[PHASES], flops[PHASES];
 } Update;
 
 /* The groups of one optimizer batch, with what their loss needs. */
 typedef struct {
-    const Model *m, *ref;     /* ref: NULL where there is none */
     Group *groups;
     int n, tokens, responses; /* response tokens and responses of all of them */
     const Update *update;
@@ -807,14 +813,13 @@ static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
     for (int k = first; k < end; k++)
         targets += x->groups[k].n_tokens;
     float *coef = arena_floats(a, (size_t)targets);
-    Pass p = look(a, x->m, x->ref, x->groups + first, end - first, keep, u->temperature,
-                  &u->method, u->seed, u->step, x->fresh);
+    Pass p = look(a, &u->view, x->groups + first, end - first, keep, x->fresh);
     p.coef = coef;
     for (int k = first; k < end; coef += x->groups[k++].n_tokens) {
         const Group *g = &x->groups[k];
         LossSums *sums = &x->sums[k];
         *sums = (LossSums){0};
-        sums->loss = group_loss(g, &u->method, x->tokens, x->responses, coef, sums);
+        sums->loss = group_loss(g, &u->view.method, x->tokens, x->responses, coef, sums);
         for (int t = 0; x->fresh && t < g->n_tokens; t++)
             sums->logp_gap = fmax(sums->logp_gap, fabs((double)g->logprob[t] -
                                                        (double)g->logprob_old[t]));
@@ -826,16 +831,14 @@ static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
 static void annotate_group(Arena *a, int i, void *context)
 {
     const GroupBatch *x = context;
-    const Update *u = x->update;
-    look(a, x->m, x->ref, &x->groups[i], 1, KEEP_NOTHING, u->temperature, &u->method, u->seed,
-         u->step, true);
+    look(a, &x->update->view, &x->groups[i], 1, KEEP_NOTHING, true);
 }
 
 /* Adds to m->grads the gradient of the loss over n groups (one optimizer batch). */
-static void accumulate_gradient(Engine *e, Model *m, const Model *ref, Group *groups, int n,
-                                Update *u, bool fresh, LossSums *total)
+static void accumulate_gradient(Engine *e, Model *m, Group *groups, int n, Update *u, bool fresh,
+                                LossSums *total)
 {
-    GroupBatch x = {.m = m, .ref = ref, .groups = groups, .n = n, .update = u, .fresh = fresh};
+    GroupBatch x = {.groups = groups, .n = n, .update = u, .fresh = fresh};
     size_t mark = e->arena.used;
     x.sums = arena_alloc(&e->arena, (size_t)n, sizeof *x.sums);
     for (int i = 0; i < n; i++) {
@@ -1263,9 +1266,9 @@ static void evaluate_group(Arena *a, int i, void *context)
     const Answers *x = context;
     Evaluation *ev = x->ev;
     Group *g = &x->groups[i];
-    MethodOptions grpo = {.method = GRPO};
-    double temperature = x->s->temperature > 0 ? x->s->temperature : 1;
-    look(a, x->m, NULL, g, 1, KEEP_NOTHING, temperature, &grpo, x->s->seed, 0, true);
+    View view = {.m = x->m, .temperature = x->s->temperature > 0 ? x->s->temperature : 1,
+                 .method = {.method = GRPO}, .seed = x->s->seed};
+    look(a, &view, g, 1, KEEP_NOTHING, true);
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
     ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
@@ -1531,8 +1534,7 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
     int n = o->prompts, size = o->mini_batch ? imin(o->mini_batch, n) : n, updates = 0;
     bool several = size < n || o->epochs > 1;
     double norm = 0, clock = now_seconds();
-    const Model *ref = o->kl_coef > 0 ? &t->reference : NULL;
-    GroupBatch all = {.m = &s->model, .ref = ref, .groups = g, .update = u};
+    GroupBatch all = {.groups = g, .update = u};
     if (several)
         engine_each(e, n, annotate_group, &all);
     u->seconds[FORWARD] += lap(&clock);
@@ -1540,7 +1542,7 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
         for (int i = 0; i < n; i += size, updates++) {
             size_t mark = e->arena.used;
             grads_zero(&s->model);
-            accumulate_gradient(e, &s->model, ref, g + i, imin(size, n - i), u, !several, sums);
+            accumulate_gradient(e, &s->model, g + i, imin(size, n - i), u, !several, sums);
             e->arena.used = mark;
             clock = now_seconds();
             norm += adamw_step(&s->model, &t->adam, lr, e->threads);
@@ -1557,8 +1559,9 @@ static void train_step(Trainer *t, int step, Progress *report)
     const Options *o = &s->o;
     size_t mark = s->engine.arena.used;
     double start = now_seconds(), clock = start, lr = learning_rate(o, step);
-    Update u = {.method = method_options(o), .temperature = o->temperature, .seed = o->seed,
-                .step = step, .micro_batch = t->extent.at_once};
+    Update u = {.view = {&s->model, o->kl_coef > 0 ? &t->reference : NULL, o->temperature,
+                         method_options(o), o->seed, step},
+                .micro_batch = t->extent.at_once};
     LossSums sums = {0};
     GroupSums groups = {0};
     Buf b = {0};

@@ -3734,9 +3734,10 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
 {
     int d = m->config.hidden_size, mm = ORACLE_M * ORACLE_M;
     char name[32];
-    MethodOptions o = {.method = G2RL, .shaping = SHAPING_LITERAL, .lambda = 0.5};
+    View view = {m, NULL, temperature, {.method = G2RL, .lambda = 0.5}, 1, 0};
+    view.method.shaping = SHAPING_LITERAL;
     size_t mark = e->arena.used;
-    look(&e->worker[0], m, NULL, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, true);
     snprintf(name, sizeof name, "Phi%s", suffix);
     float *Phi = tensor_values(st, name, NULL);
     for (int k = 0; k < ORACLE_GROUPS; k++) {
@@ -3750,15 +3751,15 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     check_field(st, "nubar", suffix, g, offsetof(Group, nubar), ORACLE_M, 2e-5);
     check_field(st, "rtilde", suffix, g, offsetof(Group, shaped), ORACLE_M, 2e-5); /* Eq 12-13 */
     check_field(st, "A", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);   /* Eq 2 */
-    o.shaping = SHAPING_TEXT;
-    look(&e->worker[0], m, NULL, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    view.method.shaping = SHAPING_TEXT;
+    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, true);
     check_field(st, "rtilde_text", suffix, g, offsetof(Group, shaped), ORACLE_M, 4e-5);
     check_field(st, "A_text", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);
     for (int i = 0; i < ORACLE_M; i++)
         CHECK(g[2].nubar[i] == 0 && g[2].advantage[i] == 0,
               "six identical responses: nubar %g, A %g", g[2].nubar[i], g[2].advantage[i]);
-    o.method = GRPO;
-    look(&e->worker[0], m, NULL, g, ORACLE_GROUPS, false, temperature, &o, 1, 0, true);
+    view.method.method = GRPO;
+    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, true);
     check_field(st, "A_grpo", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-5);
     e->arena.used = mark;
 }
@@ -3797,8 +3798,8 @@ static void oracle_loss(Engine *e, Model *m, const SafeTensors *tokens, const Sa
 {
     size_t mark = e->arena.used;
     Group g[ORACLE_GROUPS];
-    Update u = {.method = {.loss = kind, .clip_low = 0.2, .clip_high = 0.2, .kl_coef = 0.001},
-                .temperature = temperature, .micro_batch = 3};
+    MethodOptions o = {.loss = kind, .clip_low = 0.2, .clip_high = 0.2, .kl_coef = 0.001};
+    Update u = {.view = {m, NULL, temperature, o, 0, 0}, .micro_batch = 3};
     LossSums sums = {0};
     oracle_groups(tokens, e, m->config.hidden_size, g);
     float *A = tensor_values(st, advantage, NULL), *want = tensor_values(st, loss_name, NULL);
@@ -3809,7 +3810,7 @@ static void oracle_loss(Engine *e, Model *m, const SafeTensors *tokens, const Sa
             g[k].advantage[i] = (double)A[k * ORACLE_M + i];
     }
     grads_zero(m);
-    accumulate_gradient(e, m, NULL, g, ORACLE_GROUPS, &u, false, &sums);
+    accumulate_gradient(e, m, g, ORACLE_GROUPS, &u, false, &sums);
     double loss = sums.loss;
     grads_finish(m);
     CHECK(fabs(loss - (double)*want) < 1e-5, "Eq 3-4: %s is %.8g, not %.8g", loss_name, loss,
@@ -4047,7 +4048,7 @@ static void test_zero_mean(void)
         double temperature = t ? 0.6 : 1, total = 0, norm = 0, mean[D] = {0};
         Engine e = engine_new(1, 1 << 24, 1 << 24);
         Model m = model_new(&c);
-        MethodOptions o = {.method = GRPO};
+        View view = {&m, NULL, temperature, {.method = GRPO}, 1, 0};
         model_init(&m, 3);
         rope_reserve(&m, 16);
         Group g = group_new(&e.arena, ALL, 4, LONGEST, D);
@@ -4068,7 +4069,7 @@ static void test_zero_mean(void)
         }
         g.n_tokens = g.start[n];
         CHECK(n == ALL, "%d responses", n);
-        Pass f = look(&e.worker[0], &m, NULL, &g, 1, false, temperature, &o, 1, 0, true);
+        Pass f = look(&e.worker[0], &view, &g, 1, KEEP_NOTHING, true);
         for (int i = 0; i < ALL; i++) {
             double p = 0, square = 0;
             for (int k = g.start[i]; k < g.start[i + 1]; k++)
@@ -4127,9 +4128,9 @@ static void test_on_policy(void)
 {
     Task task;
     char error[200];
-    MethodOptions o = {.method = G2RL, .lambda = 1};
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
+    View view = {&m, NULL, 0.8, {.method = G2RL, .lambda = 1}, 1, 0};
     Sampling s = {.temperature = 0.8, .top_p = 1, .max_tokens = 40, .seed = 3};
     Engine e = engine_new(3, 1 << 24, 1 << 26);
     e.threads = 1;
@@ -4153,7 +4154,7 @@ static void test_on_policy(void)
     CHECK(longest > 34 && shortest < 20, "lengths %d to %d exercise nothing", shortest, longest);
     for (int at_once = 1; at_once <= 4; at_once += 3)
         for (int i = 0; i < 4; i += at_once) {
-            look(&e.worker[0], &m, NULL, g + i, at_once, false, 0.8, &o, 1, 0, true);
+            look(&e.worker[0], &view, g + i, at_once, KEEP_NOTHING, true);
             for (int k = i; k < i + at_once; k++)
                 CHECK(!memcmp(g[k].logprob, g[k].logprob_old,
                               (size_t)g[k].n_tokens * sizeof(float)),
@@ -4366,15 +4367,15 @@ static void test_groups_stand_alone(void)
 {
     Task task;
     char error[200];
-    MethodOptions o = {.method = G2RL, .lambda = 1};
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
+    View view = {&m, NULL, 1, {.method = G2RL, .lambda = 1}, 1, 0};
     Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 30, .seed = 8};
     Engine e = engine_new(2, 1 << 24, 1 << 26);
     Group *g = sampled(&e, &m, &task, 2, 0, 4, &s), *alone = sampled(&e, &m, &task, 1, 0, 4, &s);
     g[0].reward[1] = alone->reward[1] = 1;
-    look(&e.worker[0], &m, NULL, g, 2, false, 1, &o, 1, 0, true);
-    look(&e.worker[0], &m, NULL, alone, 1, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &view, g, 2, KEEP_NOTHING, true);
+    look(&e.worker[0], &view, alone, 1, KEEP_NOTHING, true);
     CHECK(!memcmp(g->advantage, alone->advantage, 4 * sizeof(double)) &&
               !memcmp(g->Phi, alone->Phi, 4 * 64 * sizeof(float)) &&
               !memcmp(g->entropy, alone->entropy, (size_t)alone->n_tokens * sizeof(float)),
@@ -4387,7 +4388,7 @@ static void test_groups_stand_alone(void)
         turned->start[i + 1] = turned->start[i] + n;
         turned->reward[i] = alone->reward[3 - i];
     }
-    look(&e.worker[0], &m, NULL, turned, 1, false, 1, &o, 1, 0, true);
+    look(&e.worker[0], &view, turned, 1, KEEP_NOTHING, true);
     for (int i = 0; i < 4; i++)
         CHECK(fabs(turned->advantage[i] - alone->advantage[3 - i]) < 1e-5 &&
                   fabs(alone->advantage[i]) > 0.1,

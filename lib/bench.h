@@ -372,7 +372,7 @@ static void bench_groups(StepWork *w, int groups, int m, int new_tokens, Keep ke
     w->n_groups = groups;
     w->groups = groups_new(&w->e, &w->m, x);
     w->update.micro_batch = at_once;
-    w->update.temperature = 1;
+    w->update.view = (View){.m = &w->m, .ref = &w->m, .temperature = 1};
     w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1};
     for (int i = 0; i < groups; i++) {
         w->groups[i].index = (uint32_t)i;
@@ -406,8 +406,8 @@ static void rl_run(StepWork *w, Update *u, Method method)
 {
     LossSums sums = {0};
     double clock = now_seconds();
-    u->method = (MethodOptions){.method = method, .lambda = 1, .clip_low = 0.2, .clip_high = 0.2,
-                                .kl_coef = 0.001};
+    u->view.method = (MethodOptions){.method = method, .lambda = 1, .clip_low = 0.2,
+                                     .clip_high = 0.2, .kl_coef = 0.001};
     memset(u->seconds, 0, sizeof u->seconds);
     sample_run(w);
     u->seconds[SAMPLE] = lap(&clock);
@@ -419,7 +419,7 @@ static void rl_run(StepWork *w, Update *u, Method method)
     reference_hidden(&w->e, &w->m, w->groups, w->n_groups);
     u->seconds[REFERENCE] = lap(&clock);
     grads_zero(&w->m);
-    accumulate_gradient(&w->e, &w->m, &w->m, w->groups, w->n_groups, u, true, &sums);
+    accumulate_gradient(&w->e, &w->m, w->groups, w->n_groups, u, true, &sums);
     w->e.arena.used = mark;
     clock = now_seconds();
     adamw_step(&w->m, &w->adam, 1e-6, w->e.threads);

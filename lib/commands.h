@@ -917,9 +917,8 @@ static void explain_table(const Group *g, const Tokenizer *t)
 /* Features, advantages and output of a group whose responses and rewards are there. */
 static void explain_group(Session *s, Group *g)
 {
-    MethodOptions o = method_options(&s->o);
-    look(&s->engine.worker[0], &s->model, NULL, g, 1, KEEP_NOTHING, s->o.temperature, &o,
-         s->o.seed, 0, true);
+    View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
+    look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, true);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
     else
