@@ -55,7 +55,7 @@ test-debug: g2rl_debug test_g2rl_debug
 	./test_g2rl_debug
 
 mutants: test_g2rl
-	sh data/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)"
+	sh data/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)" $(PART)
 
 clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
