@@ -14,7 +14,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 
-#include "../g2rl.c" /* defines: Engine, forward, backward, sample_groups, micro_batch, ... */
+#include "../g2rl.c" /* defines: Engine, forward, backward, sample_groups, gradient, ... */
 
 typedef struct {
     const Options *o;

@@ -61,8 +61,8 @@ static void records_add(Records *all, Record r)
 
 /* Plain text, all of it trained on: the token that begins a text, its own, and the end token, cut
  * into records of at most --max-length tokens. */
-static void records_of_text(const Session *s, const char *text, size_t n, const char *what,
-                            Records *all)
+static void records_of_plain(const Session *s, const char *text, size_t n, const char *what,
+                             Records *all)
 {
     int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
     Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, what);
@@ -131,7 +131,7 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
     if (!r.ids && prompt.n && response.n)
         r = record_of_text(s, prompt.s, response.s, what);
     else if (!r.ids && text.n)
-        records_of_text(s, text.s, text.n, what, all);
+        records_of_plain(s, text.s, text.n, what, all);
     else if (!r.ids || r.n < 2)
         die("%s: line %d: expected prompt and response, text, or at least two input_ids", path,
             line);
@@ -156,7 +156,7 @@ static Records records_read(const Session *s, const char *path)
     int line = 0;
     char *text = read_file(path, &n);
     if (name > 4 && !strcmp(path + name - 4, ".txt"))
-        records_of_text(s, text, n, path, &all);
+        records_of_plain(s, text, n, path, &all);
     else
         for (Json j; jsonl_next(text, n, &offset, &line, &j);)
             record_read(s, &j, path, line, &all);
