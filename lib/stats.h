@@ -98,7 +98,7 @@ static inline double student_inside(double theta, int df)
     return odd ? (theta + sum) / acos(0) : sum;
 }
 
-/* The t with P(|T| < t) = 0.95, by bisection of its angle: 12.706 for df = 1, 1.960 in the limit. */
+/* The t with P(|T| < t) = 0.95, by bisection of its angle: 12.706 for df = 1, 1.960 for many. */
 static inline double student_quantile(int df)
 {
     double low = 0, high = acos(0);
