@@ -1104,18 +1104,43 @@ static void evaluation_free(Evaluation *ev)
     free(ev->maj);
 }
 
+/* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
+ * maj@k; then NULL. */
+static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
+{
+    int last = passes(ev->samples);
+    snprintf(name, 32, k < last ? "pass@%d" : "maj@%d", k < last ? 1 << k : ev->maj_k);
+    return k < last ? ev->pass[k] : k == last ? ev->maj : NULL;
+}
+
+static void put_estimate(Buf *b, const char *name, Estimate x)
+{
+    put(b, name, x.value);
+    buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
+}
+
+/* How an evaluation differs from another on the same problems, metric by metric. */
+static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b)
+{
+    const double *x, *y;
+    char name[32];
+    buf_str(b, ", \"difference\": {\"from\": ");
+    json_put_string(b, from->name, strlen(from->name));
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
+        y = evaluation_metric(from, k, name);
+        put_estimate(b, name, paired(x, y, ev->problems, ev->seed));
+    }
+    buf_str(b, "}");
+}
+
 /* The whole evaluation as the members of a JSON object. */
 static void evaluation_json(const Evaluation *ev, Buf *b)
 {
     const GroupSums *s = &ev->sums;
+    const double *x;
     char name[32];
-    for (int k = 0; k <= passes(ev->samples); k++) {
-        bool maj = k == passes(ev->samples);
-        Estimate x = bootstrap(maj ? ev->maj : ev->pass[k], ev->problems, ev->seed);
-        snprintf(name, sizeof name, maj ? "maj@%d" : "pass@%d", maj ? ev->maj_k : 1 << k);
-        put(b, name, x.value);
-        buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
-    }
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
+        put_estimate(b, name, bootstrap(x, ev->problems, ev->seed));
     snprintf(name, sizeof name, "mean@%d", ev->samples);
     put(b, name, ratio(s->right, s->responses));
     put(b, "problems", ev->problems);

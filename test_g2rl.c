@@ -4900,6 +4900,40 @@ static void test_explain(void)
               strstr(cli_out, "nubar"), "%s", cli_err);
 }
 
+/* Two models on one set of problems: the differences that are printed and written are those of
+ * their own rows' problems. */
+static void eval_of_two(const char *base)
+{
+    double right[2][16], maj[2][16], interval[2];
+    CHECK(cli("train --model %s --task add:digits=1 --steps 2 --lr 3e-3 --out %s/other", base,
+              tmp_dir()) == 0, "%s", cli_err);
+    CHECK(cli("eval --json --task add:digits=1 --split train --problems 16 --samples 2 --seed 3 "
+              "x=%s y=%s/other", base, tmp_dir()) == 0, "%s", cli_err);
+    const char *row[2] = {strstr(cli_out, "\"x\": {"), strstr(cli_out, "\"y\": {")};
+    const char *difference = strstr(cli_out, "\"difference\"");
+    for (int i = 0; i < 2; i++) {
+        CHECK(row[i] && numbers(row[i], "right", right[i], 16) == 16 &&
+                  numbers(row[i], "maj", maj[i], 16) == 16, "%s", cli_out);
+        for (int k = 0; k < 16; k++)
+            right[i][k] /= 2;
+    }
+    for (int i = 0; i < 2 && difference; i++) {
+        const char *name = i ? "maj@2" : "pass@1";
+        const char *other = i ? "maj@2/interval" : "pass@1/interval";
+        Estimate e = i ? paired(maj[1], maj[0], 16, 3) : paired(right[1], right[0], 16, 3);
+        CHECK(fabs(field(difference, name) - e.value) < 1e-9 && fabs(e.value) > 0.01 &&
+                  numbers(difference, other, interval, 2) == 2 &&
+                  fabs(interval[0] - e.low) < 1e-5 && fabs(interval[1] - e.high) < 1e-5,
+              "%s: %g [%g, %g]: %s", name, e.value, e.low, e.high, difference);
+        char printed[64];
+        snprintf(printed, sizeof printed, "  %+5.1f [%+5.1f, %+5.1f]", 100 * e.value, 100 * e.low,
+                 100 * e.high);
+        CHECK(strstr(cli_err, "minus x") && strstr(strstr(cli_err, "minus x"), printed),
+              "the table has no '%s': %s", printed, cli_err);
+    }
+    CHECK(difference != NULL, "%s", cli_out);
+}
+
 /* eval: its numbers belong together, and a model compared with itself is equal to itself. */
 static void test_eval(void)
 {
@@ -4923,6 +4957,108 @@ static void test_eval(void)
     }
     CHECK(fabs(sum[0] - field(x, "pass@1")) < 1e-9 && fabs(sum[1] - field(x, "maj@4")) < 1e-9,
           "right makes %g, maj %g: %s", sum[0], sum[1], x);
+    const char *difference = y ? strstr(y, "\"difference\": {\"from\": \"x\"") : NULL;
+    CHECK(difference && strstr(cli_out, "\"difference\"") > y, "in the later model: %s", cli_out);
+    static const char *const columns[] = {"pass@1", "pass@2", "pass@4", "maj@4"};
+    for (int i = 0; i < 4 && difference; i++) {
+        char text[96];
+        snprintf(text, sizeof text, "\"%s\": 0, \"%s/interval\": [0, 0]", columns[i], columns[i]);
+        CHECK(strstr(difference, text), "a model less itself: %s", difference);
+    }
+    eval_of_two(base);
+    CHECK(cli("eval x=%s x=%s", base, base) == 2 && strstr(cli_err, "two models"), "%s", cli_err);
+}
+
+/* A name as `help metrics` writes it: pass@4 is pass@k, mean@4 is mean@n, time/x is time/PHASE. */
+static void add_name(Buf *names, const char *name, size_t n)
+{
+    char plain[64], *at;
+    snprintf(plain, sizeof plain, "|%.*s|", (int)n, name);
+    if ((at = strchr(plain, '@')) && strcmp(plain, "|pass@1|") && at[1] != 'k' && at[1] != 'n') {
+        char *rest = at + 1 + strspn(at + 1, "0123456789");
+        at[1] = strncmp(plain, "|mean", 5) ? 'k' : 'n';
+        memmove(at + 2, rest, strlen(rest) + 1);
+    }
+    if (!strncmp(plain, "|time/", 6))
+        strcpy(plain, "|time/PHASE|");
+    if (!strstr(names->n ? names->s : "", plain))
+        buf_str(names, plain);
+}
+
+/* Do the keys of a row and the names that `help metrics` defines under a heading agree? */
+static void check_defined(const char *heading, const Buf *keys)
+{
+    Buf names = {0};
+    cli("help metrics");
+    char *at = strstr(cli_out, heading), *end = at ? strstr(at, "\n\n") : NULL;
+    CHECK(at != NULL, "no '%s' in: %s", heading, cli_out);
+    if (end)
+        end[1] = 0;
+    for (at = at ? strchr(at, '\n') + 1 : NULL; at && *at; at = strchr(at, '\n') + 1) {
+        size_t n, line = strcspn(at, "\n");
+        for (char *name = at + 2; *name != ' ' && name < at + line; name += n + 2) {
+            n = strcspn(name, ", \n");
+            add_name(&names, name, n);
+            if (name[n] != ',')
+                break;
+        }
+    }
+    for (int way = 0; way < 2; way++) {
+        const char *some = way ? names.s : keys->s, *all = way ? keys->s : names.s, *name;
+        for (name = some; *name; name += strcspn(name + 1, "|") + 2) {
+            char one[64];
+            snprintf(one, sizeof one, "%.*s", (int)strcspn(name + 1, "|") + 2, name);
+            bool first = !strcmp(one, "|pass@1|") && strstr(all, "|pass@k|");
+            CHECK(first || strstr(all, one), "%s: %s is %s", heading, one,
+                  way ? "defined, and not written" : "written, and not defined");
+        }
+    }
+    buf_free(&names);
+}
+
+static void add_keys(Buf *names, const char *row)
+{
+    Buf key = {0};
+    Json j = json_open(row, strcspn(row, "\n"));
+    for (json_object(&j); json_key(&j, &key); json_skip(&j))
+        add_name(names, key.s, key.n);
+    buf_free(&key);
+}
+
+static void add_file_keys(Buf *names, const char *path)
+{
+    size_t n;
+    char *text = read_file(tmp_path(path).s, &n);
+    add_keys(names, text);
+    free(text);
+}
+
+/* help metrics defines every number that a run writes, and no other. */
+static void test_metrics(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    Buf names[4] = {{0}};
+    put_file("valid.jsonl", "{\"prompt\": \"4+5:\", \"response\": \"9\"}\n");
+    CHECK(cli("train --model %s --task add:digits=1 --steps 1 --prompts 2 --rollouts 2 --force "
+              "--eval-every 1 --samples 2 --problems 2 --out %s/keys", base, dir) == 0, "%s",
+          cli_err);
+    CHECK(cli("sft --model %s --data %s/valid.jsonl --valid %s/valid.jsonl --steps 1 --batch 1 "
+              "--eval-every 1 --out %s/more_keys", base, dir, dir, dir) == 0, "%s", cli_err);
+    add_file_keys(&names[0], "keys/metrics.jsonl");
+    add_file_keys(&names[1], "keys/eval.jsonl");
+    add_file_keys(&names[2], "more_keys/metrics.jsonl");
+    add_file_keys(&names[3], "more_keys/eval.jsonl");
+    CHECK(cli("eval --json --task add:digits=1 --problems 2 --samples 2 x=%s y=%s", base, base) ==
+              0, "%s", cli_err);
+    const char *y = strstr(cli_out, "\"y\": {");
+    if (CHECK(y != NULL, "%s", cli_out))
+        add_keys(&names[1], y + 5);
+    static const char *const headings[] = {"metrics.jsonl of train", "eval.jsonl of train and sft",
+                                           "metrics.jsonl of sft", "eval.jsonl of sft --valid"};
+    for (int i = 0; i < 4; i++) {
+        check_defined(headings[i], &names[i]);
+        buf_free(&names[i]);
+    }
 }
 
 static void test_sample(void)
@@ -6950,6 +7086,7 @@ static const Test TESTS[] = {
     TEST(ledger, "the ledger's numbers make its advantages"),
     TEST(explain, "explain --data --json against the oracle"),
     TEST(eval, "eval's numbers belong together"),
+    TEST(metrics, "help metrics defines what the files hold"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
     TEST(sft_text, "plain text as records; the loss of --valid"),
     TEST(preflight, "the first batch: what it says, and where it ends the run"),
