@@ -247,7 +247,7 @@ static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
     Pass p = forward(a, x->m, &b, keep);
     forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING);
     memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
-    p.coef = coef;
+    p.coef.logprob = coef;
     return p;
 }
 
@@ -960,6 +960,7 @@ static void explain_table(const Group *g, const Tokenizer *t)
 static void explain_group(Session *s, Group *g)
 {
     View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
+    reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
     look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, true);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
@@ -1073,6 +1074,7 @@ static void explain_given(Session *s, const Given *x)
         g->start[i + 1] = g->start[i] + x->length[i];
         g->truncated[i] = false;
         g->reward[i] = x->reward[i];
+        g->answered[i] = true;
         g->reason[i] = "given";
     }
     g->n_tokens = g->start[x->m];
@@ -1143,6 +1145,7 @@ static void cmd_explain(Session *s)
 {
     const Options *o = &s->o;
     bool given = o->data && holds_groups(o->data);
+    check_method(o, false);
     if (o->data && o->prompt)
         usage("explain: expected one of --data and --prompt");
     if (given) {
@@ -1302,20 +1305,23 @@ static void help_metrics(FILE *f)
         {"frac_dead", "groups whose r are all equal (within 1e-6) / groups"},
         {"completions/mean_length", "response tokens, end tokens included / responses"},
         {"completions/clipped_ratio", "responses cut off at --max-tokens / responses"},
-        {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over response tokens"},
+        {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over the tokens in the loss"},
         {"kl_exact", "sum_v p_v (ln p_v - ln pref_v), pref: the reference, exact, mean over"},
-        {"", "response tokens, before the update; null with --kl-coef 0"},
+        {"", "response tokens, before the update; null where no reference is kept"},
         {"kl_k1, kl_k3", "q = ln pref - ln p of the sampled token: mean of -q, of e^q - q - 1;"},
-        {"", "null with --kl-coef 0"},
+        {"", "null where no reference is kept (--kl-coef 0)"},
         {"clip_low, clip_high", "share of tokens that the clip of Eq 3 holds: A < 0 and ratio"},
         {"", "rho < 1 - clip-low; A > 0 and rho > 1 + clip-high"},
         {"log_ratio_clamped", "tokens whose ln rho or q passed +-20"},
         {"phi/cos_mean", "mean of S_ij over the pairs i < j of each group (Eq 9)"},
         {"phi/neg_ratio", "pairs with S_ij < 0 / pairs"},
         {"phi/nu_mean", "mean of nu_i = max(1 - sum_j w_ij S_ij^2, 0) (Eq 10-11)"},
+        {"semantic/cos_mean", "mean cosine of the responses' embeddings (--encoder) over the pairs;"},
+        {"", "null with --encoder ref where no reference is kept"},
         {"adv/novelty_share", "sum A_i (A_i - mean of A where r is r_i) / sum A_i^2"},
         {"logp_gap", "largest |ln p of the sampler - ln p of the trainer| before any update"},
-        {"loss", "-min(rho A, clip(rho) A) + beta KL (Eq 3-4), mean as --loss says"},
+        {"loss", "-min(rho A, clip(rho) A) + beta KL (Eq 3-4) - entropy-coef * entropy, mean as"},
+        {"", "--loss says; KL: --kl"},
         {"grad_norm", "sqrt(sum of squares of all gradients), before clipping"},
         {"lr", "the step's learning rate"},
         {"time/PHASE", "seconds; sample, verify, reference, forward, backward, optimizer"},
@@ -1358,6 +1364,17 @@ static void help_metrics(FILE *f)
             fprintf(f, "  %s\n", rows[i][0]);
         else
             fprintf(f, "  %-26s %s\n", rows[i][0], rows[i][1]);
+}
+
+static void help_methods(FILE *f)
+{
+    fputs("\n--method: they differ in the reward r~ that advantages are made of, or in the loss.\n"
+          "    grpo     r~ = r: +1 right, -1 wrong\n"
+          "    entropy  GRPO, with --entropy-coef times the mean token entropy in the objective\n"
+          "    evol     EVOL-RL: 0.5 to 1 right, -1 to -0.5 wrong, the more the less an answer's\n"
+          "             embedding (--encoder) is like the others'; -1 without an answer\n"
+          "    g2rl     r (1 + lambda nubar): nubar from the cosines of the responses' gradient\n"
+          "             features (Eq 9-13)\n", f);
 }
 
 static void help_rewards(FILE *f)
@@ -1413,12 +1430,17 @@ static int run_command(int argc, char **argv)
     }
     int c = command_find(argv[1]);
     options_default(OPTIONS, N_OPTIONS, c, &s.o);
+    s.o.entropy_coef = -1;
     options_parse(OPTIONS, N_OPTIONS, c, argv[1], &s.o, argc - 2, argv + 2, &s.words);
+    if (s.o.entropy_coef < 0)
+        s.o.entropy_coef = s.o.method == ENTROPY ? 0.003 : 0;
     if (s.words.help) {
         printf("g2rl %s: %s\n\n", COMMANDS[c], SUMMARIES[c]);
         options_help(OPTIONS, N_OPTIONS, c, stdout);
         if (c == DATA)
             printf("\n%s", task_help());
+        if (c == TRAIN || c == EXPLAIN)
+            help_methods(stdout);
         if (c == TRAIN || c == EVAL || c == EXPLAIN)
             help_rewards(stdout);
         words_free(&s.words);
