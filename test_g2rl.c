@@ -4820,6 +4820,46 @@ static void test_train_repeats(void)
     model_free(&n);
 }
 
+/* The same for every method and term of the loss; and each of them is a training of its own. */
+static void test_methods_repeat(void)
+{
+    static const char *const methods[] = {
+        "--method grpo",
+        "--method grpo --loss sequence",
+        "--method grpo --kl k2 --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5 --mini-batch 2 --epochs 2",
+        "--method grpo --mask-truncated --max-tokens 9",
+        "--method entropy",
+        "--method entropy --entropy-coef 0.5 --kl exact",
+        "--method evol",
+        "--method evol --encoder ngram --kl-coef 0",
+        "--method g2rl --dead-groups zero",
+        "--method g2rl --novelty random",
+        "--method g2rl --shaping literal --adv-norm none",
+    };
+    enum { N = sizeof methods / sizeof *methods };
+    const char *base = base_model(), *dir = tmp_dir();
+    const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
+    uint64_t hash[N];
+    for (int i = 0; i < N; i++) {
+        CHECK(cli("train --model %s %s %s --out %s/m1 --threads 1 --force", base, common, methods[i],
+                  dir) == 0, "%s: %s", methods[i], cli_err);
+        CHECK(cli("train --model %s %s %s --out %s/m2 --threads 3 %s --force", base, common,
+                  methods[i], dir, i % 2 ? "--recompute" : "--micro-batch 1") == 0, "%s: %s",
+              methods[i], cli_err);
+        CHECK(same_lines(tmp_path("m1/metrics.jsonl").s, tmp_path("m2/metrics.jsonl").s),
+              "%s: threads, micro-batches or recomputation changed the metrics", methods[i]);
+        CHECK(same_lines(tmp_path("m1/rollouts.jsonl").s, tmp_path("m2/rollouts.jsonl").s), "%s: "
+              "the ledger", methods[i]);
+        Model m = model_load(tmp_path("m1").s);
+        hash[i] = weights_hash(&m);
+        model_free(&m);
+        for (int k = 0; k < i; k++)
+            CHECK(hash[k] != hash[i], "'%s' trains as '%s' does", methods[k], methods[i]);
+    }
+}
+
 /* --tokenizer: a preset keeps its own vocab_size, and a directory with everything is written
  * before the first step too. */
 static void test_preset_tokenizer(void)
@@ -7277,6 +7317,7 @@ static const Test TESTS[] = {
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(methods_repeat, "every method and loss: equal runs for any threads, frugal or not"),
     TEST(preset_tokenizer, "a preset with a tokenizer of one's own"),
     TEST(saved_files, "saved models take tokenizer, templates and config along"),
     TEST(lambda_zero, "lambda 0 is GRPO to the bit; several updates a step"),
