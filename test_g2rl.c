@@ -2849,6 +2849,74 @@ static void test_kl_exact(void)
     model_free(&q);
 }
 
+/* What each KL term does in a loss (METHOD 3.6), by enumeration: drawn from p, k2's expected
+ * gradient is that of KL(p || q), which the exact term has, and k3's that of KL(q || p), whose
+ * dK/dz = (p - q) / T. One hidden row; every token of the vocabulary is a target once. */
+static void test_kl_bias(void)
+{
+    enum { V = 40, D = 20 };
+    const float T = 0.7f;
+    Model m = tiny_model(LLAMA, false, V), q = tiny_model(LLAMA, false, V);
+    int d = m.config.hidden_size;
+    Engine e = nan_engine(1, 8 << 20);
+    Arena *a = &e.worker[0];
+    float *h = noise_new(58, (size_t)d), *g = noise_new(59, (size_t)d);
+    float *rows = nan_new((size_t)(V * d)), *other = nan_new((size_t)(V * d));
+    float coef[3][V], one[V] = {1}, *dh = nan_new((size_t)(V * d));
+    Batch b = batch_new(&e.arena, 1, 1, V);
+    row_scale(h, h, 3, d);
+    for (int v = 0; v < V; v++) {
+        batch_target(&b, 0, v);
+        memcpy(rows + v * d, h, (size_t)d * sizeof(float));
+        memcpy(other + v * d, g, (size_t)d * sizeof(float));
+    }
+    Pass p = {.batch = b, .hidden = rows};
+    forward_heads(a, &m, &p, T, true, &q, other);
+    for (int v = 0; v < V; v++) {
+        double P = exp((double)p.head.logprob[v]), gap, slope;
+        MethodOptions o = {.kl_coef = 1, .clip_low = 1, .clip_high = 1};
+        LossSums sums = {0};
+        gap = (double)p.head.other_logprob[v];
+        for (int k = KL_K3; k <= KL_K2; k++) {
+            o.kl = (KlTerm)k;
+            token_loss((double)p.head.logprob[v], (double)p.head.logprob[v], gap, 0, &o, &slope,
+                       &sums);
+            coef[k][v] = (float)(P * slope);
+        }
+        coef[KL_EXACT][v] = 0;
+    }
+    double sum[3][D] = {{0}}, error[2] = {0}, norm[2] = {0};
+    for (int k = 0; k < 3; k++) {
+        HeadCoef c = {.logprob = coef[k], .kl = k == KL_EXACT ? one : NULL};
+        head_backward(a, &m, rows, k == KL_EXACT ? 1 : V, &p.head, &c, dh);
+        for (int i = 0; i < (k == KL_EXACT ? 1 : V) * d; i++)
+            sum[k][i % d] += (double)dh[i];
+    }
+    for (int i = 0; i < d; i++) {
+        double reverse = 0; /* of KL(q || p) by h */
+        for (int v = 0; v < V; v++)
+            reverse += (exp((double)p.head.logprob[v]) - exp((double)p.head.other_logprob[v])) /
+                       (double)T * (double)head_weight(&m)[v * d + i];
+        error[0] += pow(sum[KL_K2][i] - sum[KL_EXACT][i], 2);
+        error[1] += pow(sum[KL_K3][i] - reverse, 2);
+        norm[0] += pow(sum[KL_EXACT][i], 2);
+        norm[1] += pow(sum[KL_K3][i] - sum[KL_EXACT][i], 2);
+    }
+    CHECK(d == D && norm[1] > 0.01 * norm[0], "k3 and exact do not differ here");
+    CHECK(error[0] < 1e-8 * norm[0], "k2's mean gradient is %.1e off the exact one",
+          sqrt(error[0] / norm[0]));
+    CHECK(error[1] < 1e-8 * norm[0], "k3's mean gradient is %.1e off that of KL(q || p)",
+          sqrt(error[1] / norm[0]));
+    free(h);
+    free(g);
+    free(rows);
+    free(other);
+    free(dh);
+    engine_free(&e);
+    model_free(&m);
+    model_free(&q);
+}
+
 /* A response that shares its prompt, and the same one with its prompt written out. */
 static void check_written_out(Model *m)
 {
@@ -4818,6 +4886,46 @@ static void test_train_repeats(void)
     CHECK(weights_hash(&m) == weights_hash(&n), "the saved models differ");
     model_free(&m);
     model_free(&n);
+}
+
+/* The same for every method and term of the loss; and each of them is a training of its own. */
+static void test_methods_repeat(void)
+{
+    static const char *const methods[] = {
+        "--method grpo",
+        "--method grpo --loss sequence",
+        "--method grpo --kl k2 --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5 --mini-batch 2 --epochs 2",
+        "--method grpo --mask-truncated --max-tokens 9",
+        "--method entropy",
+        "--method entropy --entropy-coef 0.5 --kl exact",
+        "--method evol",
+        "--method evol --encoder ngram --kl-coef 0",
+        "--method g2rl --dead-groups zero",
+        "--method g2rl --novelty random",
+        "--method g2rl --shaping literal --adv-norm none",
+    };
+    enum { N = sizeof methods / sizeof *methods };
+    const char *base = base_model(), *dir = tmp_dir();
+    const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
+    uint64_t hash[N];
+    for (int i = 0; i < N; i++) {
+        CHECK(cli("train --model %s %s %s --out %s/m1 --threads 1 --force", base, common,
+                  methods[i], dir) == 0, "%s: %s", methods[i], cli_err);
+        CHECK(cli("train --model %s %s %s --out %s/m2 --threads 3 %s --force", base, common,
+                  methods[i], dir, i % 2 ? "--recompute" : "--micro-batch 1") == 0, "%s: %s",
+              methods[i], cli_err);
+        CHECK(same_lines(tmp_path("m1/metrics.jsonl").s, tmp_path("m2/metrics.jsonl").s),
+              "%s: threads, micro-batches or recomputation changed the metrics", methods[i]);
+        CHECK(same_lines(tmp_path("m1/rollouts.jsonl").s, tmp_path("m2/rollouts.jsonl").s), "%s: "
+              "the ledger", methods[i]);
+        Model m = model_load(tmp_path("m1").s);
+        hash[i] = weights_hash(&m);
+        model_free(&m);
+        for (int k = 0; k < i; k++)
+            CHECK(hash[k] != hash[i], "'%s' trains as '%s' does", methods[k], methods[i]);
+    }
 }
 
 /* --tokenizer: a preset keeps its own vocab_size, and a directory with everything is written
@@ -7468,6 +7576,7 @@ static const Test TESTS[] = {
     TEST(oracle, "log-probs, phi, gradients, Adam steps of an independent reference"),
     TEST(phi, "Eq 6-7, 14: phi = T d log p / d h, in double"),
     TEST(kl_exact, "the streamed KL divergence against double"),
+    TEST(kl_bias, "expected gradients of k2 and k3, by enumeration"),
     TEST(invariance, "equal bits for any threads, packing, micro-batch, neighbours"),
     TEST(decoding, "cached decoding equals the training forward, bit for bit"),
     TEST(adamw, "AdamW against double"),
@@ -7514,6 +7623,7 @@ static const Test TESTS[] = {
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(methods_repeat, "every method and loss: equal runs for any threads, frugal or not"),
     TEST(preset_tokenizer, "a preset with a tokenizer of one's own"),
     TEST(saved_files, "saved models take tokenizer, templates and config along"),
     TEST(lambda_zero, "lambda 0 is GRPO to the bit; several updates a step"),
