@@ -6294,7 +6294,7 @@ static void test_reward_cmd(void)
     snprintf(options, sizeof options, "--reward-cmd sh %.100s\n", script.s);
     put_file("cmd", options);
     CHECK(cli("explain --model %s --prompt 45 --rollouts 4 @%s/cmd", base, dir) == 0 &&
-              strstr(cli_out, "   is "), "%s%s", cli_err, cli_out);
+              strstr(cli_out, " (is "), "%s%s", cli_err, cli_out);
     CHECK(cli("explain --model %s --prompt 45 --rollouts 4", base) == 2 &&
               strstr(cli_err, "gold answer"), "%s", cli_err);
     CHECK(cli("train --model %s --verifier exact --out %s/x @%s/cmd", base, dir, dir) == 2 &&

@@ -156,11 +156,11 @@ static void say_shaping(const Group *g, int i, const MethodOptions *o, Buf *b)
     double r = g->reward[i], shaped = g->shaped[i] + 0; /* no -0 */
     if (fabs(r) > SHAPED_LIMIT)
         buf_printf(b, ": clipped to %+.0f", shaped);
-    else if (fabs(shaped - r) < FLOOR)
+    else if (fabs(shaped - r) < 0.005) {
+        bool least = r < 0 && o->shaping == SHAPING_TEXT && g->nubar[i] < FLOOR;
         buf_printf(b, ": stays at %+.2f%s", shaped,
-                   r < 0 && o->shaping == SHAPING_TEXT && !novelty_is_flat(g) ? ", the least loss"
-                                                                               : "");
-    else if (fabs(shaped) == SHAPED_LIMIT)
+                   least && !novelty_is_flat(g) ? ", the least loss" : "");
+    } else if (fabs(shaped) == SHAPED_LIMIT)
         buf_printf(b, ": %s as far as the clip at %+.0f", shaped > r ? "raised" : "lowered",
                    shaped);
     else if (r > 0)
@@ -393,8 +393,11 @@ static void explain_table(const Group *g, const Tokenizer *t, const MethodOption
         print_wrapped("nu = 1 - sum_j w_ij S_ij^2: what a response's direction adds to the others',"
                       " opposite ones included (Eq 11). nubar: nu taken to 0 .. 1 inside the "
                       "group. r~: the shaped reward (Eq 12-13).", 0);
-    print_wrapped("A: r~ less the group's mean, in standard deviations (Eq 2); above 0 an update "
-                  "makes the response more likely, below 0 less.", 0);
+    text.n = 0;
+    buf_printf(&text, "A: r~ less the group's mean%s (Eq 2); above 0 an update makes the response "
+               "more likely, below 0 less.",
+               o->adv_norm == ADV_STD ? ", in standard deviations" : "");
+    print_wrapped(text.s, 0);
     buf_free(&text);
 }
 
