@@ -5248,7 +5248,7 @@ static void eval_of_two(const char *base)
 static Group told_group(Engine *e, int m, const int *angle, const int *token, const double *reward,
                         const MethodOptions *o)
 {
-    float Phi[16];
+    float Phi[16] = {0};
     for (int i = 0; i < m; i++)
         for (int k = 0; k < 2; k++) {
             double a = angle[i] * acos(0) / 90;
