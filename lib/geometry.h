@@ -186,6 +186,11 @@ typedef struct {
     int threads;
 } Geometry;
 
+static double feature_temperature(const Options *o)
+{
+    return o->feature_temperature > 0 ? o->feature_temperature : o->temperature;
+}
+
 static int all_pairs(const Geometry *x) { return x->groups * x->pairs; }
 
 static Geometry geometry_new(const char *name, const char *model, int groups, const Options *o)
@@ -344,7 +349,6 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, Geometry *out)
     Sampling sampling = session_sampling(s, 0);
     Extent x = geometry_extent(p, o);
     Progress report = progress_new(out->name, out->groups);
-    double temperature = o->feature_temperature > 0 ? o->feature_temperature : o->temperature;
     float *grads = o->true_gradients ? gradients_new(m, o->samples) : NULL;
     int at_once = x.groups;
     if (grads) {
@@ -359,7 +363,7 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, Geometry *out)
         for (int k = 0; k < x.groups; k++)
             group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), &s->tokenizer, x.max_prompt);
         sample_groups(e, m, g, x.groups, &sampling);
-        Sampled sampled_groups = {m, g, ruler, temperature, out, i};
+        Sampled sampled_groups = {m, g, ruler, feature_temperature(o), out, i};
         engine_each(e, x.groups, measure_group, &sampled_groups);
         for (int k = 0; grads && k < x.groups; k++)
             measure_truth(e, m, &g[k], o->temperature, grads, out, i + k);
@@ -522,7 +526,7 @@ static void geometry_json(const Geometry *x)
 {
     const Options *o = x->o;
     int n = all_pairs(x), distinct = count_distinct(x);
-    double features = o->feature_temperature > 0 ? o->feature_temperature : o->temperature;
+    double features = feature_temperature(o);
     Buf b = {0};
     put_text(&b, "name", x->name, strlen(x->name));
     put_text(&b, "model", x->model, strlen(x->model));
@@ -568,8 +572,8 @@ static void print_estimate(Estimate e, double scale, int digits)
 /* The distributions, a row for all pairs and one for distinct pairs of each model. */
 static void print_pairs(const Geometry *all, int n)
 {
-    printf("%-18s %7s  %-26s%-26s%s\n", "", "pairs", " cosine of gradients", " negative, percent",
-           " cosine of texts");
+    printf("%-18s %7s  %-26s%-26s%s\n", "", "pairs", "gradient cosine (Phi)",
+           "negative, percent", "semantic cosine");
     for (int i = 0; i < n; i++)
         for (int distinct = 0; distinct < 2; distinct++) {
             const Geometry *x = &all[i];
@@ -586,7 +590,7 @@ static void print_pairs(const Geometry *all, int n)
 
 static void print_zero_mean(const Geometry *all, int n)
 {
-    printf("\n%-18s %7s  %-26s%s\n", "zero-mean check", "", " sum of phi_t", " mean of phi_t");
+    printf("\n%-28s%-26s%s\n", "zero-mean check", "sum of phi_t", "mean of phi_t");
     for (int i = 0; i < n; i++) {
         printf("%-26s", all[i].name);
         print_estimate(zero_mean_check(&all[i], SUM_FORM), 1, 4);
@@ -611,43 +615,51 @@ static void print_prediction(const Geometry *x, const char *name, int part, bool
 
 static void print_truth(const Geometry *all, int n)
 {
-    printf("\n%-26s%-36s%-36s%s\n%-26s%24s %8s   %24s %8s   %7s\n", "true gradients",
-           " predicted by features", " predicted by texts", " mean", "", "Pearson", "Spearman",
-           "Pearson", "Spearman", "cosine");
+    printf("\n%-28s%-36s%-36s%s\n%-26s%24s %8s   %24s %8s   %7s\n", "true gradients",
+           "predicted by Phi", "predicted by texts", "mean", "", "Pearson", "Spearman", "Pearson",
+           "Spearman", "cosine");
     for (int i = 0; i < n; i++)
         for (int part = 0; part < all[i].parts; part++) {
             char name[32], row[128];
             part_name(part, name);
-            snprintf(row, sizeof row, "%.14s %s", part ? "" : all[i].name, name);
+            snprintf(row, sizeof row, "%s %s", part ? " " : all[i].name, name);
             print_prediction(&all[i], row, part, true);
             if (part == ALL_PART && count_distinct(&all[i]) < all_pairs(&all[i]))
-                print_prediction(&all[i], "  with identical pairs", part, false);
+                print_prediction(&all[i], "  all, identical pairs too", part, false);
         }
+}
+
+/* What the numbers are, and how to read the check. */
+static void print_reading(const Geometry *x, bool on_policy)
+{
+    printf("\nPairs: of responses to one problem; distinct: their tokens differ. Gradient cosine: "
+           "S of Eq 9;\nnegative: the share of pairs where it is below 0. In brackets: 95 %% "
+           "intervals over problems.\n"
+           "Zero-mean check: mean <Phi_i, Phi_j> of two responses, over mean |Phi|^2. ");
+    if (on_policy)
+        printf("For the sum it is 0\nin expectation. An interval without 0 is chance once in about "
+               "20 times, else an error: does it\nstay with more --problems? For the mean over "
+               "tokens it need not be 0.\n");
+    else
+        printf("It need not be 0\nhere: features have another temperature than the sampling.\n");
+    if (x->truth)
+        printf("True gradients: of a response's log-prob by all parameters, or by a part of them. "
+               "Over distinct\npairs: identical ones have cosine 1 by any measure, and make every "
+               "prediction look better.\n");
 }
 
 static void print_geometry(const Geometry *all, int n)
 {
     const Options *o = all->o;
-    double features = o->feature_temperature > 0 ? o->feature_temperature : o->temperature;
-    printf("%d problems, %d responses to each, sampled at temperature %g; features at %g; texts by "
-           "%s%s\n\n", all->groups, all->samples, o->temperature, features, ENCODERS[o->encoder],
-           o->encoder == ENCODER_REF ? ", the first model" : "");
+    double features = feature_temperature(o);
+    printf("%d problems, %d responses to each. Temperatures: sampling %g, features %g. Encoder: %s"
+           "%s%s.\n\n", all->groups, all->samples, o->temperature, features, ENCODERS[o->encoder],
+           o->encoder == ENCODER_REF ? ", " : "", o->encoder == ENCODER_REF ? all->name : "");
     print_pairs(all, n);
     print_zero_mean(all, n);
     if (all->truth)
         print_truth(all, n);
-    printf("\nPairs are of responses to one problem; distinct: their tokens differ. Cosine of "
-           "gradients: S of Eq 9.\nIn brackets: 95 %% bootstrap intervals over problems.\n"
-           "Zero-mean check: mean <Phi_i, Phi_j> of two responses over mean |Phi|^2. %s\n",
-           features == o->temperature
-               ? "For the sum it is 0 in\nexpectation: an interval far from 0 means an error. For "
-                 "the mean over tokens it need not be 0."
-               : "It need not be 0:\nresponses were sampled at one temperature, features taken at "
-                 "another.");
-    if (all->truth)
-        printf("True gradients: of a response's log-prob, by all parameters or by a part of them; "
-               "over distinct\npairs. Identical responses have cosine 1 by any measure, and make "
-               "every prediction look better.\n");
+    print_reading(all, features == o->temperature);
 }
 
 /* ================================================================ the command */
