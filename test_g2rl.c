@@ -1828,8 +1828,9 @@ typedef struct {
     Engine e;
     Model m;
     Batch b;
-    int rows, n_out;
+    int rows, n_out, terms;
     float temperature;
+    const Model *other;
     float *in, *scale, *kept, *out, *weight;
 } Layers;
 
@@ -2092,46 +2093,76 @@ static void test_linear_gradient(void)
     layers_free(&l);
 }
 
-/* in: hidden rows. The targets, chosen in test_head_gradient, are those of the batch. */
+/* What a loss says of each target: noise for log p and, where asked for, for entropy and KL. */
+static HeadCoef head_coef(const Layers *l)
+{
+    const float *more = l->weight + l->b.n_targets;
+    return (HeadCoef){l->weight, l->terms & 1 ? more : NULL, l->terms & 2 ? more + 5 : NULL};
+}
+
+static double head_sum(const Head *head, const HeadCoef *coef, size_t n)
+{
+    return weighted_sum(head->logprob, coef->logprob, n) +
+           (coef->entropy ? weighted_sum(head->entropy, coef->entropy, n) : 0) +
+           (coef->kl ? weighted_sum(head->kl, coef->kl, n) : 0);
+}
+
+/* in: hidden rows; scale: the other model's. The targets, chosen in check_head_gradient, are those
+ * of the batch. */
 static double head_loss(Layers *l)
 {
     size_t mark = l->e.worker->used;
     Pass f = {.batch = l->b, .hidden = l->in};
-    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false);
-    double loss = weighted_sum(f.head.logprob, l->weight, (size_t)l->b.n_targets);
+    HeadCoef coef = head_coef(l);
+    forward_heads(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
+    double loss = head_sum(&f.head, &coef, (size_t)l->b.n_targets);
     l->e.worker->used = mark;
     return loss;
 }
 
-/* 600 tokens are two tiles and a part; 130 targets are one block of rows and a part. */
-static void check_head_gradient(float temperature)
+/* 600 tokens are two tiles and a part; 130 targets are one block of rows and a part. `terms`: 1 the
+ * entropy, 2 the KL divergence from another model; `keep`: the logits, or they are made again. */
+static void check_head_gradient(float temperature, int terms, Keep keep)
 {
     enum { V = 600, TARGETS = HEAD_ROWS + 2 };
-    Layers l = {.e = nan_engine(2, 8 << 20), .m = tiny_model(LLAMA, false, V),
-                .temperature = temperature, .weight = noise_new(54, TARGETS)};
+    Layers l = {.e = nan_engine(2, 8 << 20), .m = tiny_model(LLAMA, false, V), .terms = terms,
+                .temperature = temperature, .weight = noise_new(54, 2 * TARGETS + 5)};
+    Model other = tiny_model(LLAMA, false, V);
     size_t d = (size_t)l.m.config.hidden_size;
     int head = lm_head(&l.m.config);
+    row_scale(other.params, other.params, 0.7f, (int)other.n_params);
     l.in = noise_new(55, TARGETS * d);
+    l.scale = noise_new(57, TARGETS * d);
+    l.other = terms & 2 ? &other : NULL;
     l.b = batch_new(&l.e.arena, 1, 1, TARGETS);
     for (int i = 0; i < TARGETS; i++)
         batch_target(&l.b, 0, i * 37 % V);
     float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
-    Pass f = {.batch = l.b, .hidden = l.in};
-    forward_head(&l.e.worker[0], &l.m, &f, temperature, true);
-    head_backward(&f.head, l.weight, TARGETS, (int)d, dh);
-    for (int v = 0; v < V; v += V / 2) /* in two slices */
-        head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, l.weight, v,
-                              V / 2, dw);
+    Pass f = {.batch = l.b, .hidden = l.in, .keep = keep};
+    HeadCoef coef = head_coef(&l);
+    forward_heads(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
+    head_backward(&l.e.worker[0], &l.m, l.in, TARGETS, &f.head, &coef, dh);
+    for (int v = 0; v < V; v += TILE) /* in slices */
+        head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, &coef, v,
+                              imin(TILE, V - v), dw);
     check_gradient(head_loss, &l, l.in, dh, TARGETS * d, 60, "head: h");
     check_gradient(head_loss, &l, at(&l.m, l.m.params, head), dw, V * d, 60, "head: W");
     free(dh);
+    model_free(&other);
     layers_free(&l);
 }
 
 static void test_head_gradient(void)
 {
-    check_head_gradient(1.0f);
-    check_head_gradient(0.7f);
+    check_head_gradient(1.0f, 0, KEEP_NOTHING);
+    check_head_gradient(0.7f, 0, KEEP_NOTHING);
+}
+
+static void test_head_terms(void)
+{
+    for (int terms = 1; terms <= 3; terms++)
+        for (int keep = KEEP_NOTHING; keep <= KEEP_ALL; keep++)
+            check_head_gradient(terms == 1 ? 1.0f : 0.7f, terms, (Keep)keep);
 }
 
 /* ---------------------------------------------------------------- gradients of the whole model */
@@ -2158,7 +2189,8 @@ static void check_model_gradient(ModelType type, bool tied)
         add_tree(&l.b, &trees[i], V, (uint32_t)i);
     Pass f = forward(&l.e.worker[0], &l.m, &l.b, true);
     forward_head(&l.e.worker[0], &l.m, &f, l.temperature, true);
-    backward(&l.e.worker[0], &l.m, &f, l.weight);
+    f.coef.logprob = l.weight;
+    backward(&l.e.worker[0], &l.m, &f);
     weights_backward(&l.e, &l.m, &f, 1, EVERYTHING);
     grads_finish(&l.m);
     l.e.worker->used = 0;
@@ -2218,7 +2250,7 @@ static Pass look_at_batch(Arena *a, int i, Keep keep, void *context)
     memcpy(x->o->entropy + done, p.head.entropy, count * sizeof(float));
     memcpy(x->o->phi + done * d, p.head.phi, count * d * sizeof(float));
     memcpy(x->o->hidden + done * d, p.hidden, count * d * sizeof(float));
-    p.coef = x->coef + done;
+    p.coef.logprob = x->coef + done;
     return p;
 }
 
@@ -2868,8 +2900,9 @@ static bool add_head_gradient(Model *m, const float *hidden, const float *coef, 
     for (int i = first; i < first + n; i++)
         batch_target(&b, 0, (int)((int64_t)i * 7919 % V));
     Pass f = {.batch = b, .hidden = mine, .keep = keep};
+    f.coef.logprob = coef + first;
     forward_head(&e.worker[0], m, &f, 0.9f, true);
-    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, coef + first, 0, V,
+    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, &f.coef, 0, V,
                           at(m, m->grads, lm_head(&m->config)));
     free(mine);
     engine_free(&e);
@@ -2932,7 +2965,8 @@ static void check_kept_logits(bool tied, bool packed)
             add_tree(&b, &FOREST[k], V, (uint32_t)k);
         p[i] = forward(&e.worker[i], &m, &b, true);
         forward_head(&e.worker[i], &m, &p[i], 0.7f, true);
-        backward(&e.worker[i], &m, &p[i], coef + 9 * i);
+        p[i].coef.logprob = coef + 9 * i;
+        backward(&e.worker[i], &m, &p[i]);
         CHECK(p[i].head.logits, "pass %d did not keep its logits", i);
     }
     weights_backward(&e, &m, p, PASSES, EVERYTHING);
@@ -2946,7 +2980,7 @@ static void check_kept_logits(bool tied, bool packed)
     grads_zero(&m);
     for (int i = 0; i < PASSES; i++)
         head_weights_backward(&e.worker[i], &m, p[i].hidden, p[i].batch.target,
-                              p[i].batch.n_targets, &p[i].head, p[i].coef, 0, V, dw);
+                              p[i].batch.n_targets, &p[i].head, &p[i].coef, 0, V, dw);
     CHECK(same_bits(dw, at(&m, kept, lm_head(&m.config)), V * d),
           "tied %d, packed %d: the head's gradient changes with its pieces", tied, packed);
     free(kept);
@@ -3895,15 +3929,24 @@ static void test_token_loss(void)
     MethodOptions o = {.clip_low = 0.2, .clip_high = 0.3, .kl_coef = 0.5};
     LossSums sums = {0};
     const double old = -1.5, ref = -2.25, h = 1e-6;
-    for (double A = -1.5; A < 2; A += 0.75)
-        for (double log_ratio = -0.62; log_ratio < 0.63; log_ratio += 0.04) {
-            double x = old + log_ratio, slope, unused;
-            double up = token_loss(x + h, old, ref, A, &o, &unused, &sums);
-            double down = token_loss(x - h, old, ref, A, &o, &unused, &sums);
-            token_loss(x, old, ref, A, &o, &slope, &sums);
-            CHECK(fabs((up - down) / (2 * h) - slope) < 1e-6, "A %g, log ratio %g: %g, not %g", A,
-                  log_ratio, slope, (up - down) / (2 * h));
-        }
+    for (int kl = KL_K3; kl <= KL_EXACT; kl++)
+        for (double A = -1.5; A < 2; A += 0.75)
+            for (double log_ratio = -0.62; log_ratio < 0.63; log_ratio += 0.04) {
+                double x = old + log_ratio, slope, unused;
+                o.kl = (KlTerm)kl;
+                double up = token_loss(x + h, old, ref, A, &o, &unused, &sums);
+                double down = token_loss(x - h, old, ref, A, &o, &unused, &sums);
+                token_loss(x, old, ref, A, &o, &slope, &sums);
+                CHECK(fabs((up - down) / (2 * h) - slope) < 1e-6, "KL %d, A %g, log ratio %g: %g, "
+                      "not %g", kl, A, log_ratio, slope, (up - down) / (2 * h));
+            }
+    o.kl = KL_K2;
+    double k2 = token_loss(-1, -1, -3, 0, &o, &(double){0}, &sums);
+    o.kl = KL_K3;
+    double k3 = token_loss(-1, -1, -3, 0, &o, &(double){0}, &sums);
+    CHECK(fabs(k2 - 0.5 * 2) < 1e-12 && fabs(k3 - 0.5 * (exp(-2) + 1)) < 1e-12,
+          "k2 %g and k3 %g of q = -2, times 0.5", k2, k3);
+    sums = (LossSums){0};
     double slope;
     CHECK(token_loss(30, -1, 30, 1, &o, &slope, &sums) == -1.3 && slope == 0 && sums.clamped == 1,
           "a log ratio of 31 must be clamped and counted");
@@ -3913,6 +3956,73 @@ static void test_token_loss(void)
     token_loss(old - 0.5, old, ref, 1, &o, &slope, &sums);
     CHECK(sums.clipped_high == 1 && sums.clipped_low == 1 && sums.tokens == 3, "clip counts");
     CHECK(fabs(sums.k1 - 3 * (old - ref) - 0.5 + 0.5 + 0.5) < 1e-12, "k1 = log p - log p_ref");
+}
+
+/* A group whose every number is noise; response 1 was cut off. */
+static Group noise_group(Engine *e)
+{
+    enum { M = 3 };
+    static const int lengths[M] = {2, 3, 1};
+    Group g = group_new(&e->arena, M, 4, 4, 8);
+    float **rows[] = {&g.logprob, &g.logprob_old, &g.logprob_ref, &g.entropy, &g.kl};
+    for (int i = 0; i < M; i++) {
+        g.start[i + 1] = g.start[i] + lengths[i];
+        g.truncated[i] = i == 1;
+        g.advantage[i] = i - 0.7;
+    }
+    g.n_tokens = g.start[M];
+    for (int k = 0; k < 5; k++) {
+        float *x = noise_new((uint32_t)(70 + k), (size_t)g.n_tokens);
+        memcpy(*rows[k], x, (size_t)g.n_tokens * sizeof(float));
+        free(x);
+    }
+    return g;
+}
+
+/* d loss / d x[t] of a group's loss, by central differences; the loss is piecewise smooth. */
+static double loss_slope(Group *g, const MethodOptions *o, Coef scratch, float *x)
+{
+    LossSums sums = {0};
+    const float h = 0x1p-10f, before = *x;
+    double f[2];
+    for (int k = 0; k < 2; k++) {
+        *x = before + (k ? h : -h);
+        f[k] = group_loss(g, o, 9, 4, scratch, &sums);
+    }
+    *x = before;
+    return (f[1] - f[0]) / (2 * (double)h);
+}
+
+/* Every choice of loss: what it says of each token's log p, entropy and exact KL is the derivative
+ * of the number that it reports. The batch has 9 tokens and 4 responses. */
+static void test_group_loss(void)
+{
+    Engine e = engine_new(1, 1 << 20, 64);
+    Group g = noise_group(&e);
+    for (int k = 0; k < 24; k++) {
+        MethodOptions o = {.loss = (Loss)(k % 2), .kl = (KlTerm)(k / 2 % 3), .clip_low = 0.2,
+                           .clip_high = 0.3, .kl_coef = 0.5, .mask_truncated = k / 6 % 2,
+                           .entropy_coef = k / 12 ? 0.3 : 0};
+        size_t mark = e.arena.used, n = (size_t)g.n_tokens;
+        Coef c = coef_new(&e.arena, n, &o), scratch = coef_new(&e.arena, n, &o);
+        LossSums sums = {0};
+        CHECK(!c.kl == (o.kl != KL_EXACT) && !c.entropy == !o.entropy_coef, "NULL where idle: %d",
+              k);
+        group_loss(&g, &o, 9, 4, c, &sums);
+        CHECK(sums.tokens == (o.mask_truncated ? 3 : 6), "%d tokens", sums.tokens);
+        for (size_t t = 0; t < n; t++) {
+            double p = loss_slope(&g, &o, scratch, &g.logprob[t]) - (double)c.logprob[t];
+            double h = loss_slope(&g, &o, scratch, &g.entropy[t]) -
+                       (c.entropy ? (double)c.entropy[t] : 0);
+            double kl = loss_slope(&g, &o, scratch, &g.kl[t]) - (c.kl ? (double)c.kl[t] : 0);
+            CHECK(fabs(p) < 1e-4 && fabs(h) < 1e-5 && fabs(kl) < 1e-5, "loss %d, token %zu: off by "
+                  "%g (log p), %g (entropy), %g (KL)", k, t, p, h, kl);
+            CHECK(!(o.mask_truncated && (int)t >= g.start[1] && (int)t < g.start[2]) ||
+                      c.logprob[t] == 0, "a response that was cut off is in the loss");
+        }
+        e.arena.used = mark;
+    }
+    engine_free(&e);
 }
 
 /* A group of m responses with features of our own choosing. */
@@ -3928,6 +4038,81 @@ static Group made_group(Engine *e, int m, int d, const float *Phi, const double 
     exploration_score(&g);
     normalize_novelty(&g);
     return g;
+}
+
+/* Six responses: right, right, wrong, wrong, no answer, wrong. Their embeddings are unit vectors in
+ * the plane at 0, 60, 0, 90, 0 and 180 degrees. */
+static void test_evol(void)
+{
+    enum { M = 6, D = 2 };
+    static const double degrees[M] = {0, 60, 0, 90, 0, 180}, pi = 3.14159265358979323846;
+    static const double reward[M] = {1, 1, -1, -1, -1, -1};
+    Engine e = engine_new(1, 1 << 20, 1 << 20);
+    Arena *a = &e.worker[0];
+    float Phi[M * D] = {0};
+    Group g = made_group(&e, M, D, Phi, reward);
+    MethodOptions o = {.method = EVOL, .encoder = EMBED_REF};
+    float hidden[M * D], phi[M * D] = {0};
+    for (int i = 0; i < M; i++) {
+        hidden[i * D] = (float)(3 * cos(degrees[i] * pi / 180));
+        hidden[i * D + 1] = (float)(3 * sin(degrees[i] * pi / 180));
+        g.answered[i] = i != 4;
+        g.token[i] = i;
+    }
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(!g.embedded && isnan(g.u[0]), "embedded without a reference");
+    g.hidden_ref = hidden;
+    annotate(a, &g, phi, D, &o, 1, 1);
+    /* 0: its class has 1 (0.5); the nearest is 2 (1). 3: 2 (0), 5 (0); nearest 1 (0.866). */
+    double u[M] = {1 - (0.5 + 1) / 2, 1 - (0.5 + sqrt(0.75)) / 2, 1 - (0 + 1) / 2.0,
+                   1 - (0 + sqrt(0.75)) / 2, 0, 1};
+    for (int i = 0; i < M; i++)
+        CHECK(i == 4 ? isnan(g.u[i]) : fabs(g.u[i] - u[i]) < 1e-6, "u[%d] = %g, not %g", i, g.u[i],
+              u[i]);
+    double n3 = (u[3] - u[2]) / (u[5] - u[2]), r[M] = {0.5, 1, -1, -1 + 0.5 * n3, -1, -0.5};
+    for (int i = 0; i < M; i++)
+        CHECK(fabs(g.shaped[i] - r[i]) < 1e-6, "r~[%d] = %g, not %g", i, g.shaped[i], r[i]);
+    g.reward[1] = -1; /* 0 is the only right one; then 2 the only wrong one with an answer */
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[0] == 1 && fabs(g.u[0] - (1 - (1.5 / 4 + 1) / 2)) < 1e-6, "a lone right one: "
+          "%g, u %g", g.shaped[0], g.u[0]);
+    g.reward[1] = g.reward[3] = g.reward[5] = 1;
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[2] == -0.5, "a lone wrong one: %g", g.shaped[2]);
+    for (int i = 0; i < M; i++)
+        memcpy(hidden + i * D, (float[]){1, 2}, sizeof(float[2]));
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[0] == 0.75 && g.shaped[4] == -1, "all alike: %g, %g", g.shaped[0], g.shaped[4]);
+    for (int i = 1; i < M; i++)
+        g.answered[i] = false;
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[0] == -1 && g.advantage[0] == 0, "one answer in the group: %g", g.shaped[0]);
+    engine_free(&e);
+}
+
+/* Embeddings of three responses: 5 6 7 8, 9 6 7 8 and 4. */
+static void test_encoders(void)
+{
+    enum { M = 3, D = 2 };
+    static const int tokens[] = {5, 6, 7, 8, 9, 6, 7, 8, 4};
+    float hidden[9 * D], E[M * NGRAM_BUCKETS];
+    Engine e = engine_new(1, 1 << 20, 1 << 20);
+    Group g = group_new(&e.arena, M, 4, 4, D);
+    double S[M * M];
+    g.start[1] = 4, g.start[2] = 8, g.start[3] = 9;
+    memcpy(g.token, tokens, sizeof tokens);
+    for (int i = 0; i < 9 * D; i++)
+        hidden[i] = (float)(i * i);
+    g.hidden_ref = hidden;
+    embed_by_reference(&g, D, E);
+    /* rows 1, 2, 3: the states at tokens 0, 1, 2; of the last, row 8: there is no other */
+    CHECK(fabsf(E[0] - (4 + 16 + 36) / 3.0f) < 1e-4f && E[2 * D] == 256 && E[2 * D + 1] == 289,
+          "mean state %g, %g", (double)E[0], (double)E[2 * D]);
+    embed_by_ngrams(&g, E);
+    cosines(E, M, NGRAM_BUCKETS, S);
+    CHECK(fabs(S[1] - 0.25) < 1e-9 && fabs(S[2]) < 1e-9 && fabs(S[0] - 1) < 1e-12,
+          "1 of 4 trigrams in common: cosine %g; none: %g", S[1], S[2]);
+    engine_free(&e);
 }
 
 static void test_method_by_hand(void)
@@ -4741,8 +4926,8 @@ static void check_gradient_sum(Engine *e, Model *m, const Group *g, double T, co
     Batch b = pack_groups(&e->worker[0], g, 1);
     Pass p = forward(&e->worker[0], m, &b, KEEP_ALL);
     forward_head(&e->worker[0], m, &p, (float)T, true);
-    p.coef = coef;
-    backward(&e->worker[0], m, &p, coef);
+    p.coef.logprob = coef;
+    backward(&e->worker[0], m, &p);
     weights_backward(e, m, &p, 1, EVERYTHING);
     for (int i = 0; i < g->m; i++)
         for (size_t k = 0; k < m->n_grads; k++)
@@ -4766,7 +4951,7 @@ static void check_true_gradients(bool tied)
                 .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
                 .bos_token_id = -1};
     Model m = noisy_model(&c);
-    Engine e = engine_new(3, 1 << 20, 1 << 23);
+    Engine e = engine_new(7, 1 << 20, 1 << 23);
     size_t n = m.n_grads, head = m.tensors[lm_head(&c)].offset;
     Group g = true_group(&e, c.hidden_size);
     float *grads = floats_new(n * TRUE_M), *alone = floats_new(n * TRUE_M);
@@ -4778,6 +4963,9 @@ static void check_true_gradients(bool tied)
     e.threads = 1;
     true_gradients(&e, &m, &g, T, alone);
     gradient_cosines(&e, &m, alone, TRUE_M, single);
+    e.threads = 7; /* more than responses: all help with each */
+    true_gradients(&e, &m, &g, T, grads);
+    CHECK(same_bits(alone, grads, n * TRUE_M), "seven threads changed the gradients");
     e.threads = 3;
     true_gradients(&e, &m, &g, T, grads);
     gradient_cosines(&e, &m, grads, TRUE_M, cosine);
@@ -4812,7 +5000,7 @@ static void test_true_gradients(void)
 static Geometry measured(Engine *e, const Model *m, Group *g, int n, double temperature, bool cut)
 {
     static Options o = {.seed = 1};
-    Ruler ruler = {.encoder = ENCODER_NGRAM};
+    Ruler ruler = {.encoder = EMBED_NGRAM};
     Sampled x = {m, g, &ruler, temperature, NULL, 0};
     o.samples = g->m;
     Geometry out = geometry_new("x", "y", n, &o);
@@ -5276,8 +5464,9 @@ static void test_geometry(void)
     CHECK(fabs(field(cli_out, "phi/cos_mean") - cosine) < 1e-9, "eval has %g, geometry %g",
           field(cli_out, "phi/cos_mean"), cosine);
     cli("geometry %s --json --model %s --encoder ngram --feature-temperature 0.5", common, base);
-    CHECK(field(strstr(cli_out, "\"cos\""), "mean") != cosine && !strstr(cli_out, "\"true\"") &&
-              strstr(cli_out, "\"encoder\": \"ngram\"") && strstr(cli_out, "{\"name\": \"model\"") &&
+    CHECK(!strncmp(cli_out, "{\"name\": \"model\"", 16) && !strstr(cli_out, "\"true\"") &&
+              strstr(cli_out, "\"encoder\": \"ngram\"") &&
+              field(strstr(cli_out, "\"cos\""), "mean") != cosine &&
               field(cli_out, "feature_temperature") == 0.5, "%s", cli_out);
     CHECK(cli("geometry %s --true-gradients x=%s", common, base) == 0, "%s", cli_err);
     CHECK(strstr(cli_out, "zero-mean check") && strstr(cli_out, "\n  layer 3 ") &&
@@ -5285,7 +5474,7 @@ static void test_geometry(void)
     free(lines);
 }
 
-static void gradients_for_dying(void *model) { gradients_new(model, 8); }
+static void gradients_for_dying(void *model) { free(gradients_new(model, 8)); }
 
 /* Problems need no answers; a reference with other tokens is refused; usage. */
 static void test_geometry_inputs(void)
@@ -5304,6 +5493,8 @@ static void test_geometry_inputs(void)
     CHECK(cli("geometry") == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
     CHECK(cli("geometry %s", base) == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
     CHECK(cli("geometry --samples 1 --model %s", base) == 2, "a pair needs two");
+    CHECK(cli("geometry --samples 4096 --problems 300 --task add:digits=1 --model %s", base) == 2 &&
+              strstr(cli_err, "pairs; expected"), "%s", cli_err);
     Model m = {.n_grads = (size_t)1 << 50};
     char err[256];
     CHECK(dies(gradients_for_dying, &m, err, sizeof err) == 1 && strstr(err, "fewer --samples"),
@@ -6077,7 +6268,15 @@ static void test_command_line(void)
         {"train --lambda x", "expected a number"},
         {"train --steps 1.5", "whole number"},
         {"train --steps -1", "from 0"},
-        {"train --method ppo", "grpo|g2rl"},
+        {"train --method ppo", "grpo|entropy|evol|g2rl"},
+        {"train --model x --out x --method grpo --lambda 2", "no --lambda"},
+        {"train --model x --out x --method evol --novelty random", "no --lambda"},
+        {"train --model x --out x --method entropy --shaping literal", "no --lambda"},
+        {"train --model x --out x --method evol --reward-cmd cat", "expected a verifier"},
+        {"train --model x --out x --method entropy --entropy-coef 0", "--entropy-coef above 0"},
+        {"train --model x --out x --kl exact --kl-coef 0", "--kl-coef above 0"},
+        {"train --model x --out x --kl k2 --kl-coef 0", "--kl-coef above 0"},
+        {"explain --model x --method grpo --lambda 2", "no --lambda"},
         {"train --task count", "countdown"},
         {"train --seed -1", "whole number"},
         {"train -h", "options are long"},
@@ -7282,6 +7481,7 @@ static const Test TESTS[] = {
     TEST(swiglu_gradient, "SwiGLU against differences"),
     TEST(linear_gradient, "linear layers and bias against differences"),
     TEST(head_gradient, "the head, two temperatures, against differences"),
+    TEST(head_terms, "the gradients of entropy and KL divergence against differences"),
     TEST(model_gradient, "every tensor of whole models against differences"),
     TEST(oracle, "log-probs, phi, gradients, Adam steps of an independent reference"),
     TEST(phi, "Eq 6-7, 14: phi = T d log p / d h, in double"),
@@ -7302,6 +7502,9 @@ static const Test TESTS[] = {
     TEST(method_oracle, "Eq 2, 6-14 on the oracle's groups, both readings, two temperatures"),
     TEST(loss_oracle, "Eq 3-4 and its gradient on the oracle's groups"),
     TEST(token_loss, "the clip's and the KL's derivative in every region"),
+    TEST(group_loss, "every choice of loss, KL term, mask and bonus against differences"),
+    TEST(evol, "EVOL-RL's similarity, classes and rewards, by hand; both encoders"),
+    TEST(encoders, "embeddings of responses"),
     TEST(method_by_hand, "Eq 9-11 on features made by hand; huge rewards; rounding noise"),
     TEST(shaping, "Eq 12-13, Eq 2, dead groups, novelty's share, the random control"),
     TEST(zero_mean, "E[sum phi] = 0 by enumeration"),

@@ -249,7 +249,7 @@ static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
     Pass p = forward(a, x->m, &b, keep);
     forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING);
     memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
-    p.coef = coef;
+    p.coef.logprob = coef;
     return p;
 }
 
@@ -895,6 +895,7 @@ static void explain_table(const Group *g, const Tokenizer *t)
 static void explain_group(Session *s, Group *g)
 {
     View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
+    reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
     look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, true);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
@@ -1008,6 +1009,7 @@ static void explain_given(Session *s, const Given *x)
         g->start[i + 1] = g->start[i] + x->length[i];
         g->truncated[i] = false;
         g->reward[i] = x->reward[i];
+        g->answered[i] = true;
         g->reason[i] = "given";
     }
     g->n_tokens = g->start[x->m];
@@ -1078,6 +1080,7 @@ static void cmd_explain(Session *s)
 {
     const Options *o = &s->o;
     bool given = o->data && holds_groups(o->data);
+    check_method(o, false);
     if (o->data && o->prompt)
         usage("explain: expected one of --data and --prompt");
     if (given) {
@@ -1242,6 +1245,7 @@ static void help_metrics(FILE *f)
         {"phi/cos_mean", "mean of S_ij over pairs i < j of a group (Eq 9)"},
         {"phi/neg_ratio", "share of pairs with S_ij < 0"},
         {"phi/nu_mean", "mean exploration score nu (Eq 11)"},
+        {"semantic/cos_mean", "mean cosine of the responses' embeddings (--encoder) over pairs"},
         {"adv/novelty_share", "share of sum A^2 that lies among responses of equal reward"},
         {"logp_gap", "largest |ln p of the sampler - ln p of the trainer|: 0 when on-policy"},
         {"loss", "-min(rho A, clip(rho) A) + beta k3 (Eq 4), mean over tokens or responses"},
@@ -1253,6 +1257,17 @@ static void help_metrics(FILE *f)
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         fprintf(f, "  %-26s %s\n", rows[i][0], rows[i][1]);
+}
+
+static void help_methods(FILE *f)
+{
+    fputs("\n--method: they differ in the reward r~ that advantages are made of, or in the loss.\n"
+          "    grpo     r~ = r: +1 right, -1 wrong\n"
+          "    entropy  GRPO, with --entropy-coef times the mean token entropy in the objective\n"
+          "    evol     EVOL-RL: 0.5 to 1 right, -1 to -0.5 wrong, the more the less an answer's\n"
+          "             embedding (--encoder) is like the others'; -1 without an answer\n"
+          "    g2rl     r (1 + lambda nubar): nubar from the cosines of the responses' gradient\n"
+          "             features (Eq 9-13)\n", f);
 }
 
 static void help_rewards(FILE *f)
@@ -1310,12 +1325,17 @@ static int run_command(int argc, char **argv)
     }
     int c = command_find(argv[1]);
     options_default(OPTIONS, N_OPTIONS, c, &s.o);
+    s.o.entropy_coef = -1;
     options_parse(OPTIONS, N_OPTIONS, c, argv[1], &s.o, argc - 2, argv + 2, &s.words);
+    if (s.o.entropy_coef < 0)
+        s.o.entropy_coef = s.o.method == ENTROPY ? 0.003 : 0;
     if (s.words.help) {
         printf("g2rl %s: %s\n\n", COMMANDS[c], SUMMARIES[c]);
         options_help(OPTIONS, N_OPTIONS, c, stdout);
         if (c == DATA)
             printf("\n%s", task_help());
+        if (c == TRAIN || c == EXPLAIN)
+            help_methods(stdout);
         if (c == TRAIN || c == EVAL || c == EXPLAIN)
             help_rewards(stdout);
         words_free(&s.words);

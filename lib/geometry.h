@@ -59,33 +59,48 @@ static void part_dots(const Model *m, const float *a, const float *b, double *do
         dot[ALL_PART] += span_dot(a, b + head, matrix_size) + span_dot(a + head, b, matrix_size);
 }
 
-/* One response of a group, as a batch of its own. */
+/* The responses of a group, and where their gradients go. */
 typedef struct {
+    Engine *e;
     const Model *m;
     const Group *g;
-    int response;
     double temperature;
-} OneResponse;
+    float *grads; /* [m, n_grads] */
+} Responses;
 
-/* Forward over one response. What is derived is sum_t log p(y_t): each coefficient is 1. */
-static Pass look_at_response(Arena *a, int part, Keep keep, void *context)
+/* Forward over response i alone, ready for the gradient of sum_t log p(y_t): each token's
+ * coefficient is 1. */
+static Pass look_at_response(Arena *a, const Responses *x, int i)
 {
-    const OneResponse *x = context;
-    int length = response_length(x->g, x->response), start[2] = {0, length};
+    int length = response_length(x->g, i), start[2] = {0, length};
     Group one = *x->g;
     one.m = 1;
     one.n_tokens = length;
-    one.token = x->g->token + x->g->start[x->response];
+    one.token = x->g->token + x->g->start[i];
     one.start = start;
-    (void)part;
     Batch b = pack_groups(a, &one, 1);
     float *coef = arena_floats(a, (size_t)length);
     for (int t = 0; t < length; t++)
         coef[t] = 1;
-    Pass p = forward(a, x->m, &b, keep);
+    Pass p = forward(a, x->m, &b, KEEP_ALL);
     forward_head(a, x->m, &p, (float)x->temperature, true);
-    p.coef = coef;
+    p.coef.logprob = coef;
     return p;
+}
+
+/* The gradient of response i, by one thread, or, where responses come one by one, by all. */
+static void response_gradient(Arena *a, int i, void *context)
+{
+    const Responses *x = context;
+    Engine alone = {.threads = 1, .worker = a};
+    Model own = *x->m;
+    int helpers = a->threads;
+    own.grads = x->grads + (size_t)i * own.n_grads;
+    Pass p = look_at_response(a, x, i);
+    backward(a, &own, &p);
+    a->threads = 1; /* threads take pieces */
+    weights_backward(helpers > 1 ? x->e : &alone, &own, &p, 1, EVERYTHING);
+    a->threads = helpers;
 }
 
 /* Room for what weights_backward needs, in a model that is not trained. */
@@ -98,16 +113,12 @@ static void model_differentiable(Model *m)
 
 /* G_i = d/dtheta sum_t log p(y_t) for each response of a group, at this temperature, as Model.grads
  * holds it before grads_finish.   grads: [m, n_grads] */
-static void true_gradients(Engine *e, Model *m, const Group *g, double temperature, float *grads)
+static void true_gradients(Engine *e, const Model *m, const Group *g, double temperature,
+                           float *grads)
 {
-    double seconds[2] = {0};
+    Responses x = {e, m, g, temperature, grads};
     memset(grads, 0, (size_t)g->m * m->n_grads * sizeof(float));
-    for (int i = 0; i < g->m; i++) {
-        OneResponse x = {m, g, i, temperature};
-        m->grads = grads + (size_t)i * m->n_grads;
-        gradient(e, m, 1, look_at_response, &x, seconds);
-    }
-    m->grads = NULL;
+    engine_each(e, g->m, response_gradient, &x);
 }
 
 /* cosine[part][i][j] of G_i and G_j; 0 where one vanishes.   cosine: [parts, m, m] */
@@ -132,46 +143,18 @@ static void gradient_cosines(Engine *e, const Model *m, const float *grads, int 
     free(dot);
 }
 
-/* ================================================================ texts */
-
-typedef enum { ENCODER_REF, ENCODER_NGRAM } TextEncoder;
-static const char *const ENCODERS[] = {"ref", "ngram"};
-
-static void semantic_cosines(Arena *a, TextEncoder encoder, const Model *ref, const Group *g,
-                             double *alike)
-{
-    int d = encoder == ENCODER_REF ? ref->config.hidden_size : 4096;
-    float *x = arena_floats(a, (size_t)(g->m * d));
-    memset(x, 0, (size_t)(g->m * d) * sizeof(float));
-    if (encoder == ENCODER_REF) {
-        Batch b = pack_groups(a, g, 1);
-        Pass p = forward(a, ref, &b, KEEP_NOTHING);
-        for (int i = 0; i < g->m; i++) {
-            int first = g->start[i] + (response_length(g, i) > 1), end = g->start[i + 1];
-            sequence_feature(x + i * d, p.hidden + (ptrdiff_t)first * d, end - first, d);
-        }
-    } else
-        for (int i = 0; i < g->m; i++)
-            for (int t = g->start[i]; t < g->start[i + 1]; t++) {
-                int gram[3] = {t > g->start[i] + 1 ? g->token[t - 2] : -1,
-                               t > g->start[i] ? g->token[t - 1] : -1, g->token[t]};
-                x[i * d + (int)(hash64(gram, sizeof gram) % 4096)]++;
-            }
-    Group cosines = {.m = g->m, .Phi = x, .S = alike};
-    similarity(&cosines, d);
-}
-
 /* ================================================================ what is measured */
 
 /* The first model named, which measures how alike texts are, for all models. */
 typedef struct {
-    TextEncoder encoder;
+    Embedding encoder;
     const Model *model;   /* NULL: not needed */
     Tokenizer tokenizer;
 } Ruler;
 
+static const char *const ENCODER_NAMES[] = {"ref", "ngram"}; /* as Embedding has them */
+
 enum { SUM_FORM, MEAN_FORM, FORMS };
-static const char *const FORM_NAMES[FORMS] = {"sum", "mean"};
 
 /* What one model's responses show. Pair k belongs to group k / pairs. */
 typedef struct {
@@ -197,6 +180,9 @@ static Geometry geometry_new(const char *name, const char *model, int groups, co
 {
     int m = o->samples, pairs = m * (m - 1) / 2;
     size_t all = (size_t)groups * (size_t)pairs;
+    if (all > INT_MAX)
+        usage("--problems %d and --samples %d: %zu pairs; expected at most %d", groups, m, all,
+              INT_MAX);
     Geometry x = {.name = xstrdup(name), .model = xstrdup(model), .groups = groups, .samples = m,
                   .pairs = pairs, .o = o};
     x.same = xcalloc(all, sizeof *x.same);
@@ -268,6 +254,19 @@ typedef struct {
     int first;
 } Sampled;
 
+/* The cosines of a group's texts: g->semantic. */
+static void measure_texts(Arena *a, const Ruler *ruler, Group *g)
+{
+    int d = 0;
+    if (ruler->model) {
+        Batch b = pack_groups(a, g, 1);
+        g->hidden_ref = forward(a, ruler->model, &b, KEEP_NOTHING).hidden;
+        d = ruler->model->config.hidden_size;
+    }
+    semantic_similarity(a, g, ruler->encoder, d);
+    g->hidden_ref = NULL;
+}
+
 /* One group: features and texts. */
 static void measure_group(Arena *a, int index, void *context)
 {
@@ -276,7 +275,6 @@ static void measure_group(Arena *a, int index, void *context)
     Group *g = &x->groups[index];
     int d = x->m->config.hidden_size, row = x->first + index, m = g->m;
     ptrdiff_t at_pair = (ptrdiff_t)row * out->pairs;
-    double *alike = arena_alloc(a, (size_t)(m * m), sizeof *alike);
     Batch b = pack_groups(a, g, 1);
     Pass p = forward(a, x->m, &b, KEEP_NOTHING);
     forward_head(a, x->m, &p, (float)x->temperature, true);
@@ -285,8 +283,8 @@ static void measure_group(Arena *a, int index, void *context)
                          response_length(g, i), d);
     similarity(g, d);
     upper_triangle(g->S, m, out->cosine + at_pair);
-    semantic_cosines(a, x->ruler->encoder, x->ruler->model, g, alike);
-    upper_triangle(alike, m, out->semantic + at_pair);
+    measure_texts(a, x->ruler, g);
+    upper_triangle(g->semantic, m, out->semantic + at_pair);
     bool *same = out->same + at_pair;
     for (int i = 0; i < m; i++)
         for (int j = i + 1; j < m; j++)
@@ -296,8 +294,8 @@ static void measure_group(Arena *a, int index, void *context)
 }
 
 /* One group: the cosines of true gradients.   grads: [m, n_grads] */
-static void measure_truth(Engine *e, Model *m, const Group *g, double temperature, float *grads,
-                          Geometry *out, int row)
+static void measure_truth(Engine *e, const Model *m, const Group *g, double temperature,
+                          float *grads, Geometry *out, int row)
 {
     int square = g->m * g->m;
     double *cosine = xcalloc((size_t)(out->parts * square), sizeof *cosine);
@@ -335,8 +333,7 @@ static Engine geometry_engine(const Session *s, const Problems *p, const Ruler *
     one.keep = KEEP_ALL;
     size_t bytes = worker_bytes(m, x), more = ruler->model ? groups_pass_bytes(ruler->model, x) : 0;
     size_t back = s->o.true_gradients ? groups_pass_bytes(m, one) : 0;
-    size_t square = (size_t)(x.m * x.m) * sizeof(double);
-    bytes = (bytes > back ? bytes : back) + more + square;
+    bytes = (bytes > back ? bytes : back) + more;
     return engine_new(s->engine.threads, groups_bytes(m, x), bytes);
 }
 
@@ -532,7 +529,7 @@ static void geometry_json(const Geometry *x)
     put_text(&b, "model", x->model, strlen(x->model));
     put(&b, "temperature", o->temperature);
     put(&b, "feature_temperature", features);
-    put_text(&b, "encoder", ENCODERS[o->encoder], strlen(ENCODERS[o->encoder]));
+    put_text(&b, "encoder", ENCODER_NAMES[o->encoder], strlen(ENCODER_NAMES[o->encoder]));
     put(&b, "groups", x->groups);
     put(&b, "samples", x->samples);
     put(&b, "pairs", n);
@@ -652,9 +649,10 @@ static void print_geometry(const Geometry *all, int n)
 {
     const Options *o = all->o;
     double features = feature_temperature(o);
+    bool reference = o->encoder == EMBED_REF;
     printf("%d problems, %d responses to each. Temperatures: sampling %g, features %g. Encoder: %s"
-           "%s%s.\n\n", all->groups, all->samples, o->temperature, features, ENCODERS[o->encoder],
-           o->encoder == ENCODER_REF ? ", " : "", o->encoder == ENCODER_REF ? all->name : "");
+           "%s%s.\n\n", all->groups, all->samples, o->temperature, features,
+           ENCODER_NAMES[o->encoder], reference ? ", " : "", reference ? all->name : "");
     print_pairs(all, n);
     print_zero_mean(all, n);
     if (all->truth)
@@ -693,7 +691,7 @@ static void cmd_geometry(Session *s)
 {
     const Options *o = &s->o;
     int n = imax(1, s->words.n_words);
-    Ruler ruler = {.encoder = (TextEncoder)o->encoder};
+    Ruler ruler = {.encoder = (Embedding)o->encoder};
     Model kept = {0};
     if (!s->words.n_words == !o->model)
         usage("geometry: expected --model DIR, or models to compare as NAME=DIR");
@@ -705,7 +703,7 @@ static void cmd_geometry(Session *s)
         const char *dir = session_named(s, i, name);
         session_sampler(s, dir);
         rope_reserve(&s->model, p.longest + o->max_tokens);
-        if (ruler.encoder == ENCODER_REF && i == 0)
+        if (ruler.encoder == EMBED_REF && i == 0)
             ruler.model = &s->model;
         if (ruler.model && i > 0 && !same_tokens(&ruler.tokenizer, &s->tokenizer))
             die("%s: has other tokens than the first model, which cannot read its responses; "
