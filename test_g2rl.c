@@ -201,6 +201,15 @@ static float *tensor_values(const SafeTensors *st, const char *name, size_t *cou
     return x;
 }
 
+/* Finds "name": number in a line of JSON. */
+static double field(const char *text, const char *name)
+{
+    char quoted[80];
+    snprintf(quoted, sizeof quoted, "\"%s\": ", name);
+    const char *at = strstr(text, quoted);
+    return at ? strtod(at + strlen(quoted), NULL) : (double)NAN;
+}
+
 /* ================================================================ files and tasks */
 
 /* ---------------------------------------------------------------- json.h */
@@ -5055,8 +5064,8 @@ static void test_geometry_counts(void)
     double cosine[] = {1, -0.5, -0.5, 0, 0.25, -1}, square[] = {1, 2, 3, 2, 1, 4, 3, 4, 1}, pair[3];
     float Phi[] = {1, 0, 1, 2, 3, -1};
     double cross, mean;
-    int start[] = {0, 1, 3, 7};
-    Group g = {.m = 3, .Phi = Phi, .start = start};
+    int start[] = {0, 1, 3, 7}, token[] = {5, 5, 6, 5, 6, 5, 6};
+    Group g = {.m = 3, .Phi = Phi, .start = start, .token = token};
     Buf b = {0};
     x.threads = 1;
     memcpy(x.cosine, cosine, sizeof cosine);
@@ -5079,6 +5088,53 @@ static void test_geometry_counts(void)
     CHECK(fabs(cross - 5.0 / 3) < 1e-12 && fabs(mean - 16.0 / 3) < 1e-12, "%g, %g", cross, mean);
     zero_mean(&g, D, SUM_FORM, &cross, &mean); /* lengths 1, 2, 4 */
     CHECK(fabs(cross - 22.0 / 3) < 1e-12 && fabs(mean - 181.0 / 3) < 1e-12, "%g, %g", cross, mean);
+    CHECK(!same_response(&g, 0, 1) && !same_response(&g, 1, 2), "a beginning is not the same");
+    buf_free(&b);
+    geometry_free(&x);
+}
+
+/* What is said of the true gradients: of distinct pairs alone, and at most 500 of them, one by
+ * one. */
+static void test_geometry_truth(void)
+{
+    enum { GROUPS = 40, EACH = 28, ALL = GROUPS * EACH };
+    Options o = {.samples = 8, .seed = 1, .temperature = 1};
+    Geometry x = geometry_new("x", "y", GROUPS, &o);
+    double ones[ALL], phi[ALL], truth[ALL];
+    int rows = 0, n = 0, widest = 0;
+    Buf b = {0};
+    x.threads = x.parts = 1;
+    x.truth = xcalloc(ALL, sizeof(double));
+    for (int k = 0; k < ALL; k++) {
+        x.same[k] = k % 10 == 9;
+        x.cosine[k] = x.same[k] ? 1 : (double)noise(1, (size_t)k);
+        x.semantic[k] = k;
+        x.truth[k] = x.same[k] ? 1 : x.cosine[k] + (double)noise(2, (size_t)k);
+        if (x.same[k])
+            continue;
+        ones[n] = 1;
+        phi[n] = x.cosine[k];
+        truth[n++] = x.truth[k];
+    }
+    put_truth(&b, &x);
+    double r = field(strstr(b.s, "pearson/phi"), "mean");
+    CHECK(fabs(r - correlation(phi, truth, ones, n)) < 1e-12, "Pearson of distinct pairs: %g", r);
+    double s = field(strstr(b.s, "spearman/phi"), "mean");
+    CHECK(fabs(s - r) < 0.1 && s != r, "Spearman %g, Pearson %g", s, r);
+    CHECK(fabs(field(strstr(b.s, "pearson/semantic"), "mean")) < 0.1, "of what is unrelated");
+    b.n = 0;
+    put_true_pairs(&b, &x);
+    int last = -1;
+    for (char *p = b.s; (p = strchr(p, ']')) && p[1] == ','; p++, rows++) {
+        char *number = p;
+        while (number[-1] != ' ')
+            number--;
+        int k = atoi(number);
+        widest = imax(widest, k - last);
+        last = k;
+    }
+    CHECK(rows + 1 == 500 && widest <= 4 && last > ALL - 9, "%d rows, %d apart, up to %d", rows + 1,
+          widest, last);
     buf_free(&b);
     geometry_free(&x);
 }
@@ -5269,15 +5325,6 @@ static void test_lambda_zero(void)
     CHECK(hash[0] == hash[1], "lambda 0 is not GRPO");
     CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda, --mini-batch: no effect");
     CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first look is on-policy");
-}
-
-/* Finds "name": number in a line of JSON. */
-static double field(const char *text, const char *name)
-{
-    char quoted[80];
-    snprintf(quoted, sizeof quoted, "\"%s\": ", name);
-    const char *at = strstr(text, quoted);
-    return at ? strtod(at + strlen(quoted), NULL) : (double)NAN;
 }
 
 /* The ledger's numbers make its advantages: A from r and nubar, for every group of a step. */
@@ -5490,6 +5537,17 @@ static void test_geometry_inputs(void)
               && strstr(cli_err, "other tokens"), "%s", cli_err);
     CHECK(cli("geometry --data %s --samples 3 --max-tokens 9 --encoder ngram x=%s y=%s", data.s,
               base, other.s) == 0, "%s", cli_err);
+    cli("sft --preset nano --steps 0 --out %s", tmp_path("another").s);
+    CHECK(cli("geometry --json --data %s --samples 3 --max-tokens 9 --model %s", data.s,
+              tmp_path("another").s) == 0, "%s", cli_err);
+    double cosine = field(strstr(cli_out, "\"cos\""), "mean");
+    double semantic = field(strstr(cli_out, "\"semantic\""), "mean");
+    cli("geometry --json --data %s --samples 3 --max-tokens 9 x=%s y=%s", data.s, base,
+        tmp_path("another").s);
+    const char *y = strstr(cli_out, "\n{\"name\": \"y\"");
+    CHECK(y && field(strstr(y, "\"cos\""), "mean") == cosine &&
+              field(strstr(y, "\"semantic\""), "mean") != semantic,
+          "the first model is the ruler of texts, and of nothing else: %s", cli_out);
     CHECK(cli("geometry") == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
     CHECK(cli("geometry %s", base) == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
     CHECK(cli("geometry --samples 1 --model %s", base) == 2, "a pair needs two");
@@ -7520,6 +7578,7 @@ static const Test TESTS[] = {
     TEST(true_gradients, "of each response, against differences in double; their cosines"),
     TEST(zero_mean_check, "holds on-policy; not at another temperature, nor without end tokens"),
     TEST(geometry_counts, "pairs, histograms, Eq 8's sums by hand"),
+    TEST(geometry_truth, "distinct pairs alone, at most 500 of them written out"),
     TEST(tokenizer, "the character vocabulary"),
     TEST(pieces, "the regular expressions of GPT-2 and Qwen, cut by hand"),
     TEST(nfc, "normal form C; letters, numbers and white space of Unicode"),

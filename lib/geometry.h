@@ -249,7 +249,7 @@ typedef struct {
     const Model *m;
     Group *groups;
     const Ruler *ruler;
-    double temperature; /* of the features */
+    double features; /* their temperature */
     Geometry *out;
     int first;
 } Sampled;
@@ -277,7 +277,7 @@ static void measure_group(Arena *a, int index, void *context)
     ptrdiff_t at_pair = (ptrdiff_t)row * out->pairs;
     Batch b = pack_groups(a, g, 1);
     Pass p = forward(a, x->m, &b, KEEP_NOTHING);
-    forward_head(a, x->m, &p, (float)x->temperature, true);
+    forward_head(a, x->m, &p, (float)x->features, true);
     for (int i = 0; i < m; i++)
         sequence_feature(g->Phi + (ptrdiff_t)i * d, p.head.phi + (ptrdiff_t)g->start[i] * d,
                          response_length(g, i), d);
