@@ -51,7 +51,7 @@
 #include "tokenizer.c"    /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
 #include "lib/peak.h"     /* defines: measure_peak */
 #include "lib/problems.h" /* defines: Problems, problem_of_file; judge.h: Judge, judge, ... */
-#include "lib/stats.h"    /* defines: pass_at_k, majority, bootstrap */
+#include "lib/stats.h"    /* defines: pass_at_k, majority, bootstrap, paired, ... */
 #include "lib/session.h"  /* defines: Options, Session, Progress, run_start, save_checkpoint */
 
 /* ================================================================ the group */
@@ -1191,14 +1191,14 @@ static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 /* ================================================================ evaluation */
 
-enum { MAX_K = 12 }; /* pass@k for k = 1, 2, 4, ... */
+enum { MAX_K = 13 }; /* pass@k for k = 1, 2, 4, .. 4096 */
 
 /* What one model does on held-out problems, a row for each problem. */
 typedef struct {
     const char *name;
     int problems, samples;
     int maj_k;       /* votes are taken among so many samples */
-    double *pass[MAX_K], *maj; /* [problems] */
+    double *right, *pass[MAX_K], *maj; /* [problems] right: samples that are */
     GroupSums sums;
     uint64_t seed;
 } Evaluation;
@@ -1254,6 +1254,7 @@ static Evaluation evaluation_new(const char *name, int problems, int samples, ui
                      .maj_k = imin(16, samples)};
     for (int k = 0; k < passes(samples); k++)
         ev.pass[k] = xcalloc((size_t)problems, sizeof(double));
+    ev.right = xcalloc((size_t)problems, sizeof(double));
     ev.maj = xcalloc((size_t)problems, sizeof(double));
     return ev;
 }
@@ -1262,21 +1263,47 @@ static void evaluation_free(Evaluation *ev)
 {
     for (int k = 0; k < MAX_K; k++)
         free(ev->pass[k]);
+    free(ev->right);
     free(ev->maj);
+}
+
+/* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
+ * maj@k; then NULL. */
+static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
+{
+    int last = passes(ev->samples);
+    snprintf(name, 32, k < last ? "pass@%d" : "maj@%d", k < last ? 1 << k : ev->maj_k);
+    return k < last ? ev->pass[k] : k == last ? ev->maj : NULL;
+}
+
+static void put_estimate(Buf *b, const char *name, Estimate x)
+{
+    put(b, name, x.value);
+    buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
+}
+
+/* How an evaluation differs from another on the same problems, metric by metric. */
+static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b)
+{
+    const double *x, *y;
+    char name[32];
+    buf_str(b, ", \"difference\": {\"from\": ");
+    json_put_string(b, from->name, strlen(from->name));
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
+        y = evaluation_metric(from, k, name);
+        put_estimate(b, name, paired(x, y, ev->problems, ev->seed));
+    }
+    buf_str(b, "}");
 }
 
 /* The whole evaluation as the members of a JSON object. */
 static void evaluation_json(const Evaluation *ev, Buf *b)
 {
     const GroupSums *s = &ev->sums;
+    const double *x;
     char name[32];
-    for (int k = 0; k <= passes(ev->samples); k++) {
-        bool maj = k == passes(ev->samples);
-        Estimate x = bootstrap(maj ? ev->maj : ev->pass[k], ev->problems, ev->seed);
-        snprintf(name, sizeof name, maj ? "maj@%d" : "pass@%d", maj ? ev->maj_k : 1 << k);
-        put(b, name, x.value);
-        buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
-    }
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
+        put_estimate(b, name, bootstrap(x, ev->problems, ev->seed));
     snprintf(name, sizeof name, "mean@%d", ev->samples);
     put(b, name, ratio(s->right, s->responses));
     put(b, "problems", ev->problems);
@@ -1287,6 +1314,8 @@ static void evaluation_json(const Evaluation *ev, Buf *b)
     put(b, "entropy", ratio(s->entropy, s->tokens));
     put(b, "completions/mean_length", ratio(s->tokens, s->responses));
     put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
+    put_vector(b, "right", ev->right, ev->problems);
+    put_vector(b, "maj", ev->maj, ev->problems);
 }
 
 /* A command without --top-p and --top-k draws from the whole distribution. */
@@ -1462,6 +1491,7 @@ static void evaluate_group(Arena *a, int i, void *context)
     look(a, &view, g, 1, KEEP_NOTHING, true);
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
+    ev->right[x->first + i] = count_right(g);
     ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
 }
 

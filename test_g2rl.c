@@ -2863,6 +2863,74 @@ static void test_kl_exact(void)
     model_free(&q);
 }
 
+/* What each KL term does in a loss (METHOD 3.6), by enumeration: drawn from p, k2's expected
+ * gradient is that of KL(p || q), which the exact term has, and k3's that of KL(q || p), whose
+ * dK/dz = (p - q) / T. One hidden row; every token of the vocabulary is a target once. */
+static void test_kl_bias(void)
+{
+    enum { V = 40, D = 20 };
+    const float T = 0.7f;
+    Model m = tiny_model(LLAMA, false, V), q = tiny_model(LLAMA, false, V);
+    int d = m.config.hidden_size;
+    Engine e = nan_engine(1, 8 << 20);
+    Arena *a = &e.worker[0];
+    float *h = noise_new(58, (size_t)d), *g = noise_new(59, (size_t)d);
+    float *rows = nan_new((size_t)(V * d)), *other = nan_new((size_t)(V * d));
+    float coef[3][V], one[V] = {1}, *dh = nan_new((size_t)(V * d));
+    Batch b = batch_new(&e.arena, 1, 1, V);
+    row_scale(h, h, 3, d);
+    for (int v = 0; v < V; v++) {
+        batch_target(&b, 0, v);
+        memcpy(rows + v * d, h, (size_t)d * sizeof(float));
+        memcpy(other + v * d, g, (size_t)d * sizeof(float));
+    }
+    Pass p = {.batch = b, .hidden = rows};
+    forward_heads(a, &m, &p, T, true, &q, other);
+    for (int v = 0; v < V; v++) {
+        double P = exp((double)p.head.logprob[v]), gap, slope;
+        MethodOptions o = {.kl_coef = 1, .clip_low = 1, .clip_high = 1};
+        LossSums sums = {0};
+        gap = (double)p.head.other_logprob[v];
+        for (int k = KL_K3; k <= KL_K2; k++) {
+            o.kl = (KlTerm)k;
+            token_loss((double)p.head.logprob[v], (double)p.head.logprob[v], gap, 0, &o, &slope,
+                       &sums);
+            coef[k][v] = (float)(P * slope);
+        }
+        coef[KL_EXACT][v] = 0;
+    }
+    double sum[3][D] = {{0}}, error[2] = {0}, norm[2] = {0};
+    for (int k = 0; k < 3; k++) {
+        HeadCoef c = {.logprob = coef[k], .kl = k == KL_EXACT ? one : NULL};
+        head_backward(a, &m, rows, k == KL_EXACT ? 1 : V, &p.head, &c, dh);
+        for (int i = 0; i < (k == KL_EXACT ? 1 : V) * d; i++)
+            sum[k][i % d] += (double)dh[i];
+    }
+    for (int i = 0; i < d; i++) {
+        double reverse = 0; /* of KL(q || p) by h */
+        for (int v = 0; v < V; v++)
+            reverse += (exp((double)p.head.logprob[v]) - exp((double)p.head.other_logprob[v])) /
+                       (double)T * (double)head_weight(&m)[v * d + i];
+        error[0] += pow(sum[KL_K2][i] - sum[KL_EXACT][i], 2);
+        error[1] += pow(sum[KL_K3][i] - reverse, 2);
+        norm[0] += pow(sum[KL_EXACT][i], 2);
+        norm[1] += pow(sum[KL_K3][i] - sum[KL_EXACT][i], 2);
+    }
+    CHECK(d == D && norm[1] > 0.01 * norm[0], "k3 and exact do not differ here");
+    CHECK(error[0] < 1e-8 * norm[0], "k2's mean gradient is %.1e off the exact one",
+          sqrt(error[0] / norm[0]));
+    CHECK(error[1] < 1e-8 * norm[0], "k3's mean gradient is %.1e off that of KL(q || p)",
+          sqrt(error[1] / norm[0]));
+    free(h);
+    free(g);
+    free(rows);
+    free(other);
+    free(dh);
+    engine_free(&e);
+    model_free(&m);
+    model_free(&q);
+}
+
 /* A response that shares its prompt, and the same one with its prompt written out. */
 static void check_written_out(Model *m)
 {
@@ -4627,6 +4695,55 @@ static void test_majority(void)
     CHECK(majority(tie, right, 5) == 0.5, "a tie counts in expectation");
     CHECK(majority(three, some, 4) == 0.5, "all different: the mean");
     CHECK(majority(a, none, 5) == 0 && majority(a, right, 1) == 1, "edges");
+    /* Every way to spread 5 samples over 4 classes, every set of right classes: the mean over all
+     * draws among the classes with most votes. */
+    for (unsigned code = 0; code < 1u << 10; code++)
+        for (unsigned set = 0; set < 1u << 4; set++) {
+            int class[5], votes[4] = {0}, most = 0, draws = 0, good = 0;
+            bool is[5];
+            for (int i = 0; i < 5; i++) {
+                class[i] = code >> 2 * i & 3;
+                is[i] = set >> class[i] & 1;
+                most = imax(most, ++votes[class[i]]);
+            }
+            for (int c = 0; c < 4; c++) {
+                draws += votes[c] == most;
+                good += votes[c] == most && set >> c & 1;
+            }
+            double exact = (double)good / draws, got = majority(class, is, 5);
+            CHECK(fabs(got - exact) < 1e-12, "classes %x, right %x: %g, not %g", code, set, got,
+                  exact);
+        }
+}
+
+/* The means of all n^n resamples of n numbers, in order; n at most 4. Returns how many. */
+static int all_resamples(const double *x, int n, double *means)
+{
+    int all = n == 4 ? 256 : 27;
+    for (int code = 0; code < all; code++) {
+        means[code] = 0;
+        for (int i = 0, rest = code; i < n; i++, rest /= n)
+            means[code] += x[rest % n] / n;
+    }
+    qsort(means, (size_t)all, sizeof *means, by_value);
+    return all;
+}
+
+/* The bounds of 1,000 draws lie where the exact distribution has 2.5 % below, or above: between its
+ * 1 % and its 4.5 %, which 1,000 draws leave once in a thousand times. Returns how often these two
+ * are one value, so that the bound must be it. */
+static int check_interval(Estimate e, const double *means, int all, const char *what)
+{
+    int near = all / 100, far = all * 45 / 1000, bound = 0;
+    for (int side = 0; side < 2; side++) {
+        double outer = means[side ? all - 1 - near : near];
+        double inner = means[side ? all - 1 - far : far], got = side ? e.high : e.low;
+        CHECK(got >= fmin(outer, inner) - 1e-12 && got <= fmax(outer, inner) + 1e-12,
+              "%s: %s bound %g, not in [%g, %g]", what, side ? "upper" : "lower", got,
+              fmin(outer, inner), fmax(outer, inner));
+        bound += fabs(outer - inner) < 1e-12;
+    }
+    return bound;
 }
 
 static void test_bootstrap(void)
@@ -4642,6 +4759,70 @@ static void test_bootstrap(void)
     CHECK(fabs(a.low - 0.25 + half) < 0.01 && fabs(a.high - 0.25 - half) < 0.01,
           "interval [%g, %g]; the normal one is .25 +- %g", a.low, a.high, half);
     CHECK(fabs(b.low - 0.25) < 1e-12 && fabs(b.high - 0.25) < 1e-12, "constant data");
+    static const double small[][4] = {{0, 0, 1}, {0.1, 0.9, 0.4}, {0, 0, 0, 1}, {0, 1, 0, 1},
+                                      {0.05, 0.3, 0.35, 1}, {1, 1, 1, 0}};
+    double means[256];
+    int bound = 0;
+    for (int k = 0; k < 6; k++)
+        for (uint64_t seed = 0; seed < 10; seed++) {
+            int n = k < 2 ? 3 : 4, all = all_resamples(small[k], n, means);
+            bound += check_interval(bootstrap(small[k], n, seed), means, all, "bootstrap");
+        }
+    CHECK(bound > 30, "%d bounds are exact", bound);
+}
+
+/* Differences by pairs: against all resamples of the pairs, and exactly 0 for x against itself. */
+static void test_paired(void)
+{
+    static const double x[] = {0.9, 0.2, 0.6, 0.7}, y[] = {0.5, 0.1, 0.7, 0.1};
+    double difference[4], means[256], shifted[4];
+    for (int i = 0; i < 4; i++) {
+        difference[i] = x[i] - y[i];
+        shifted[i] = x[i] + 0.5;
+    }
+    int all = all_resamples(difference, 4, means);
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        Estimate e = paired(x, y, 4, seed), same = paired(x, x, 4, seed);
+        Estimate up = paired(shifted, x, 4, seed), down = paired(x, shifted, 4, seed);
+        check_interval(e, means, all, "paired");
+        CHECK(fabs(e.value - 0.25) < 1e-12, "mean difference %g", e.value);
+        CHECK(same.value == 0 && same.low == 0 && same.high == 0, "x against x: %g [%g, %g]",
+              same.value, same.low, same.high);
+        CHECK(fabs(up.low - 0.5) < 1e-12 && fabs(up.high - 0.5) < 1e-12 &&
+                  fabs(down.low + 0.5) < 1e-12, "x is always 0.5 less: [%g, %g]", up.low, up.high);
+    }
+}
+
+/* Student's t against its table; an interval by hand; and how often it holds the mean of normal
+ * numbers. */
+static void test_mean_interval(void)
+{
+    static const int df[] = {1, 2, 3, 4, 5, 6, 9, 10, 30, 100, 1000};
+    static const double t[] = {12.7062047362, 4.3026527297, 3.1824463053, 2.7764451052,
+                               2.5705818356, 2.4469118511, 2.2621571628, 2.2281388520,
+                               2.0422724563, 1.9839715185, 1.9623390808};
+    const double x[] = {1, 2, 3, 4}, half = 3.1824463053 * sqrt(5.0 / 3) / 2;
+    for (int i = 0; i < 11; i++)
+        CHECK(fabs(student_quantile(df[i]) - t[i]) < 1e-9, "t for %d: %.10f, not %.10f", df[i],
+              student_quantile(df[i]), t[i]);
+    Estimate e = mean_interval(x, 4), one = mean_interval(x + 2, 1);
+    CHECK(fabs(e.value - 2.5) < 1e-12 && fabs(e.low - 2.5 + half) < 1e-9 &&
+              fabs(e.high - 2.5 - half) < 1e-9, "%g [%g, %g]", e.value, e.low, e.high);
+    CHECK(one.value == 3 && one.low == 3 && one.high == 3, "one run: %g [%g, %g]", one.value,
+          one.low, one.high);
+    int holds = 0, runs = 4000;
+    for (int k = 0; k < runs; k++) {
+        double seeds[3];
+        for (int i = 0; i < 3; i++) { /* Box and Muller */
+            Random r = philox(1, STREAM_INIT, (uint32_t)k, (uint32_t)i, 0, 0);
+            double u = uniform(r), v = r.r[2] * 0x1p-32;
+            seeds[i] = 5 + sqrt(-2 * log(1 - u)) * cos(4 * acos(0) * v);
+        }
+        e = mean_interval(seeds, 3);
+        holds += e.low <= 5 && e.high >= 5;
+    }
+    CHECK(abs(holds - runs * 95 / 100) < 50, "the interval held the mean %d times of %d", holds,
+          runs);
 }
 
 /* ================================================================ geometry */
@@ -5216,6 +5397,46 @@ static void test_train_repeats(void)
     model_free(&n);
 }
 
+/* The same for every method and term of the loss; and each of them is a training of its own. */
+static void test_methods_repeat(void)
+{
+    static const char *const methods[] = {
+        "--method grpo",
+        "--method grpo --loss sequence",
+        "--method grpo --kl k2 --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5 --mini-batch 2 --epochs 2",
+        "--method grpo --mask-truncated --max-tokens 9",
+        "--method entropy",
+        "--method entropy --entropy-coef 0.5 --kl exact",
+        "--method evol",
+        "--method evol --encoder ngram --kl-coef 0",
+        "--method g2rl --dead-groups zero",
+        "--method g2rl --novelty random",
+        "--method g2rl --shaping literal --adv-norm none",
+    };
+    enum { N = sizeof methods / sizeof *methods };
+    const char *base = base_model(), *dir = tmp_dir();
+    const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
+    uint64_t hash[N];
+    for (int i = 0; i < N; i++) {
+        CHECK(cli("train --model %s %s %s --out %s/m1 --threads 1 --force", base, common,
+                  methods[i], dir) == 0, "%s: %s", methods[i], cli_err);
+        CHECK(cli("train --model %s %s %s --out %s/m2 --threads 3 %s --force", base, common,
+                  methods[i], dir, i % 2 ? "--recompute" : "--micro-batch 1") == 0, "%s: %s",
+              methods[i], cli_err);
+        CHECK(same_lines(tmp_path("m1/metrics.jsonl").s, tmp_path("m2/metrics.jsonl").s),
+              "%s: threads, micro-batches or recomputation changed the metrics", methods[i]);
+        CHECK(same_lines(tmp_path("m1/rollouts.jsonl").s, tmp_path("m2/rollouts.jsonl").s), "%s: "
+              "the ledger", methods[i]);
+        Model m = model_load(tmp_path("m1").s);
+        hash[i] = weights_hash(&m);
+        model_free(&m);
+        for (int k = 0; k < i; k++)
+            CHECK(hash[k] != hash[i], "'%s' trains as '%s' does", methods[k], methods[i]);
+    }
+}
+
 /* --tokenizer: a preset keeps its own vocab_size, and a directory with everything is written
  * before the first step too. */
 static void test_preset_tokenizer(void)
@@ -5325,6 +5546,20 @@ static void test_lambda_zero(void)
     CHECK(hash[0] == hash[1], "lambda 0 is not GRPO");
     CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda, --mini-batch: no effect");
     CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first look is on-policy");
+}
+
+/* The numbers of an array `"name": [..]`, at most `most`; returns how many. */
+static int numbers(const char *text, const char *name, double *x, int most)
+{
+    char quoted[64];
+    int n = 0;
+    snprintf(quoted, sizeof quoted, "\"%s\": [", name);
+    char *at = strstr(text, quoted);
+    for (at = at ? at + strlen(quoted) : NULL; at && n < most && *at != ']'; n++) {
+        x[n] = strtod(at, &at);
+        at += strspn(at, ", ");
+    }
+    return n;
 }
 
 /* The ledger's numbers make its advantages: A from r and nubar, for every group of a step. */
@@ -5458,21 +5693,165 @@ static void test_explain(void)
               strstr(cli_out, "nubar"), "%s", cli_err);
 }
 
+/* Two models on one set of problems: the differences that are printed and written are those of
+ * their own rows' problems. */
+static void eval_of_two(const char *base)
+{
+    double right[2][16], maj[2][16], interval[2];
+    CHECK(cli("train --model %s --task add:digits=1 --steps 2 --lr 3e-3 --out %s/other", base,
+              tmp_dir()) == 0, "%s", cli_err);
+    CHECK(cli("eval --json --task add:digits=1 --split train --problems 16 --samples 2 --seed 3 "
+              "x=%s y=%s/other", base, tmp_dir()) == 0, "%s", cli_err);
+    const char *row[2] = {strstr(cli_out, "\"x\": {"), strstr(cli_out, "\"y\": {")};
+    const char *difference = strstr(cli_out, "\"difference\"");
+    for (int i = 0; i < 2; i++) {
+        CHECK(row[i] && numbers(row[i], "right", right[i], 16) == 16 &&
+                  numbers(row[i], "maj", maj[i], 16) == 16, "%s", cli_out);
+        for (int k = 0; k < 16; k++)
+            right[i][k] /= 2;
+    }
+    for (int i = 0; i < 2 && difference; i++) {
+        const char *name = i ? "maj@2" : "pass@1";
+        const char *other = i ? "maj@2/interval" : "pass@1/interval";
+        Estimate e = i ? paired(maj[1], maj[0], 16, 3) : paired(right[1], right[0], 16, 3);
+        CHECK(fabs(field(difference, name) - e.value) < 1e-9 && fabs(e.value) > 0.01 &&
+                  numbers(difference, other, interval, 2) == 2 &&
+                  fabs(interval[0] - e.low) < 1e-5 && fabs(interval[1] - e.high) < 1e-5,
+              "%s: %g [%g, %g]: %s", name, e.value, e.low, e.high, difference);
+        char printed[64];
+        snprintf(printed, sizeof printed, "  %+5.1f [%+5.1f, %+5.1f]", 100 * e.value, 100 * e.low,
+                 100 * e.high);
+        CHECK(strstr(cli_err, "minus x") && strstr(strstr(cli_err, "minus x"), printed),
+              "the table has no '%s': %s", printed, cli_err);
+    }
+    CHECK(difference != NULL, "%s", cli_out);
+}
+
 /* eval: its numbers belong together, and a model compared with itself is equal to itself. */
 static void test_eval(void)
 {
     const char *base = base_model();
-    CHECK(cli("eval --json --task add:digits=1 --problems 8 --samples 4 --max-tokens 20 x=%s y=%s",
-              base, base) == 0, "%s", cli_err);
+    CHECK(cli("eval --json --task add:digits=1 --split train --problems 8 --samples 4 "
+              "--max-tokens 20 x=%s y=%s", base, base) == 0, "%s", cli_err);
     const char *x = strstr(cli_out, "\"x\": {"), *y = strstr(cli_out, "\"y\": {");
     static const char *const names[] = {"pass@1", "pass@2", "pass@4", "maj@4", "entropy",
                                         "phi/cos_mean", "completions/mean_length"};
     for (int i = 0; i < 7 && x && y; i++)
         CHECK(field(x, names[i]) == field(y, names[i]) && isfinite(field(x, names[i])),
               "%s: %g, %g", names[i], field(x, names[i]), field(y, names[i]));
-    CHECK(x && field(x, "pass@1") <= field(x, "pass@2") && field(x, "pass@2") <= field(x, "pass@4"),
+    CHECK(x && field(x, "pass@1") < field(x, "pass@2") && field(x, "pass@2") < field(x, "pass@4"),
           "pass@k must grow with k: %s", cli_out);
     CHECK(fabs(field(x, "pass@1") - field(x, "mean@4")) < 1e-9, "mean@k is pass@1");
+    double right[9], maj[9], sum[2] = {0};
+    CHECK(numbers(x, "right", right, 9) == 8 && numbers(x, "maj", maj, 9) == 8, "%s", x);
+    for (int i = 0; i < 8; i++) {
+        sum[0] += right[i] / 4 / 8;
+        sum[1] += maj[i] / 8;
+    }
+    CHECK(fabs(sum[0] - field(x, "pass@1")) < 1e-9 && fabs(sum[1] - field(x, "maj@4")) < 1e-9,
+          "right makes %g, maj %g: %s", sum[0], sum[1], x);
+    const char *difference = y ? strstr(y, "\"difference\": {\"from\": \"x\"") : NULL;
+    CHECK(difference && strstr(cli_out, "\"difference\"") > y, "in the later model: %s", cli_out);
+    static const char *const columns[] = {"pass@1", "pass@2", "pass@4", "maj@4"};
+    for (int i = 0; i < 4 && difference; i++) {
+        char text[96];
+        snprintf(text, sizeof text, "\"%s\": 0, \"%s/interval\": [0, 0]", columns[i], columns[i]);
+        CHECK(strstr(difference, text), "a model less itself: %s", difference);
+    }
+    eval_of_two(base);
+    CHECK(cli("eval x=%s x=%s", base, base) == 2 && strstr(cli_err, "two models"), "%s", cli_err);
+}
+
+/* A name as `help metrics` writes it: pass@4 is pass@k, mean@4 is mean@n, time/x is time/PHASE. */
+static void add_name(Buf *names, const char *name, size_t n)
+{
+    char plain[64], *at;
+    snprintf(plain, sizeof plain, "|%.*s|", (int)n, name);
+    if ((at = strchr(plain, '@')) && strcmp(plain, "|pass@1|") && at[1] != 'k' && at[1] != 'n') {
+        char *rest = at + 1 + strspn(at + 1, "0123456789");
+        at[1] = strncmp(plain, "|mean", 5) ? 'k' : 'n';
+        memmove(at + 2, rest, strlen(rest) + 1);
+    }
+    if (!strncmp(plain, "|time/", 6))
+        strcpy(plain, "|time/PHASE|");
+    if (!strstr(names->n ? names->s : "", plain))
+        buf_str(names, plain);
+}
+
+/* Do the keys of a row and the names that `help metrics` defines under a heading agree? */
+static void check_defined(const char *heading, const Buf *keys)
+{
+    Buf names = {0};
+    cli("help metrics");
+    char *at = strstr(cli_out, heading), *end = at ? strstr(at, "\n\n") : NULL;
+    CHECK(at != NULL, "no '%s' in: %s", heading, cli_out);
+    if (end)
+        end[1] = 0;
+    for (at = at ? strchr(at, '\n') + 1 : NULL; at && *at; at = strchr(at, '\n') + 1) {
+        size_t n, line = strcspn(at, "\n");
+        for (char *name = at + 2; *name != ' ' && name < at + line; name += n + 2) {
+            n = strcspn(name, ", \n");
+            add_name(&names, name, n);
+            if (name[n] != ',')
+                break;
+        }
+    }
+    for (int way = 0; way < 2; way++) {
+        const char *some = way ? names.s : keys->s, *all = way ? keys->s : names.s, *name;
+        for (name = some; *name; name += strcspn(name + 1, "|") + 2) {
+            char one[64];
+            snprintf(one, sizeof one, "%.*s", (int)strcspn(name + 1, "|") + 2, name);
+            bool first = !strcmp(one, "|pass@1|") && strstr(all, "|pass@k|");
+            CHECK(first || strstr(all, one), "%s: %s is %s", heading, one,
+                  way ? "defined, and not written" : "written, and not defined");
+        }
+    }
+    buf_free(&names);
+}
+
+static void add_keys(Buf *names, const char *row)
+{
+    Buf key = {0};
+    Json j = json_open(row, strcspn(row, "\n"));
+    for (json_object(&j); json_key(&j, &key); json_skip(&j))
+        add_name(names, key.s, key.n);
+    buf_free(&key);
+}
+
+static void add_file_keys(Buf *names, const char *path)
+{
+    size_t n;
+    char *text = read_file(tmp_path(path).s, &n);
+    add_keys(names, text);
+    free(text);
+}
+
+/* help metrics defines every number that a run writes, and no other. */
+static void test_metrics(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    Buf names[4] = {{0}};
+    put_file("valid.jsonl", "{\"prompt\": \"4+5:\", \"response\": \"9\"}\n");
+    CHECK(cli("train --model %s --task add:digits=1 --steps 1 --prompts 2 --rollouts 2 --force "
+              "--eval-every 1 --samples 2 --problems 2 --out %s/keys", base, dir) == 0, "%s",
+          cli_err);
+    CHECK(cli("sft --model %s --data %s/valid.jsonl --valid %s/valid.jsonl --steps 1 --batch 1 "
+              "--eval-every 1 --out %s/more_keys", base, dir, dir, dir) == 0, "%s", cli_err);
+    add_file_keys(&names[0], "keys/metrics.jsonl");
+    add_file_keys(&names[1], "keys/eval.jsonl");
+    add_file_keys(&names[2], "more_keys/metrics.jsonl");
+    add_file_keys(&names[3], "more_keys/eval.jsonl");
+    CHECK(cli("eval --json --task add:digits=1 --problems 2 --samples 2 x=%s y=%s", base, base) ==
+              0, "%s", cli_err);
+    const char *y = strstr(cli_out, "\"y\": {");
+    if (CHECK(y != NULL, "%s", cli_out))
+        add_keys(&names[1], y + 5);
+    static const char *const headings[] = {"metrics.jsonl of train", "eval.jsonl of train and sft",
+                                           "metrics.jsonl of sft", "eval.jsonl of sft --valid"};
+    for (int i = 0; i < 4; i++) {
+        check_defined(headings[i], &names[i]);
+        buf_free(&names[i]);
+    }
 }
 
 /* The command: its members, equal lines for equal models and for any threads, agreement with
@@ -7544,6 +7923,7 @@ static const Test TESTS[] = {
     TEST(oracle, "log-probs, phi, gradients, Adam steps of an independent reference"),
     TEST(phi, "Eq 6-7, 14: phi = T d log p / d h, in double"),
     TEST(kl_exact, "the streamed KL divergence against double"),
+    TEST(kl_bias, "expected gradients of k2 and k3, by enumeration"),
     TEST(invariance, "equal bits for any threads, packing, micro-batch, neighbours"),
     TEST(decoding, "cached decoding equals the training forward, bit for bit"),
     TEST(adamw, "AdamW against double"),
@@ -7571,8 +7951,10 @@ static const Test TESTS[] = {
     TEST(draws, "draws follow the policy; top-k, top-p, greedy"),
     TEST(groups_stand_alone, "neighbours change no bit; permuting responses permutes results"),
     TEST(pass_at_k, "pass@k against counting subsets"),
-    TEST(majority, "maj@k with ties in expectation"),
-    TEST(bootstrap, "bootstrap intervals"),
+    TEST(majority, "maj@k with ties in expectation, every small case"),
+    TEST(bootstrap, "bootstrap intervals against all resamples"),
+    TEST(paired, "differences by pairs; a model against itself"),
+    TEST(mean_interval, "Student's t; intervals over runs"),
     TEST(correlation, "Pearson, Spearman with ties, weights as repetitions"),
     TEST(group_bootstrap, "intervals from groups, not from their pairs"),
     TEST(true_gradients, "of each response, against differences in double; their cosines"),
@@ -7594,6 +7976,7 @@ static const Test TESTS[] = {
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(methods_repeat, "every method and loss: equal runs for any threads, frugal or not"),
     TEST(preset_tokenizer, "a preset with a tokenizer of one's own"),
     TEST(saved_files, "saved models take tokenizer, templates and config along"),
     TEST(lambda_zero, "lambda 0 is GRPO to the bit; several updates a step"),
@@ -7602,6 +7985,7 @@ static const Test TESTS[] = {
     TEST(eval, "eval's numbers belong together"),
     TEST(geometry, "the command: members, threads, agreement with eval"),
     TEST(geometry_inputs, "prompts alone, another tokenizer, too little memory"),
+    TEST(metrics, "help metrics defines what the files hold"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
     TEST(sft_text, "plain text as records; the loss of --valid"),
     TEST(preflight, "the first batch: what it says, and where it ends the run"),

@@ -60,7 +60,7 @@ typedef struct {
     int index;
 } Ordered;
 
-static inline int by_order(const void *a, const void *b)
+static inline int by_entry(const void *a, const void *b)
 {
     const Ordered *x = a, *y = b;
     int order = (x->value > y->value) - (x->value < y->value);
@@ -74,7 +74,7 @@ static inline int *order_of(const double *x, int n)
     int *order = xcalloc((size_t)n, sizeof *order);
     for (int k = 0; k < n; k++)
         sorted[k] = (Ordered){x[k], k};
-    qsort(sorted, (size_t)n, sizeof *sorted, by_order);
+    qsort(sorted, (size_t)n, sizeof *sorted, by_entry);
     for (int k = 0; k < n; k++)
         order[k] = sorted[k].index;
     free(sorted);
@@ -138,23 +138,23 @@ static inline double resample(const Grouped *g, Measure *f, uint64_t seed, int r
 static inline Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
 {
     enum { RESAMPLES = 1000 };
-    Ordered found[RESAMPLES];
+    double found[RESAMPLES];
     int n = 0;
     double *once = xcalloc((size_t)g->n, sizeof *once);
     PARALLEL_FOR_DYNAMIC (threads)
     for (int r = 0; r < RESAMPLES; r++)
-        found[r] = (Ordered){resample(g, f, seed, r), r};
+        found[r] = resample(g, f, seed, r);
     for (int r = 0; r < RESAMPLES; r++)
-        if (!isnan(found[r].value))
+        if (!isnan(found[r]))
             found[n++] = found[r];
-    qsort(found, (size_t)n, sizeof *found, by_order);
+    qsort(found, (size_t)n, sizeof *found, by_value);
     for (int k = 0; k < g->n; k++)
         once[k] = 1;
     Estimate e = {f(g, once), (double)NAN, (double)NAN};
     free(once);
     if (n && !isnan(e.value)) {
-        e.low = found[n / 40].value;
-        e.high = found[n - 1 - n / 40].value;
+        e.low = found[n / 40];
+        e.high = found[n - 1 - n / 40];
     }
     return e;
 }

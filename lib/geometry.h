@@ -452,7 +452,7 @@ static void put_histogram(Buf *b, const char *name, const double *x, const bool 
     put_vector(b, name, count, bins);
 }
 
-static void put_estimate(Buf *b, const char *name, Estimate e)
+static void put_interval(Buf *b, const char *name, Estimate e)
 {
     buf_printf(b, ", \"%s\": {\"mean\": ", name);
     json_put_number(b, e.value);
@@ -486,10 +486,10 @@ static void put_truth(Buf *b, const Geometry *x)
         part_name(part, name);
         for (int i = 0; i < 2; i++)
             for (int rank = 0; rank < 2; rank++)
-                put_estimate(&one, names[i][rank],
+                put_interval(&one, names[i][rank],
                              pair_correlation(x, true, predictor[i], truth,
                                               rank ? spearman : pearson));
-        put_estimate(&one, "cos", pair_mean(x, truth, DISTINCT));
+        put_interval(&one, "cos", pair_mean(x, truth, DISTINCT));
         buf_printf(b, "%s\"%s\": {", part ? ", " : "", name);
         buf_str(b, one.s + 2);
         buf_str(b, "}");
@@ -535,14 +535,14 @@ static void geometry_json(const Geometry *x)
     put(&b, "pairs", n);
     put(&b, "distinct_pairs", distinct);
     put(&b, "identical", (double)(n - distinct) / n);
-    put_estimate(&b, "cos", pair_mean(x, x->cosine, 0));
-    put_estimate(&b, "cos_distinct", pair_mean(x, x->cosine, DISTINCT));
-    put_estimate(&b, "neg_ratio", pair_mean(x, x->cosine, NEGATIVE));
-    put_estimate(&b, "neg_ratio_distinct", pair_mean(x, x->cosine, NEGATIVE | DISTINCT));
-    put_estimate(&b, "semantic", pair_mean(x, x->semantic, 0));
-    put_estimate(&b, "semantic_distinct", pair_mean(x, x->semantic, DISTINCT));
-    put_estimate(&b, "zero_mean/sum", zero_mean_check(x, SUM_FORM));
-    put_estimate(&b, "zero_mean/mean", zero_mean_check(x, MEAN_FORM));
+    put_interval(&b, "cos", pair_mean(x, x->cosine, 0));
+    put_interval(&b, "cos_distinct", pair_mean(x, x->cosine, DISTINCT));
+    put_interval(&b, "neg_ratio", pair_mean(x, x->cosine, NEGATIVE));
+    put_interval(&b, "neg_ratio_distinct", pair_mean(x, x->cosine, NEGATIVE | DISTINCT));
+    put_interval(&b, "semantic", pair_mean(x, x->semantic, 0));
+    put_interval(&b, "semantic_distinct", pair_mean(x, x->semantic, DISTINCT));
+    put_interval(&b, "zero_mean/sum", zero_mean_check(x, SUM_FORM));
+    put_interval(&b, "zero_mean/mean", zero_mean_check(x, MEAN_FORM));
     put_histogram(&b, "histogram/cos", x->cosine, NULL, n, -1, 40);
     put_histogram(&b, "histogram/cos_distinct", x->cosine, x->same, n, -1, 40);
     put_histogram(&b, "histogram/semantic", x->semantic, NULL, n, -1, 40);

@@ -446,6 +446,9 @@ static const char *session_named(const Session *s, int i, char name[64])
     if (!equals || equals == word)
         usage("'%.60s'; expected NAME=DIR", word);
     snprintf(name, 64, "%.*s", (int)imin(60, (int)(equals - word)), word);
+    for (int k = 0; k < i; k++)
+        if (!strncmp(s->words.word[k], word, (size_t)(equals + 1 - word)))
+            usage("two models are named '%s'", name);
     return equals + 1;
 }
 
