@@ -5133,7 +5133,7 @@ static void check_gradient_sum(Engine *e, Model *m, const Group *g, double T, co
 /* A model small enough to be differenced; a tied head's weights twice in w. */
 static void check_true_gradients(bool tied)
 {
-    enum { SQUARE = TRUE_M * TRUE_M };
+    enum { SQUARE = TRUE_M * TRUE_M, WORKERS = 7 }; /* more than responses: all help with each */
     const double T = 0.8;
     Config c = {.model_type = QWEN3, .vocab_size = TRUE_V, .hidden_size = 6,
                 .intermediate_size = 7, .num_hidden_layers = NAIVE_LAYERS, .num_attention_heads = 2,
@@ -5141,7 +5141,7 @@ static void check_true_gradients(bool tied)
                 .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
                 .bos_token_id = -1};
     Model m = noisy_model(&c);
-    Engine e = engine_new(7, 1 << 20, 1 << 23);
+    Engine e = engine_new(WORKERS, 1 << 20, 1 << 23);
     size_t n = m.n_grads, head = m.tensors[lm_head(&c)].offset;
     Group g = true_group(&e, c.hidden_size);
     float *grads = floats_new(n * TRUE_M), *alone = floats_new(n * TRUE_M);
@@ -5153,7 +5153,7 @@ static void check_true_gradients(bool tied)
     e.threads = 1;
     true_gradients(&e, &m, &g, T, alone);
     gradient_cosines(&e, &m, alone, TRUE_M, single);
-    e.threads = 7; /* more than responses: all help with each */
+    e.threads = WORKERS;
     true_gradients(&e, &m, &g, T, grads);
     CHECK(same_bits(alone, grads, n * TRUE_M), "seven threads changed the gradients");
     e.threads = 3;
@@ -5175,6 +5175,7 @@ static void check_true_gradients(bool tied)
     free(alone);
     free(truth);
     model_free(&m);
+    e.threads = WORKERS;
     engine_free(&e);
 }
 
