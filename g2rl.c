@@ -46,7 +46,7 @@
 #include "tokenizer.c"    /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
 #include "lib/peak.h"     /* defines: measure_peak */
 #include "lib/problems.h" /* defines: Problems, problem_of_file; judge.h: Judge, judge, ... */
-#include "lib/stats.h"    /* defines: pass_at_k, majority, bootstrap */
+#include "lib/stats.h"    /* defines: pass_at_k, majority, bootstrap, paired, ... */
 #include "lib/session.h"  /* defines: Options, Session, Progress, run_start, save_checkpoint */
 
 /* ================================================================ the group */
@@ -1028,14 +1028,14 @@ static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
 /* ================================================================ evaluation */
 
-enum { MAX_K = 12 }; /* pass@k for k = 1, 2, 4, ... */
+enum { MAX_K = 13 }; /* pass@k for k = 1, 2, 4, .. 4096 */
 
 /* What one model does on held-out problems, a row for each problem. */
 typedef struct {
     const char *name;
     int problems, samples;
     int maj_k;       /* votes are taken among so many samples */
-    double *pass[MAX_K], *maj; /* [problems] */
+    double *right, *pass[MAX_K], *maj; /* [problems] right: samples that are */
     GroupSums sums;
     uint64_t seed;
 } Evaluation;
@@ -1091,6 +1091,7 @@ static Evaluation evaluation_new(const char *name, int problems, int samples, ui
                      .maj_k = imin(16, samples)};
     for (int k = 0; k < passes(samples); k++)
         ev.pass[k] = xcalloc((size_t)problems, sizeof(double));
+    ev.right = xcalloc((size_t)problems, sizeof(double));
     ev.maj = xcalloc((size_t)problems, sizeof(double));
     return ev;
 }
@@ -1099,6 +1100,7 @@ static void evaluation_free(Evaluation *ev)
 {
     for (int k = 0; k < MAX_K; k++)
         free(ev->pass[k]);
+    free(ev->right);
     free(ev->maj);
 }
 
@@ -1124,6 +1126,8 @@ static void evaluation_json(const Evaluation *ev, Buf *b)
     put(b, "entropy", ratio(s->entropy, s->tokens));
     put(b, "completions/mean_length", ratio(s->tokens, s->responses));
     put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
+    put_vector(b, "right", ev->right, ev->problems);
+    put_vector(b, "maj", ev->maj, ev->problems);
 }
 
 /* A command without --top-p and --top-k draws from the whole distribution. */
@@ -1271,6 +1275,7 @@ static void evaluate_group(Arena *a, int i, void *context)
     look(a, &view, g, 1, KEEP_NOTHING, true);
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
+    ev->right[x->first + i] = count_right(g);
     ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
 }
 

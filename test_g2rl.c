@@ -4428,6 +4428,55 @@ static void test_majority(void)
     CHECK(majority(tie, right, 5) == 0.5, "a tie counts in expectation");
     CHECK(majority(three, some, 4) == 0.5, "all different: the mean");
     CHECK(majority(a, none, 5) == 0 && majority(a, right, 1) == 1, "edges");
+    /* Every way to spread 5 samples over 4 classes, every set of right classes: the mean over all
+     * draws among the classes with most votes. */
+    for (unsigned code = 0; code < 1u << 10; code++)
+        for (unsigned set = 0; set < 1u << 4; set++) {
+            int class[5], votes[4] = {0}, most = 0, draws = 0, good = 0;
+            bool is[5];
+            for (int i = 0; i < 5; i++) {
+                class[i] = code >> 2 * i & 3;
+                is[i] = set >> class[i] & 1;
+                most = imax(most, ++votes[class[i]]);
+            }
+            for (int c = 0; c < 4; c++) {
+                draws += votes[c] == most;
+                good += votes[c] == most && set >> c & 1;
+            }
+            double exact = (double)good / draws, got = majority(class, is, 5);
+            CHECK(fabs(got - exact) < 1e-12, "classes %x, right %x: %g, not %g", code, set, got,
+                  exact);
+        }
+}
+
+/* The means of all n^n resamples of n numbers, in order; n at most 4. Returns how many. */
+static int all_resamples(const double *x, int n, double *means)
+{
+    int all = n == 4 ? 256 : 27;
+    for (int code = 0; code < all; code++) {
+        means[code] = 0;
+        for (int i = 0, rest = code; i < n; i++, rest /= n)
+            means[code] += x[rest % n] / n;
+    }
+    qsort(means, (size_t)all, sizeof *means, by_value);
+    return all;
+}
+
+/* The bounds of 1,000 draws lie where the exact distribution has 2.5 % below, or above: between its
+ * 1 % and its 4.5 %, which 1,000 draws leave once in a thousand times. Returns how often these two
+ * are one value, so that the bound must be it. */
+static int check_interval(Estimate e, const double *means, int all, const char *what)
+{
+    int near = all / 100, far = all * 45 / 1000, bound = 0;
+    for (int side = 0; side < 2; side++) {
+        double outer = means[side ? all - 1 - near : near];
+        double inner = means[side ? all - 1 - far : far], got = side ? e.high : e.low;
+        CHECK(got >= fmin(outer, inner) - 1e-12 && got <= fmax(outer, inner) + 1e-12,
+              "%s: %s bound %g, not in [%g, %g]", what, side ? "upper" : "lower", got,
+              fmin(outer, inner), fmax(outer, inner));
+        bound += fabs(outer - inner) < 1e-12;
+    }
+    return bound;
 }
 
 static void test_bootstrap(void)
@@ -4443,6 +4492,70 @@ static void test_bootstrap(void)
     CHECK(fabs(a.low - 0.25 + half) < 0.01 && fabs(a.high - 0.25 - half) < 0.01,
           "interval [%g, %g]; the normal one is .25 +- %g", a.low, a.high, half);
     CHECK(fabs(b.low - 0.25) < 1e-12 && fabs(b.high - 0.25) < 1e-12, "constant data");
+    static const double small[][4] = {{0, 0, 1}, {0.1, 0.9, 0.4}, {0, 0, 0, 1}, {0, 1, 0, 1},
+                                      {0.05, 0.3, 0.35, 1}, {1, 1, 1, 0}};
+    double means[256];
+    int bound = 0;
+    for (int k = 0; k < 6; k++)
+        for (uint64_t seed = 0; seed < 10; seed++) {
+            int n = k < 2 ? 3 : 4, all = all_resamples(small[k], n, means);
+            bound += check_interval(bootstrap(small[k], n, seed), means, all, "bootstrap");
+        }
+    CHECK(bound > 30, "%d bounds are exact", bound);
+}
+
+/* Differences by pairs: against all resamples of the pairs, and exactly 0 for x against itself. */
+static void test_paired(void)
+{
+    static const double x[] = {0.9, 0.2, 0.6, 0.7}, y[] = {0.5, 0.1, 0.7, 0.1};
+    double difference[4], means[256], shifted[4];
+    for (int i = 0; i < 4; i++) {
+        difference[i] = x[i] - y[i];
+        shifted[i] = x[i] + 0.5;
+    }
+    int all = all_resamples(difference, 4, means);
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        Estimate e = paired(x, y, 4, seed), same = paired(x, x, 4, seed);
+        Estimate up = paired(shifted, x, 4, seed), down = paired(x, shifted, 4, seed);
+        check_interval(e, means, all, "paired");
+        CHECK(fabs(e.value - 0.25) < 1e-12, "mean difference %g", e.value);
+        CHECK(same.value == 0 && same.low == 0 && same.high == 0, "x against x: %g [%g, %g]",
+              same.value, same.low, same.high);
+        CHECK(fabs(up.low - 0.5) < 1e-12 && fabs(up.high - 0.5) < 1e-12 &&
+                  fabs(down.low + 0.5) < 1e-12, "x is always 0.5 less: [%g, %g]", up.low, up.high);
+    }
+}
+
+/* Student's t against its table; an interval by hand; and how often it holds the mean of normal
+ * numbers. */
+static void test_mean_interval(void)
+{
+    static const int df[] = {1, 2, 3, 4, 5, 6, 9, 10, 30, 100, 1000};
+    static const double t[] = {12.7062047362, 4.3026527297, 3.1824463053, 2.7764451052,
+                               2.5705818356, 2.4469118511, 2.2621571628, 2.2281388520,
+                               2.0422724563, 1.9839715185, 1.9623390808};
+    const double x[] = {1, 2, 3, 4}, half = 3.1824463053 * sqrt(5.0 / 3) / 2;
+    for (int i = 0; i < 11; i++)
+        CHECK(fabs(student_quantile(df[i]) - t[i]) < 1e-9, "t for %d: %.10f, not %.10f", df[i],
+              student_quantile(df[i]), t[i]);
+    Estimate e = mean_interval(x, 4), one = mean_interval(x + 2, 1);
+    CHECK(fabs(e.value - 2.5) < 1e-12 && fabs(e.low - 2.5 + half) < 1e-9 &&
+              fabs(e.high - 2.5 - half) < 1e-9, "%g [%g, %g]", e.value, e.low, e.high);
+    CHECK(one.value == 3 && one.low == 3 && one.high == 3, "one run: %g [%g, %g]", one.value,
+          one.low, one.high);
+    int holds = 0, runs = 4000;
+    for (int k = 0; k < runs; k++) {
+        double seeds[3];
+        for (int i = 0; i < 3; i++) { /* Box and Muller */
+            Random r = philox(1, STREAM_INIT, (uint32_t)k, (uint32_t)i, 0, 0);
+            double u = uniform(r), v = r.r[2] * 0x1p-32;
+            seeds[i] = 5 + sqrt(-2 * log(1 - u)) * cos(4 * acos(0) * v);
+        }
+        e = mean_interval(seeds, 3);
+        holds += e.low <= 5 && e.high >= 5;
+    }
+    CHECK(abs(holds - runs * 95 / 100) < 50, "the interval held the mean %d times of %d", holds,
+          runs);
 }
 
 /* ================================================================ commands, as a user runs them */
@@ -4642,6 +4755,20 @@ static double field(const char *text, const char *name)
     return at ? strtod(at + strlen(quoted), NULL) : (double)NAN;
 }
 
+/* The numbers of an array `"name": [..]`, at most `most`; returns how many. */
+static int numbers(const char *text, const char *name, double *x, int most)
+{
+    char quoted[64];
+    int n = 0;
+    snprintf(quoted, sizeof quoted, "\"%s\": [", name);
+    char *at = strstr(text, quoted);
+    for (at = at ? at + strlen(quoted) : NULL; at && n < most && *at != ']'; n++) {
+        x[n] = strtod(at, &at);
+        at += strspn(at, ", ");
+    }
+    return n;
+}
+
 /* The ledger's numbers make its advantages: A from r and nubar, for every group of a step. */
 static void test_ledger(void)
 {
@@ -4777,17 +4904,25 @@ static void test_explain(void)
 static void test_eval(void)
 {
     const char *base = base_model();
-    CHECK(cli("eval --json --task add:digits=1 --problems 8 --samples 4 --max-tokens 20 x=%s y=%s",
-              base, base) == 0, "%s", cli_err);
+    CHECK(cli("eval --json --task add:digits=1 --split train --problems 8 --samples 4 "
+              "--max-tokens 20 x=%s y=%s", base, base) == 0, "%s", cli_err);
     const char *x = strstr(cli_out, "\"x\": {"), *y = strstr(cli_out, "\"y\": {");
     static const char *const names[] = {"pass@1", "pass@2", "pass@4", "maj@4", "entropy",
                                         "phi/cos_mean", "completions/mean_length"};
     for (int i = 0; i < 7 && x && y; i++)
         CHECK(field(x, names[i]) == field(y, names[i]) && isfinite(field(x, names[i])),
               "%s: %g, %g", names[i], field(x, names[i]), field(y, names[i]));
-    CHECK(x && field(x, "pass@1") <= field(x, "pass@2") && field(x, "pass@2") <= field(x, "pass@4"),
+    CHECK(x && field(x, "pass@1") < field(x, "pass@2") && field(x, "pass@2") < field(x, "pass@4"),
           "pass@k must grow with k: %s", cli_out);
     CHECK(fabs(field(x, "pass@1") - field(x, "mean@4")) < 1e-9, "mean@k is pass@1");
+    double right[9], maj[9], sum[2] = {0};
+    CHECK(numbers(x, "right", right, 9) == 8 && numbers(x, "maj", maj, 9) == 8, "%s", x);
+    for (int i = 0; i < 8; i++) {
+        sum[0] += right[i] / 4 / 8;
+        sum[1] += maj[i] / 8;
+    }
+    CHECK(fabs(sum[0] - field(x, "pass@1")) < 1e-9 && fabs(sum[1] - field(x, "maj@4")) < 1e-9,
+          "right makes %g, maj %g: %s", sum[0], sum[1], x);
 }
 
 static void test_sample(void)
@@ -6790,8 +6925,10 @@ static const Test TESTS[] = {
     TEST(draws, "draws follow the policy; top-k, top-p, greedy"),
     TEST(groups_stand_alone, "neighbours change no bit; permuting responses permutes results"),
     TEST(pass_at_k, "pass@k against counting subsets"),
-    TEST(majority, "maj@k with ties in expectation"),
-    TEST(bootstrap, "bootstrap intervals"),
+    TEST(majority, "maj@k with ties in expectation, every small case"),
+    TEST(bootstrap, "bootstrap intervals against all resamples"),
+    TEST(paired, "differences by pairs; a model against itself"),
+    TEST(mean_interval, "Student's t; intervals over runs"),
     TEST(tokenizer, "the character vocabulary"),
     TEST(pieces, "the regular expressions of GPT-2 and Qwen, cut by hand"),
     TEST(nfc, "normal form C; letters, numbers and white space of Unicode"),

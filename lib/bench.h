@@ -22,12 +22,6 @@ typedef struct {
     int threads, repetitions;
 } Bench;
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Sorts x, and gives its middle. */
 static double median(double *x, int n)
 {

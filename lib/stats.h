@@ -1,5 +1,10 @@
-/* stats.h: what evaluation counts. pass@k without bias, majority votes with ties in expectation,
- * and bootstrap intervals. */
+/* stats.h: what evaluation counts.
+ *
+ *   pass_at_k      unbiased pass@k                  majority       votes, ties in expectation
+ *   bootstrap      a mean over problems             paired         the same of a difference
+ *   mean_interval  a mean over runs
+ *
+ * The last three give an Estimate: a value with its 95 % interval. */
 #ifndef STATS_H
 #define STATS_H
 
@@ -43,7 +48,14 @@ typedef struct {
     double value, low, high; /* an estimate with its 95 % interval */
 } Estimate;
 
-/* The mean over problems, with a percentile interval from 1,000 bootstrap samples of problems. */
+static inline int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The mean over problems, with a percentile interval from 1,000 bootstrap samples of problems: the
+ * 26th smallest and the 26th largest of their means. The draws depend on seed and n alone. */
 static inline Estimate bootstrap(const double *x, int n, uint64_t seed)
 {
     enum { RESAMPLES = 1000 };
@@ -55,13 +67,59 @@ static inline Estimate bootstrap(const double *x, int n, uint64_t seed)
         for (int i = 0; i < n; i++)
             means[r] += x[below(philox(seed, STREAM_BOOTSTRAP, (uint32_t)r, (uint32_t)i, 0, 0),
                                 (uint32_t)n)] / n;
-        for (int k = r; k > 0 && means[k] < means[k - 1]; k--) {
-            double swap = means[k];
-            means[k] = means[k - 1];
-            means[k - 1] = swap;
-        }
     }
+    qsort(means, RESAMPLES, sizeof *means, by_value);
     return (Estimate){mean, means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]};
+}
+
+/* The mean of x - y over the same n problems, with a bootstrap interval over problems: narrower
+ * than the two means' own intervals say, since a problem that is hard for x is hard for y. */
+static inline Estimate paired(const double *x, const double *y, int n, uint64_t seed)
+{
+    double *difference = xmalloc((size_t)n * sizeof *difference);
+    for (int i = 0; i < n; i++)
+        difference[i] = x[i] - y[i];
+    Estimate e = bootstrap(difference, n, seed);
+    free(difference);
+    return e;
+}
+
+/* P(|T| < t) of Student's t with `df` degrees of freedom, theta = atan(t / sqrt(df)): the finite
+ * sums of Abramowitz and Stegun, 26.7.3 and 26.7.4. */
+static inline double student_inside(double theta, int df)
+{
+    bool odd = df % 2;
+    double cosine = cos(theta), sum = 0, term = odd ? cosine : 1;
+    for (int k = odd; k <= df - 2; k += 2) {
+        sum += term;
+        term *= (k + 1) * cosine * cosine / (k + 2);
+    }
+    sum *= sin(theta);
+    return odd ? (theta + sum) / acos(0) : sum;
+}
+
+/* The t with P(|T| < t) = 0.95, by bisection of its angle: 12.706 for df = 1, 1.960 for many. */
+static inline double student_quantile(int df)
+{
+    double low = 0, high = acos(0);
+    for (int i = 0; i < 60; i++) {
+        double middle = (low + high) / 2;
+        *(student_inside(middle, df) < 0.95 ? &low : &high) = middle;
+    }
+    return sqrt(df) * tan((low + high) / 2);
+}
+
+/* The mean over n independent runs with a Student-t interval: mean +- t s / sqrt(n), s the standard
+ * deviation with n - 1 below. One run alone has no spread: its interval is the value itself. */
+static inline Estimate mean_interval(const double *x, int n)
+{
+    double mean = 0, squares = 0;
+    for (int i = 0; i < n; i++)
+        mean += x[i] / n;
+    for (int i = 0; i < n; i++)
+        squares += (x[i] - mean) * (x[i] - mean);
+    double half = n > 1 ? student_quantile(n - 1) * sqrt(squares / (n - 1) / n) : 0;
+    return (Estimate){mean, mean - half, mean + half};
 }
 
 #endif
