@@ -1,7 +1,6 @@
 /* runs.h: what the run directories of `train` hold, as one struct, and statistics over seeds.
  *
  *   runs_read        run.json, metrics.jsonl and eval.jsonl of every directory
- *   ledger_read      from a rollouts.jsonl of any size: two groups and a sample of points
  *   estimate         a quantity of one arm (a method), with its 95 % interval
  *   difference       of two arms, seed by seed or problem by problem
  *
@@ -572,7 +571,9 @@ static inline double aside(const Arm *a, When when, int i)
     int n = 0;
     for (int k = 0; k < a->n; k++) {
         const Run *r = a->run[k];
-        double x = r->n_evals ? r->eval[when == AT_START ? 0 : r->n_evals - 1].aside[i] : NAN;
+        double x = (double)NAN;
+        if (r->n_evals)
+            x = r->eval[when == AT_START ? 0 : r->n_evals - 1].aside[i];
         if (isfinite(x)) {
             sum += x;
             n++;

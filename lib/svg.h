@@ -101,7 +101,7 @@ static const char *const LOOK =
     ".grid>*,.pair>*{min-width:0}"
     "ul.key{list-style:none;margin:.8rem 0 .6rem;padding:0;display:flex;flex-wrap:wrap;"
     "gap:.15rem 1.3rem;font:15px/1.5 system-ui,sans-serif}"
-    "ul.key svg{width:34px;height:14px;vertical-align:-2px;margin-right:.4rem}"
+    "ul.key svg{display:inline-block;width:34px;height:14px;vertical-align:-2px;margin-right:.4rem}"
     "table{border-collapse:collapse;font-variant-numeric:tabular-nums lining-nums;"
     "border-top:1.5px solid var(--ink);border-bottom:1.5px solid var(--ink)}"
     "th,td{padding:.28rem .9rem .28rem 0;text-align:left;vertical-align:baseline}"
@@ -127,10 +127,15 @@ static const char *const LOOK =
     ".group h3{grid-column:1/-1;margin:0}"
     ".group table{font-size:.9rem;width:100%}.group td{padding-top:.08rem;padding-bottom:.08rem}"
     "svg{display:block;width:100%;height:auto}"
-    "svg text{fill:var(--soft);font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;"
+    "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
+    ".scale svg{width:240px}.scale{margin-top:.4rem}.frontier{max-width:860px}";
+
+/* Of the drawings alone: a file of one drawing takes this and no more. */
+static const char *const LOOK_SVG =
+    "text{fill:var(--soft);font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;"
     "font-variant-numeric:tabular-nums}"
-    "svg .name{fill:var(--ink);font-weight:600}"
-    "svg .end{fill:var(--ink)}"
+    ".name{fill:var(--ink);font-weight:600}"
+    ".end{fill:var(--ink)}"
     ".grid-line{stroke:var(--rule);stroke-width:1;fill:none}"
     ".axis{stroke:var(--soft);stroke-width:1;fill:none}"
     ".zero{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3;fill:none}"
@@ -140,6 +145,8 @@ static const char *const LOOK =
     ".dot{stroke-width:1.5}"
     ".open{fill:var(--page)}"
     ".good{stroke:var(--good);fill:none}.bad{stroke:var(--bad);fill:none}"
+    ".leader{stroke:var(--rule);stroke-width:1;fill:none}"
+    ".hollow{fill:none}"
     ".cloud{stroke-width:1.2;opacity:.75}";
 
 static const char *const NARROW =
@@ -197,6 +204,7 @@ static inline void style_sheet(Buf *b)
     buf_str(b, "}");
     style_marks(b);
     buf_str(b, LOOK);
+    buf_str(b, LOOK_SVG);
     buf_str(b, NARROW);
     buf_printf(b, "@media print{%s}", PAPER);
 }
@@ -368,7 +376,7 @@ static inline void plot_tick(const Plot *p, double at, bool vertical)
 static inline Plot plot_open(Buf *b, double width, double height, Span x, Span y, const char *name,
                              const char *below, bool big)
 {
-    Plot p = {.b = b, .left = big ? 52 : 46, .right = width - 14, .top = 30,
+    Plot p = {.b = b, .left = big ? 52 : 46, .right = width - (big ? 150 : 14), .top = 30,
               .bottom = height - (big ? 44 : 38)};
     double low, high;
     plot_fit(x, MOST_TICKS, &low, &high, &p.step_x, &p.decimals_x);
