@@ -261,12 +261,16 @@ static inline void estimate_cell(Buf *b, Estimate e, double scale, int decimals)
     buf_str(b, "</td>");
 }
 
-static inline void figure3_name(const Figure3Row *r, Buf *b)
+/* Begins a row; `name`: with the model's. */
+static inline void figure3_name(const Figure3Row *r, Buf *b, bool name)
 {
-    buf_str(b, "<tr><th scope=\"row\"><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">");
-    svg_mark(b, 7, 7, 3.6, r->style, false);
-    buf_str(b, "</svg>");
-    html_text(b, r->name.s, r->name.n, 40);
+    buf_str(b, "<tr><th scope=\"row\">");
+    if (name) {
+        buf_str(b, "<svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">");
+        svg_mark(b, 7, 7, 3.6, r->style, false);
+        buf_str(b, "</svg>");
+        html_text(b, r->name.s, r->name.n, 40);
+    }
     buf_str(b, "</th>");
 }
 
@@ -283,7 +287,7 @@ static inline void figure3_table(const Figure3 *f, Buf *b)
                "<th class=\"n\">\xCE\xA3\xCF\x86 / L</th></tr></thead><tbody>\n");
     for (int i = 0; i < f->n; i++) {
         const Figure3Row *r = &f->row[i];
-        figure3_name(r, b);
+        figure3_name(r, b, true);
         estimate_cell(b, bare(r->number[F3_PAIRS]), 1, 0);
         estimate_cell(b, bare(r->number[F3_IDENTICAL]), 100, 1);
         for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
@@ -304,7 +308,7 @@ static inline void truth_table(const Figure3 *f, Buf *b)
     for (int i = 0; i < f->n; i++)
         for (int k = 0; k < f->row[i].n_parts; k++) {
             const TruePart *p = &f->row[i].part[k];
-            figure3_name(&f->row[i], b);
+            figure3_name(&f->row[i], b, !k);
             buf_str(b, "<td>");
             html_text(b, p->name.s, p->name.n, 30);
             buf_str(b, strcmp(p->name.s, "all") ? "</td>" : " parameters</td>");

@@ -590,14 +590,14 @@ static inline Span frontier_span(const Report *r, int q)
 /* pass@16 against pass@1, one path an arm; the names stand beside the ends. */
 static inline void frontier_draw(const Report *r, Buf *b)
 {
-    char x_name[32], y_name[32], title[96], below[64], step[32];
+    char x_name[32], y_name[32], title[64], below[64], step[32];
     int top = headline(&r->runs, 2), n = 0;
     double low, high, tick, x0 = NAN, y0 = NAN;
     int decimals;
     PathEnd *end = xcalloc((size_t)r->runs.n_arms, sizeof *end);
     quantity_name(&r->runs, 0, x_name);
     quantity_name(&r->runs, top, y_name);
-    snprintf(title, sizeof title, "%s, %%, against %s", y_name, x_name);
+    snprintf(title, sizeof title, "%s, %%", y_name);
     snprintf(below, sizeof below, "%s, %%", x_name);
     plot_fit(frontier_span(r, 0), MOST_TICKS, &low, &high, &tick, &decimals);
     Plot p = plot_open(b, 700, 430, (Span){low, high}, frontier_span(r, top), title, below, true);
@@ -617,7 +617,8 @@ static inline void frontier_draw(const Report *r, Buf *b)
         svg_text(b, plot_x(&p, x0), plot_y(&p, y0) - 12, "end", "middle", "base, step 0");
     frontier_words(r, &p, end, n);
     snprintf(step, sizeof step, "step %d", last_step(r));
-    svg_text(b, p.right + 14, p.top - 8, "t", "start", step);
+    if (n)
+        svg_text(b, p.right + 14, end[0].text_y - 14, "t", "start", step);
     plot_close(&p);
     free(end);
 }
@@ -627,7 +628,7 @@ static inline void panel_frontier(Report *r, Buf *b)
     if (!r->runs.shape)
         return;
     page_heading(b, "The frontier");
-    buf_str(b, "<figure class=\"short\"><div class=\"frontier\">\n");
+    buf_str(b, "<figure class=\"short beside\"><div>\n");
     frontier_draw(r, b);
     buf_str(b, "</div>\n");
     page_caption(r, b, "Each method\xE2\x80\x99s path from the base model: how often one answer is "
@@ -764,36 +765,48 @@ static inline void panel_curves(Report *r, Buf *b)
 
 /* ---------------------------------------------------------------- groups */
 
-/* Responses by number, the right ones first. */
-static inline int *group_order(const LedgerGroup *g, int *n_right)
+enum { MOST_SHOWN = 32, MOST_ALIGNED = 20 }; /* responses of a group; beside the matrix's rows */
+
+static inline int by_response(const void *a, const void *b)
 {
-    int *order = xmalloc((size_t)g->n * sizeof *order), n = 0;
-    for (int wrong = 0; wrong < 2; wrong++) {
-        for (int i = 0; i < g->n; i++)
-            if ((g->row[i].reward > 0) != wrong)
-                order[n++] = i;
-        if (!wrong)
-            *n_right = n;
-    }
+    const LedgerRow *x = *(const LedgerRow *const *)a, *y = *(const LedgerRow *const *)b;
+    int order = (y->reward > 0) - (x->reward > 0);
+    if (!order && x->response.s && y->response.s)
+        order = strcmp(x->response.s, y->response.s);
+    return order ? order : x->rollout - y->rollout;
+}
+
+/* The right responses first, equal ones side by side; at most MOST_SHOWN. *n_right: how many of
+ * them are right. The caller frees it. */
+static inline const LedgerRow **group_order(const LedgerGroup *g, int *n, int *n_right)
+{
+    const LedgerRow **order = xmalloc((size_t)g->n * sizeof *order);
+    *n_right = 0;
+    for (int i = 0; i < g->n; i++)
+        order[i] = &g->row[i];
+    qsort(order, (size_t)g->n, sizeof *order, by_response);
+    *n = imin(g->n, MOST_SHOWN);
+    for (int i = 0; i < *n; i++)
+        *n_right += order[i]->reward > 0;
     return order;
 }
 
-enum { MOST_SHOWN = 32 }; /* responses of a group */
+enum { HEAT_LEFT = 24, HEAT_SIDE = 300 };
 
 /* The cells of one step of the colour scale, as one path. */
-static inline void heat_cells(Buf *b, const LedgerGroup *g, const int *order, int n, int step,
-                              double left, double size)
+static inline void heat_cells(Buf *b, const LedgerRow *const *row, int n, int step)
 {
     size_t empty = b->n;
+    double size = (double)HEAT_SIDE / n;
     bool any = false;
     buf_printf(b, "<path class=\"h%d\" d=\"", step);
     for (int i = 0; i < n; i++)
         for (int k = 0; k < n; k++) {
-            double s = fmin(fmax(g->row[order[i]].S[order[k]], -1), 1);
+            double s = fmin(fmax(row[i]->S[row[k]->rollout], -1), 1);
             if (lrint((s + 1) / 2 * (HEAT_STEPS - 1)) != step)
                 continue;
             any = true;
-            svg_point(b, 'M', left + k * size, 4 + i * size);
+            svg_point(b, 'M', HEAT_LEFT + k * size, i * size);
             buf_printf(b, "h%.4gv%.4gh%.4gz", size, size, -size);
         }
     if (any)
@@ -802,22 +815,21 @@ static inline void heat_cells(Buf *b, const LedgerGroup *g, const int *order, in
         b->n = empty;
 }
 
-static inline void heat_map(Buf *b, const LedgerGroup *g, const int *order, int n, int n_right,
+static inline void heat_map(Buf *b, const LedgerRow *const *row, int n, int n_right,
                             const char *title)
 {
-    double left = 24, side = 300, size = side / n;
+    double size = (double)HEAT_SIDE / n, at = n_right * size;
     char text[16];
-    svg_open(b, 340, side + 12, "plot", title);
+    svg_open(b, HEAT_LEFT + HEAT_SIDE, HEAT_SIDE, "heat", title);
     for (int step = 0; step < HEAT_STEPS; step++)
-        heat_cells(b, g, order, n, step, left, size);
-    for (int i = 0; i < n; i++) {
-        snprintf(text, sizeof text, "%d", order[i]);
-        svg_text(b, left - 5, 8 + (i + 0.5) * size, "t", "end", n <= 20 ? text : "");
+        heat_cells(b, row, n, step);
+    for (int i = 0; i < n && n <= MOST_ALIGNED; i++) {
+        snprintf(text, sizeof text, "%d", row[i]->rollout);
+        svg_text(b, HEAT_LEFT - 5, 4 + (i + 0.5) * size, "t", "end", text);
     }
     if (n_right > 0 && n_right < n) {
-        double at = n_right * size;
-        svg_line(b, left, 4 + at, left + side, 4 + at, "axis");
-        svg_line(b, left + at, 4, left + at, 4 + side, "axis");
+        svg_line(b, HEAT_LEFT, at, HEAT_LEFT + HEAT_SIDE, at, "border");
+        svg_line(b, HEAT_LEFT + at, 0, HEAT_LEFT + at, HEAT_SIDE, "border");
     }
     buf_str(b, "</svg>\n");
 }
@@ -835,17 +847,20 @@ static inline void heat_legend(Buf *b)
     buf_str(b, "</svg>\n");
 }
 
-static inline void group_list(Buf *b, const LedgerGroup *g, const int *order, int n)
+/* Where they are few, the lines stand beside the rows of the matrix. */
+static inline void group_list(Buf *b, const LedgerRow *const *row, int n)
 {
-    buf_str(b, "<table><thead><tr><th class=\"n\">i</th><th>response</th><th class=\"n\">r</th>"
-               "</tr></thead><tbody>\n");
+    if (n <= MOST_ALIGNED)
+        buf_printf(b, "<table class=\"beside-rows\" style=\"--row:%.4gpx\"><tbody>\n",
+                   (double)HEAT_SIDE / n);
+    else
+        buf_str(b, "<table><tbody>\n");
     for (int i = 0; i < n; i++) {
-        const LedgerRow *r = &g->row[order[i]];
-        buf_printf(b, "<tr class=\"%s\"><td class=\"n\">%d</td><td class=\"text\">",
-                   r->reward > 0 ? "right" : "wrong", order[i]);
-        html_text(b, r->response.s, r->response.n, 72);
-        buf_str(b, "</td><td class=\"n mark\">");
-        signed_number(b, r->reward, r->reward == rint(r->reward) ? 0 : 2);
+        buf_printf(b, "<tr class=\"%s\"><td class=\"n i\">%d</td><td class=\"n mark\">",
+                   row[i]->reward > 0 ? "right" : "wrong", row[i]->rollout);
+        signed_number(b, row[i]->reward, row[i]->reward == rint(row[i]->reward) ? 0 : 2);
+        buf_str(b, "</td><td class=\"text\">");
+        html_text(b, row[i]->response.s, row[i]->response.n, 72);
         buf_str(b, "</td></tr>\n");
     }
     buf_str(b, "</tbody></table>\n");
@@ -853,7 +868,8 @@ static inline void group_list(Buf *b, const LedgerGroup *g, const int *order, in
 
 static inline void group_panel(Buf *b, const LedgerGroup *g, const char *label)
 {
-    int n_right, n = imin(g->n, MOST_SHOWN), *order = group_order(g, &n_right);
+    int n, n_right;
+    const LedgerRow **row = group_order(g, &n, &n_right);
     char title[64];
     snprintf(title, sizeof title, "cosines of %d responses at step %d", n, g->row->step);
     buf_str(b, "<div class=\"group\"><h3>");
@@ -861,10 +877,10 @@ static inline void group_panel(Buf *b, const LedgerGroup *g, const char *label)
     buf_printf(b, ", step %d: <span class=\"text\">", g->row->step);
     html_text(b, g->row->prompt.s, g->row->prompt.n, 160);
     buf_str(b, "</span></h3>\n");
-    heat_map(b, g, order, n, n_right, title);
-    group_list(b, g, order, n);
+    heat_map(b, row, n, n_right, title);
+    group_list(b, row, n);
     buf_str(b, "</div>\n");
-    free(order);
+    free(row);
 }
 
 /* Do two groups hold the same responses? Runs from one base model begin alike. */
@@ -900,7 +916,7 @@ static inline void panel_groups(Report *r, Buf *b)
     }
     buf_str(b, "<figure>\n<div class=\"scale\">");
     heat_legend(b);
-    buf_str(b, "</div>\n");
+    buf_str(b, "</div>\n<div class=\"groups\">\n");
     for (int i = 0; i < n; i++) {
         const Ledger *l = &r->ledger[arm[i]];
         bool again = false;
@@ -910,10 +926,12 @@ static inline void panel_groups(Report *r, Buf *b)
             group_panel(b, &l->first, i || n == 1 ? r->runs.arm[arm[i]].label : "first batch");
         group_panel(b, &l->last, r->runs.arm[arm[i]].label);
     }
-    page_caption(r, b, "Cosines S between the gradient features of the responses to one prompt; "
-                 "right responses first, lines between right and wrong. A bright block is a crowd: "
-                 "responses that would move the model the same way. Blue: opposite ways. The same "
-                 "prompt for every method where it was drawn; what is equal is shown once.");
+    buf_str(b, "</div>\n");
+    page_caption(r, b, "Cosines S between the gradient features of the responses to one prompt: "
+                 "right ones first, lines between right and wrong, equal ones side by side, each "
+                 "with its reward. A red block is a crowd: responses that would move the model the "
+                 "same way. Blue: opposite ways. The prompt is the same for every method where it "
+                 "can be; a batch that several runs share is shown once.");
 }
 
 /* ---------------------------------------------------------------- novelty of gradient and text */
@@ -939,9 +957,11 @@ static inline void cloud_panel(Buf *b, const char *label, const LedgerPoint *poi
     enum { POINTS = 500 };
     int stride = (n + POINTS - 1) / POINTS;
     char title[128];
-    snprintf(title, sizeof title, "%.40s: \xCE\xBD, r = %.2f", label, correlation(point, n));
+    snprintf(title, sizeof title, "%.30s: exploration score \xCE\xBD", label);
     Plot p = plot_open(b, 340, 300, (Span){0, 1}, (Span){0, 1}, title,
                        "semantic novelty u", false);
+    snprintf(title, sizeof title, "r = %.2f", correlation(point, n));
+    svg_text(b, p.right, 14, "t", "end", title);
     for (int right = 0; right < 2; right++) {
         buf_printf(b, "<path class=\"cloud %s\" d=\"", right ? "good" : "bad");
         for (int i = 0; i < n; i += stride) {
@@ -995,14 +1015,14 @@ static inline void sum_cell(Buf *b, const char *name, double x, int decimals, bo
 
 static inline void panel_sums(Report *r, Buf *b)
 {
-    int arm[COLUMNS], n = shown_arms(r, arm), a = 0, n_right;
+    int arm[COLUMNS], n = shown_arms(r, arm), a = 0, n_right, shown;
     if (!n)
         return;
     for (int i = n - 1; i >= 0; i--) /* the first of method g2rl */
         if (!strcmp(run_option(r->runs.arm[arm[i]].run[0], "method"), "g2rl"))
             a = i;
     const LedgerGroup *g = &r->ledger[arm[a]].last;
-    int *order = group_order(g, &n_right);
+    const LedgerRow **order = group_order(g, &shown, &n_right);
     page_heading(b, "One group, its arithmetic");
     buf_str(b, "<figure><p>");
     html_string(b, r->runs.arm[arm[a]].label);
@@ -1013,10 +1033,10 @@ static inline void panel_sums(Report *r, Buf *b)
                "<th class=\"n\">\xCE\xBD</th><th class=\"n\">\xCE\xBD\xCC\x84</th>"
                "<th class=\"n\">r\xCC\x83</th><th class=\"n\">A</th><th>reason</th></tr></thead>"
                "<tbody>\n");
-    for (int i = 0; i < imin(g->n, MOST_SHOWN); i++) {
-        const LedgerRow *row = &g->row[order[i]];
+    for (int i = 0; i < shown; i++) {
+        const LedgerRow *row = order[i];
         buf_printf(b, "<tr class=\"%s\"><td class=\"n\">%d</td><td class=\"text\">",
-                   row->reward > 0 ? "right" : "wrong", order[i]);
+                   row->reward > 0 ? "right" : "wrong", row->rollout);
         html_text(b, row->response.s, row->response.n, 400);
         buf_str(b, "</td>");
         sum_cell(b, "r", row->reward, row->reward == rint(row->reward) ? 0 : 2, true);

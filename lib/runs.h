@@ -22,8 +22,7 @@ typedef struct {
 } Measure;
 
 static const Measure CURVES[] = {
-    {"reward", "training: mean reward", 1},
-    {"pass@1", "training: right answers, %", 100},
+    {"reward", "reward in training", 1},
     {"frac_dead", "groups whose rewards are all equal, %", 100},
     {"completions/mean_length", "response length, tokens", 1},
     {"entropy", "entropy of the policy, nats", 1},
@@ -31,6 +30,7 @@ static const Measure CURVES[] = {
     {"phi/cos_mean", "mean cosine of gradient features", 1},
     {"phi/neg_ratio", "pairs with a negative cosine, %", 100},
     {"adv/novelty_share", "novelty\xE2\x80\x99s share of \xCE\xA3 A\xC2\xB2, %", 100},
+    {"grad_norm", "norm of the gradient, before clipping", 1},
 };
 enum { N_CURVES = sizeof CURVES / sizeof *CURVES };
 
