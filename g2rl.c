@@ -19,6 +19,10 @@
  * same phi, scaled by them, is what the backward pass starts from (METHOD I1), so the features
  * cost nothing.
  *
+ * The methods it is compared with (--method) share everything but step 5: GRPO shapes nothing;
+ * `entropy` adds an entropy bonus to GRPO's loss; `evol` (EVOL-RL, arXiv 2509.15194) takes novelty
+ * from embeddings of the responses in place of gradients.
+ *
  * Where we differ from the paper, or it from itself:
  *   1. Eq 12 as printed punishes a wrong and novel response LESS; the text of section 2.4 says
  *      more. Default --shaping text (r~ = r (1 + lambda nubar)); --shaping literal is Eq 12.
@@ -30,7 +34,8 @@
  *   5. The ratio is per token (verl), not per sequence (Eq 3). --loss token: mean over all tokens
  *      of the batch; sequence: mean over a response's tokens, then over responses.
  *   6. The KL penalty is k3 on the sampled tokens (verl's low_var_kl). Used as a loss its expected
- *      gradient is that of KL(reference || policy).
+ *      gradient is that of KL(reference || policy). --kl k2 has the gradient of KL(policy ||
+ *      reference) in expectation, exact has it without sampling noise.
  *   7. Eq 5 writes a bias and W^T h; these models have none, and we write W h, W: [vocab, hidden].
  *   8. Eq 28 (upstream gradients are a linear image of Phi) does not hold in general; that
  *      cosines of Phi stand for cosines of gradients is an empirical matter.
@@ -62,6 +67,7 @@ typedef struct {
     int m, max_tokens, n_tokens;
     int *token, *start;   /* [n_tokens], [m + 1] */
     bool *truncated;      /* [m] ended by max_tokens, not by the end token or the stop text */
+    bool *answered;       /* [m] an answer can be read from it */
     const char **reason;  /* [m] the verifier's, or the reward command's */
 
     float *logprob_old;   /* log p under the policy that sampled */
@@ -77,6 +83,10 @@ typedef struct {
     double *nu, *nubar;   /* [m]               Eq 11 and its min-max */
     double *shaped;       /* [m] r~            Eq 12-13 */
     double *advantage;    /* [m]               Eq 2 */
+
+    bool embedded;        /* the two that follow are known */
+    double *semantic;     /* [m, m] cosines of the responses' embeddings */
+    double *u;            /* [m]    their semantic novelty; NAN where there is no answer */
 } Group;
 
 static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidden_size)
@@ -87,6 +97,7 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
     g.token = arena_alloc(a, t, sizeof(int));
     g.start = arena_alloc(a, n + 1, sizeof(int));
     g.truncated = arena_alloc(a, n, sizeof(bool));
+    g.answered = arena_alloc(a, n, sizeof(bool));
     g.reason = arena_alloc(a, n, sizeof(char *));
     g.logprob_old = arena_floats(a, t);
     g.logprob_ref = arena_floats(a, t);
@@ -96,8 +107,9 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
     g.Phi = arena_floats(a, n * (size_t)hidden_size);
     g.S = arena_alloc(a, n * n, sizeof(double));
     g.w = arena_alloc(a, n * n, sizeof(double));
-    double **vectors[] = {&g.reward, &g.nu, &g.nubar, &g.shaped, &g.advantage};
-    for (int i = 0; i < 5; i++)
+    g.semantic = arena_alloc(a, n * n, sizeof(double));
+    double **vectors[] = {&g.reward, &g.nu, &g.nubar, &g.shaped, &g.advantage, &g.u};
+    for (int i = 0; i < 6; i++)
         *vectors[i] = arena_alloc(a, n, sizeof(double));
     g.start[0] = 0;
     return g;
@@ -107,12 +119,15 @@ static int response_length(const Group *g, int i) { return g->start[i + 1] - g->
 
 /* ================================================================ the method */
 
-typedef enum { GRPO, G2RL } Method;
+typedef enum { GRPO, ENTROPY, EVOL, G2RL } Method;
+static const char *const METHODS[] = {"grpo", "entropy", "evol", "g2rl"};
 typedef enum { SHAPING_TEXT, SHAPING_LITERAL } Shaping;
 typedef enum { DEAD_FULL, DEAD_ZERO } DeadGroups;
 typedef enum { ADV_STD, ADV_NONE } AdvNorm;
 typedef enum { LOSS_TOKEN, LOSS_SEQUENCE } Loss;
 typedef enum { NOVELTY_GRADIENT, NOVELTY_RANDOM } Novelty;
+typedef enum { KL_K3, KL_K2, KL_EXACT } KlTerm;
+typedef enum { EMBED_REF, EMBED_NGRAM } Embedding;
 
 /* Everything that the method's equations leave open. */
 typedef struct {
@@ -122,9 +137,13 @@ typedef struct {
     AdvNorm adv_norm;
     Loss loss;
     Novelty novelty;
+    Embedding encoder;
+    KlTerm kl;
+    bool mask_truncated;        /* responses that were cut off are left out of the loss */
     double lambda;              /* strength of the shaping */
     double clip_low, clip_high; /* PPO: the ratio stays in [1 - low, 1 + high] */
     double kl_coef;             /* beta of Eq 4 */
+    double entropy_coef;        /* of the mean token entropy in the objective */
 } MethodOptions;
 
 #define SHAPED_LIMIT 3.0  /* c of section 2.5: r~ is clipped to [-c, c] */
@@ -141,23 +160,26 @@ static void sequence_feature(float *Phi, const float *phi, int tokens, int d)
     row_scale(Phi, Phi, (float)(1.0 / (tokens + 1e-8)), d);
 }
 
-/* Eq 9: S_ij = <Phi_i, Phi_j> / (|Phi_i| |Phi_j|); 0 where a feature vanishes, that is where the
- * policy was certain of every token. */
-static void similarity(Group *g, int d)
+/* S_ij = <x_i, x_j> / (|x_i| |x_j|); 0 where a vector vanishes. x: [m, d], S: [m, m] */
+static void cosines(const float *x, int m, int d, double *S)
 {
-    for (int i = 0; i < g->m; i++)
+    for (int i = 0; i < m; i++)
         for (int j = 0; j <= i; j++) {
-            const float *a = g->Phi + (ptrdiff_t)i * d, *b = g->Phi + (ptrdiff_t)j * d;
+            const float *a = x + (ptrdiff_t)i * d, *b = x + (ptrdiff_t)j * d;
             double dot = 0, aa = 0, bb = 0;
             for (int k = 0; k < d; k++) {
                 dot += (double)a[k] * (double)b[k];
                 aa += (double)a[k] * (double)a[k];
                 bb += (double)b[k] * (double)b[k];
             }
-            bool certain = sqrt(aa) < 1e-12 || sqrt(bb) < 1e-12;
-            g->S[i * g->m + j] = g->S[j * g->m + i] = certain ? 0 : dot / sqrt(aa * bb);
+            bool vanishes = sqrt(aa) < 1e-12 || sqrt(bb) < 1e-12;
+            S[i * m + j] = S[j * m + i] = vanishes ? 0 : dot / sqrt(aa * bb);
         }
 }
+
+/* Eq 9: the cosines of the features. A feature vanishes where the policy was certain of every
+ * token. */
+static void similarity(Group *g, int d) { cosines(g->Phi, g->m, d, g->S); }
 
 /* Eq 10: w_ij = exp(r_j) / sum_{k != i} exp(r_k) for j != i, and w_ii = 0. Rewards are a user's
  * and unbounded, so the largest is taken out of the exponents first. */
@@ -215,10 +237,10 @@ static void normalize_novelty(Group *g)
 }
 
 /* Eq 12-13: r~ = r (1 + lambda nubar) by the paper's text, or, as Eq 12 prints it,
- * r~ = r (1 + lambda r nubar); then clipped to [-3, 3]. GRPO: r~ = r. */
+ * r~ = r (1 + lambda r nubar); then clipped to [-3, 3]. Other methods: r~ = r. */
 static double shape_reward(double reward, double nubar, const MethodOptions *o)
 {
-    if (o->method == GRPO)
+    if (o->method != G2RL)
         return reward;
     double r = o->shaping == SHAPING_TEXT ? 1 : reward;
     double shaped = reward * (1 + o->lambda * r * nubar);
@@ -261,9 +283,100 @@ static void advantages(Group *g, const MethodOptions *o)
         g->advantage[i] = (g->shaped[i] - mean) * scale;
 }
 
+enum { NGRAM_BUCKETS = 512 };
+
+/* --encoder ref: the mean of the reference model's last hidden states over a response's tokens. Row
+ * t of hidden_ref predicts token t, so the state at it is row t + 1; that of the last token is not
+ * computed. A response of one token has the prompt's last state. E: [m, d] */
+static void embed_by_reference(const Group *g, int d, float *E)
+{
+    for (int i = 0; i < g->m; i++) {
+        int first = g->start[i] + (response_length(g, i) > 1), n = g->start[i + 1] - first;
+        float *mean = E + (ptrdiff_t)i * d;
+        memset(mean, 0, (size_t)d * sizeof(float));
+        for (int t = 0; t < n; t++)
+            row_axpy(mean, 1.0f / (float)n, g->hidden_ref + (ptrdiff_t)(first + t) * d, d);
+    }
+}
+
+/* --encoder ngram: how often each trigram of tokens occurs, by hash. E: [m, NGRAM_BUCKETS] */
+static void embed_by_ngrams(const Group *g, float *E)
+{
+    memset(E, 0, (size_t)g->m * NGRAM_BUCKETS * sizeof(float));
+    for (int i = 0; i < g->m; i++) {
+        int gram[3] = {-1, -1, -1};
+        for (int t = g->start[i]; t < g->start[i + 1]; t++) {
+            gram[0] = gram[1];
+            gram[1] = gram[2];
+            gram[2] = g->token[t];
+            E[i * NGRAM_BUCKETS + (int)(hash64(gram, sizeof gram) % NGRAM_BUCKETS)]++;
+        }
+    }
+}
+
+/* Cosines of the responses' embeddings, where there is a reference or none is needed. */
+static void semantic_similarity(Arena *a, Group *g, Embedding encoder, int d)
+{
+    size_t mark = a->used;
+    int width = encoder == EMBED_NGRAM ? NGRAM_BUCKETS : d;
+    g->embedded = encoder == EMBED_NGRAM || g->hidden_ref;
+    if (!g->embedded)
+        return;
+    float *E = arena_floats(a, (size_t)g->m * (size_t)width);
+    if (encoder == EMBED_NGRAM)
+        embed_by_ngrams(g, E);
+    else
+        embed_by_reference(g, d, E);
+    cosines(E, g->m, width, g->semantic);
+    a->used = mark;
+}
+
+/* EVOL-RL's novelty of an answer: u = 1 - (mean + max) / 2 of its cosines, clipped to [0, 1], with
+ * the other answers: the mean over those of its class, right or wrong (over all where it is alone
+ * there), the maximum over all. NAN for a response without an answer, and for a lone answer. */
+static double semantic_novelty(const Group *g, int i)
+{
+    double same = 0, all = 0, most = 0;
+    int n_same = 0, n_all = 0;
+    for (int j = 0; j < g->m; j++) {
+        double s = fmax(0, fmin(1, g->semantic[i * g->m + j]));
+        if (j == i || !g->answered[j])
+            continue;
+        all += s;
+        n_all++;
+        most = fmax(most, s);
+        if (is_right(g->reward[i]) == is_right(g->reward[j])) {
+            same += s;
+            n_same++;
+        }
+    }
+    return g->answered[i] && n_all ? 1 - 0.5 * ((n_same ? same / n_same : all / n_all) + most)
+                                   : (double)NAN;
+}
+
+/* EVOL-RL's reward: with n in [0, 1] the min-max of u inside the class, 0.5 + 0.5 n for a right
+ * answer, -1 + 0.5 n for a wrong one: novel is better in both. An answer alone in its class has
+ * n = 1; where all u of a class are equal, n = 0.5. No answer, or at most one in the group: -1. */
+static void shape_by_meaning(Group *g)
+{
+    for (int i = 0; i < g->m; i++) {
+        double low = g->u[i], high = g->u[i];
+        bool right = is_right(g->reward[i]), alone = true;
+        for (int j = 0; j < g->m; j++)
+            if (j != i && g->answered[j] && is_right(g->reward[j]) == right) {
+                low = fmin(low, g->u[j]);
+                high = fmax(high, g->u[j]);
+                alone = false;
+            }
+        double among = high - low >= FLOOR ? (g->u[i] - low) / (high - low) : alone ? 1 : 0.5;
+        g->nubar[i] = isnan(g->u[i]) ? 0 : among;
+        g->shaped[i] = isnan(g->u[i]) ? -1 : (right ? 0.5 : -1) + 0.5 * among;
+    }
+}
+
 /* From token features to advantages: the whole method for one group. phi: [n_tokens, d] */
-static void annotate(Group *g, const float *phi, int d, const MethodOptions *o, uint64_t seed,
-                     int step)
+static void annotate(Arena *a, Group *g, const float *phi, int d, const MethodOptions *o,
+                     uint64_t seed, int step)
 {
     for (int i = 0; i < g->m; i++)
         sequence_feature(g->Phi + (ptrdiff_t)i * d, phi + (ptrdiff_t)g->start[i] * d,
@@ -271,11 +384,16 @@ static void annotate(Group *g, const float *phi, int d, const MethodOptions *o, 
     similarity(g, d);
     reward_weights(g);
     exploration_score(g);
+    semantic_similarity(a, g, o->encoder, d);
+    for (int i = 0; i < g->m; i++)
+        g->u[i] = g->embedded ? semantic_novelty(g, i) : (double)NAN;
     if (o->novelty == NOVELTY_RANDOM)
         permute_novelty(g, seed, step);
     normalize_novelty(g);
     for (int i = 0; i < g->m; i++)
         g->shaped[i] = shape_reward(g->reward[i], g->nubar[i], o);
+    if (o->method == EVOL)
+        shape_by_meaning(g);
     advantages(g, o);
 }
 
@@ -303,9 +421,10 @@ static void loss_sums_add(LossSums *total, const LossSums *s)
 
 static double clamp(double x, double low, double high) { return fmax(low, fmin(high, x)); }
 
-/* Eq 3-4 for one token: the loss -min(rho A, clip(rho) A) + beta k3, and its derivative by log p.
+/* Eq 3-4 for one token: the loss -min(rho A, clip(rho) A) + beta KL, and its derivative by log p.
  * rho = p / p_old, so d rho / d log p = rho; where the clipped branch is the smaller one, the
- * policy term's derivative is 0. k3 = e^q - q - 1, q = log p_ref - log p: derivative 1 - e^q. */
+ * policy term's derivative is 0. KL is k3 = e^q - q - 1 or k2 = q^2 / 2, q = log p_ref - log p:
+ * derivatives 1 - e^q and -q. The exact KL looks at the whole vocabulary: see group_loss. */
 static double token_loss(double logprob, double old, double ref, double advantage,
                          const MethodOptions *o, double *derivative, LossSums *sums)
 {
@@ -314,9 +433,10 @@ static double token_loss(double logprob, double old, double ref, double advantag
     double clipped = clamp(rho, 1 - o->clip_low, 1 + o->clip_high);
     bool inside = rho * advantage <= clipped * advantage;
     double policy = -fmin(rho * advantage, clipped * advantage), k3 = exp(q) - q - 1;
+    double kl = o->kl == KL_K3 ? k3 : o->kl == KL_K2 ? q * q / 2 : 0;
     *derivative = inside && log_ratio == logprob - old ? -rho * advantage : 0;
-    if (q == ref - logprob)
-        *derivative += o->kl_coef * (1 - exp(q));
+    if (q == ref - logprob && o->kl != KL_EXACT)
+        *derivative += o->kl_coef * (o->kl == KL_K3 ? 1 - exp(q) : -q);
     sums->policy += policy;
     sums->k1 += -q;
     sums->k3 += k3;
@@ -324,26 +444,64 @@ static double token_loss(double logprob, double old, double ref, double advantag
     sums->clamped += log_ratio != logprob - old || q != ref - logprob;
     sums->clipped_low += !inside && advantage < 0;
     sums->clipped_high += !inside && advantage > 0;
-    return policy + o->kl_coef * k3;
+    return policy + o->kl_coef * kl;
 }
 
-/* coef[t] = dL / d log p_t for the group's tokens, and its part of the loss. The optimizer batch
- * holds `tokens` response tokens and `responses` responses: --loss token weighs each token
- * 1 / tokens, --loss sequence 1 / (responses * its response's length). */
+/* Whether response i counts in the loss. */
+static bool is_in_loss(const Group *g, int i, const MethodOptions *o)
+{
+    return !(o->mask_truncated && g->truncated[i]);
+}
+
+static bool uses_entropy(const MethodOptions *o) { return o->entropy_coef > 0; }
+static bool uses_exact_kl(const MethodOptions *o) { return o->kl == KL_EXACT && o->kl_coef > 0; }
+
+/* How the loss looks at each token of a group: its derivatives by log p, by the entropy and by the
+ * exact KL divergence; the last two are NULL where they have no part in it. */
+typedef struct {
+    float *logprob, *entropy, *kl;
+} Coef;
+
+static Coef coef_new(Arena *a, size_t tokens, const MethodOptions *o)
+{
+    return (Coef){arena_floats(a, tokens), uses_entropy(o) ? arena_floats(a, tokens) : NULL,
+                  uses_exact_kl(o) ? arena_floats(a, tokens) : NULL};
+}
+
+/* Where the next group's tokens lie. */
+static Coef coef_after(Coef c, int tokens)
+{
+    return (Coef){c.logprob + tokens, c.entropy ? c.entropy + tokens : NULL,
+                  c.kl ? c.kl + tokens : NULL};
+}
+
+/* The group's coefficients and its part of the loss. The optimizer batch holds `tokens` response
+ * tokens and `responses` responses in the loss: --loss token weighs each token 1 / tokens, --loss
+ * sequence 1 / (responses * its response's length). */
 static double group_loss(const Group *g, const MethodOptions *o, int tokens, int responses,
-                         float *coef, LossSums *sums)
+                         Coef coef, LossSums *sums)
 {
     double loss = 0;
     for (int i = 0; i < g->m; i++) {
         double weight = o->loss == LOSS_TOKEN ? 1.0 / tokens
                                               : 1.0 / ((double)responses * response_length(g, i));
+        bool in = is_in_loss(g, i, o);
         for (int t = g->start[i]; t < g->start[i + 1]; t++) {
-            double derivative;
+            double derivative = 0, part = 0;
             double ref = o->kl_coef > 0 ? (double)g->logprob_ref[t] : (double)g->logprob[t];
-            loss += weight * token_loss((double)g->logprob[t], (double)g->logprob_old[t], ref,
-                                        g->advantage[i], o, &derivative, sums);
-            coef[t] = (float)(weight * derivative);
-            sums->entropy += (double)g->entropy[t];
+            if (in) {
+                part = token_loss((double)g->logprob[t], (double)g->logprob_old[t], ref,
+                                  g->advantage[i], o, &derivative, sums);
+                part -= o->entropy_coef * (double)g->entropy[t];
+                part += coef.kl ? o->kl_coef * (double)g->kl[t] : 0;
+                sums->entropy += (double)g->entropy[t];
+                loss += weight * part;
+            }
+            coef.logprob[t] = in ? (float)(weight * derivative) : 0;
+            if (coef.entropy)
+                coef.entropy[t] = in ? (float)(-weight * o->entropy_coef) : 0;
+            if (coef.kl)
+                coef.kl[t] = in ? (float)(weight * o->kl_coef) : 0;
         }
     }
     return loss;
@@ -743,7 +901,7 @@ static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, bool 
     Batch b = pack_groups(a, groups, n);
     Pass p = forward(a, v->m, &b, keep);
     size_t offset = 0, d = (size_t)v->m->config.hidden_size;
-    bool beside = fresh && v->ref;
+    bool beside = v->ref && (fresh || uses_exact_kl(&v->method));
     forward_heads(a, v->m, &p, (float)v->temperature, true, beside ? v->ref : NULL,
                   beside ? pack_hidden_ref(a, groups, n, d) : NULL);
     for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens) {
@@ -756,7 +914,7 @@ static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, bool 
             memcpy(g->kl, p.head.kl + offset, (size_t)g->n_tokens * sizeof(float));
         }
         if (fresh)
-            annotate(g, p.head.phi + offset * d, (int)d, &v->method, v->seed, v->step);
+            annotate(a, g, p.head.phi + offset * d, (int)d, &v->method, v->seed, v->step);
     }
     return p;
 }
@@ -798,7 +956,7 @@ typedef struct {
 /* The groups of one optimizer batch, with what their loss needs. */
 typedef struct {
     Group *groups;
-    int n, tokens, responses; /* response tokens and responses of all of them */
+    int n, tokens, responses; /* response tokens and responses that are in the loss */
     const Update *update;
     bool fresh;               /* not seen by the trainer yet */
     LossSums *sums;           /* [n] */
@@ -812,10 +970,10 @@ static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
     int first = i * u->micro_batch, end = imin(first + u->micro_batch, x->n), targets = 0;
     for (int k = first; k < end; k++)
         targets += x->groups[k].n_tokens;
-    float *coef = arena_floats(a, (size_t)targets);
+    Coef coef = coef_new(a, (size_t)targets, &u->view.method);
     Pass p = look(a, &u->view, x->groups + first, end - first, keep, x->fresh);
-    p.coef = coef;
-    for (int k = first; k < end; coef += x->groups[k++].n_tokens) {
+    p.coef = (HeadCoef){coef.logprob, coef.entropy, coef.kl};
+    for (int k = first; k < end; coef = coef_after(coef, x->groups[k++].n_tokens)) {
         const Group *g = &x->groups[k];
         LossSums *sums = &x->sums[k];
         *sums = (LossSums){0};
@@ -841,10 +999,12 @@ static void accumulate_gradient(Engine *e, Model *m, Group *groups, int n, Updat
     GroupBatch x = {.groups = groups, .n = n, .update = u, .fresh = fresh};
     size_t mark = e->arena.used;
     x.sums = arena_alloc(&e->arena, (size_t)n, sizeof *x.sums);
-    for (int i = 0; i < n; i++) {
-        x.tokens += groups[i].n_tokens;
-        x.responses += groups[i].m;
-    }
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < groups[i].m; k++)
+            if (is_in_loss(&groups[i], k, &u->view.method)) {
+                x.tokens += response_length(&groups[i], k);
+                x.responses++;
+            }
     gradient(e, m, (n + u->micro_batch - 1) / u->micro_batch, look_at_groups, &x,
              u->seconds + FORWARD);
     for (int i = 0; i < n; i++)
@@ -925,6 +1085,7 @@ static void verify_group(Group *g, const Judge *j, const Tokenizer *t)
     for (int i = 0; i < g->m; i++) {
         response_text(g, i, t, &text);
         Verdict v = judge(j, g->text, g->answer, text.s);
+        g->answered[i] = judge_finds(j, g->text, text.s);
         if (g->truncated[i])
             v = (Verdict){false, "cut off at --max-tokens"};
         g->reward[i] = v.right ? 1 : -1;
@@ -951,6 +1112,7 @@ static void ask_command(Group *groups, int n, Reward *command, const Tokenizer *
         for (int i = 0; i < groups[k].m; i++) {
             groups[k].reward[i] = *r++;
             groups[k].reason[i] = *why++;
+            groups[k].answered[i] = true;
         }
     free(reward);
     free(reason);
@@ -971,7 +1133,7 @@ static void verify_groups(Group *groups, int n, const Judge *j, const Tokenizer 
 /* Sums over groups; each metric is one of them divided by another. */
 typedef struct {
     double responses, tokens, groups, right, dead, truncated, reward, reward_std;
-    double pairs, cosine, negative, nu, entropy, kl;
+    double pairs, cosine, negative, nu, entropy, kl, semantic;
     double advantage2, novelty2; /* sums of A^2, and of its part among equal rewards */
 } GroupSums;
 
@@ -1005,6 +1167,7 @@ static void group_sums(GroupSums *s, const Group *g)
         for (int j = 0; j < i; j++) {
             s->cosine += g->S[i * g->m + j];
             s->negative += g->S[i * g->m + j] < 0;
+            s->semantic += g->embedded ? g->semantic[i * g->m + j] : (double)NAN;
             s->pairs++;
         }
     }
@@ -1104,18 +1267,43 @@ static void evaluation_free(Evaluation *ev)
     free(ev->maj);
 }
 
+/* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
+ * maj@k; then NULL. */
+static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
+{
+    int last = passes(ev->samples);
+    snprintf(name, 32, k < last ? "pass@%d" : "maj@%d", k < last ? 1 << k : ev->maj_k);
+    return k < last ? ev->pass[k] : k == last ? ev->maj : NULL;
+}
+
+static void put_estimate(Buf *b, const char *name, Estimate x)
+{
+    put(b, name, x.value);
+    buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
+}
+
+/* How an evaluation differs from another on the same problems, metric by metric. */
+static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b)
+{
+    const double *x, *y;
+    char name[32];
+    buf_str(b, ", \"difference\": {\"from\": ");
+    json_put_string(b, from->name, strlen(from->name));
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
+        y = evaluation_metric(from, k, name);
+        put_estimate(b, name, paired(x, y, ev->problems, ev->seed));
+    }
+    buf_str(b, "}");
+}
+
 /* The whole evaluation as the members of a JSON object. */
 static void evaluation_json(const Evaluation *ev, Buf *b)
 {
     const GroupSums *s = &ev->sums;
+    const double *x;
     char name[32];
-    for (int k = 0; k <= passes(ev->samples); k++) {
-        bool maj = k == passes(ev->samples);
-        Estimate x = bootstrap(maj ? ev->maj : ev->pass[k], ev->problems, ev->seed);
-        snprintf(name, sizeof name, maj ? "maj@%d" : "pass@%d", maj ? ev->maj_k : 1 << k);
-        put(b, name, x.value);
-        buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
-    }
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
+        put_estimate(b, name, bootstrap(x, ev->problems, ev->seed));
     snprintf(name, sizeof name, "mean@%d", ev->samples);
     put(b, name, ratio(s->right, s->responses));
     put(b, "problems", ev->problems);
@@ -1153,7 +1341,7 @@ static size_t groups_bytes(const Model *m, Extent x)
     size_t tokens = (size_t)x.max_tokens, d = (size_t)m->config.hidden_size;
     size_t ref = x.keep ? tokens * d * 4 : 0; /* hidden_ref */
     size_t each = (size_t)x.max_prompt * 8 + (size_t)x.m * (tokens * 28 + ref + d * 4 + 128) +
-                  (size_t)(x.m * x.m) * 16 + 8192;
+                  (size_t)(x.m * x.m) * 24 + 8192;
     return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 20);
 }
 
@@ -1176,7 +1364,8 @@ static size_t groups_pass_bytes(const Model *m, Extent x)
     size_t rows = (size_t)x.at_once * (size_t)(x.max_prompt + x.m * x.max_tokens);
     size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
     int longest = x.max_prompt + x.max_tokens;
-    return pass_bytes(m, rows, targets, longest, x.keep) + targets * 8 + (1 << 16);
+    size_t embeddings = (size_t)x.m * (size_t)imax(NGRAM_BUCKETS, m->config.hidden_size) * 4;
+    return pass_bytes(m, rows, targets, longest, x.keep) + targets * 16 + embeddings + (1 << 16);
 }
 
 /* Bytes for a thread, which does the one, then the other. */
@@ -1248,9 +1437,36 @@ static MethodOptions method_options(const Options *o)
     return (MethodOptions){.method = (Method)o->method, .shaping = (Shaping)o->shaping,
                            .dead_groups = (DeadGroups)o->dead_groups,
                            .adv_norm = (AdvNorm)o->adv_norm, .loss = (Loss)o->loss,
-                           .novelty = (Novelty)o->novelty, .lambda = o->lambda,
-                           .clip_low = o->clip_low, .clip_high = o->clip_high,
-                           .kl_coef = o->kl_coef};
+                           .novelty = (Novelty)o->novelty, .encoder = (Embedding)o->encoder,
+                           .kl = (KlTerm)o->kl, .mask_truncated = o->mask_truncated,
+                           .lambda = o->lambda, .clip_low = o->clip_low,
+                           .clip_high = o->clip_high, .kl_coef = o->kl_coef,
+                           .entropy_coef = o->entropy_coef};
+}
+
+/* Refuses options that would do nothing, or nothing sensible, with the others. */
+static void check_method(const Options *o, bool train)
+{
+    if (o->method != G2RL && (o->novelty || o->shaping || o->lambda != 1))
+        usage("--method %s: knows no --lambda, --shaping or --novelty; these shape the rewards of "
+              "--method g2rl", METHODS[o->method]);
+    if (o->method == EVOL && o->reward_cmd)
+        usage("--method evol: knows right and wrong answers only; expected a verifier, not "
+              "--reward-cmd");
+    if (o->method == ENTROPY && train && o->entropy_coef == 0)
+        usage("--method entropy: is GRPO without its bonus; expected --entropy-coef above 0");
+    if (o->kl && o->kl_coef == 0)
+        usage("--kl %s: expected --kl-coef above 0", o->kl == KL_K2 ? "k2" : "exact");
+    bool once = o->epochs == 1 && (!o->mini_batch || o->mini_batch >= o->prompts);
+    if (train && once && (o->clip_low != 0.2 || o->clip_high != 0.2))
+        warn("--clip-low, --clip-high: one exactly on-policy update a step has a ratio of 1, which "
+             "no clip holds; see --mini-batch and --epochs");
+}
+
+/* Is the model that training began with needed? Its embeddings are, for EVOL-RL by them. */
+static bool keeps_reference(const Options *o)
+{
+    return o->kl_coef > 0 || (o->method == EVOL && o->encoder == EMBED_REF);
 }
 
 /* A few problems of an evaluation, sampled: rows `first`, first + 1, ... */
@@ -1379,6 +1595,9 @@ static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer
     put_vector(b, "w", g->w + (ptrdiff_t)i * g->m, g->m);
     put(b, "nu", g->nu[i]);
     put(b, "nubar", g->nubar[i]);
+    if (g->embedded)
+        put_vector(b, "semantic", g->semantic + (ptrdiff_t)i * g->m, g->m);
+    put(b, "u", g->u[i]);
     put(b, "rtilde", g->shaped[i]);
     put(b, "advantage", g->advantage[i]);
     put(b, "logprob", logprob);
@@ -1406,6 +1625,7 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "phi/cos_mean", ratio(s->cosine, s->pairs));
     put(b, "phi/neg_ratio", ratio(s->negative, s->pairs));
     put(b, "phi/nu_mean", ratio(s->nu, s->responses));
+    put(b, "semantic/cos_mean", ratio(s->semantic, s->pairs));
     put(b, "adv/novelty_share", ratio(s->novelty2, s->advantage2));
     put(b, "logp_gap", l->logp_gap);
 }
@@ -1463,6 +1683,7 @@ static void count_work(const Model *m, const Options *o, const Group *g, double 
 {
     const Config *c = &m->config;
     bool several = o->epochs > 1 || (o->mini_batch && o->mini_batch < o->prompts);
+    bool beyond = o->entropy_coef > 0 || (o->kl == KL_EXACT && o->kl_coef > 0);
     double keys = 0.5 * g->prompt_length * (g->prompt_length + 1); /* seen by all rows together */
     for (int k = 0; k < g->m; k++) {
         double n = response_length(g, k) - 1;
@@ -1471,10 +1692,10 @@ static void count_work(const Model *m, const Options *o, const Group *g, double 
     double layers = 2 * layer_weights(c) * group_rows(g) + attention_flops(c) * keys;
     double head = 2.0 * m->n_vocab * c->hidden_size * g->n_tokens;
     flops[SAMPLE] += layers + head;
-    flops[REFERENCE] += o->kl_coef > 0 ? layers : 0;
+    flops[REFERENCE] += keeps_reference(o) ? layers : 0;
     flops[FORWARD] += (o->epochs + several) * (layers + 2 * head) + /* the features too */
-                      (o->kl_coef > 0 ? head : 0);
-    flops[BACKWARD] += o->epochs * (2 * layers + head);
+                      (keeps_reference(o) ? head : 0);
+    flops[BACKWARD] += o->epochs * (2 * layers + (beyond ? 2 : 1) * head);
 }
 
 /* Seconds that the rest of a step will take, from its work and half of the machine's peak. */
@@ -1499,19 +1720,16 @@ static void preflight(const Trainer *t, const Group *g, double sample_seconds)
     int n = o->prompts, all = n * o->rollouts, tokens = 0;
     int ended = 0, found = 0, right = 0, live = 0;
     double reward = 0;
-    Buf text = {0};
     for (int i = 0; i < n; i++) {
         live += !is_dead(&g[i]);
         right += count_right(&g[i]);
         tokens += g[i].n_tokens;
         for (int k = 0; k < g[i].m; k++) {
-            response_text(&g[i], k, &s->tokenizer, &text);
             ended += !g[i].truncated[k];
-            found += judge_finds(judge, g[i].text, text.s);
+            found += g[i].answered[k];
             reward += g[i].reward[k] / all;
         }
     }
-    buf_free(&text);
     fprintf(stderr, "before training: %d responses to %d prompts. %.0f %% ended before "
             "--max-tokens %d; ", all, n, 100.0 * ended / all, o->max_tokens);
     if (!judge->command)
@@ -1564,7 +1782,7 @@ static void train_step(Trainer *t, int step, Progress *report)
     const Options *o = &s->o;
     size_t mark = s->engine.arena.used;
     double start = now_seconds(), clock = start, lr = learning_rate(o, step);
-    Update u = {.view = {&s->model, o->kl_coef > 0 ? &t->reference : NULL, o->temperature,
+    Update u = {.view = {&s->model, keeps_reference(o) ? &t->reference : NULL, o->temperature,
                          method_options(o), o->seed, step},
                 .micro_batch = t->extent.at_once};
     LossSums sums = {0};
@@ -1576,7 +1794,7 @@ static void train_step(Trainer *t, int step, Progress *report)
     if (step == 0)
         preflight(t, g, u.seconds[SAMPLE]);
     clock = now_seconds();
-    if (o->kl_coef > 0)
+    if (keeps_reference(o))
         reference_hidden(&s->engine, &t->reference, g, o->prompts);
     u.seconds[REFERENCE] += lap(&clock);
     double norm = update(t, g, &u, lr, &sums);
@@ -1590,7 +1808,7 @@ static void train_step(Trainer *t, int step, Progress *report)
             run_line(t->ledger, &b, o->out, "rollouts.jsonl");
         }
     }
-    put_metrics(&b, step + 1, &groups, &sums, o->kl_coef > 0);
+    put_metrics(&b, step + 1, &groups, &sums, keeps_reference(o));
     put(&b, "loss", sums.loss);
     put(&b, "grad_norm", norm);
     put(&b, "lr", lr);
@@ -1641,7 +1859,7 @@ static Engine train_engine(const Trainer *t)
     Extent x = t->extent, aside = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
     size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
     Needs n = {groups_bytes(m, x), sampling_bytes(m, x), groups_pass_bytes(m, x),
-               pieces_bytes(&m->config, targets), s->o.kl_coef > 0};
+               pieces_bytes(&m->config, targets), keeps_reference(&s->o)};
     if (s->o.eval_every) {
         n.shared += groups_bytes(m, aside);
         n.sampling += worker_bytes(m, aside);
@@ -1672,6 +1890,7 @@ static void cmd_train(Session *s)
 {
     const Options *o = &s->o;
     Trainer t = {.s = s, .adam = optimizer(o)};
+    check_method(o, true);
     session_load(s, o->model, true);
     s->model.n_vocab = s->tokenizer.n_vocab;
     train_problems(&t);
@@ -1682,7 +1901,7 @@ static void cmd_train(Session *s)
                         o->recompute ? KEEP_INPUTS : KEEP_ALL};
     session_prepare_saving(s);
     s->engine = train_engine(&t);
-    if (o->kl_coef > 0) {
+    if (keeps_reference(o)) {
         Path dir = model_dir(o->model);
         t.reference = model_load(dir.s);
         t.reference.n_vocab = s->model.n_vocab;
@@ -1693,13 +1912,15 @@ static void cmd_train(Session *s)
     rope_reserve(&s->model, longest + o->max_tokens);
     if (!o->recompute) {
         model_pack(&s->model, threads);
-        if (o->kl_coef > 0)
+        if (keeps_reference(o))
             model_pack(&t.reference, threads);
     }
     t.metrics = run_file(o->out, "metrics.jsonl");
     t.ledger = run_file(o->out, "rollouts.jsonl");
     t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
-    Progress report = progress_new(o->method == GRPO ? "train grpo" : "train g2rl", o->steps);
+    char phase[32];
+    snprintf(phase, sizeof phase, "train %s", METHODS[o->method]);
+    Progress report = progress_new(phase, o->steps);
     if (o->eval_every)
         eval_on_the_side(s, &t.held_out, t.evals, 0);
     for (int step = 0; step < o->steps; step++) {

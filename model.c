@@ -1634,8 +1634,15 @@ typedef struct {
     /* Beside another model, q: its hidden rows of the same targets, [targets, hidden_size]. */
     const Model *other;
     const float *other_hidden;
+    Softmax *other_softmax;
     float *other_logprob, *kl; /* log q of each target; KL(p || q), exact */
 } Head;
+
+/* What a loss says of each target: its derivative by log p, by the entropy H of the whole
+ * distribution, and by KL(p || q). NULL: the loss does not look at it. */
+typedef struct {
+    const float *logprob, *entropy, *kl;
+} HeadCoef;
 
 /* Floats of logits that a pass would keep for its backward pass, and the most that one does keep
  * (64 MiB). Beyond that they are computed twice, with the same bits. */
@@ -1681,9 +1688,9 @@ static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, co
 
 /* A block of targets under the other model, on its way through the vocabulary. */
 typedef struct {
-    float *z;       /* [HEAD_ROWS, TILE] its logits, then what e^z makes of them */
-    float *gap;     /* [HEAD_ROWS, TILE] our logits minus its */
-    Softmax softmax[HEAD_ROWS];
+    float *z;         /* [HEAD_ROWS, TILE] its logits, then what e^z makes of them */
+    float *gap;       /* [HEAD_ROWS, TILE] our logits minus its */
+    Softmax *softmax; /* of each row */
     float target_z[HEAD_ROWS], gap_sum[HEAD_ROWS]; /* sum of e^(z / T - max) gap, over ours */
 } Beside;
 
@@ -1722,6 +1729,7 @@ static void head_block(Arena *a, const Model *m, const float *h, const int *targ
     if (b) {
         b->z = arena_floats(a, HEAD_ROWS * TILE);
         b->gap = arena_floats(a, HEAD_ROWS * TILE);
+        b->softmax = out->other_softmax + first;
         for (int r = 0; r < rows; r++) {
             b->softmax[r] = SOFTMAX_EMPTY;
             b->gap_sum[r] = 0;
@@ -1778,45 +1786,110 @@ static void head_forward(Arena *a, const Model *m, const float *h, const int *ta
         head_block(a, m, h, target, targets, out, first, imin(HEAD_ROWS, targets - first));
 }
 
-/* With c_i = dL / d log p_i. Forward: log p = z_y / T - log sum_v e^(z_v / T), z = W h, so
- *     dh = c phi / T                      phi is there already (METHOD I1: the features are free)
- *     dz_v = c (1[v = y] - p_v) / T,      dW += dz^T h      (head_weights_backward) */
-static void head_backward(const Head *head, const float *coef, int targets, int d, float *dh)
+/* With c = dL / d log p, a = dL / dH and b = dL / dK of a target. Forward: z = W h,
+ *     log p = z_y / T - log sum_v e^(z_v / T)     H = -sum_v p_v ln p_v     K = KL(p || q)
+ * so that
+ *     dz_v = (c 1[v = y] + p_v (s_v - c)) / T,    s_v = -a (ln p_v + H) + b (ln p_v - ln q_v - K)
+ *     dh = W^T dz = (c phi + sum_v p_v s_v W[v]) / T,       dW = dz^T h
+ * phi is there already (METHOD I1: the features are free). Only where a or b is asked for does dh
+ * take a pass over the vocabulary of its own, with the other model's logits made once more.
+ *
+ * p_v (s_v - c) / T for n tokens of row i, from the logits z of this model and q of the other. */
+static void head_terms(const Head *head, const HeadCoef *coef, int i, float c, const float *z,
+                       const float *q, int n, float *dz)
 {
+    const Softmax *s = &head->softmax[i], *o = coef->kl ? &head->other_softmax[i] : s;
+    double inv = (double)head->inverse_temperature, log_sum = log((double)s->sum);
+    double a = coef->entropy ? (double)coef->entropy[i] : 0;
+    double b = coef->kl ? (double)coef->kl[i] : 0, K = coef->kl ? (double)head->kl[i] : 0;
+    double between = (double)s->max + log_sum - (double)o->max - log((double)o->sum);
+    vf rest = vset((float)(-(double)c - a * ((double)head->entropy[i] - log_sum) -
+                           b * (between + K)));
+    vf slope = vset((float)-a), gap = vset((float)(b * inv)), scale = vset((float)inv / s->sum);
+    FOR_ROW (v, part, n) { /* ln p_v = y - log_sum */
+        vf x = vrow_load(z + v, part), y = vsub(vmul(x, vset((float)inv)), vset(s->max));
+        vf t = vfma(slope, y, rest);
+        if (coef->kl)
+            t = vfma(gap, vsub(x, vrow_load(q + v, part)), t);
+        vrow_store(dz + v, vmul(vmul(vexp(y), scale), t), part);
+    }
+}
+
+/* Adds to dh, which holds c phi / T, what the entropy and the KL divergence ask for. */
+static void head_terms_backward(Arena *a, const Model *m, const float *h, int targets,
+                                const Head *head, const HeadCoef *coef, float *dh)
+{
+    int d = m->config.hidden_size, V = m->n_vocab;
+    size_t mark = a->used;
+    float *dz = arena_floats(a, HEAD_ROWS * TILE), *made = arena_floats(a, HEAD_ROWS * TILE);
+    float *q = arena_floats(a, HEAD_ROWS * TILE);
+    for (int first = 0; first < targets; first += HEAD_ROWS)
+        for (int v0 = 0; v0 < V; v0 += TILE) {
+            int rows = imin(HEAD_ROWS, targets - first), n = imin(TILE, V - v0);
+            ptrdiff_t at_row = (ptrdiff_t)first * d;
+            const float *z = made;
+            if (head->logits)
+                z = kept_logits(head, v0, targets, first);
+            else
+                head_logits(a, m, h + at_row, rows, v0, n, made, TILE);
+            if (coef->kl)
+                head_logits(a, head->other, head->other_hidden + at_row, rows, v0, n, q, TILE);
+            PARALLEL_FOR (a->threads)
+            for (int r = 0; r < rows; r++)
+                head_terms(head, coef, first + r, 0, z + r * TILE, q + r * TILE, n, dz + r * TILE);
+            head_values(a, m, dz, rows, v0, dh + at_row, dh + at_row);
+        }
+    a->used = mark;
+}
+
+/* dh of each target, [targets, hidden_size]. */
+static void head_backward(Arena *a, const Model *m, const float *h, int targets, const Head *head,
+                          const HeadCoef *coef, float *dh)
+{
+    int d = m->config.hidden_size;
     for (ptrdiff_t i = 0; i < targets; i++)
-        row_scale(dh + i * d, head->phi + i * d, coef[i] * head->inverse_temperature, d);
+        row_scale(dh + i * d, head->phi + i * d, coef->logprob[i] * head->inverse_temperature, d);
+    if (coef->entropy || coef->kl)
+        head_terms_backward(a, m, h, targets, head, coef, dh);
 }
 
 /* dW's rows first .. first + n - 1, from the logits that were kept or are made once more. `first`
  * is where a tile begins. */
 static void head_weights_backward(Arena *a, const Model *m, const float *h, const int *target,
-                                  int targets, const Head *head, const float *coef, int first,
+                                  int targets, const Head *head, const HeadCoef *coef, int first,
                                   int n, float *dw)
 {
     enum { COLUMNS = 128 }; /* rows of dW made at a time: a divisor of TILE */
     int d = m->config.hidden_size;
+    bool terms = coef->entropy || coef->kl;
     float inv = head->inverse_temperature;
-    size_t mark = a->used;
+    size_t mark = a->used, block = (size_t)imin(KC, targets) * COLUMNS;
     n = imin(n, m->n_vocab - first);
     float *packed_h = arena_floats(a, packed_floats(targets, d));
-    float *dz = arena_floats(a, (size_t)imin(KC, targets) * COLUMNS);
+    float *dz = arena_floats(a, block), *q = arena_floats(a, block);
     gemm_pack(targets, d, h, d, 1, packed_h);
     for (int v0 = first; v0 < first + n; v0 += COLUMNS)
         for (int r0 = 0; r0 < targets; r0 += KC) {
             int rows = imin(KC, targets - r0), columns = imin(COLUMNS, first + n - v0);
+            ptrdiff_t ld = head->logits ? TILE : COLUMNS, at_row = (ptrdiff_t)r0 * d;
             const float *z = dz;
             if (head->logits)
                 z = kept_logits(head, v0, targets, r0);
             else
-                head_logits(a, m, h + (ptrdiff_t)r0 * d, rows, v0, columns, dz, COLUMNS);
+                head_logits(a, m, h + at_row, rows, v0, columns, dz, COLUMNS);
+            if (coef->kl)
+                head_logits(a, head->other, head->other_hidden + at_row, rows, v0, columns, q,
+                            COLUMNS);
             for (int r = 0; r < rows; r++) {
                 const Softmax *s = &head->softmax[r0 + r];
-                float c = coef[r0 + r] * inv;
+                float c = coef->logprob[r0 + r], *out = dz + r * COLUMNS;
                 int y = target[r0 + r] - v0;
-                row_exp_scaled(dz + r * COLUMNS, z + r * (head->logits ? TILE : COLUMNS), columns,
-                               inv, s->max, -c / s->sum);
+                if (terms)
+                    head_terms(head, coef, r0 + r, c, z + r * ld, q + r * COLUMNS, columns, out);
+                else
+                    row_exp_scaled(out, z + r * ld, columns, inv, s->max, -c * inv / s->sum);
                 if (y >= 0 && y < columns)
-                    dz[r * COLUMNS + y] += c;
+                    out[y] += c * inv;
             }
             gemm_packed(a, columns, d, rows, dz, 1, COLUMNS,
                         packed_h + (size_t)r0 * (size_t)round_up(d, NR), dw + (ptrdiff_t)v0 * d,
@@ -1861,7 +1934,7 @@ typedef struct {
     float *rstd, *hidden;
     Head head;
     LayerGrad *grad; /* of the backward pass */
-    const float *coef;
+    HeadCoef coef;
     float *dhidden, *dembed; /* [targets, d], [rows, d] */
 } Pass;
 
@@ -2009,6 +2082,7 @@ static void forward_heads(Arena *a, const Model *m, Pass *p, float temperature, 
                      .inverse_temperature = 1.0f / temperature,
                      .other = other, .other_hidden = other_hidden};
     if (other) {
+        p->head.other_softmax = arena_alloc(a, n, sizeof(Softmax));
         p->head.other_logprob = arena_floats(a, n);
         p->head.kl = arena_floats(a, n);
     }
@@ -2020,16 +2094,15 @@ static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, b
     forward_heads(a, m, p, temperature, features, NULL, NULL);
 }
 
-/* Room for the gradients of the rows, and from coef[i] = dL / d log p of target i to the gradient
+/* Room for the gradients of the rows, and from the loss by each target (p->coef) to the gradient
  * of the last layer's output. Layers that are to be made again share the memory of one, but for
  * `out`: there each reads one while the one before it writes the other of two. */
-static void backward_start(Arena *a, const Model *m, Pass *p, const float *coef)
+static void backward_start(Arena *a, const Model *m, Pass *p)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
     int d = c->hidden_size, L = c->num_hidden_layers;
     size_t targets = (size_t)b->n_targets, rows = (size_t)b->n_rows;
-    p->coef = coef;
     p->dhidden = arena_floats(a, targets * (size_t)d);
     p->dembed = arena_floats(a, rows * (size_t)d);
     p->grad = arena_alloc(a, (size_t)L, sizeof(LayerGrad));
@@ -2040,7 +2113,7 @@ static void backward_start(Arena *a, const Model *m, Pass *p, const float *coef)
     }
     size_t mark = a->used;
     float *dtarget = arena_floats(a, targets * (size_t)d), *dx = p->grad[L - 1].out;
-    head_backward(&p->head, coef, b->n_targets, d, p->dhidden);
+    head_backward(a, m, p->hidden, b->n_targets, &p->head, &p->coef, p->dhidden);
     rmsnorm_backward(dtarget, NULL, p->dhidden, p->target_x, at(m, m->params, final_norm(c)),
                      p->rstd, b->n_targets, d, a->threads);
     memset(dx, 0, rows * (size_t)d * sizeof(float));
@@ -2056,11 +2129,11 @@ static void backward_layer(Arena *a, const Model *m, Pass *p, int layer)
                    layer ? p->grad[layer - 1].out : p->dembed);
 }
 
-/* The gradient of L = sum_i coef_i log p_i by every row of every layer, of which all was kept. The
- * gradients of the weights follow in weights_backward. */
-static void backward(Arena *a, const Model *m, Pass *p, const float *coef)
+/* The gradient of the loss by every row of every layer, of which all was kept. The gradients of the
+ * weights follow in weights_backward. */
+static void backward(Arena *a, const Model *m, Pass *p)
 {
-    backward_start(a, m, p, coef);
+    backward_start(a, m, p);
     for (int l = m->config.num_hidden_layers - 1; l >= 0; l--)
         backward_layer(a, m, p, l);
 }
@@ -2124,8 +2197,8 @@ static void piece_backward(Arena *a, Model *m, const Piece *x, const Pass *p)
     else if (x->kind == VECTORS)
         vectors_backward(m, x->layer, p);
     else if (x->kind == HEAD)
-        head_weights_backward(a, m, p->hidden, b->target, b->n_targets, &p->head, p->coef, x->first,
-                              x->n, at(m, m->grads, head));
+        head_weights_backward(a, m, p->hidden, b->target, b->n_targets, &p->head, &p->coef,
+                              x->first, x->n, at(m, m->grads, head));
     else if (x->kind == EMBEDDING)
         embed_backward(at(m, m->grads, EMBED), p->dembed, b, d, x->first, x->n);
     else
@@ -2152,11 +2225,11 @@ static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int laye
 
 /* The backward pass where each layer's input alone was kept: layer after layer is made again (the
  * last one is still there), run backward, and its weights' gradients added at once. */
-static void backward_again(Engine *e, Model *m, Pass *p, const float *coef)
+static void backward_again(Engine *e, Model *m, Pass *p)
 {
     Arena *a = &e->worker[0];
     int L = m->config.num_hidden_layers, helpers = a->threads;
-    backward_start(a, m, p, coef);
+    backward_start(a, m, p);
     for (int l = L - 1; l >= ENDS; l--) {
         if (l >= 0 && l < L - 1)
             layer_forward(a, m, l, &p->batch, &p->layer[l], NULL);
@@ -2168,8 +2241,8 @@ static void backward_again(Engine *e, Model *m, Pass *p, const float *coef)
     }
 }
 
-/* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef` says
- * dL / d log p of each target. */
+/* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef`
+ * says how the loss looks at each target. */
 typedef Pass Look(Arena *a, int i, Keep keep, void *context);
 
 /* One part with the help of all threads. Returns when its forward pass ended. */
@@ -2181,10 +2254,10 @@ static double gradient_together(Engine *e, Model *m, int part, Look *look, void 
     Pass p = look(a, part, e->frugal ? KEEP_INPUTS : KEEP_ALL, context);
     double forward_end = now_seconds();
     if (e->frugal) {
-        backward_again(e, m, &p, p.coef);
+        backward_again(e, m, &p);
         a->threads = 1;
     } else {
-        backward(a, m, &p, p.coef);
+        backward(a, m, &p);
         a->threads = 1;
         weights_backward(e, m, &p, 1, EVERYTHING);
     }
@@ -2202,7 +2275,7 @@ static double gradient_side_by_side(Engine *e, Model *m, int first, int n, Look 
         p[i] = look(&e->worker[i], first + i, KEEP_ALL, context);
         if (i == 0)
             forward_end = now_seconds();
-        backward(&e->worker[i], m, &p[i], p[i].coef);
+        backward(&e->worker[i], m, &p[i]);
     }
     weights_backward(e, m, p, n, EVERYTHING);
     return forward_end;
@@ -2249,7 +2322,7 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     size_t d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size, keys = (size_t)longest;
     size_t widest = (size_t)imax(imax(2 * c->intermediate_size, (int)s.ld_qkv), c->hidden_size);
     size_t layers = keep == KEEP_ALL ? (size_t)c->num_hidden_layers : 1;
-    size_t floats = rows * (layer_floats(c) * layers + d) + targets * (5 * d + 12);
+    size_t floats = rows * (layer_floats(c) * layers + d) + targets * (5 * d + 24);
     if (keep == KEEP_INPUTS)
         floats += rows * d * (size_t)(c->num_hidden_layers + 1);
     if (keep)

@@ -1823,8 +1823,9 @@ typedef struct {
     Engine e;
     Model m;
     Batch b;
-    int rows, n_out;
+    int rows, n_out, terms;
     float temperature;
+    const Model *other;
     float *in, *scale, *kept, *out, *weight;
 } Layers;
 
@@ -2087,46 +2088,76 @@ static void test_linear_gradient(void)
     layers_free(&l);
 }
 
-/* in: hidden rows. The targets, chosen in test_head_gradient, are those of the batch. */
+/* What a loss says of each target: noise for log p and, where asked for, for entropy and KL. */
+static HeadCoef head_coef(const Layers *l)
+{
+    const float *more = l->weight + l->b.n_targets;
+    return (HeadCoef){l->weight, l->terms & 1 ? more : NULL, l->terms & 2 ? more + 5 : NULL};
+}
+
+static double head_sum(const Head *head, const HeadCoef *coef, size_t n)
+{
+    return weighted_sum(head->logprob, coef->logprob, n) +
+           (coef->entropy ? weighted_sum(head->entropy, coef->entropy, n) : 0) +
+           (coef->kl ? weighted_sum(head->kl, coef->kl, n) : 0);
+}
+
+/* in: hidden rows; scale: the other model's. The targets, chosen in check_head_gradient, are those
+ * of the batch. */
 static double head_loss(Layers *l)
 {
     size_t mark = l->e.worker->used;
     Pass f = {.batch = l->b, .hidden = l->in};
-    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false);
-    double loss = weighted_sum(f.head.logprob, l->weight, (size_t)l->b.n_targets);
+    HeadCoef coef = head_coef(l);
+    forward_heads(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
+    double loss = head_sum(&f.head, &coef, (size_t)l->b.n_targets);
     l->e.worker->used = mark;
     return loss;
 }
 
-/* 600 tokens are two tiles and a part; 130 targets are one block of rows and a part. */
-static void check_head_gradient(float temperature)
+/* 600 tokens are two tiles and a part; 130 targets are one block of rows and a part. `terms`: 1 the
+ * entropy, 2 the KL divergence from another model; `keep`: the logits, or they are made again. */
+static void check_head_gradient(float temperature, int terms, Keep keep)
 {
     enum { V = 600, TARGETS = HEAD_ROWS + 2 };
-    Layers l = {.e = nan_engine(2, 8 << 20), .m = tiny_model(LLAMA, false, V),
-                .temperature = temperature, .weight = noise_new(54, TARGETS)};
+    Layers l = {.e = nan_engine(2, 8 << 20), .m = tiny_model(LLAMA, false, V), .terms = terms,
+                .temperature = temperature, .weight = noise_new(54, 2 * TARGETS + 5)};
+    Model other = tiny_model(LLAMA, false, V);
     size_t d = (size_t)l.m.config.hidden_size;
     int head = lm_head(&l.m.config);
+    row_scale(other.params, other.params, 0.7f, (int)other.n_params);
     l.in = noise_new(55, TARGETS * d);
+    l.scale = noise_new(57, TARGETS * d);
+    l.other = terms & 2 ? &other : NULL;
     l.b = batch_new(&l.e.arena, 1, 1, TARGETS);
     for (int i = 0; i < TARGETS; i++)
         batch_target(&l.b, 0, i * 37 % V);
     float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
-    Pass f = {.batch = l.b, .hidden = l.in};
-    forward_head(&l.e.worker[0], &l.m, &f, temperature, true);
-    head_backward(&f.head, l.weight, TARGETS, (int)d, dh);
-    for (int v = 0; v < V; v += V / 2) /* in two slices */
-        head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, l.weight, v,
-                              V / 2, dw);
+    Pass f = {.batch = l.b, .hidden = l.in, .keep = keep};
+    HeadCoef coef = head_coef(&l);
+    forward_heads(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
+    head_backward(&l.e.worker[0], &l.m, l.in, TARGETS, &f.head, &coef, dh);
+    for (int v = 0; v < V; v += TILE) /* in slices */
+        head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, &coef, v,
+                              imin(TILE, V - v), dw);
     check_gradient(head_loss, &l, l.in, dh, TARGETS * d, 60, "head: h");
     check_gradient(head_loss, &l, at(&l.m, l.m.params, head), dw, V * d, 60, "head: W");
     free(dh);
+    model_free(&other);
     layers_free(&l);
 }
 
 static void test_head_gradient(void)
 {
-    check_head_gradient(1.0f);
-    check_head_gradient(0.7f);
+    check_head_gradient(1.0f, 0, KEEP_NOTHING);
+    check_head_gradient(0.7f, 0, KEEP_NOTHING);
+}
+
+static void test_head_terms(void)
+{
+    for (int terms = 1; terms <= 3; terms++)
+        for (int keep = KEEP_NOTHING; keep <= KEEP_ALL; keep++)
+            check_head_gradient(terms == 1 ? 1.0f : 0.7f, terms, (Keep)keep);
 }
 
 /* ---------------------------------------------------------------- gradients of the whole model */
@@ -2153,7 +2184,8 @@ static void check_model_gradient(ModelType type, bool tied)
         add_tree(&l.b, &trees[i], V, (uint32_t)i);
     Pass f = forward(&l.e.worker[0], &l.m, &l.b, true);
     forward_head(&l.e.worker[0], &l.m, &f, l.temperature, true);
-    backward(&l.e.worker[0], &l.m, &f, l.weight);
+    f.coef.logprob = l.weight;
+    backward(&l.e.worker[0], &l.m, &f);
     weights_backward(&l.e, &l.m, &f, 1, EVERYTHING);
     grads_finish(&l.m);
     l.e.worker->used = 0;
@@ -2213,7 +2245,7 @@ static Pass look_at_batch(Arena *a, int i, Keep keep, void *context)
     memcpy(x->o->entropy + done, p.head.entropy, count * sizeof(float));
     memcpy(x->o->phi + done * d, p.head.phi, count * d * sizeof(float));
     memcpy(x->o->hidden + done * d, p.hidden, count * d * sizeof(float));
-    p.coef = x->coef + done;
+    p.coef.logprob = x->coef + done;
     return p;
 }
 
@@ -2817,6 +2849,74 @@ static void test_kl_exact(void)
     model_free(&q);
 }
 
+/* What each KL term does in a loss (METHOD 3.6), by enumeration: drawn from p, k2's expected
+ * gradient is that of KL(p || q), which the exact term has, and k3's that of KL(q || p), whose
+ * dK/dz = (p - q) / T. One hidden row; every token of the vocabulary is a target once. */
+static void test_kl_bias(void)
+{
+    enum { V = 40, D = 20 };
+    const float T = 0.7f;
+    Model m = tiny_model(LLAMA, false, V), q = tiny_model(LLAMA, false, V);
+    int d = m.config.hidden_size;
+    Engine e = nan_engine(1, 8 << 20);
+    Arena *a = &e.worker[0];
+    float *h = noise_new(58, (size_t)d), *g = noise_new(59, (size_t)d);
+    float *rows = nan_new((size_t)(V * d)), *other = nan_new((size_t)(V * d));
+    float coef[3][V], one[V] = {1}, *dh = nan_new((size_t)(V * d));
+    Batch b = batch_new(&e.arena, 1, 1, V);
+    row_scale(h, h, 3, d);
+    for (int v = 0; v < V; v++) {
+        batch_target(&b, 0, v);
+        memcpy(rows + v * d, h, (size_t)d * sizeof(float));
+        memcpy(other + v * d, g, (size_t)d * sizeof(float));
+    }
+    Pass p = {.batch = b, .hidden = rows};
+    forward_heads(a, &m, &p, T, true, &q, other);
+    for (int v = 0; v < V; v++) {
+        double P = exp((double)p.head.logprob[v]), gap, slope;
+        MethodOptions o = {.kl_coef = 1, .clip_low = 1, .clip_high = 1};
+        LossSums sums = {0};
+        gap = (double)p.head.other_logprob[v];
+        for (int k = KL_K3; k <= KL_K2; k++) {
+            o.kl = (KlTerm)k;
+            token_loss((double)p.head.logprob[v], (double)p.head.logprob[v], gap, 0, &o, &slope,
+                       &sums);
+            coef[k][v] = (float)(P * slope);
+        }
+        coef[KL_EXACT][v] = 0;
+    }
+    double sum[3][D] = {{0}}, error[2] = {0}, norm[2] = {0};
+    for (int k = 0; k < 3; k++) {
+        HeadCoef c = {.logprob = coef[k], .kl = k == KL_EXACT ? one : NULL};
+        head_backward(a, &m, rows, k == KL_EXACT ? 1 : V, &p.head, &c, dh);
+        for (int i = 0; i < (k == KL_EXACT ? 1 : V) * d; i++)
+            sum[k][i % d] += (double)dh[i];
+    }
+    for (int i = 0; i < d; i++) {
+        double reverse = 0; /* of KL(q || p) by h */
+        for (int v = 0; v < V; v++)
+            reverse += (exp((double)p.head.logprob[v]) - exp((double)p.head.other_logprob[v])) /
+                       (double)T * (double)head_weight(&m)[v * d + i];
+        error[0] += pow(sum[KL_K2][i] - sum[KL_EXACT][i], 2);
+        error[1] += pow(sum[KL_K3][i] - reverse, 2);
+        norm[0] += pow(sum[KL_EXACT][i], 2);
+        norm[1] += pow(sum[KL_K3][i] - sum[KL_EXACT][i], 2);
+    }
+    CHECK(d == D && norm[1] > 0.01 * norm[0], "k3 and exact do not differ here");
+    CHECK(error[0] < 1e-8 * norm[0], "k2's mean gradient is %.1e off the exact one",
+          sqrt(error[0] / norm[0]));
+    CHECK(error[1] < 1e-8 * norm[0], "k3's mean gradient is %.1e off that of KL(q || p)",
+          sqrt(error[1] / norm[0]));
+    free(h);
+    free(g);
+    free(rows);
+    free(other);
+    free(dh);
+    engine_free(&e);
+    model_free(&m);
+    model_free(&q);
+}
+
 /* A response that shares its prompt, and the same one with its prompt written out. */
 static void check_written_out(Model *m)
 {
@@ -2863,8 +2963,9 @@ static bool add_head_gradient(Model *m, const float *hidden, const float *coef, 
     for (int i = first; i < first + n; i++)
         batch_target(&b, 0, (int)((int64_t)i * 7919 % V));
     Pass f = {.batch = b, .hidden = mine, .keep = keep};
+    f.coef.logprob = coef + first;
     forward_head(&e.worker[0], m, &f, 0.9f, true);
-    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, coef + first, 0, V,
+    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, &f.coef, 0, V,
                           at(m, m->grads, lm_head(&m->config)));
     free(mine);
     engine_free(&e);
@@ -2927,7 +3028,8 @@ static void check_kept_logits(bool tied, bool packed)
             add_tree(&b, &FOREST[k], V, (uint32_t)k);
         p[i] = forward(&e.worker[i], &m, &b, true);
         forward_head(&e.worker[i], &m, &p[i], 0.7f, true);
-        backward(&e.worker[i], &m, &p[i], coef + 9 * i);
+        p[i].coef.logprob = coef + 9 * i;
+        backward(&e.worker[i], &m, &p[i]);
         CHECK(p[i].head.logits, "pass %d did not keep its logits", i);
     }
     weights_backward(&e, &m, p, PASSES, EVERYTHING);
@@ -2941,7 +3043,7 @@ static void check_kept_logits(bool tied, bool packed)
     grads_zero(&m);
     for (int i = 0; i < PASSES; i++)
         head_weights_backward(&e.worker[i], &m, p[i].hidden, p[i].batch.target,
-                              p[i].batch.n_targets, &p[i].head, p[i].coef, 0, V, dw);
+                              p[i].batch.n_targets, &p[i].head, &p[i].coef, 0, V, dw);
     CHECK(same_bits(dw, at(&m, kept, lm_head(&m.config)), V * d),
           "tied %d, packed %d: the head's gradient changes with its pieces", tied, packed);
     free(kept);
@@ -3890,15 +3992,24 @@ static void test_token_loss(void)
     MethodOptions o = {.clip_low = 0.2, .clip_high = 0.3, .kl_coef = 0.5};
     LossSums sums = {0};
     const double old = -1.5, ref = -2.25, h = 1e-6;
-    for (double A = -1.5; A < 2; A += 0.75)
-        for (double log_ratio = -0.62; log_ratio < 0.63; log_ratio += 0.04) {
-            double x = old + log_ratio, slope, unused;
-            double up = token_loss(x + h, old, ref, A, &o, &unused, &sums);
-            double down = token_loss(x - h, old, ref, A, &o, &unused, &sums);
-            token_loss(x, old, ref, A, &o, &slope, &sums);
-            CHECK(fabs((up - down) / (2 * h) - slope) < 1e-6, "A %g, log ratio %g: %g, not %g", A,
-                  log_ratio, slope, (up - down) / (2 * h));
-        }
+    for (int kl = KL_K3; kl <= KL_EXACT; kl++)
+        for (double A = -1.5; A < 2; A += 0.75)
+            for (double log_ratio = -0.62; log_ratio < 0.63; log_ratio += 0.04) {
+                double x = old + log_ratio, slope, unused;
+                o.kl = (KlTerm)kl;
+                double up = token_loss(x + h, old, ref, A, &o, &unused, &sums);
+                double down = token_loss(x - h, old, ref, A, &o, &unused, &sums);
+                token_loss(x, old, ref, A, &o, &slope, &sums);
+                CHECK(fabs((up - down) / (2 * h) - slope) < 1e-6, "KL %d, A %g, log ratio %g: %g, "
+                      "not %g", kl, A, log_ratio, slope, (up - down) / (2 * h));
+            }
+    o.kl = KL_K2;
+    double k2 = token_loss(-1, -1, -3, 0, &o, &(double){0}, &sums);
+    o.kl = KL_K3;
+    double k3 = token_loss(-1, -1, -3, 0, &o, &(double){0}, &sums);
+    CHECK(fabs(k2 - 0.5 * 2) < 1e-12 && fabs(k3 - 0.5 * (exp(-2) + 1)) < 1e-12,
+          "k2 %g and k3 %g of q = -2, times 0.5", k2, k3);
+    sums = (LossSums){0};
     double slope;
     CHECK(token_loss(30, -1, 30, 1, &o, &slope, &sums) == -1.3 && slope == 0 && sums.clamped == 1,
           "a log ratio of 31 must be clamped and counted");
@@ -3908,6 +4019,73 @@ static void test_token_loss(void)
     token_loss(old - 0.5, old, ref, 1, &o, &slope, &sums);
     CHECK(sums.clipped_high == 1 && sums.clipped_low == 1 && sums.tokens == 3, "clip counts");
     CHECK(fabs(sums.k1 - 3 * (old - ref) - 0.5 + 0.5 + 0.5) < 1e-12, "k1 = log p - log p_ref");
+}
+
+/* A group whose every number is noise; response 1 was cut off. */
+static Group noise_group(Engine *e)
+{
+    enum { M = 3 };
+    static const int lengths[M] = {2, 3, 1};
+    Group g = group_new(&e->arena, M, 4, 4, 8);
+    float **rows[] = {&g.logprob, &g.logprob_old, &g.logprob_ref, &g.entropy, &g.kl};
+    for (int i = 0; i < M; i++) {
+        g.start[i + 1] = g.start[i] + lengths[i];
+        g.truncated[i] = i == 1;
+        g.advantage[i] = i - 0.7;
+    }
+    g.n_tokens = g.start[M];
+    for (int k = 0; k < 5; k++) {
+        float *x = noise_new((uint32_t)(70 + k), (size_t)g.n_tokens);
+        memcpy(*rows[k], x, (size_t)g.n_tokens * sizeof(float));
+        free(x);
+    }
+    return g;
+}
+
+/* d loss / d x[t] of a group's loss, by central differences; the loss is piecewise smooth. */
+static double loss_slope(Group *g, const MethodOptions *o, Coef scratch, float *x)
+{
+    LossSums sums = {0};
+    const float h = 0x1p-10f, before = *x;
+    double f[2];
+    for (int k = 0; k < 2; k++) {
+        *x = before + (k ? h : -h);
+        f[k] = group_loss(g, o, 9, 4, scratch, &sums);
+    }
+    *x = before;
+    return (f[1] - f[0]) / (2 * (double)h);
+}
+
+/* Every choice of loss: what it says of each token's log p, entropy and exact KL is the derivative
+ * of the number that it reports. The batch has 9 tokens and 4 responses. */
+static void test_group_loss(void)
+{
+    Engine e = engine_new(1, 1 << 20, 64);
+    Group g = noise_group(&e);
+    for (int k = 0; k < 24; k++) {
+        MethodOptions o = {.loss = (Loss)(k % 2), .kl = (KlTerm)(k / 2 % 3), .clip_low = 0.2,
+                           .clip_high = 0.3, .kl_coef = 0.5, .mask_truncated = k / 6 % 2,
+                           .entropy_coef = k / 12 ? 0.3 : 0};
+        size_t mark = e.arena.used, n = (size_t)g.n_tokens;
+        Coef c = coef_new(&e.arena, n, &o), scratch = coef_new(&e.arena, n, &o);
+        LossSums sums = {0};
+        CHECK(!c.kl == (o.kl != KL_EXACT) && !c.entropy == !o.entropy_coef, "NULL where idle: %d",
+              k);
+        group_loss(&g, &o, 9, 4, c, &sums);
+        CHECK(sums.tokens == (o.mask_truncated ? 3 : 6), "%d tokens", sums.tokens);
+        for (size_t t = 0; t < n; t++) {
+            double p = loss_slope(&g, &o, scratch, &g.logprob[t]) - (double)c.logprob[t];
+            double h = loss_slope(&g, &o, scratch, &g.entropy[t]) -
+                       (c.entropy ? (double)c.entropy[t] : 0);
+            double kl = loss_slope(&g, &o, scratch, &g.kl[t]) - (c.kl ? (double)c.kl[t] : 0);
+            CHECK(fabs(p) < 1e-4 && fabs(h) < 1e-5 && fabs(kl) < 1e-5, "loss %d, token %zu: off by "
+                  "%g (log p), %g (entropy), %g (KL)", k, t, p, h, kl);
+            CHECK(!(o.mask_truncated && (int)t >= g.start[1] && (int)t < g.start[2]) ||
+                      c.logprob[t] == 0, "a response that was cut off is in the loss");
+        }
+        e.arena.used = mark;
+    }
+    engine_free(&e);
 }
 
 /* A group of m responses with features of our own choosing. */
@@ -3923,6 +4101,81 @@ static Group made_group(Engine *e, int m, int d, const float *Phi, const double 
     exploration_score(&g);
     normalize_novelty(&g);
     return g;
+}
+
+/* Six responses: right, right, wrong, wrong, no answer, wrong. Their embeddings are unit vectors in
+ * the plane at 0, 60, 0, 90, 0 and 180 degrees. */
+static void test_evol(void)
+{
+    enum { M = 6, D = 2 };
+    static const double degrees[M] = {0, 60, 0, 90, 0, 180}, pi = 3.14159265358979323846;
+    static const double reward[M] = {1, 1, -1, -1, -1, -1};
+    Engine e = engine_new(1, 1 << 20, 1 << 20);
+    Arena *a = &e.worker[0];
+    float Phi[M * D] = {0};
+    Group g = made_group(&e, M, D, Phi, reward);
+    MethodOptions o = {.method = EVOL, .encoder = EMBED_REF};
+    float hidden[M * D], phi[M * D] = {0};
+    for (int i = 0; i < M; i++) {
+        hidden[i * D] = (float)(3 * cos(degrees[i] * pi / 180));
+        hidden[i * D + 1] = (float)(3 * sin(degrees[i] * pi / 180));
+        g.answered[i] = i != 4;
+        g.token[i] = i;
+    }
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(!g.embedded && isnan(g.u[0]), "embedded without a reference");
+    g.hidden_ref = hidden;
+    annotate(a, &g, phi, D, &o, 1, 1);
+    /* 0: its class has 1 (0.5); the nearest is 2 (1). 3: 2 (0), 5 (0); nearest 1 (0.866). */
+    double u[M] = {1 - (0.5 + 1) / 2, 1 - (0.5 + sqrt(0.75)) / 2, 1 - (0 + 1) / 2.0,
+                   1 - (0 + sqrt(0.75)) / 2, 0, 1};
+    for (int i = 0; i < M; i++)
+        CHECK(i == 4 ? isnan(g.u[i]) : fabs(g.u[i] - u[i]) < 1e-6, "u[%d] = %g, not %g", i, g.u[i],
+              u[i]);
+    double n3 = (u[3] - u[2]) / (u[5] - u[2]), r[M] = {0.5, 1, -1, -1 + 0.5 * n3, -1, -0.5};
+    for (int i = 0; i < M; i++)
+        CHECK(fabs(g.shaped[i] - r[i]) < 1e-6, "r~[%d] = %g, not %g", i, g.shaped[i], r[i]);
+    g.reward[1] = -1; /* 0 is the only right one; then 2 the only wrong one with an answer */
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[0] == 1 && fabs(g.u[0] - (1 - (1.5 / 4 + 1) / 2)) < 1e-6, "a lone right one: "
+          "%g, u %g", g.shaped[0], g.u[0]);
+    g.reward[1] = g.reward[3] = g.reward[5] = 1;
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[2] == -0.5, "a lone wrong one: %g", g.shaped[2]);
+    for (int i = 0; i < M; i++)
+        memcpy(hidden + i * D, (float[]){1, 2}, sizeof(float[2]));
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[0] == 0.75 && g.shaped[4] == -1, "all alike: %g, %g", g.shaped[0], g.shaped[4]);
+    for (int i = 1; i < M; i++)
+        g.answered[i] = false;
+    annotate(a, &g, phi, D, &o, 1, 1);
+    CHECK(g.shaped[0] == -1 && g.advantage[0] == 0, "one answer in the group: %g", g.shaped[0]);
+    engine_free(&e);
+}
+
+/* Embeddings of three responses: 5 6 7 8, 9 6 7 8 and 4. */
+static void test_encoders(void)
+{
+    enum { M = 3, D = 2 };
+    static const int tokens[] = {5, 6, 7, 8, 9, 6, 7, 8, 4};
+    float hidden[9 * D], E[M * NGRAM_BUCKETS];
+    Engine e = engine_new(1, 1 << 20, 1 << 20);
+    Group g = group_new(&e.arena, M, 4, 4, D);
+    double S[M * M];
+    g.start[1] = 4, g.start[2] = 8, g.start[3] = 9;
+    memcpy(g.token, tokens, sizeof tokens);
+    for (int i = 0; i < 9 * D; i++)
+        hidden[i] = (float)(i * i);
+    g.hidden_ref = hidden;
+    embed_by_reference(&g, D, E);
+    /* rows 1, 2, 3: the states at tokens 0, 1, 2; of the last, row 8: there is no other */
+    CHECK(fabsf(E[0] - (4 + 16 + 36) / 3.0f) < 1e-4f && E[2 * D] == 256 && E[2 * D + 1] == 289,
+          "mean state %g, %g", (double)E[0], (double)E[2 * D]);
+    embed_by_ngrams(&g, E);
+    cosines(E, M, NGRAM_BUCKETS, S);
+    CHECK(fabs(S[1] - 0.25) < 1e-9 && fabs(S[2]) < 1e-9 && fabs(S[0] - 1) < 1e-12,
+          "1 of 4 trigrams in common: cosine %g; none: %g", S[1], S[2]);
+    engine_free(&e);
 }
 
 static void test_method_by_hand(void)
@@ -4635,6 +4888,46 @@ static void test_train_repeats(void)
     model_free(&n);
 }
 
+/* The same for every method and term of the loss; and each of them is a training of its own. */
+static void test_methods_repeat(void)
+{
+    static const char *const methods[] = {
+        "--method grpo",
+        "--method grpo --loss sequence",
+        "--method grpo --kl k2 --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5",
+        "--method grpo --kl exact --kl-coef 0.5 --mini-batch 2 --epochs 2",
+        "--method grpo --mask-truncated --max-tokens 9",
+        "--method entropy",
+        "--method entropy --entropy-coef 0.5 --kl exact",
+        "--method evol",
+        "--method evol --encoder ngram --kl-coef 0",
+        "--method g2rl --dead-groups zero",
+        "--method g2rl --novelty random",
+        "--method g2rl --shaping literal --adv-norm none",
+    };
+    enum { N = sizeof methods / sizeof *methods };
+    const char *base = base_model(), *dir = tmp_dir();
+    const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
+    uint64_t hash[N];
+    for (int i = 0; i < N; i++) {
+        CHECK(cli("train --model %s %s %s --out %s/m1 --threads 1 --force", base, common,
+                  methods[i], dir) == 0, "%s: %s", methods[i], cli_err);
+        CHECK(cli("train --model %s %s %s --out %s/m2 --threads 3 %s --force", base, common,
+                  methods[i], dir, i % 2 ? "--recompute" : "--micro-batch 1") == 0, "%s: %s",
+              methods[i], cli_err);
+        CHECK(same_lines(tmp_path("m1/metrics.jsonl").s, tmp_path("m2/metrics.jsonl").s),
+              "%s: threads, micro-batches or recomputation changed the metrics", methods[i]);
+        CHECK(same_lines(tmp_path("m1/rollouts.jsonl").s, tmp_path("m2/rollouts.jsonl").s), "%s: "
+              "the ledger", methods[i]);
+        Model m = model_load(tmp_path("m1").s);
+        hash[i] = weights_hash(&m);
+        model_free(&m);
+        for (int k = 0; k < i; k++)
+            CHECK(hash[k] != hash[i], "'%s' trains as '%s' does", methods[k], methods[i]);
+    }
+}
+
 /* --tokenizer: a preset keeps its own vocab_size, and a directory with everything is written
  * before the first step too. */
 static void test_preset_tokenizer(void)
@@ -4900,6 +5193,40 @@ static void test_explain(void)
               strstr(cli_out, "nubar"), "%s", cli_err);
 }
 
+/* Two models on one set of problems: the differences that are printed and written are those of
+ * their own rows' problems. */
+static void eval_of_two(const char *base)
+{
+    double right[2][16], maj[2][16], interval[2];
+    CHECK(cli("train --model %s --task add:digits=1 --steps 2 --lr 3e-3 --out %s/other", base,
+              tmp_dir()) == 0, "%s", cli_err);
+    CHECK(cli("eval --json --task add:digits=1 --split train --problems 16 --samples 2 --seed 3 "
+              "x=%s y=%s/other", base, tmp_dir()) == 0, "%s", cli_err);
+    const char *row[2] = {strstr(cli_out, "\"x\": {"), strstr(cli_out, "\"y\": {")};
+    const char *difference = strstr(cli_out, "\"difference\"");
+    for (int i = 0; i < 2; i++) {
+        CHECK(row[i] && numbers(row[i], "right", right[i], 16) == 16 &&
+                  numbers(row[i], "maj", maj[i], 16) == 16, "%s", cli_out);
+        for (int k = 0; k < 16; k++)
+            right[i][k] /= 2;
+    }
+    for (int i = 0; i < 2 && difference; i++) {
+        const char *name = i ? "maj@2" : "pass@1";
+        const char *other = i ? "maj@2/interval" : "pass@1/interval";
+        Estimate e = i ? paired(maj[1], maj[0], 16, 3) : paired(right[1], right[0], 16, 3);
+        CHECK(fabs(field(difference, name) - e.value) < 1e-9 && fabs(e.value) > 0.01 &&
+                  numbers(difference, other, interval, 2) == 2 &&
+                  fabs(interval[0] - e.low) < 1e-5 && fabs(interval[1] - e.high) < 1e-5,
+              "%s: %g [%g, %g]: %s", name, e.value, e.low, e.high, difference);
+        char printed[64];
+        snprintf(printed, sizeof printed, "  %+5.1f [%+5.1f, %+5.1f]", 100 * e.value, 100 * e.low,
+                 100 * e.high);
+        CHECK(strstr(cli_err, "minus x") && strstr(strstr(cli_err, "minus x"), printed),
+              "the table has no '%s': %s", printed, cli_err);
+    }
+    CHECK(difference != NULL, "%s", cli_out);
+}
+
 /* eval: its numbers belong together, and a model compared with itself is equal to itself. */
 static void test_eval(void)
 {
@@ -4923,6 +5250,108 @@ static void test_eval(void)
     }
     CHECK(fabs(sum[0] - field(x, "pass@1")) < 1e-9 && fabs(sum[1] - field(x, "maj@4")) < 1e-9,
           "right makes %g, maj %g: %s", sum[0], sum[1], x);
+    const char *difference = y ? strstr(y, "\"difference\": {\"from\": \"x\"") : NULL;
+    CHECK(difference && strstr(cli_out, "\"difference\"") > y, "in the later model: %s", cli_out);
+    static const char *const columns[] = {"pass@1", "pass@2", "pass@4", "maj@4"};
+    for (int i = 0; i < 4 && difference; i++) {
+        char text[96];
+        snprintf(text, sizeof text, "\"%s\": 0, \"%s/interval\": [0, 0]", columns[i], columns[i]);
+        CHECK(strstr(difference, text), "a model less itself: %s", difference);
+    }
+    eval_of_two(base);
+    CHECK(cli("eval x=%s x=%s", base, base) == 2 && strstr(cli_err, "two models"), "%s", cli_err);
+}
+
+/* A name as `help metrics` writes it: pass@4 is pass@k, mean@4 is mean@n, time/x is time/PHASE. */
+static void add_name(Buf *names, const char *name, size_t n)
+{
+    char plain[64], *at;
+    snprintf(plain, sizeof plain, "|%.*s|", (int)n, name);
+    if ((at = strchr(plain, '@')) && strcmp(plain, "|pass@1|") && at[1] != 'k' && at[1] != 'n') {
+        char *rest = at + 1 + strspn(at + 1, "0123456789");
+        at[1] = strncmp(plain, "|mean", 5) ? 'k' : 'n';
+        memmove(at + 2, rest, strlen(rest) + 1);
+    }
+    if (!strncmp(plain, "|time/", 6))
+        strcpy(plain, "|time/PHASE|");
+    if (!strstr(names->n ? names->s : "", plain))
+        buf_str(names, plain);
+}
+
+/* Do the keys of a row and the names that `help metrics` defines under a heading agree? */
+static void check_defined(const char *heading, const Buf *keys)
+{
+    Buf names = {0};
+    cli("help metrics");
+    char *at = strstr(cli_out, heading), *end = at ? strstr(at, "\n\n") : NULL;
+    CHECK(at != NULL, "no '%s' in: %s", heading, cli_out);
+    if (end)
+        end[1] = 0;
+    for (at = at ? strchr(at, '\n') + 1 : NULL; at && *at; at = strchr(at, '\n') + 1) {
+        size_t n, line = strcspn(at, "\n");
+        for (char *name = at + 2; *name != ' ' && name < at + line; name += n + 2) {
+            n = strcspn(name, ", \n");
+            add_name(&names, name, n);
+            if (name[n] != ',')
+                break;
+        }
+    }
+    for (int way = 0; way < 2; way++) {
+        const char *some = way ? names.s : keys->s, *all = way ? keys->s : names.s, *name;
+        for (name = some; *name; name += strcspn(name + 1, "|") + 2) {
+            char one[64];
+            snprintf(one, sizeof one, "%.*s", (int)strcspn(name + 1, "|") + 2, name);
+            bool first = !strcmp(one, "|pass@1|") && strstr(all, "|pass@k|");
+            CHECK(first || strstr(all, one), "%s: %s is %s", heading, one,
+                  way ? "defined, and not written" : "written, and not defined");
+        }
+    }
+    buf_free(&names);
+}
+
+static void add_keys(Buf *names, const char *row)
+{
+    Buf key = {0};
+    Json j = json_open(row, strcspn(row, "\n"));
+    for (json_object(&j); json_key(&j, &key); json_skip(&j))
+        add_name(names, key.s, key.n);
+    buf_free(&key);
+}
+
+static void add_file_keys(Buf *names, const char *path)
+{
+    size_t n;
+    char *text = read_file(tmp_path(path).s, &n);
+    add_keys(names, text);
+    free(text);
+}
+
+/* help metrics defines every number that a run writes, and no other. */
+static void test_metrics(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    Buf names[4] = {{0}};
+    put_file("valid.jsonl", "{\"prompt\": \"4+5:\", \"response\": \"9\"}\n");
+    CHECK(cli("train --model %s --task add:digits=1 --steps 1 --prompts 2 --rollouts 2 --force "
+              "--eval-every 1 --samples 2 --problems 2 --out %s/keys", base, dir) == 0, "%s",
+          cli_err);
+    CHECK(cli("sft --model %s --data %s/valid.jsonl --valid %s/valid.jsonl --steps 1 --batch 1 "
+              "--eval-every 1 --out %s/more_keys", base, dir, dir, dir) == 0, "%s", cli_err);
+    add_file_keys(&names[0], "keys/metrics.jsonl");
+    add_file_keys(&names[1], "keys/eval.jsonl");
+    add_file_keys(&names[2], "more_keys/metrics.jsonl");
+    add_file_keys(&names[3], "more_keys/eval.jsonl");
+    CHECK(cli("eval --json --task add:digits=1 --problems 2 --samples 2 x=%s y=%s", base, base) ==
+              0, "%s", cli_err);
+    const char *y = strstr(cli_out, "\"y\": {");
+    if (CHECK(y != NULL, "%s", cli_out))
+        add_keys(&names[1], y + 5);
+    static const char *const headings[] = {"metrics.jsonl of train", "eval.jsonl of train and sft",
+                                           "metrics.jsonl of sft", "eval.jsonl of sft --valid"};
+    for (int i = 0; i < 4; i++) {
+        check_defined(headings[i], &names[i]);
+        buf_free(&names[i]);
+    }
 }
 
 static void test_sample(void)
@@ -5692,7 +6121,15 @@ static void test_command_line(void)
         {"train --lambda x", "expected a number"},
         {"train --steps 1.5", "whole number"},
         {"train --steps -1", "from 0"},
-        {"train --method ppo", "grpo|g2rl"},
+        {"train --method ppo", "grpo|entropy|evol|g2rl"},
+        {"train --model x --out x --method grpo --lambda 2", "no --lambda"},
+        {"train --model x --out x --method evol --novelty random", "no --lambda"},
+        {"train --model x --out x --method entropy --shaping literal", "no --lambda"},
+        {"train --model x --out x --method evol --reward-cmd cat", "expected a verifier"},
+        {"train --model x --out x --method entropy --entropy-coef 0", "--entropy-coef above 0"},
+        {"train --model x --out x --kl exact --kl-coef 0", "--kl-coef above 0"},
+        {"train --model x --out x --kl k2 --kl-coef 0", "--kl-coef above 0"},
+        {"explain --model x --method grpo --lambda 2", "no --lambda"},
         {"train --task count", "countdown"},
         {"train --seed -1", "whole number"},
         {"train -h", "options are long"},
@@ -6897,10 +7334,12 @@ static const Test TESTS[] = {
     TEST(swiglu_gradient, "SwiGLU against differences"),
     TEST(linear_gradient, "linear layers and bias against differences"),
     TEST(head_gradient, "the head, two temperatures, against differences"),
+    TEST(head_terms, "the gradients of entropy and KL divergence against differences"),
     TEST(model_gradient, "every tensor of whole models against differences"),
     TEST(oracle, "log-probs, phi, gradients, Adam steps of an independent reference"),
     TEST(phi, "Eq 6-7, 14: phi = T d log p / d h, in double"),
     TEST(kl_exact, "the streamed KL divergence against double"),
+    TEST(kl_bias, "expected gradients of k2 and k3, by enumeration"),
     TEST(invariance, "equal bits for any threads, packing, micro-batch, neighbours"),
     TEST(decoding, "cached decoding equals the training forward, bit for bit"),
     TEST(adamw, "AdamW against double"),
@@ -6917,6 +7356,9 @@ static const Test TESTS[] = {
     TEST(method_oracle, "Eq 2, 6-14 on the oracle's groups, both readings, two temperatures"),
     TEST(loss_oracle, "Eq 3-4 and its gradient on the oracle's groups"),
     TEST(token_loss, "the clip's and the KL's derivative in every region"),
+    TEST(group_loss, "every choice of loss, KL term, mask and bonus against differences"),
+    TEST(evol, "EVOL-RL's similarity, classes and rewards, by hand; both encoders"),
+    TEST(encoders, "embeddings of responses"),
     TEST(method_by_hand, "Eq 9-11 on features made by hand; huge rewards; rounding noise"),
     TEST(shaping, "Eq 12-13, Eq 2, dead groups, novelty's share, the random control"),
     TEST(zero_mean, "E[sum phi] = 0 by enumeration"),
@@ -6944,12 +7386,14 @@ static const Test TESTS[] = {
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(methods_repeat, "every method and loss: equal runs for any threads, frugal or not"),
     TEST(preset_tokenizer, "a preset with a tokenizer of one's own"),
     TEST(saved_files, "saved models take tokenizer, templates and config along"),
     TEST(lambda_zero, "lambda 0 is GRPO to the bit; several updates a step"),
     TEST(ledger, "the ledger's numbers make its advantages"),
     TEST(explain, "explain --data --json against the oracle"),
     TEST(eval, "eval's numbers belong together"),
+    TEST(metrics, "help metrics defines what the files hold"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
     TEST(sft_text, "plain text as records; the loss of --valid"),
     TEST(preflight, "the first batch: what it says, and where it ends the run"),

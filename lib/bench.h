@@ -192,7 +192,7 @@ static Pass bench_look(Arena *a, int part, Keep keep, void *context)
     }
     Pass p = forward(a, &w->m, &b, keep);
     forward_head(a, &w->m, &p, 1.0f, true);
-    p.coef = coef;
+    p.coef.logprob = coef;
     return p;
 }
 
@@ -324,7 +324,7 @@ static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
     w->e.worker[0].used = 0;
     Arena *a = &w->e.worker[0];
     w->pass = bench_look(a, 0, KEEP_ALL, w);
-    backward(a, &w->m, &w->pass, w->pass.coef);
+    backward(a, &w->m, &w->pass);
     w->out = floats_new((size_t)w->pass.batch.n_rows * 2 * (size_t)w->m.config.intermediate_size);
     for (w->kernel = 0; w->kernel < KERNELS; w->kernel++) {
         double floats, flops;

@@ -249,7 +249,7 @@ static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
     Pass p = forward(a, x->m, &b, keep);
     forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING);
     memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
-    p.coef = coef;
+    p.coef.logprob = coef;
     return p;
 }
 
@@ -499,29 +499,61 @@ static void cmd_sft(Session *s)
 
 /* ================================================================ eval */
 
-/* One row of the table that `eval` prints. */
-static void print_evaluation(const Evaluation *ev, FILE *f)
+/* The metrics that `eval` prints: pass@1, maj@k, and pass@16 or as much of it as there is. */
+static void eval_columns(const Evaluation *ev, int column[3])
 {
-    const GroupSums *s = &ev->sums;
-    int last = passes(imin(ev->samples, 16)) - 1;
-    const double *columns[3] = {ev->pass[0], ev->maj, ev->pass[last]};
-    fprintf(f, "%-10s", ev->name);
-    for (int i = 0; i < 3; i++) {
-        Estimate x = bootstrap(columns[i], ev->problems, ev->seed);
-        fprintf(f, "  %5.1f [%4.1f, %4.1f]", 100 * x.value, 100 * x.low, 100 * x.high);
-    }
-    fprintf(f, "  %7.3f  %6.1f %%  %8.3f  %6.1f\n", ratio(s->cosine, s->pairs),
-            100 * ratio(s->negative, s->pairs), ratio(s->entropy, s->tokens),
-            ratio(s->tokens, s->responses));
+    column[0] = 0;
+    column[1] = passes(ev->samples);
+    column[2] = passes(imin(ev->samples, 16)) - 1;
 }
 
-static void print_evaluation_head(const Evaluation *ev, FILE *f)
+/* The table of models, a row each. */
+static void print_evaluations(const Evaluation *all, int n, FILE *f)
 {
-    char maj[16], pass[16];
-    snprintf(maj, sizeof maj, "maj@%d", ev->maj_k);
-    snprintf(pass, sizeof pass, "pass@%d", 1 << (passes(imin(ev->samples, 16)) - 1));
-    fprintf(f, "%-10s  %-18s  %-18s  %-18s  %7s  %8s  %8s  %6s\n", "percent", "pass@1", maj, pass,
-            "cosine", "negative", "entropy", "length");
+    int column[3];
+    char name[32];
+    eval_columns(all, column);
+    fprintf(f, "%-10s", "percent");
+    for (int k = 0; k < 3; k++) {
+        evaluation_metric(all, column[k], name);
+        fprintf(f, "  %-18s", name);
+    }
+    fprintf(f, "  %7s  %8s  %8s  %6s\n", "cosine", "negative", "entropy", "length");
+    for (const Evaluation *ev = all; ev < all + n; ev++) {
+        const GroupSums *s = &ev->sums;
+        fprintf(f, "%-10s", ev->name);
+        for (int k = 0; k < 3; k++) {
+            const double *x = evaluation_metric(ev, column[k], name);
+            Estimate e = bootstrap(x, ev->problems, ev->seed);
+            fprintf(f, "  %5.1f [%4.1f, %4.1f]", 100 * e.value, 100 * e.low, 100 * e.high);
+        }
+        fprintf(f, "  %7.3f  %6.1f %%  %8.3f  %6.1f\n", ratio(s->cosine, s->pairs),
+                100 * ratio(s->negative, s->pairs), ratio(s->entropy, s->tokens),
+                ratio(s->tokens, s->responses));
+    }
+}
+
+/* What each later model has more than the first, problem by problem. */
+static void print_differences(const Evaluation *all, int n, FILE *f)
+{
+    int column[3];
+    char name[32];
+    eval_columns(all, column);
+    fprintf(f, "\nminus %-4s", all->name);
+    for (int k = 0; k < 3; k++) {
+        evaluation_metric(all, column[k], name);
+        fprintf(f, "  %-*s", k < 2 ? 20 : 0, name);
+    }
+    for (const Evaluation *ev = all + 1; ev < all + n; ev++) {
+        fprintf(f, "\n%-10s", ev->name);
+        for (int k = 0; k < 3; k++) {
+            const double *x = evaluation_metric(ev, column[k], name);
+            const double *y = evaluation_metric(all, column[k], name);
+            Estimate e = paired(x, y, ev->problems, ev->seed);
+            fprintf(f, "  %+5.1f [%+5.1f, %+5.1f]", 100 * e.value, 100 * e.low, 100 * e.high);
+        }
+    }
+    fputc('\n', f);
 }
 
 /* The name and the directory of model i: --model, or a word NAME=DIR. */
@@ -534,6 +566,9 @@ static const char *eval_model(const Session *s, int i, char name[64])
     if (!equals || equals == word)
         usage("eval: '%.60s'; expected NAME=DIR", word);
     snprintf(name, 64, "%.*s", (int)imin(60, (int)(equals - word)), word);
+    for (int k = 0; k < i; k++)
+        if (!strncmp(s->words.word[k], word, (size_t)(equals + 1 - word)))
+            usage("eval: two models are named '%s'", name);
     return equals + 1;
 }
 
@@ -585,14 +620,21 @@ static void cmd_eval(Session *s)
         engine_free(&s->engine);
         model_free(&s->model);
         tokenizer_free(&s->tokenizer);
-        buf_printf(&b, o->model ? "%s{\"name\": \"model\"" : "%s\n  \"%s\": {\"name\": \"%s\"",
-                   i ? "," : "", name, name);
+        if (!o->model) {
+            buf_str(&b, i ? ",\n  " : "\n  ");
+            json_put_string(&b, name, strlen(name));
+            buf_str(&b, ": ");
+        }
+        buf_str(&b, "{\"name\": ");
+        json_put_string(&b, name, strlen(name));
         evaluation_json(&all[i], &b);
+        if (i)
+            difference_json(&all[i], &all[0], &b);
         buf_str(&b, "}");
     }
-    print_evaluation_head(&all[0], table);
-    for (int i = 0; i < n; i++)
-        print_evaluation(&all[i], table);
+    print_evaluations(all, n, table);
+    if (n > 1)
+        print_differences(all, n, table);
     if (o->json)
         printf(o->model ? "%s\n" : "{%s\n}\n", b.s);
     for (int i = 0; i < n; i++) {
@@ -920,6 +962,7 @@ static void explain_table(const Group *g, const Tokenizer *t)
 static void explain_group(Session *s, Group *g)
 {
     View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
+    reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
     look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, true);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
@@ -1033,6 +1076,7 @@ static void explain_given(Session *s, const Given *x)
         g->start[i + 1] = g->start[i] + x->length[i];
         g->truncated[i] = false;
         g->reward[i] = x->reward[i];
+        g->answered[i] = true;
         g->reason[i] = "given";
     }
     g->n_tokens = g->start[x->m];
@@ -1103,6 +1147,7 @@ static void cmd_explain(Session *s)
 {
     const Options *o = &s->o;
     bool given = o->data && holds_groups(o->data);
+    check_method(o, false);
     if (o->data && o->prompt)
         usage("explain: expected one of --data and --prompt");
     if (given) {
@@ -1254,41 +1299,95 @@ static void help(FILE *f)
     for (int c = 0; c < N_COMMANDS; c++)
         fprintf(f, "  %-10s %s\n", COMMANDS[c], SUMMARIES[c]);
     fprintf(f, "  %-10s this text; g2rl COMMAND --help: its options; g2rl help metrics: what "
-               "metrics.jsonl holds\n\nfirst steps:\n"
+               "the\n             numbers of metrics.jsonl and eval.jsonl are\n\nfirst steps:\n"
                "  g2rl sft --preset nano --task countdown --steps 1600 --out runs/base\n"
                "  g2rl train --model runs/base --method g2rl --out runs/g2rl\n"
                "  g2rl eval base=runs/base g2rl=runs/g2rl\n"
                "  g2rl explain --model runs/g2rl --rollouts 8\n", "help");
 }
 
+/* A definition that fills more than a line goes on in the next row, without a name. */
 static void help_metrics(FILE *f)
 {
     static const char *const rows[][2] = {
-        {"reward", "mean reward: +1 right, -1 wrong, or what --reward-cmd gave"},
-        {"reward_std", "standard deviation of rewards within a group, mean over groups"},
-        {"pass@1", "share of responses that are right: reward above 0"},
-        {"frac_dead", "share of groups whose rewards are all equal: all right or all wrong"},
-        {"completions/mean_length", "response tokens, end token included, mean over responses"},
-        {"completions/clipped_ratio", "share of responses cut off at --max-tokens"},
-        {"entropy", "-sum_v p_v ln p_v of the policy, exact, mean over response tokens"},
-        {"kl_k1, kl_k3", "with q = ln p_ref - ln p: mean of -q, and of e^q - q - 1"},
-        {"kl_exact", "KL(policy || reference) over the vocabulary, before the update"},
-        {"clip_low, clip_high", "share of tokens whose ratio the clip holds, A < 0 and A > 0"},
-        {"log_ratio_clamped", "tokens whose log-ratio passed +-20"},
-        {"phi/cos_mean", "mean of S_ij over pairs i < j of a group (Eq 9)"},
-        {"phi/neg_ratio", "share of pairs with S_ij < 0"},
-        {"phi/nu_mean", "mean exploration score nu (Eq 11)"},
-        {"adv/novelty_share", "share of sum A^2 that lies among responses of equal reward"},
-        {"logp_gap", "largest |ln p of the sampler - ln p of the trainer|: 0 when on-policy"},
-        {"loss", "-min(rho A, clip(rho) A) + beta k3 (Eq 4), mean over tokens or responses"},
-        {"grad_norm", "of all gradients, before clipping"},
-        {"lr", "learning rate of the step"},
-        {"time/...", "seconds of each phase"},
-        {"tokens_per_s", "response tokens over the whole step's time"},
+        {NULL, "metrics.jsonl of train, a line a step; means are over the step's batch:"},
+        {"step", "batches of rollouts so far, this one included"},
+        {"reward", "mean of r: +1 right, -1 wrong, or what --reward-cmd gave"},
+        {"reward_std", "sqrt(mean (r - mean r)^2) of a group, mean over groups"},
+        {"pass@1", "responses with r > 0 / responses"},
+        {"frac_dead", "groups whose r are all equal (within 1e-6) / groups"},
+        {"completions/mean_length", "response tokens, end tokens included / responses"},
+        {"completions/clipped_ratio", "responses cut off at --max-tokens / responses"},
+        {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over response tokens"},
+        {"kl_exact", "sum_v p_v (ln p_v - ln pref_v), pref: the reference, exact, mean over"},
+        {"", "response tokens, before the update; null with --kl-coef 0"},
+        {"kl_k1, kl_k3", "q = ln pref - ln p of the sampled token: mean of -q, of e^q - q - 1;"},
+        {"", "null with --kl-coef 0"},
+        {"clip_low, clip_high", "share of tokens that the clip of Eq 3 holds: A < 0 and ratio"},
+        {"", "rho < 1 - clip-low; A > 0 and rho > 1 + clip-high"},
+        {"log_ratio_clamped", "tokens whose ln rho or q passed +-20"},
+        {"phi/cos_mean", "mean of S_ij over the pairs i < j of each group (Eq 9)"},
+        {"phi/neg_ratio", "pairs with S_ij < 0 / pairs"},
+        {"phi/nu_mean", "mean of nu_i = max(1 - sum_j w_ij S_ij^2, 0) (Eq 10-11)"},
+        {"semantic/cos_mean", "mean over the pairs of the cosines of the responses' embeddings"},
+        {"", "(--encoder); null where there is no reference to make them"},
+        {"adv/novelty_share", "sum A_i (A_i - mean of A where r is r_i) / sum A_i^2"},
+        {"logp_gap", "largest |ln p of the sampler - ln p of the trainer| before any update"},
+        {"loss", "-min(rho A, clip(rho) A) + beta KL - entropy-coef H (Eq 3-4), mean as"},
+        {"", "--loss says"},
+        {"grad_norm", "sqrt(sum of squares of all gradients), before clipping"},
+        {"lr", "the step's learning rate"},
+        {"time/PHASE", "seconds; sample, verify, reference, forward, backward, optimizer"},
+        {"tokens_per_s", "response tokens / seconds of the whole step"},
         {"weights_hash", "names the weights after the step, bit for bit"},
+        {NULL, "eval.jsonl of train and sft, eval --json: of P problems n samples each, c right:"},
+        {"step", "batches trained on so far (eval.jsonl)"},
+        {"name", "the model's (eval --json)"},
+        {"pass@k", "1 - C(n - c, k) / C(n, k), mean over problems; k = 1, 2, 4, .. n"},
+        {"mean@n", "c / n, mean over problems: pass@1 once more"},
+        {"maj@k", "1 if the most frequent answer of k samples is right, else 0; of a tie,"},
+        {"", "the share of the tied answers that are right; mean over disjoint blocks"},
+        {"", "of k, then over problems; k = 16, or n if that is less"},
+        {"pass@k/interval, maj@k/interval", ""},
+        {"", "[26th smallest, 26th largest] of the means of 1,000 resamples of the P"},
+        {"", "problems: 95 %"},
+        {"problems, samples", "P, n"},
+        {"right, maj", "c of each problem; maj@k of each problem"},
+        {"phi/cos_mean, phi/neg_ratio, phi/nu_mean, entropy", ""},
+        {"", "as above, over all responses"},
+        {"completions/mean_length, completions/clipped_ratio", ""},
+        {"", "as above, over all responses"},
+        {"difference", "from the first model (eval of several): of each metric the mean over"},
+        {"", "problems of x - y, its interval from resamples of the pairs (x, y)"},
+        {NULL, "metrics.jsonl of sft, a line a step:"},
+        {"loss", "-ln p, mean over the batch's tokens that are trained on"},
+        {"tokens", "how many these are"},
+        {"tokens_per_s", "tokens / seconds of the whole step"},
+        {"step, lr, grad_norm, weights_hash", ""},
+        {"", "as above"},
+        {NULL, "eval.jsonl of sft --valid:"},
+        {"step", "batches trained on so far"},
+        {"loss", "-ln p, mean over the tokens of its records that sft would train on"},
+        {"tokens", "how many these are"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        fprintf(f, "  %-26s %s\n", rows[i][0], rows[i][1]);
+        if (!rows[i][0])
+            fprintf(f, "%s%s\n", i ? "\n" : "", rows[i][1]);
+        else if (!*rows[i][1])
+            fprintf(f, "  %s\n", rows[i][0]);
+        else
+            fprintf(f, "  %-26s %s\n", rows[i][0], rows[i][1]);
+}
+
+static void help_methods(FILE *f)
+{
+    fputs("\n--method: they differ in the reward r~ that advantages are made of, or in the loss.\n"
+          "    grpo     r~ = r: +1 right, -1 wrong\n"
+          "    entropy  GRPO, with --entropy-coef times the mean token entropy in the objective\n"
+          "    evol     EVOL-RL: 0.5 to 1 right, -1 to -0.5 wrong, the more the less an answer's\n"
+          "             embedding (--encoder) is like the others'; -1 without an answer\n"
+          "    g2rl     r (1 + lambda nubar): nubar from the cosines of the responses' gradient\n"
+          "             features (Eq 9-13)\n", f);
 }
 
 static void help_rewards(FILE *f)
@@ -1344,12 +1443,17 @@ static int run_command(int argc, char **argv)
     }
     int c = command_find(argv[1]);
     options_default(OPTIONS, N_OPTIONS, c, &s.o);
+    s.o.entropy_coef = -1;
     options_parse(OPTIONS, N_OPTIONS, c, argv[1], &s.o, argc - 2, argv + 2, &s.words);
+    if (s.o.entropy_coef < 0)
+        s.o.entropy_coef = s.o.method == ENTROPY ? 0.003 : 0;
     if (s.words.help) {
         printf("g2rl %s: %s\n\n", COMMANDS[c], SUMMARIES[c]);
         options_help(OPTIONS, N_OPTIONS, c, stdout);
         if (c == DATA)
             printf("\n%s", task_help());
+        if (c == TRAIN || c == EXPLAIN)
+            help_methods(stdout);
         if (c == TRAIN || c == EVAL || c == EXPLAIN)
             help_rewards(stdout);
         words_free(&s.words);

@@ -39,12 +39,12 @@ typedef struct {
     double reward_timeout;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
-    int method, shaping, dead_groups, adv_norm, loss, novelty, dtype;
+    int method, shaping, dead_groups, adv_norm, loss, novelty, encoder, kl, dtype;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p;
-    double lambda, clip_low, clip_high, kl_coef;
+    double lambda, clip_low, clip_high, kl_coef, entropy_coef;
     uint64_t seed;
     const char *only, *geometry, *svg;
-    bool json, force, quick, recompute, decode, skip_special;
+    bool json, force, quick, recompute, decode, skip_special, mask_truncated;
 } Options;
 
 #define C(x) (1u << (x))
@@ -136,7 +136,8 @@ static const Option OPTIONS[] = {
     {"template", OPT_CHOICE, O(chat), "qwen3", 0, 0, C(TOKENIZE), "qwen3",
      "how lines of messages become a prompt"},
 
-    {"method", OPT_CHOICE, O(method), "g2rl", 0, 0, RL, "grpo|g2rl", "how rewards are shaped"},
+    {"method", OPT_CHOICE, O(method), "g2rl", 0, 0, RL, "grpo|entropy|evol|g2rl",
+     "how rewards are shaped (see below)"},
     {"lambda", OPT_NUMBER, O(lambda), "1", 0, 1e6, RL, "X",
      "strength of the shaping; 0 is GRPO to the bit (rewards within +-3, where r~ is clipped)"},
     {"shaping", OPT_CHOICE, O(shaping), "text", 0, 0, RL, "text|literal",
@@ -147,14 +148,22 @@ static const Option OPTIONS[] = {
      "zero: groups whose rewards are all equal get no advantage"},
     {"adv-norm", OPT_CHOICE, O(adv_norm), "std", 0, 0, RL, "std|none",
      "divide advantages by the group's standard deviation, or not"},
+    {"encoder", OPT_CHOICE, O(encoder), "ref", 0, 0, RL, "ref|ngram",
+     "what evol's similarity is made of: the starting model's hidden states, or token trigrams"},
     {"loss", OPT_CHOICE, O(loss), "token", 0, 0, C(TRAIN), "token|sequence",
      "mean over tokens, or over each response's tokens and then responses"},
     {"clip-low", OPT_NUMBER, O(clip_low), "0.2", 0, 1, C(TRAIN), "X",
      "the ratio's lower clip is 1 - X"},
     {"clip-high", OPT_NUMBER, O(clip_high), "0.2", 0, 1e6, C(TRAIN), "X",
      "the ratio's upper clip is 1 + X"},
+    {"kl", OPT_CHOICE, O(kl), "k3", 0, 0, C(TRAIN), "k3|k2|exact",
+     "KL penalty: e^q - q - 1 or q^2/2 with q = ln p_ref - ln p, or over all tokens"},
     {"kl-coef", OPT_NUMBER, O(kl_coef), "0.001", 0, 1e6, C(TRAIN), "X",
-     "weight of the k3 KL penalty to the starting model; 0: none is kept"},
+     "weight of the KL penalty to the starting model; 0: none is kept"},
+    {"entropy-coef", OPT_NUMBER, O(entropy_coef), NULL, 0, 1e6, C(TRAIN), "X",
+     "weight of the mean token entropy in the objective [0.003 for entropy, else 0]"},
+    {"mask-truncated", OPT_FLAG, O(mask_truncated), NULL, 0, 0, C(TRAIN), "",
+     "leave responses that were cut off at --max-tokens out of the loss"},
     {"mini-batch", OPT_INT, O(mini_batch), "0", 0, 65536, C(TRAIN), "N",
      "prompts an update; 0: all of the step's, one exactly on-policy update"},
     {"epochs", OPT_INT, O(epochs), "1", 1, 1000, C(TRAIN), "N",
