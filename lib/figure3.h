@@ -4,7 +4,7 @@
 #ifndef FIGURE3_H
 #define FIGURE3_H
 
-#include "runs.h" /* defines: read_numbers, number_or_null, field_end; stats.h: Estimate */
+#include "runs.h" /* defines: number_list, number_or_null, field_end; stats.h: Estimate */
 #include "svg.h"  /* defines: Plot, plot_steps */
 
 /* Members that are numbers, that are {mean, interval}, and that are counts. */
@@ -124,7 +124,7 @@ static inline void read_true_pairs(Json *j, Figure3Row *row)
 {
     double *one = NULL;
     for (json_array(j); json_item(j);) {
-        if (read_numbers(j, &one) != 3) {
+        if (number_list(j, &one) != 3) {
             json_fail(j, "expected rows of three numbers");
             break;
         }
@@ -138,7 +138,7 @@ static inline void read_true_pairs(Json *j, Figure3Row *row)
 static inline void read_histogram(Json *j, Figure3Row *row, int h)
 {
     double sum = 0;
-    row->bins[h] = read_numbers(j, &row->bin[h]);
+    row->bins[h] = number_list(j, &row->bin[h]);
     for (int i = 0; i < row->bins[h]; i++) {
         if (row->bin[h][i] < 0)
             json_fail(j, "expected counts of at least 0");
@@ -243,7 +243,8 @@ static inline void histogram_panel(const Figure3 *f, int h, Buf *b)
         if (f->row[i].bins[h])
             plot_steps(&p, f->row[i].bin[h], f->row[i].bins[h], f->row[i].style);
     for (int i = 0; i < f->n; i++)
-        plot_mark(&p, f->row[i].e[F3_HISTOGRAM[h].mean].value, p.y0, 4.2, f->row[i].style, false);
+        plot_mark(&p, f->row[i].e[F3_HISTOGRAM[h].mean].value, p.y.low, 4.2, f->row[i].style,
+                  false);
     plot_close(&p);
 }
 
@@ -274,7 +275,7 @@ static inline void figure3_name(const Figure3Row *r, Buf *b, bool name)
     buf_str(b, "</th>");
 }
 
-/* Three rows of numbers a model: what is equal, what is measured, what chance says. */
+/* A row a model: what is equal, what is measured, what chance says. */
 static inline void figure3_table(const Figure3 *f, Buf *b)
 {
     static const int shown[] = {F3_COS, F3_COS_DISTINCT, F3_NEGATIVE, F3_SEMANTIC,
@@ -301,7 +302,7 @@ static inline void figure3_table(const Figure3 *f, Buf *b)
 static inline void truth_table(const Figure3 *f, Buf *b)
 {
     buf_str(b, "<h3>Correlation with the cosines of true gradients</h3>\n<div class=\"wide\">"
-               "<table class=\"full stack\"><thead><tr><th></th><th>gradient of</th>"
+               "<table class=\"full\"><thead><tr><th></th><th>gradient of</th>"
                "<th class=\"n\">\xCF\x86, Pearson</th><th class=\"n\">\xCF\x86, Spearman</th>"
                "<th class=\"n\">texts, Pearson</th><th class=\"n\">texts, Spearman</th>"
                "<th class=\"n\">its mean cosine</th></tr></thead><tbody>\n");

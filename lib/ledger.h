@@ -4,7 +4,7 @@
 #ifndef LEDGER_H
 #define LEDGER_H
 
-#include "runs.h" /* defines: read_int, read_numbers, number_or_null; json.h: Json */
+#include "runs.h" /* defines: read_int, number_list, number_or_null; json.h: Json */
 
 /* A line of the ledger. Numbers that it lacks are NaN. */
 typedef struct {
@@ -80,7 +80,7 @@ static inline const char *row_member(LedgerRow *r, Json *j, const char *key)
     if (!strcmp(key, "prompt_index"))
         return json_int(j, &r->problem), "prompt_index";
     if (!strcmp(key, "S"))
-        return r->n_S = read_numbers(j, &r->S), "S";
+        return r->n_S = number_list(j, &r->S), "S";
     json_skip(j);
     return NULL;
 }
@@ -142,8 +142,8 @@ static inline LedgerGroup window_rows(const char *path, FILE *f, long offset, si
     return g;
 }
 
-/* The rows from `first` on that make a whole group: rollouts 0 to m - 1, each with m cosines. 0: the
- * group is not whole. */
+/* How many rows from `first` on make a whole group: rollouts 0 to m - 1, each with m cosines. 0:
+ * it is not whole. */
 static inline int whole_group(const LedgerGroup *g, int first, const char *path)
 {
     const LedgerRow *r = g->row + first;

@@ -112,7 +112,7 @@ static inline void read_int(Json *j, int *x)
 }
 
 /* A list of numbers, in place of *x; returns how many. */
-static inline int read_numbers(Json *j, double **x)
+static inline int number_list(Json *j, double **x)
 {
     int n = 0, room = 0;
     if (json_peek(j) == 'n') {
@@ -201,7 +201,7 @@ static inline void eval_quantity(EvalRow *row, Json *j, int q, bool interval)
         json_number(j, &row->value[q]);
         return;
     }
-    if (read_numbers(j, &pair) == 2) {
+    if (number_list(j, &pair) == 2) {
         row->low[q] = pair[0];
         row->high[q] = pair[1];
     } else
@@ -230,9 +230,9 @@ static inline const char *eval_member(EvalRow *row, Json *j, const char *key, in
     if (!strcmp(key, "samples"))
         return read_int(j, &row->samples), "samples";
     if (!strcmp(key, "right"))
-        return *n_right = read_numbers(j, &row->right), "right";
+        return *n_right = number_list(j, &row->right), "right";
     if (!strcmp(key, "maj"))
-        return *n_maj = read_numbers(j, &row->maj), "maj";
+        return *n_maj = number_list(j, &row->maj), "maj";
     json_skip(j);
     return NULL;
 }

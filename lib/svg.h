@@ -95,7 +95,8 @@ static const char *const LOOK =
     "figcaption b{color:var(--ink);font-weight:600}"
     "p.absent{color:var(--soft);margin:1rem 0 0;max-width:46rem}"
     "h3{font-size:1rem;font-weight:600;margin:1.1rem 0 .2rem}"
-    ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:1.3rem 1.6rem}"
+    ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));"
+    "gap:1.3rem 1.6rem}"
     ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));"
     "gap:1.2rem 2.4rem;align-items:start}"
     ".grid>*,.pair>*{min-width:0}"
@@ -136,8 +137,8 @@ static const char *const LOOK =
     ".beside-rows td.mark{width:1.9rem}.beside-rows td.i{display:none;width:1.6rem}"
     "svg{display:block;width:100%;height:auto}"
     "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
-    ".scale svg{width:240px}.scale{margin-top:.4rem}.forest{margin-top:1.3rem}"
-    ".beside{display:grid;grid-template-columns:minmax(0,800px) minmax(13rem,1fr);gap:.5rem 2rem;"
+    ".scale svg{width:240px}.scale{margin:.4rem 0 .8rem}.forest{margin-top:1.3rem}"
+    ".beside{display:grid;grid-template-columns:minmax(0,720px) minmax(13rem,1fr);gap:.5rem 2rem;"
     "align-items:end}";
 
 /* Of the drawings alone: a file of one drawing takes this and no more. */
@@ -151,7 +152,7 @@ static const char *const LOOK_SVG =
     ".zero{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3;fill:none}"
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}"
     ".thin{fill:none;stroke-width:1.1}"
-    ".band{stroke:none;opacity:.11}"
+    ".band{stroke:none}"
     ".dot{stroke-width:1.5}"
     ".open{fill:var(--page)}"
     ".good{stroke:var(--good);fill:none}.bad{stroke:var(--bad);fill:none}"
@@ -173,10 +174,12 @@ static const char *const NARROW =
     "table.cards td[data-k]:before{content:attr(data-k) ' ';color:var(--soft);font-style:italic}}";
 
 static const char *const PAPER =
-    "body{font-size:10.5pt}main{max-width:none;padding:0}h2{break-after:avoid}"
-    "figure.short,.plot,tr{break-inside:avoid}"
+    "body{font-size:10.5pt;background:none}main{max-width:none;padding:0}"
+    "h2,h3,ul.key,.scale{break-after:avoid}h2{margin-top:1.6rem}"
+    "figure.short,.plot,tr,table.full{break-inside:avoid}"
     ".grid{grid-template-columns:repeat(3,1fr);gap:.8rem}.wide{overflow:visible}"
-    ".pair{grid-template-columns:1.2fr 1fr}";
+    ".pair{grid-template-columns:1fr 1fr;gap:1rem 1.6rem}td i{display:block;margin:0}"
+    "th,td{padding:.15rem .6rem .15rem 0}";
 
 /* Blue below, red above, and the page's own colour between them. */
 static inline void style_heat(Buf *b, bool dark)
@@ -246,8 +249,8 @@ static inline void svg_point(Buf *b, char command, double x, double y)
 static inline void svg_open(Buf *b, double width, double height, const char *class,
                             const char *name)
 {
-    buf_printf(b, "<svg class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", class, width,
-               height);
+    buf_printf(b, "<svg class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", class,
+               width, height);
     html_string(b, name);
     buf_str(b, "\"><title>");
     html_string(b, name);
@@ -308,22 +311,26 @@ static inline void svg_mark(Buf *b, double x, double y, double r, int style, boo
 
 /* ---------------------------------------------------------------- a chart */
 
+/* An axis: the data at its ends, and the numbers along it. */
+typedef struct {
+    double low, high, step;
+    int decimals;
+} Axis;
+
 typedef struct {
     Buf *b;
     double left, right, top, bottom; /* the edges of the data's rectangle, in the picture */
-    double x0, x1, y0, y1;           /* the data at those edges */
-    int decimals_x, decimals_y;      /* of the numbers at the ticks */
-    double step_x, step_y;           /* from tick to tick */
+    Axis x, y;
 } Plot;
 
 static inline double plot_x(const Plot *p, double x)
 {
-    return p->left + (x - p->x0) / (p->x1 - p->x0) * (p->right - p->left);
+    return p->left + (x - p->x.low) / (p->x.high - p->x.low) * (p->right - p->left);
 }
 
 static inline double plot_y(const Plot *p, double y)
 {
-    return p->bottom - (y - p->y0) / (p->y1 - p->y0) * (p->bottom - p->top);
+    return p->bottom - (y - p->y.low) / (p->y.high - p->y.low) * (p->bottom - p->top);
 }
 
 /* Lowest and highest of finite numbers seen so far. */
@@ -341,20 +348,21 @@ static inline void span_add(Span *s, double x)
     }
 }
 
-/* 1, 2 or 5 times a power of ten: the smallest that makes at most `most` steps. */
-static inline double tick_step(double width, int most)
+/* 1, 2 or 5 times a power of ten: the smallest that makes at most MOST_TICKS steps. */
+static inline double tick_step(double width)
 {
-    static const double nice[] = {1, 2, 5, 10};
-    double power = pow(10, floor(log10(width / most)));
+    static const double nice[] = {1, 2, 5};
+    double power = pow(10, floor(log10(width / MOST_TICKS)));
     for (int i = 0; i < 3; i++)
-        if (width / (nice[i] * power) <= most)
+        if (width / (nice[i] * power) <= MOST_TICKS)
             return nice[i] * power;
     return 10 * power;
 }
 
-/* From ticks to ticks around all data; where there is none, or only one value, some room. */
-static inline void plot_fit(Span s, int most, double *low, double *high, double *step, int *decimals)
+/* From tick to tick around all data; where there is none, or only one value, some room. */
+static inline Axis axis_fit(Span s)
 {
+    Axis a;
     if (s.low > s.high)
         s = (Span){0, 1};
     double least = fmax(fabs(s.low), fabs(s.high)) * 1e-6 + 1e-9;
@@ -362,16 +370,17 @@ static inline void plot_fit(Span s, int most, double *low, double *high, double 
         double room = fmax(fabs(s.high) / 10, 1e-3);
         s = (Span){s.low - room, s.high + room};
     }
-    *step = tick_step(s.high - s.low, most);
-    *low = floor(s.low / *step + 1e-9) * *step;
-    *high = ceil(s.high / *step - 1e-9) * *step;
-    *decimals = imax(0, (int)ceil(-log10(*step) - 1e-9));
+    a.step = tick_step(s.high - s.low);
+    a.low = floor(s.low / a.step + 1e-9) * a.step;
+    a.high = ceil(s.high / a.step - 1e-9) * a.step;
+    a.decimals = imax(0, (int)ceil(-log10(a.step) - 1e-9));
+    return a;
 }
 
 static inline void plot_tick(const Plot *p, double at, bool vertical)
 {
     Buf text = {0};
-    number(&text, at, vertical ? p->decimals_y : p->decimals_x);
+    number(&text, at, vertical ? p->y.decimals : p->x.decimals);
     if (vertical) {
         double y = plot_y(p, at);
         svg_line(p->b, p->left, y, p->right, y, "grid-line");
@@ -389,20 +398,21 @@ static inline void plot_tick(const Plot *p, double at, bool vertical)
 static inline Plot plot_open(Buf *b, double width, double height, Span x, Span y, const char *name,
                              const char *below, bool big)
 {
-    Plot p = {.b = b, .left = big ? 52 : 46, .right = width - (big ? 150 : 14), .top = 30,
+    Plot p = {.b = b, .left = big ? 52 : 46, .right = width - (big ? 140 : 14), .top = 30,
               .bottom = height - (big ? 44 : 38)};
-    double low, high;
-    plot_fit(x, MOST_TICKS, &low, &high, &p.step_x, &p.decimals_x);
-    p.x0 = x.low < x.high ? x.low : low;
-    p.x1 = x.low < x.high ? x.high : high;
-    plot_fit(y, MOST_TICKS, &p.y0, &p.y1, &p.step_y, &p.decimals_y);
+    p.x = axis_fit(x);
+    p.y = axis_fit(y);
+    if (x.low < x.high) {
+        p.x.low = x.low;
+        p.x.high = x.high;
+    }
     svg_open(b, width, height, big ? "plot big" : "plot", name);
     svg_text(b, 2, 14, "name", "start", name);
-    for (int i = 0; p.y0 + i * p.step_y < p.y1 + p.step_y / 2; i++)
-        plot_tick(&p, p.y0 + i * p.step_y, true);
-    for (double at = ceil(p.x0 / p.step_x - 1e-9) * p.step_x; at < p.x1 + p.step_x * 1e-6;
-         at += p.step_x)
-        plot_tick(&p, at, false);
+    for (int i = 0; p.y.low + i * p.y.step < p.y.high + p.y.step / 2; i++)
+        plot_tick(&p, p.y.low + i * p.y.step, true);
+    double first = ceil(p.x.low / p.x.step - 1e-9) * p.x.step;
+    for (int i = 0; first + i * p.x.step < p.x.high + p.x.step * 1e-6; i++)
+        plot_tick(&p, first + i * p.x.step, false);
     svg_line(b, p.left, p.bottom, p.right, p.bottom, "axis");
     svg_text(b, p.right, p.bottom + (big ? 38 : 34), "t", "end", below);
     return p;
@@ -424,11 +434,12 @@ static inline void plot_line(const Plot *p, const double *x, const double *y, in
     buf_str(p->b, "\"/>");
 }
 
-/* The area between two curves. */
+/* The area between two curves; the more of them there are, the fainter each. */
 static inline void plot_band(const Plot *p, const double *x, const double *low, const double *high,
-                             int n, int style)
+                             int n, int style, int bands)
 {
-    buf_printf(p->b, "<path class=\"band s%d\" d=\"", style);
+    buf_printf(p->b, "<path class=\"band s%d\" opacity=\"%.2f\" d=\"", style,
+               fmax(0.05, fmin(0.14, 0.45 / bands)));
     for (int from = 0, to; from < n; from = to + 1) {
         for (to = from; to < n && isfinite(low[to]) && isfinite(high[to]); to++)
             svg_point(p->b, to > from ? 'L' : 'M', plot_x(p, x[to]), plot_y(p, low[to]));
@@ -442,12 +453,12 @@ static inline void plot_band(const Plot *p, const double *x, const double *low, 
 /* A histogram of n bins of equal width over the x axis, as its outline. */
 static inline void plot_steps(const Plot *p, const double *share, int n, int style)
 {
-    double width = (p->x1 - p->x0) / n;
+    double width = (p->x.high - p->x.low) / n;
     buf_printf(p->b, "<path class=\"line s%d\" d=\"", style);
     svg_point(p->b, 'M', p->left, p->bottom);
     for (int i = 0; i < n; i++) {
-        svg_point(p->b, 'L', plot_x(p, p->x0 + i * width), plot_y(p, share[i]));
-        svg_point(p->b, 'L', plot_x(p, p->x0 + (i + 1) * width), plot_y(p, share[i]));
+        svg_point(p->b, 'L', plot_x(p, p->x.low + i * width), plot_y(p, share[i]));
+        svg_point(p->b, 'L', plot_x(p, p->x.low + (i + 1) * width), plot_y(p, share[i]));
     }
     svg_point(p->b, 'L', p->right, p->bottom);
     buf_str(p->b, "\"/>");
