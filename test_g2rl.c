@@ -7336,7 +7336,7 @@ static void report_ledger(const char *run, const char *hostile)
                    "\"reason\": \"%s\", \"S\": [%s], "
                    "\"nu\": 0.75, \"nubar\": %d, \"rtilde\": -1, \"advantage\": 0.5, "
                    "\"u\": 0.%d}\n",
-                   i / 2 * 19 + 1, i % 2, hostile, hostile, i, i % 2 ? -1 : 1, hostile,
+                   i / 2 * 19 + 1, i % 2, hostile, hostile, i, i % 2 ? 1 : -1, hostile,
                    i % 2 ? "-0.5, 1" : "1, -0.5", i % 2, i);
     write_file(path_join(run, "rollouts.jsonl").s, text.s, text.n);
     buf_free(&text);
@@ -7448,6 +7448,9 @@ static void test_report_values(void)
     CHECK(cli("report %s %s %s --out %s/x.html", a.s, c.s, d.s, tmp_dir()) == 0, "%s", cli_err);
     CHECK(strstr(cli_out, "\ng2rl               2   87.5 [") != NULL, "%s", cli_out);
     CHECK(strstr(cli_out, "\ng2rl               1  +50.0 [+50.0, +50.0]") != NULL, "%s", cli_out);
+    char *page = read_page(tmp_path("x.html").s);
+    CHECK(strstr(page, "<b>+50.0</b>") != NULL, "an interval without 0 is bold");
+    free(page);
 }
 
 static const char *const GEOMETRY_LINE =
@@ -7474,7 +7477,7 @@ static void test_report_page(void)
     static const char *const parts[] = {
         "Results", "The frontier", "Along the way", "reward in training", "The same in all runs",
         "Groups of answers", "One group, its arithmetic", "gradient features, % of pairs",
-        "Correlation with the cosines", "all parameters", "class=\"heat\"", "Figure 7."};
+        "Correlation with the cosines", "class=\"heat\"", "Figure 7."};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         CHECK(strstr(page, parts[i]) != NULL, "no %s", parts[i]);
     CHECK(!strstr(page, "entropy of the policy"), "a panel of nothing but null");

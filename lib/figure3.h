@@ -66,8 +66,9 @@ static const char *const FIGURE3_CAPTION =
     "Cosines between two responses to one problem, as the paper\xE2\x80\x99s Figure 3 counts them: "
     "left between gradient features, then between texts, then the share of each group\xE2\x80\x99s "
     "pairs whose features point apart. The mark on the axis is the mean. Equal responses have "
-    "cosine 1 whatever is measured, so distinct pairs are shown as well. Zero-mean: the mean of "
-    "\xCE\xA6 over a problem\xE2\x80\x99s responses, against what chance would leave.";
+    "cosine 1 whatever is measured, so distinct pairs are shown as well. Zero-mean: the mean "
+    "product of two responses\xE2\x80\x99 features over the mean square of one; for sums of "
+    "\xCF\x86 theory says 0.";
 
 /* ---------------------------------------------------------------- reading */
 
@@ -262,16 +263,13 @@ static inline void estimate_cell(Buf *b, Estimate e, double scale, int decimals)
     buf_str(b, "</td>");
 }
 
-/* Begins a row; `name`: with the model's. */
-static inline void figure3_name(const Figure3Row *r, Buf *b, bool name)
+/* Begins a row with the model's name. */
+static inline void figure3_name(const Figure3Row *r, Buf *b)
 {
-    buf_str(b, "<tr><th scope=\"row\">");
-    if (name) {
-        buf_str(b, "<svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">");
-        svg_mark(b, 7, 7, 3.6, r->style, false);
-        buf_str(b, "</svg>");
-        html_text(b, r->name.s, r->name.n, 40);
-    }
+    buf_str(b, "<tr><th scope=\"row\"><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">");
+    svg_mark(b, 7, 7, 3.6, r->style, false);
+    buf_str(b, "</svg>");
+    html_text(b, r->name.s, r->name.n, 40);
     buf_str(b, "</th>");
 }
 
@@ -288,35 +286,72 @@ static inline void figure3_table(const Figure3 *f, Buf *b)
                "<th class=\"n\">\xCE\xA3\xCF\x86 / L</th></tr></thead><tbody>\n");
     for (int i = 0; i < f->n; i++) {
         const Figure3Row *r = &f->row[i];
-        figure3_name(r, b, true);
+        figure3_name(r, b);
         estimate_cell(b, bare(r->number[F3_PAIRS]), 1, 0);
         estimate_cell(b, bare(r->number[F3_IDENTICAL]), 100, 1);
         for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
             estimate_cell(b, r->e[shown[k]], shown[k] == F3_NEGATIVE ? 100 : 1,
-                          shown[k] == F3_NEGATIVE ? 1 : shown[k] >= F3_ZERO_SUM ? 2 : 3);
+                          shown[k] == F3_NEGATIVE ? 1 : 3);
         buf_str(b, "</tr>\n");
     }
     buf_str(b, "</tbody></table></div>\n");
 }
 
+/* The part of a row that has a name, or NULL. */
+static inline const TruePart *part_find(const Figure3Row *r, const char *name)
+{
+    for (int k = 0; k < r->n_parts; k++)
+        if (!strcmp(r->part[k].name.s, name))
+            return &r->part[k];
+    return NULL;
+}
+
+/* All parameters: the four correlations and the mean cosine of the gradients themselves. */
 static inline void truth_table(const Figure3 *f, Buf *b)
 {
-    buf_str(b, "<h3>Correlation with the cosines of true gradients</h3>\n<div class=\"wide\">"
-               "<table class=\"full\"><thead><tr><th></th><th>gradient of</th>"
+    buf_str(b, "<h3>Correlation with the cosines of true gradients, of all parameters</h3>\n"
+               "<div class=\"wide\"><table class=\"full\"><thead><tr><th></th>"
                "<th class=\"n\">\xCF\x86, Pearson</th><th class=\"n\">\xCF\x86, Spearman</th>"
                "<th class=\"n\">texts, Pearson</th><th class=\"n\">texts, Spearman</th>"
-               "<th class=\"n\">its mean cosine</th></tr></thead><tbody>\n");
-    for (int i = 0; i < f->n; i++)
-        for (int k = 0; k < f->row[i].n_parts; k++) {
-            const TruePart *p = &f->row[i].part[k];
-            figure3_name(&f->row[i], b, !k);
-            buf_str(b, "<td>");
-            html_text(b, p->name.s, p->name.n, 30);
-            buf_str(b, strcmp(p->name.s, "all") ? "</td>" : " parameters</td>");
-            for (int e = 0; e < F3_TRUTHS; e++)
-                estimate_cell(b, p->e[e], 1, 3);
-            buf_str(b, "</tr>\n");
+               "<th class=\"n\">their mean cosine</th></tr></thead><tbody>\n");
+    for (int i = 0; i < f->n; i++) {
+        const TruePart *p = part_find(&f->row[i], "all");
+        if (!p)
+            continue;
+        figure3_name(&f->row[i], b);
+        for (int e = 0; e < F3_TRUTHS; e++)
+            estimate_cell(b, p->e[e], 1, 3);
+        buf_str(b, "</tr>\n");
+    }
+    buf_str(b, "</tbody></table></div>\n");
+}
+
+/* The parts of the parameters that the first model has, a column each. */
+static inline void parts_table(const Figure3 *f, Buf *b)
+{
+    const Figure3Row *first = NULL;
+    for (int i = f->n - 1; i >= 0; i--)
+        first = f->row[i].n_parts > 1 ? &f->row[i] : first;
+    if (!first)
+        return;
+    buf_str(b, "<h3>Pearson\xE2\x80\x99s correlation of \xCF\x86 with the gradient of each "
+               "part</h3>\n<div class=\"wide\"><table class=\"full\"><thead><tr><th></th>");
+    for (int k = 0; k < first->n_parts; k++) {
+        buf_str(b, "<th class=\"n\">");
+        html_text(b, first->part[k].name.s, first->part[k].name.n, 30);
+        buf_str(b, "</th>");
+    }
+    buf_str(b, "</tr></thead><tbody>\n");
+    for (int i = 0; i < f->n; i++) {
+        if (!f->row[i].n_parts)
+            continue;
+        figure3_name(&f->row[i], b);
+        for (int k = 0; k < first->n_parts; k++) {
+            const TruePart *p = part_find(&f->row[i], first->part[k].name.s);
+            estimate_cell(b, bare(p ? p->e[0].value : (double)NAN), 1, 3);
         }
+        buf_str(b, "</tr>\n");
+    }
     buf_str(b, "</tbody></table></div>\n");
 }
 
@@ -346,8 +381,10 @@ static inline void figure3_truth(const Figure3 *f, Buf *b)
         parts |= f->row[i].n_parts > 0;
         pairs |= f->row[i].n_pairs > 0;
     }
-    if (parts)
+    if (parts) {
         truth_table(f, b);
+        parts_table(f, b);
+    }
     if (!pairs)
         return;
     buf_str(b, "<div class=\"grid\">\n");

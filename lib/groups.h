@@ -232,8 +232,9 @@ static inline void panel_novelty(Report *r, Buf *b)
             buf_str(b, "<figure>\n<ul class=\"key\"><li><svg viewBox=\"0 0 34 14\" "
                        "aria-hidden=\"true\"><path class=\"cloud good\" "
                        "d=\"M14 7a3 3 0 1 0 6 0a3 3 0 1 0 -6 0\"/></svg>right</li>"
-                       "<li><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\"><path class=\"cloud bad\" d=\"M14 4l6 6m0 -6l-6 6\"/>"
-                       "</svg>wrong</li></ul>\n<div class=\"grid\">\n");
+                       "<li><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\">"
+                       "<path class=\"cloud bad\" d=\"M14 4l6 6m0 -6l-6 6\"/></svg>wrong"
+                       "</li></ul>\n<div class=\"grid\">\n");
         cloud_panel(b, r->runs.arm[a].label, r->ledger[a].point, r->ledger[a].n_points);
     }
     if (!shown) {
@@ -294,8 +295,8 @@ static inline void panel_sums(Report *r, Buf *b)
     buf_str(b, "</tbody></table></div>\n");
     page_caption(r, b, "How one group\xE2\x80\x99s advantages are made: reward r, exploration "
                  "score \xCE\xBD = 1 \xE2\x88\x92 \xCE\xA3 w S\xC2\xB2, its min-max "
-                 "\xCE\xBD\xCC\x84 inside the group, shaped reward r\xCC\x83, advantage A = (r\xCC\x83 \xE2\x88\x92 "
-                 "mean) / std.");
+                 "\xCE\xBD\xCC\x84 inside the group, shaped reward r\xCC\x83, advantage "
+                 "A = (r\xCC\x83 \xE2\x88\x92 mean) / std.");
     free(order);
 }
 

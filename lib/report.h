@@ -165,7 +165,7 @@ static inline Path report_path(const char *dir)
     char *slash = strrchr(copy, '/');
     if (slash)
         slash[slash == copy] = 0;
-    Path p = path_join(slash ? copy : ".", "report.html");
+    Path p = path_join(slash ? copy : strcmp(copy, ".") ? "." : "..", "report.html");
     free(copy);
     return p;
 }

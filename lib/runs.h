@@ -347,15 +347,22 @@ static inline void options_read(Run *r)
     free(text);
 }
 
-/* The last name of a directory's path. */
+/* The last name of a directory's path; where that is . or .., of the directory itself. */
 static inline char *dir_label(const char *dir)
 {
-    char *real = realpath(dir, NULL);
-    if (!real || !is_dir(dir))
+    char *real = NULL, *path = xstrdup(dir);
+    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
+        path[n - 1] = 0;
+    const char *slash = strrchr(path, '/'), *name = slash && slash[1] ? slash + 1 : path;
+    if (!is_dir(dir) || (!strncmp(name, "..", strlen(name)) && !(real = realpath(dir, NULL))))
         die("%s: is no run directory", dir);
-    const char *slash = strrchr(real, '/');
-    char *label = xstrdup(slash && slash[1] ? slash + 1 : real);
+    if (real) {
+        slash = strrchr(real, '/');
+        name = slash[1] ? slash + 1 : real;
+    }
+    char *label = xstrdup(name);
     free(real);
+    free(path);
     return label;
 }
 
