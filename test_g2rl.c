@@ -7396,12 +7396,18 @@ static char *read_page(const char *path)
     return page;
 }
 
+/* The text from a word on; "" if it is not there. */
+static const char *text_from(const char *text, const char *word)
+{
+    const char *at = strstr(text, word);
+    return at ? at : "";
+}
+
 /* The number behind a member of a JSON text that follows `after`; NaN if there is none. */
 static double member_after(const char *text, const char *after, const char *name)
 {
-    const char *at = strstr(text, after);
-    at = at ? strstr(at, name) : NULL;
-    return at ? strtod(at + strlen(name), NULL) : (double)NAN;
+    const char *at = text_from(text_from(text, after), name);
+    return *at ? strtod(at + strlen(name), NULL) : (double)NAN;
 }
 
 static void test_report_values(void)
@@ -7412,8 +7418,7 @@ static void test_report_values(void)
     Path c = report_run("v1", "g2rl", "1", right[2]), d = report_run("v2", "g2rl", "2", right[3]);
     double t = tan(0.95 * acos(0)); /* Student's t, one degree of freedom */
     CHECK(cli("report %s %s %s %s --json", a.s, b.s, c.s, d.s) == 0, "%s", cli_err);
-    const char *arm = "\"g2rl\":", *path = "\"path\": {\"from\"", *out = strstr(cli_out, arm);
-    CHECK(out != NULL, "%s", cli_out);
+    const char *arm = "\"g2rl\":", *path = "\"path\": {\"from\"", *out = text_from(cli_out, arm);
     CHECK(member_after(cli_out, "\"base\"", "\"seeds\": ") == 2, "%s", cli_out);
     CHECK(fabs(member_after(cli_out, "\"base\"", "\"pass@1\": ") - 0.125) < 1e-9, "base");
     CHECK(fabs(member_after(out, arm, "\"pass@1\": ") - 0.875) < 1e-9, "mean over seeds");
@@ -7422,7 +7427,7 @@ static void test_report_values(void)
     /* from step 10 on: seed 1 (1 + 1) / 2, seed 2 (.25 + .75) / 2 */
     CHECK(member_after(out, arm, "\"from\": ") == 10, "where the second half begins");
     CHECK(fabs(member_after(out, path, "\"pass@1\": ") - 0.75) < 1e-9, "second half");
-    out = strstr(out, "\"difference\"");
+    out = text_from(out, "\"difference\"");
     /* last: 1 - .5 and .75 - .5; second half: 1 - .625 and .5 - .5 */
     CHECK(fabs(member_after(out, "", "\"value\": ") - 0.375) < 1e-9, "difference");
     CHECK(fabs(member_after(out, "", "\"interval\": [") - (0.375 - t * 0.125)) < 1e-6, "%s", out);
@@ -7435,12 +7440,12 @@ static void test_report_values(void)
     Estimate e = bootstrap(x, 2, 1);
     CHECK(cli("report %s %s --json", a.s, c.s) == 0, "%s", cli_err);
     CHECK(fabs(member_after(cli_out, "\"grpo\"", "\"pass@1/interval\": [") - e.low) < 1e-6, "own");
-    out = strstr(cli_out, "\"difference\"");
+    out = text_from(cli_out, "\"difference\"");
     CHECK(member_after(out, "", "\"value\": ") == 0.5 &&
           member_after(out, "", "\"interval\": [") == 0.5, "%s", out);
     x[0] = 0.75; /* grpo from step 10 on: (2 + 1) / 4 and (1 + 1) / 4 */
     e = bootstrap(x, 2, 1);
-    CHECK(fabs(member_after(strstr(cli_out, "\"grpo\""), "\"from\"", "\"pass@1/interval\": [") -
+    CHECK(fabs(member_after(text_from(cli_out, "\"grpo\""), "\"from\"", "\"pass@1/interval\": [") -
                e.low) < 1e-6, "problems over the second half: %s", cli_out);
 
     /* Seeds that have no partner are no pairs; the text says the same. */
@@ -7450,6 +7455,7 @@ static void test_report_values(void)
     CHECK(strstr(cli_out, "\ng2rl               1  +50.0 [+50.0, +50.0]") != NULL, "%s", cli_out);
     char *page = read_page(tmp_path("x.html").s);
     CHECK(strstr(page, "<b>+50.0</b>") != NULL, "an interval without 0 is bold");
+    CHECK(strstr(page, "base</th><td class=\"n\">12.5<i>") != NULL, "the base model at step 0");
     free(page);
 }
 

@@ -226,7 +226,7 @@ static inline void panel_novelty(Report *r, Buf *b)
     int shown = 0;
     page_heading(b, "Novelty in the gradient and in the text");
     for (int a = 0; a < r->runs.n_arms; a++) {
-        if (r->ledger[a].n_points < FEWEST || shown == 2 * COLUMNS)
+        if (r->ledger[a].n_points < FEWEST)
             continue;
         if (!shown++)
             buf_str(b, "<figure>\n<ul class=\"key\"><li><svg viewBox=\"0 0 34 14\" "

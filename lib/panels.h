@@ -419,22 +419,25 @@ static inline void panel_frontier(Report *r, Buf *b)
                  "down buys accuracy with variety.", 1 << headline(&r->runs, 2));
 }
 
-/* The frontier as a file of its own, on white. */
+/* The frontier as a file of its own, on white with a margin. */
 static inline void report_svg(const Report *r, const char *path)
 {
+    enum { MARGIN = 14, W = FRONTIER_WIDTH + 2 * MARGIN, H = FRONTIER_HEIGHT + 2 * MARGIN };
     Buf b = {0}, drawing = {0};
     if (!r->runs.shape)
         die("--svg: no run has an eval.jsonl to draw; train with --eval-every N");
     frontier_draw(r, &drawing);
-    const char *first = strstr(drawing.s, "</title>") + strlen("</title>");
-    buf_printf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" ",
-               FRONTIER_WIDTH * 5 / 4, FRONTIER_HEIGHT * 5 / 4);
-    buf_add(&b, drawing.s + 5, (size_t)(first - drawing.s - 5));
+    buf_printf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
+               "viewBox=\"%d %d %d %d\" class=\"plot", W * 5 / 4, H * 5 / 4, -MARGIN, -MARGIN, W, H);
+    const char *name = strstr(drawing.s, "\" role="), *first = strstr(name, "<text");
+    buf_add(&b, name, (size_t)(first - name));
     buf_str(&b, "<style>");
     style_scheme(&b, false);
     style_marks(&b);
     buf_str(&b, LOOK_SVG);
-    buf_str(&b, "</style><rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>");
+    buf_printf(&b, ":root{--page:#fff}</style>"
+               "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#fff\"/>", -MARGIN,
+               -MARGIN, W, H);
     buf_str(&b, first);
     write_file(path, b.s, b.n);
     buf_free(&b);

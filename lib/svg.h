@@ -175,7 +175,7 @@ static const char *const NARROW =
 
 static const char *const PAPER =
     "body{font-size:10.5pt;background:none}main{max-width:none;padding:0}"
-    "h2,h3,ul.key,.scale{break-after:avoid}h2{margin-top:1.6rem}"
+    "figcaption{break-before:avoid}h2,h3,ul.key,.scale{break-after:avoid}h2{margin-top:1.6rem}"
     "figure.short,.plot,tr,table.full{break-inside:avoid}"
     ".grid{grid-template-columns:repeat(3,1fr);gap:.8rem}.wide{overflow:visible}"
     ".pair{grid-template-columns:1fr 1fr;gap:1rem 1.6rem}td i{display:block;margin:0}"
