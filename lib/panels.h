@@ -428,7 +428,8 @@ static inline void report_svg(const Report *r, const char *path)
         die("--svg: no run has an eval.jsonl to draw; train with --eval-every N");
     frontier_draw(r, &drawing);
     buf_printf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
-               "viewBox=\"%d %d %d %d\" class=\"plot", W * 5 / 4, H * 5 / 4, -MARGIN, -MARGIN, W, H);
+               "viewBox=\"%d %d %d %d\" class=\"plot", W * 5 / 4, H * 5 / 4, -MARGIN, -MARGIN, W,
+               H);
     const char *name = strstr(drawing.s, "\" role="), *first = strstr(name, "<text");
     buf_add(&b, name, (size_t)(first - name));
     buf_str(&b, "<style>");
