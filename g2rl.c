@@ -488,7 +488,7 @@ static double group_loss(const Group *g, const MethodOptions *o, int tokens, int
         bool in = is_in_loss(g, i, o);
         for (int t = g->start[i]; t < g->start[i + 1]; t++) {
             double derivative = 0, part = 0;
-            double ref = o->kl_coef > 0 ? (double)g->logprob_ref[t] : (double)g->logprob[t];
+            double ref = (double)(o->kl_coef > 0 || g->hidden_ref ? g->logprob_ref : g->logprob)[t];
             if (in) {
                 part = token_loss((double)g->logprob[t], (double)g->logprob_old[t], ref,
                                   g->advantage[i], o, &derivative, sums);

@@ -5190,8 +5190,24 @@ static void test_explain(void)
     buf_free(&b);
     st_close(&st);
     engine_free(&e);
-    CHECK(cli("explain --model %s --task add:digits=1 --rollouts 4", base_model()) == 0 &&
-              strstr(cli_out, "nubar"), "%s", cli_err);
+    for (int m = 4; m <= 16; m *= 2) {
+        CHECK(cli("explain --model %s --task add:digits=1 --rollouts %d --method %s", base_model(),
+                  m, m == 8 ? "evol" : "g2rl") == 0 && strstr(cli_out, m == 8 ? " u " : " nubar "),
+              "%s", cli_err);
+        for (const char *line = cli_out; *line; line += *line == '\n') {
+            size_t columns = strcspn(line, "\n");
+            CHECK(columns <= 100, "over 100 columns: %s", line);
+            line += columns;
+        }
+        char last[16];
+        snprintf(last, sizeof last, "\n%d: ", m - 1);
+        CHECK(strstr(cli_out, "\n0: ") && strstr(cli_out, last), "a sentence each: %s", cli_out);
+    }
+    Buf text = {0};
+    buf_str(&text, "a\nb\xc3\xa9\xc3\xa9");
+    CHECK(one_line(&text, 5) == 5 && !strcmp(text.s, "a b\xc3\xa9\xc3\xa9"), "'%s'", text.s);
+    CHECK(one_line(&text, 4) == 4 && !strcmp(text.s, "a .."), "'%s'", text.s);
+    buf_free(&text);
 }
 
 /* Two models on one set of problems: the differences that are printed and written are those of
@@ -5226,6 +5242,227 @@ static void eval_of_two(const char *base)
               "the table has no '%s': %s", printed, cli_err);
     }
     CHECK(difference != NULL, "%s", cli_out);
+}
+
+/* A group of m answers of one token each, as the method sees them: features in the plane at `angle`
+ * degrees, of length 0 where the angle is negative. */
+static Group told_group(Engine *e, int m, const int *angle, const int *token, const double *reward,
+                        const MethodOptions *o)
+{
+    float Phi[16] = {0};
+    for (int i = 0; i < m; i++)
+        for (int k = 0; k < 2; k++) {
+            double a = angle[i] * acos(0) / 90;
+            Phi[2 * i + k] = angle[i] < 0 ? 0 : (float)(k ? sin(a) : cos(a));
+        }
+    Group g = made_group(e, m, 2, Phi, reward);
+    for (int i = 0; i < m; i++) {
+        g.token[i] = token[i];
+        g.answered[i] = true;
+        g.reason[i] = is_right(reward[i]) ? "right" : "off by one";
+    }
+    if (o->novelty == NOVELTY_RANDOM) {
+        permute_novelty(&g, 1, 0);
+        normalize_novelty(&g);
+    }
+    for (int i = 0; i < m; i++)
+        g.shaped[i] = shape_reward(reward[i], g.nubar[i], o);
+    advantages(&g, o);
+    return g;
+}
+
+static void check_told(const Group *g, int i, const MethodOptions *o, const char *sentence)
+{
+    Buf b = {0};
+    if (i < 0)
+        explain_whole(g, o, &b);
+    else
+        explain_response(g, i, o, &b);
+    CHECK(!strcmp(b.n ? b.s : "", sentence), "told:\n      %s\n    not:\n      %s",
+          b.n ? b.s : "", sentence);
+    buf_free(&b);
+}
+
+/* What is said of one group, under one method. `told`: of the group, then of each response; NULL:
+ * nothing new. */
+typedef struct {
+    MethodOptions o;
+    int m, angle[6], token[6];
+    double reward[6];
+    const char *told[7];
+} Told;
+
+static const Told TOLD[] = {
+    {{.method = G2RL, .lambda = 1},
+     6, {0, 60, 0, 90, 100, -1}, {1, 2, 1, 3, 4, 5}, {1, 1, 1, -1, -1, -1},
+     {"",
+      "0: right, the same answer as 2, nu 0.48: boosted to +1.63; above the group's "
+      "mean by 0.92 standard deviations.",
+      "1: right, the most novel of the right ones, nu 0.72, most like 0 and 2 (S "
+      "+0.50, +0.50): boosted to +1.94; above the group's mean by 1.10 standard "
+      "deviations.",
+      NULL,
+      "3: wrong (off by one), nu 0.73, most like 1 (S +0.87): loses more, down to "
+      "-1.96; below the group's mean by 1.16 standard deviations.",
+      "4: wrong (off by one), the most novel of the wrong ones, nu 0.76, most like 1 "
+      "(S +0.77): loses more, down to -2.00; below the group's mean by 1.18 standard "
+      "deviations.",
+      "5: wrong (off by one), the policy certain of its every token (certainty is not"
+      " novelty: nu 0): stays at -1.00, the least loss; below the group's mean by "
+      "0.60 standard deviations."}},
+    {{.method = G2RL, .lambda = 1, .shaping = SHAPING_LITERAL},
+     4, {0, 50, 90, 120}, {1, 2, 3, 4}, {1, 1, -1, -1},
+     {NULL,
+      "0: right, the most novel of the right ones, nu 0.65, most like 1 (S +0.64): "
+      "boosted to +1.27; above the group's mean by 1.13 standard deviations.",
+      "1: right, the least novel of the right ones, nu 0.60, most like 0 (S +0.64): "
+      "stays at +1.00; above the group's mean by 0.77 standard deviations.",
+      "2: wrong (off by one), the least novel of the wrong ones, nu 0.68, most like 1"
+      " (S +0.77): loses less, up to -0.57; below the group's mean by 1.34 standard "
+      "deviations.",
+      "3: wrong (off by one), the most novel of the wrong ones, nu 0.78, most opposed"
+      " to 0 (S -0.50): loses less, up to +0.00; below the group's mean by 0.57 "
+      "standard deviations."}},
+    {{.method = G2RL, .lambda = 5},
+     4, {0, 50, 90, 120}, {1, 2, 3, 4}, {1, 1, -1, -1},
+     {NULL,
+      "0: right, the most novel of the right ones, nu 0.65, most like 1 (S +0.64): "
+      "boosted to +2.34; above the group's mean by 1.26 standard deviations.",
+      NULL,
+      "2: wrong (off by one), the least novel of the wrong ones, nu 0.68, most like 1"
+      " (S +0.77): lowered as far as the clip at -3; below the group's mean by 0.98 "
+      "standard deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"All rewards are equal: under GRPO this group would teach nothing; here only "
+      "novelty speaks.",
+      "0: wrong (off by one), nu 0.42, most opposed to 3 (S -1.00): stays at -1.00, "
+      "the least loss; above the group's mean by 0.58 standard deviations, so more "
+      "likely though wrong.",
+      "1: wrong (off by one), nu 0.42, most like 0 (S +0.87): stays at -1.00, the "
+      "least loss; above the group's mean by 0.58 standard deviations, so more likely"
+      " though wrong.",
+      "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 "
+      "(S +0.50): loses more, down to -2.00; below the group's mean by 1.73 standard "
+      "deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {1, 1, 1, 1},
+     {NULL,
+      "0: right, nu 0.42, most opposed to 3 (S -1.00): stays at +1.00; below the "
+      "group's mean by 0.58 standard deviations, so less likely though right."}},
+    {{.method = G2RL, .lambda = 1, .dead_groups = DEAD_ZERO},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"All rewards are equal: with --dead-groups zero this group teaches nothing.",
+      NULL,
+      NULL,
+      "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 "
+      "(S +0.50): loses more, down to -2.00; no advantage."}},
+    {{.method = GRPO, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"grpo shapes nothing: r~ = r, whatever nu is. All rewards are equal: this group"
+      " teaches nothing.",
+      "0: wrong (off by one): stays at -1.00; no advantage."}},
+    {{.method = ENTROPY, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, 1, -1},
+     {"entropy shapes nothing: r~ = r, whatever nu is.",
+      NULL,
+      NULL,
+      "2: right: stays at +1.00; above the group's mean by 1.73 standard deviations."}},
+    {{.method = G2RL},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, 1, -1},
+     {"lambda 0 shapes nothing: r~ = r, as under GRPO.",
+      NULL,
+      NULL,
+      "2: right: stays at +1.00; above the group's mean by 1.73 standard deviations."}},
+    {{.method = G2RL, .lambda = 1, .novelty = NOVELTY_RANDOM},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, 1, -1},
+     {"nu was dealt out at random inside the group: the control.",
+      "0: wrong (off by one), dealt nu 0.81: loses more, down to -1.62; below the "
+      "group's mean by 0.62 standard deviations.",
+      "1: wrong (off by one), dealt nu 0.64: stays at -1.00, the least loss; below "
+      "the group's mean by 0.18 standard deviations.",
+      "2: right, dealt nu 0.81: boosted to +1.62; above the group's mean by 1.68 "
+      "standard deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     6, {20, 20, 20, 20, 20, 20}, {7, 7, 7, 7, 7, 7}, {-1, -1, 1, -1, -1, -1},
+     {"All nu are equal: nothing is shaped, as under GRPO.",
+      NULL,
+      NULL,
+      "2: right, the same answer as 0, 1, 3, 4 and 1 more, the only right one, nu "
+      "0.00: stays at +1.00; above the group's mean by 2.24 standard deviations.",
+      NULL,
+      NULL,
+      "5: wrong (off by one), the same answer as 0, 1, 2, 3 and 1 more, nu 0.00: "
+      "stays at -1.00; below the group's mean by 0.45 standard deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     3, {20, 20, 20}, {7, 7, 7}, {-1, -1, -1},
+     {"All rewards are equal, and so is all novelty: this group teaches nothing.",
+      NULL,
+      "1: wrong (off by one), the same answer as 0 and 2, nu 0.00: stays at -1.00; no"
+      " advantage."}},
+    {{.method = G2RL, .lambda = 1, .adv_norm = ADV_NONE},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {0.5, 0.5, 7, 0},
+     {NULL,
+      "0: reward 0.5, the most novel of those with this reward, nu 1.00, like no "
+      "other: boosted to +1.00; below the group's mean by 0.12.",
+      "1: reward 0.5, the least novel of those with this reward, nu 0.75, most like 2"
+      " (S +0.50): stays at +0.50; below the group's mean by 0.62.",
+      "2: reward 7, nu 0.90, most like 1 (S +0.50): clipped to +3; above the group's "
+      "mean by 1.88.",
+      "3: reward 0 (off by one), nu 1.00, like no other: stays at +0.00; below the "
+      "group's mean by 1.12."}},
+};
+
+/* EVOL-RL's: two right answers that are alike, a right one of its own, a lone wrong one, no answer;
+ * then a group with one answer alone. */
+static void check_told_evol(Engine *e)
+{
+    static const double angle[] = {0, 0, 60, 90, 0};
+    static const double reward[] = {1, 1, 1, -1, -1};
+    static const int turn[] = {0, 0, 0, 0, 0}, token[] = {1, 1, 2, 3, 4};
+    const MethodOptions o = {.method = EVOL, .lambda = 1};
+    static const char *const told[] = {
+        "",
+        "0: right, the same answer as 1, u 0.12: r~ is +0.50, between +0.5 and +1; above the "
+        "group's mean by 0.54 standard deviations.",
+        "1: right, the same answer as 0, u 0.12: r~ is +0.50, between +0.5 and +1; above the "
+        "group's mean by 0.54 standard deviations.",
+        "2: right, the most novel of the right ones, u 0.32, most like 3 (cosine +0.87): r~ is "
+        "+1.00, between +0.5 and +1; above the group's mean by 1.22 standard deviations.",
+        "3: wrong (off by one), the only wrong one, u 0.42, most like 2 (cosine +0.87): r~ is "
+        "-0.50, between -1 and -0.5; below the group's mean by 0.82 standard deviations.",
+        "4: wrong (off by one), without an answer: r~ is -1.00; below the group's mean by 1.50 "
+        "standard deviations."};
+    Group g = told_group(e, 5, turn, token, reward, &o);
+    g.answered[4] = false;
+    for (int i = 0; i < 25; i++)
+        g.semantic[i] = cos((angle[i / 5] - angle[i % 5]) * acos(0) / 90);
+    g.embedded = true;
+    for (int alone = 0; alone < 2; alone++) {
+        for (int i = 0; i < 5; i++)
+            g.u[i] = semantic_novelty(&g, i);
+        shape_by_meaning(&g);
+        advantages(&g, &o);
+        for (int i = -1; i < 5 && !alone; i++)
+            check_told(&g, i, &o, told[i + 1]);
+        for (int i = 1; i < 4; i++)
+            g.answered[i] = false;
+    }
+    check_told(&g, 0, &o, "0: right, the group's only answer: r~ is -1.00; no advantage.");
+}
+
+static void test_explained(void)
+{
+    Engine e = engine_new(1, 1 << 20, 64);
+    for (size_t k = 0; k < sizeof TOLD / sizeof *TOLD; k++) {
+        const Told *t = &TOLD[k];
+        Group g = told_group(&e, t->m, t->angle, t->token, t->reward, &t->o);
+        for (int i = 0; i <= t->m; i++)
+            if (t->told[i])
+                check_told(&g, i - 1, &t->o, t->told[i]);
+    }
+    check_told_evol(&e);
+    engine_free(&e);
 }
 
 /* eval: its numbers belong together, and a model compared with itself is equal to itself. */
@@ -6058,7 +6295,7 @@ static void test_reward_cmd(void)
     snprintf(options, sizeof options, "--reward-cmd sh %.100s\n", script.s);
     put_file("cmd", options);
     CHECK(cli("explain --model %s --prompt 45 --rollouts 4 @%s/cmd", base, dir) == 0 &&
-              strstr(cli_out, "   is "), "%s%s", cli_err, cli_out);
+              strstr(cli_out, " (is "), "%s%s", cli_err, cli_out);
     CHECK(cli("explain --model %s --prompt 45 --rollouts 4", base) == 2 &&
               strstr(cli_err, "gold answer"), "%s", cli_err);
     CHECK(cli("train --model %s --verifier exact --out %s/x @%s/cmd", base, dir, dir) == 2 &&
@@ -7744,6 +7981,7 @@ static const Test TESTS[] = {
     TEST(lambda_zero, "lambda 0 is GRPO to the bit; several updates a step"),
     TEST(ledger, "the ledger's numbers make its advantages"),
     TEST(explain, "explain --data --json against the oracle"),
+    TEST(explained, "explain's sentences, on groups made by hand"),
     TEST(eval, "eval's numbers belong together"),
     TEST(metrics, "help metrics defines what the files hold"),
     TEST(sample, "streamed text, --stop, --temperature 0"),

@@ -14,8 +14,9 @@
 #include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
 #include "chat.h"    /* defines: Message, chat_render */
 #include "bench.h"   /* defines: cmd_bench */
-#include "report.h"  /* defines: report */
+#include "explain.h" /* defines: explain_table, explain_json */
 #include "math.h"    /* defines: math_verify, math_extract, math_normal */
+#include "report.h"  /* defines: report */
 
 /* ================================================================ sft */
 
@@ -914,49 +915,9 @@ static void cmd_tokenize(Session *s)
 
 /* ================================================================ explain */
 
-static void explain_json(const Group *g, int d)
-{
-    Buf b = {0};
-    double *Phi = xmalloc((size_t)(g->m * d) * sizeof *Phi);
-    for (int i = 0; i < g->m * d; i++)
-        Phi[i] = (double)g->Phi[i];
-    put_matrix(&b, "Phi", Phi, g->m, d);
-    put_matrix(&b, "S", g->S, g->m, g->m);
-    put_matrix(&b, "w", g->w, g->m, g->m);
-    put_vector(&b, "r", g->reward, g->m);
-    put_vector(&b, "nu", g->nu, g->m);
-    put_vector(&b, "nubar", g->nubar, g->m);
-    put_vector(&b, "rtilde", g->shaped, g->m);
-    put_vector(&b, "A", g->advantage, g->m);
-    printf("{%s}\n", b.s + 2);
-    free(Phi);
-    buf_free(&b);
-}
-
-/* The table that a class can follow, a response a row; below it the matrix S. */
-static void explain_table(const Group *g, const Tokenizer *t)
-{
-    Buf text = {0};
-    printf("prompt %s\n\n%3s  %-32s %4s  %6s %6s %6s %7s   reason\n", g->text, "i", "response", "r",
-           "nu", "nubar", "r~", "A");
-    for (int i = 0; i < g->m; i++) {
-        response_text(g, i, t, &text);
-        printf("%3d  %-32.60s %+4.3g  %6.3f %6.3f %+6.2f %+7.3f   %s\n", i, text.s, g->reward[i],
-               g->nu[i], g->nubar[i], g->shaped[i], g->advantage[i], g->reason[i]);
-    }
-    printf("\nS: cosines of the responses' gradient features (Eq 9)\n    ");
-    for (int j = 0; j < g->m; j++)
-        printf("%6d", j);
-    for (int i = 0; i < g->m; i++) {
-        printf("\n%3d ", i);
-        for (int j = 0; j < g->m; j++)
-            printf(" %+5.2f", g->S[i * g->m + j]);
-    }
-    printf("\n\nnu = 1 - sum_j w_ij S_ij^2, w from the others' rewards: what a response's "
-           "direction adds (Eq 10-11).\nnubar: nu taken to 0 .. 1 inside the group. r~: the shaped "
-           "reward (Eq 12-13). A: its distance from the mean, in standard deviations (Eq 2).\n");
-    buf_free(&text);
-}
+/* explain.h, which may be what includes this file: */
+static void explain_table(const Group *g, const Tokenizer *t, const MethodOptions *o);
+static void explain_json(const Group *g, int d);
 
 /* Features, advantages and output of a group whose responses and rewards are there. */
 static void explain_group(Session *s, Group *g)
@@ -967,7 +928,7 @@ static void explain_group(Session *s, Group *g)
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
     else
-        explain_table(g, &s->tokenizer);
+        explain_table(g, &s->tokenizer, &view.method);
 }
 
 /* A line of --data: a prompt, its responses and their rewards. */
@@ -1318,11 +1279,11 @@ static void help_metrics(FILE *f)
         {"frac_dead", "groups whose r are all equal (within 1e-6) / groups"},
         {"completions/mean_length", "response tokens, end tokens included / responses"},
         {"completions/clipped_ratio", "responses cut off at --max-tokens / responses"},
-        {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over response tokens"},
+        {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over tokens in the loss"},
         {"kl_exact", "sum_v p_v (ln p_v - ln pref_v), pref: the reference, exact, mean over"},
-        {"", "response tokens, before the update; null with --kl-coef 0"},
+        {"", "response tokens, before the update; null where no reference is kept"},
         {"kl_k1, kl_k3", "q = ln pref - ln p of the sampled token: mean of -q, of e^q - q - 1;"},
-        {"", "null with --kl-coef 0"},
+        {"", "null where no reference is kept (--kl-coef 0)"},
         {"clip_low, clip_high", "share of tokens that the clip of Eq 3 holds: A < 0 and ratio"},
         {"", "rho < 1 - clip-low; A > 0 and rho > 1 + clip-high"},
         {"log_ratio_clamped", "tokens whose ln rho or q passed +-20"},
@@ -1333,8 +1294,8 @@ static void help_metrics(FILE *f)
         {"", "(--encoder); null where there is no reference to make them"},
         {"adv/novelty_share", "sum A_i (A_i - mean of A where r is r_i) / sum A_i^2"},
         {"logp_gap", "largest |ln p of the sampler - ln p of the trainer| before any update"},
-        {"loss", "-min(rho A, clip(rho) A) + beta KL - entropy-coef H (Eq 3-4), mean as"},
-        {"", "--loss says"},
+        {"loss", "-min(rho A, clip(rho) A) + beta KL - entropy-coef * entropy (Eq 3-4),"},
+        {"", "mean as --loss says; KL: as --kl says"},
         {"grad_norm", "sqrt(sum of squares of all gradients), before clipping"},
         {"lr", "the step's learning rate"},
         {"time/PHASE", "seconds; sample, verify, reference, forward, backward, optimizer"},
