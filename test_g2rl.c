@@ -7607,7 +7607,7 @@ static const char *page_fault(const char *s)
         }
         s += end;
     }
-    return depth ? stack[depth - 1] : NULL;
+    return depth ? "its end: a tag is open" : NULL;
 }
 
 /* A word of its own, in text or in an attribute. */
