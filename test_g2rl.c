@@ -7864,16 +7864,14 @@ static void test_svg_parts(void)
     b.n = 0;
     number(&b, -0.04, 1);
     number(&b, -0.06, 1);
-    number(&b, NAN, 1);
-    number(&b, 1e300 * 10, 0);
-    CHECK(!strcmp(b.s, "0.0\xE2\x88\x92" "0.1\xE2\x80\x93" "1.000000e+301") ||
-          strstr(b.s, "0.0\xE2\x88\x92" "0.1\xE2\x80\x93") == b.s, "%s", b.s);
+    number(&b, (double)NAN, 1);
+    CHECK(!strcmp(b.s, "0.0\xE2\x88\x92" "0.1\xE2\x80\x93"), "%s", b.s);
     PathEnd end[4] = {{.y = 50}, {.y = 10}, {.y = 12}, {.y = 13}};
     spread_ends(end, 4, 10);
     for (int i = 1; i < 4; i++)
         CHECK(end[i].y >= end[i - 1].y && end[i].text_y - end[i - 1].text_y >= 10 - 1e-9,
               "end %d at %g after %g", i, end[i].text_y, end[i - 1].text_y);
-    double x[5] = {1, NAN, 3, 5, 100};
+    double x[5] = {1, (double)NAN, 3, 5, 100};
     CHECK(running_mean(x, 5, 1, 3) == 2 && running_mean(x, 5, 0, 3) == 1 &&
           running_mean(x, 5, 2, 3) == 4 && isnan(running_mean(x, 5, 1, 1)), "running mean");
     buf_free(&b);

@@ -374,7 +374,7 @@ static inline void frontier_draw(const Report *r, Buf *b)
 {
     char x_name[32], y_name[32], title[64], below[64], step[32];
     int top = headline(&r->runs, 2), n = 0;
-    double x0 = NAN, y0 = NAN;
+    double x0 = (double)NAN, y0 = (double)NAN;
     PathEnd *end = xcalloc((size_t)r->runs.n_arms, sizeof *end);
     quantity_name(&r->runs, 0, x_name);
     quantity_name(&r->runs, top, y_name);
