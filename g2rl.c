@@ -117,6 +117,14 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
 
 static int response_length(const Group *g, int i) { return g->start[i + 1] - g->start[i]; }
 
+/* Are two responses equal token by token? */
+static bool same_response(const Group *g, int i, int j)
+{
+    int n = response_length(g, i);
+    return n == response_length(g, j) &&
+           !memcmp(g->token + g->start[i], g->token + g->start[j], (size_t)n * sizeof(int));
+}
+
 /* ================================================================ the method */
 
 typedef enum { GRPO, ENTROPY, EVOL, G2RL } Method;

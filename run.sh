@@ -14,20 +14,20 @@ set -eu
 cd "$(dirname "$0")"
 
 export G2RL=${G2RL:-./g2rl}
-seeds=1 runs=runs task=countdown:numbers=4 sft=1600 steps=200 every=25 problems=500 groups=100
+seeds=1 runs=runs task=countdown:numbers=4 sft=1600 steps=200 every=25 problems=500 groups=300
 
-# The methods, and three variants of g2rl: live groups only, the control whose novelty is dealt out
-# at random, and Eq 12 as printed. The settings are those that data/search.sh found for each.
+# The methods, and three variants of g2rl: live groups only; the control, whose novelty is dealt out
+# at random; and Eq 12 as printed. Each has the settings that data/search.sh found best for it.
 methods="grpo entropy evol g2rl g2rl-live g2rl-random g2rl-literal"
 settings() {
     case $1 in
     grpo) echo "--method grpo --lr 1e-4" ;;
     entropy) echo "--method entropy --lr 1e-4 --entropy-coef 0.003" ;;
-    evol) echo "--method evol --lr 1e-4 --encoder ref" ;;
-    g2rl) echo "--method g2rl --lr 1e-4 --lambda 1" ;;
-    g2rl-live) echo "--method g2rl --lr 1e-4 --lambda 1 --dead-groups zero" ;;
-    g2rl-random) echo "--method g2rl --lr 1e-4 --lambda 1 --novelty random" ;;
-    g2rl-literal) echo "--method g2rl --lr 1e-4 --lambda 1 --shaping literal" ;;
+    evol) echo "--method evol --lr 5e-5 --encoder ref" ;;
+    g2rl) echo "--method g2rl --lr 1e-4 --lambda 0.3" ;;
+    g2rl-live) echo "--method g2rl --lr 1e-4 --lambda 0.3 --dead-groups zero" ;;
+    g2rl-random) echo "--method g2rl --lr 1e-4 --lambda 0.3 --novelty random" ;;
+    g2rl-literal) echo "--method g2rl --lr 5e-5 --lambda 0.3 --shaping literal" ;;
     esac
 }
 

@@ -1,4 +1,5 @@
-/* commands.h: every command but `train` (g2rl.c) and `bench` (bench.h); then help and main.
+/* commands.h: every command but `train` (g2rl.c), `bench` (bench.h) and `geometry`
+ * (geometry.h); then help and main.
  *
  *   sft      supervised training        eval     models compared on held-out problems
  *   sample   text for a prompt          score    log-probs of given tokens
@@ -11,12 +12,13 @@
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
-#include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
-#include "chat.h"    /* defines: Message, chat_render */
-#include "bench.h"   /* defines: cmd_bench */
-#include "explain.h" /* defines: explain_table, explain_json */
-#include "math.h"    /* defines: math_verify, math_extract, math_normal */
-#include "report.h"  /* defines: report */
+#include "../g2rl.c"  /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
+#include "bench.h"    /* defines: cmd_bench */
+#include "chat.h"     /* defines: Message, chat_render */
+#include "explain.h"  /* defines: explain_table, explain_json */
+#include "geometry.h" /* defines: cmd_geometry */
+#include "math.h"     /* defines: math_verify, math_extract, math_normal */
+#include "report.h"   /* defines: report */
 
 /* ================================================================ sft */
 
@@ -557,42 +559,14 @@ static void print_differences(const Evaluation *all, int n, FILE *f)
     fputc('\n', f);
 }
 
-/* The name and the directory of model i: --model, or a word NAME=DIR. */
-static const char *eval_model(const Session *s, int i, char name[64])
-{
-    const char *word = s->o.model ? s->o.model : s->words.word[i], *equals = strchr(word, '=');
-    snprintf(name, 64, "model");
-    if (s->o.model)
-        return word;
-    if (!equals || equals == word)
-        usage("eval: '%.60s'; expected NAME=DIR", word);
-    snprintf(name, 64, "%.*s", (int)imin(60, (int)(equals - word)), word);
-    for (int k = 0; k < i; k++)
-        if (!strncmp(s->words.word[k], word, (size_t)(equals + 1 - word)))
-            usage("eval: two models are named '%s'", name);
-    return equals + 1;
-}
-
-/* The problems that all n models answer: the same for each, so without those whose prompts are too
- * long for one of them. An answer that no verifier takes stays in, and counts as wrong. */
+/* The problems that all n models answer. An answer that no verifier takes stays in, and counts as
+ * wrong. */
 static Problems eval_problems(Session *s, int n)
 {
     Problems p = session_problems(s, s->o.data, s->o.split == 1 || s->o.data);
-    char name[64];
-    int longest = 0;
     if (s->o.data)
         problems_check_gold(&p, false);
-    for (int i = 0; i < n; i++) {
-        Path dir = model_dir(eval_model(s, i, name));
-        char *text;
-        Config c = config_read(dir.s, &text);
-        Tokenizer t = tokenizer_load(path_join(dir.s, "tokenizer.json").s);
-        problems_fit(&p, &t, prompt_limit(s, &c));
-        longest = imax(longest, p.longest);
-        tokenizer_free(&t);
-        free(text);
-    }
-    p.longest = longest;
+    session_fit(s, &p, n);
     return p;
 }
 
@@ -610,7 +584,7 @@ static void cmd_eval(Session *s)
     Evaluation *all = xcalloc((size_t)n, sizeof *all);
     for (int i = 0; i < n; i++) {
         char name[64];
-        const char *dir = eval_model(s, i, name);
+        const char *dir = session_named(s, i, name);
         session_sampler(s, dir);
         Sampling sampling = session_sampling(s, 0);
         Extent x = eval_extent(&p, o->samples, o->max_tokens);
@@ -1386,11 +1360,13 @@ static int command_find(const char *name)
     return -1;
 }
 
-static void cmd_bench(Session *s); /* bench.h, which may be what includes this file */
+/* These files may be what includes this one. */
+static void cmd_bench(Session *s);    /* bench.h */
+static void cmd_geometry(Session *s); /* geometry.h */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft,      cmd_train,   cmd_eval, cmd_report, cmd_sample, cmd_score,
-    cmd_tokenize, cmd_explain, cmd_data, cmd_verify, cmd_bench};
+    cmd_sft,   cmd_train,    cmd_eval,    cmd_geometry, cmd_report, cmd_sample,
+    cmd_score, cmd_tokenize, cmd_explain, cmd_data,     cmd_verify, cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)
@@ -1420,7 +1396,7 @@ static int run_command(int argc, char **argv)
         words_free(&s.words);
         return 0;
     }
-    if (s.words.n_words && c != EVAL && c != REPORT)
+    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT)
         usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
     if (s.o.task && !task_parse(s.o.task, &s.task, error, sizeof error))
         usage("--task: %s", error);

@@ -22,13 +22,6 @@ static bool same_reward(const Group *g, int i, int j)
     return fabs(g->reward[i] - g->reward[j]) < FLOOR;
 }
 
-static bool same_tokens(const Group *g, int i, int j)
-{
-    int n = response_length(g, i);
-    return n == response_length(g, j) &&
-           !memcmp(g->token + g->start[i], g->token + g->start[j], (size_t)n * sizeof(int));
-}
-
 /* Is nothing shaped by novelty, since all novelty is equal? */
 static bool novelty_is_flat(const Group *g)
 {
@@ -90,9 +83,9 @@ static void say_twins(const Group *g, int i, Buf *b)
     enum { NAMED = 4 };
     int twins = 0, said = 0;
     for (int j = 0; j < g->m; j++)
-        twins += j != i && same_tokens(g, i, j);
+        twins += j != i && same_response(g, i, j);
     for (int j = 0; j < g->m && said < imin(twins, NAMED); j++) {
-        if (j == i || !same_tokens(g, i, j))
+        if (j == i || !same_response(g, i, j))
             continue;
         bool last = ++said == twins;
         buf_printf(b, "%s %d", said == 1 ? ", the same answer as" : last ? " and" : ",", j);
@@ -124,7 +117,7 @@ static void say_nearest(const Group *g, int i, Buf *b)
         buf_str(b, ", like no other");
         return;
     }
-    if (same_tokens(g, i, best))
+    if (same_response(g, i, best))
         return;
     bool both = taken(g, i, second) >= taken(g, i, best) / 2 && (S[second] > 0) == (S[best] > 0);
     int first = both ? imin(best, second) : best, last = imax(best, second);
@@ -186,7 +179,7 @@ static void say_meaning(const Group *g, int i, Buf *b)
     say_twins(g, i, b);
     say_rank(g, g->u, i, b);
     buf_printf(b, ", u %.2f", g->u[i]);
-    if (!same_tokens(g, i, near))
+    if (!same_response(g, i, near))
         buf_printf(b, ", most like %d (cosine %+.2f)", near, cosine[near]);
     buf_printf(b, ": r~ is %+.2f, between %s", g->shaped[i],
                is_right(g->reward[i]) ? "+0.5 and +1" : "-1 and -0.5");

@@ -3,8 +3,9 @@
 #ifndef GROUPS_H
 #define GROUPS_H
 
-#include "ledger.h" /* defines: Ledger, LedgerGroup, LedgerRow */
-#include "panels.h" /* defines: page_heading, page_caption, signed_number; svg.h: Plot */
+#include "correlation.h" /* defines: correlation */
+#include "ledger.h"      /* defines: Ledger, LedgerGroup, LedgerRow */
+#include "panels.h"      /* defines: page_heading, page_caption, signed_number; svg.h: Plot */
 
 /* ---------------------------------------------------------------- groups */
 
@@ -179,19 +180,18 @@ static inline void panel_groups(Report *r, Buf *b)
 
 /* ---------------------------------------------------------------- novelty of gradient and text */
 
-static inline double correlation(const LedgerPoint *p, int n)
+/* Pearson's correlation of nu and u. */
+static inline double novelty_correlation(const LedgerPoint *p, int n)
 {
-    double x = 0, y = 0, xx = 0, yy = 0, xy = 0;
+    double *x = xmalloc((size_t)n * 3 * sizeof *x), *y = x + n, *weight = y + n;
     for (int i = 0; i < n; i++) {
-        x += p[i].u / n;
-        y += p[i].nu / n;
+        x[i] = p[i].u;
+        y[i] = p[i].nu;
+        weight[i] = 1;
     }
-    for (int i = 0; i < n; i++) {
-        xx += (p[i].u - x) * (p[i].u - x);
-        yy += (p[i].nu - y) * (p[i].nu - y);
-        xy += (p[i].u - x) * (p[i].nu - y);
-    }
-    return xy / sqrt(xx * yy);
+    double r = correlation(x, y, weight, n);
+    free(x);
+    return r;
 }
 
 /* Right responses are circles, wrong ones crosses; at most 500 points. */
@@ -200,11 +200,14 @@ static inline void cloud_panel(Buf *b, const char *label, const LedgerPoint *poi
     enum { POINTS = 500 };
     int stride = (n + POINTS - 1) / POINTS;
     char title[128];
+    Buf r = {0};
     snprintf(title, sizeof title, "%.30s: exploration score \xCE\xBD", label);
     Plot p = plot_open(b, 340, 300, (Span){0, 1}, (Span){0, 1}, title,
                        "semantic novelty u", false);
-    snprintf(title, sizeof title, "r = %.2f", correlation(point, n));
-    svg_text(b, p.right, 14, "t", "end", title);
+    buf_str(&r, "r = ");
+    number(&r, novelty_correlation(point, n), 2);
+    svg_text(b, p.right, 14, "t", "end", r.s);
+    buf_free(&r);
     for (int right = 0; right < 2; right++) {
         buf_printf(b, "<path class=\"cloud %s\" d=\"", right ? "good" : "bad");
         for (int i = 0; i < n; i += stride) {

@@ -19,9 +19,9 @@
 typedef struct {
     const char *key, *title;
     double scale;
-} Measure;
+} Metric;
 
-static const Measure CURVES[] = {
+static const Metric CURVES[] = {
     {"reward", "reward in training", 1},
     {"frac_dead", "groups whose rewards are all equal, %", 100},
     {"completions/mean_length", "response length, tokens", 1},
@@ -35,7 +35,7 @@ static const Measure CURVES[] = {
 enum { N_CURVES = sizeof CURVES / sizeof *CURVES };
 
 /* What eval.jsonl says beside pass@k and maj@k. */
-static const Measure ASIDES[] = {
+static const Metric ASIDES[] = {
     {"phi/cos_mean", "cosine", 1},
     {"phi/neg_ratio", "negative", 100},
     {"entropy", "entropy", 1},
@@ -129,7 +129,7 @@ static inline int number_list(Json *j, double **x)
     return n;
 }
 
-static inline int measure_find(const Measure *m, int n, const char *key)
+static inline int metric_find(const Metric *m, int n, const char *key)
 {
     for (int i = 0; i < n; i++)
         if (!strcmp(m[i].key, key))
@@ -163,7 +163,7 @@ static inline void metrics_line(Run *r, Json *j, const char *path, int line, int
     for (int i = 0; i < N_CURVES; i++)
         r->curve[i][at] = (double)NAN;
     for (json_object(j); json_key(j, &key);) {
-        int i = measure_find(CURVES, N_CURVES, key.s);
+        int i = metric_find(CURVES, N_CURVES, key.s);
         field = i >= 0 ? CURVES[i].key : !strcmp(key.s, "step") ? "step" : NULL;
         if (i >= 0)
             number_or_null(j, &r->curve[i][at]);
@@ -214,7 +214,7 @@ static inline const char *eval_member(EvalRow *row, Json *j, const char *key, in
                                       int *n_maj)
 {
     static const char *const quantities[] = {"pass@k", "maj@k"};
-    int k = 0, i = measure_find(ASIDES, N_ASIDES, key);
+    int k = 0, i = metric_find(ASIDES, N_ASIDES, key);
     bool interval = false;
     int q = quantity_find(key, &k, &interval);
     if (i >= 0)
