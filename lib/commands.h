@@ -6,6 +6,7 @@
  *   explain  one group as a table       data     problems of a task
  *   tokenize text to ids and back
  *   verify   predictions against gold answers
+ *   report   runs compared, as a table and a page
  *
  * They only call what g2rl.c and model.c define; no equation lives here. */
 #ifndef COMMANDS_H
@@ -17,6 +18,7 @@
 #include "explain.h"  /* defines: explain_table, explain_json */
 #include "geometry.h" /* defines: cmd_geometry */
 #include "math.h"     /* defines: math_verify, math_extract, math_normal */
+#include "report.h"   /* defines: report */
 
 /* ================================================================ sft */
 
@@ -1214,6 +1216,17 @@ static void cmd_verify(Session *s)
         usage("verify wants --pred TEXT and --gold TEXT, or --data FILE");
 }
 
+/* ================================================================ report */
+
+static void cmd_report(Session *s)
+{
+    const Options *o = &s->o;
+    if (!s->words.n_words)
+        usage("report: expected run directories, e.g. g2rl report runs/grpo runs/g2rl");
+    ReportOptions x = {s->words.word, s->words.n_words, o->geometry, o->out, o->svg, o->json};
+    report(&x);
+}
+
 static void help(FILE *f)
 {
     fprintf(f, "g2rl %s: gradient-guided reinforcement learning for small language models\n\n"
@@ -1352,8 +1365,8 @@ static void cmd_bench(Session *s);    /* bench.h */
 static void cmd_geometry(Session *s); /* geometry.h */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft,      cmd_train,   cmd_eval, cmd_geometry, cmd_sample, cmd_score,
-    cmd_tokenize, cmd_explain, cmd_data, cmd_verify,   cmd_bench};
+    cmd_sft,   cmd_train,    cmd_eval,    cmd_geometry, cmd_report, cmd_sample,
+    cmd_score, cmd_tokenize, cmd_explain, cmd_data,     cmd_verify, cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)
@@ -1383,7 +1396,7 @@ static int run_command(int argc, char **argv)
         words_free(&s.words);
         return 0;
     }
-    if (s.words.n_words && c != EVAL && c != GEOMETRY)
+    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT)
         usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
     if (s.o.task && !task_parse(s.o.task, &s.task, error, sizeof error))
         usage("--task: %s", error);
