@@ -546,8 +546,9 @@ static inline void panel_curves(Report *r, Buf *b)
     buf_str(b, "</div>\n");
     page_caption(r, b, "Lines: mean over seeds; shaded: from the lowest of several seeds to the "
                  "highest. Held-out panels have a mark at each evaluation; the others are of the "
-                 "training batch, a running mean over %d steps. The cosine is that of the gradient features "
-                 "of answers to one problem, \xCE\xA3 A\xC2\xB2 the sum of squared advantages.",
+                 "training batch, a running mean over %d steps. The cosine is that of the "
+                 "gradient features of answers to one problem, \xCE\xA3 A\xC2\xB2 the sum of "
+                 "squared advantages.",
                  smoothing(r));
 }
 
