@@ -447,13 +447,13 @@ static inline void report_svg(const Report *r, const char *path)
 
 /* ---------------------------------------------------------------- learning curves */
 
-/* Steps of the running mean: a twentieth of the longest run, odd. */
+/* Steps of the running mean: a fifteenth of the longest run, odd, and at least 3. */
 static inline int smoothing(const Report *r)
 {
     int n = 0;
     for (int i = 0; i < r->runs.n; i++)
         n = imax(n, r->runs.run[i].n_steps);
-    return n / 20 | 1;
+    return imax(3, n / 15 | 1);
 }
 
 /* The mean of what is known among the w values around x[i]. */
@@ -544,10 +544,11 @@ static inline void panel_curves(Report *r, Buf *b)
     for (int i = 0; i < N_CURVES; i++)
         curve_panel(r, b, i, 0);
     buf_str(b, "</div>\n");
-    page_caption(r, b, "Lines: mean over seeds; shaded: from the lowest seed to the highest. "
-                 "Held-out panels have a mark at each evaluation; the others are of the training "
-                 "batch, a running mean over %d steps. The cosine is that of the gradient features "
-                 "of answers to one problem, \xCE\xA3 A\xC2\xB2 the sum of squared advantages.",
+    page_caption(r, b, "Lines: mean over seeds; shaded: from the lowest of several seeds to the "
+                 "highest. Held-out panels have a mark at each evaluation; the others are of the "
+                 "training batch, a running mean over %d steps. The cosine is that of the "
+                 "gradient features of answers to one problem, \xCE\xA3 A\xC2\xB2 the sum of "
+                 "squared advantages.",
                  smoothing(r));
 }
 
