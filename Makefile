@@ -2,6 +2,7 @@
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
 # make clean                                              make help       this text
+# make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
 
 CC     ?= cc
 SIMD   ?= native
@@ -61,7 +62,7 @@ clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -5
 
 # Rebuilds when compiler or flags change.
 .flags: force

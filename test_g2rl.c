@@ -1352,7 +1352,7 @@ static void test_add_task(void)
     }
     check_add_split();
     for (int digits = 1; digits <= 9; digits++) {
-        char spec[16];
+        char spec[32];
         snprintf(spec, sizeof spec, "add:digits=%d", digits);
         t = task_of(spec);
         for (uint32_t i = 0; i < 500; i++) {
@@ -6224,7 +6224,7 @@ static void test_sft_text(void)
     for (int i = 0; i < 3; i++) {
         CHECK(cli("sft --model %s --data %s/%s --max-length 3 --steps 2 --batch 3 --shuffle 0 "
                   "--out %s/t%d", base, dir, files[i], dir, i) == 0, "%s", cli_err);
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "t%d", i);
         Model m = model_load(tmp_path(name).s);
         hash[i] = weights_hash(&m);

@@ -261,7 +261,7 @@ static inline double complex power_whole(double complex base, int64_t n)
 
 static inline Value value_power(Value a, Value b)
 {
-    int64_t n;
+    int64_t n = 0;
     bool whole = value_whole(b, &n);
     if (!a.defined || !b.defined || a.infinite || b.infinite)
         return value_none();
