@@ -8413,7 +8413,7 @@ static void test_report_ledger(void)
     enum { STEPS = 60, PROBLEMS = 20, M = 3 };
     Path run = report_run("l", "grpo", "1", (int[6]){1, 0, 2, 1, 1, 1});
     Buf text = {0};
-    Run r = {.dir = run.s};
+    RunFiles r = {.dir = run.s};
     Ledger first, second;
     for (int i = 0; i < STEPS * PROBLEMS * M; i++) {
         int step = i / (PROBLEMS * M) + 1, problem = i / M % PROBLEMS, rollout = i % M;
