@@ -5581,21 +5581,26 @@ static int numbers(const char *text, const char *name, double *x, int most)
 }
 
 /* The ledger's numbers make its advantages: A from r and nubar, for every group of a step. */
-static void test_ledger(void)
+static void check_ledger(const char *method, bool evol)
 {
     const char *base = base_model(), *dir = tmp_dir();
     size_t n;
-    cli("train --model %s --task add:digits=1 --steps 1 --prompts 6 --rollouts 4 --max-tokens 20 "
-        "--out %s/ledger --lambda 0.5", base, dir);
+    CHECK(cli("train --model %s --task add:digits=1 --steps 1 --prompts 6 --rollouts 4 "
+              "--max-tokens 20 --out %s/ledger --force %s", base, dir, method) == 0, "%s", cli_err);
     char *text = read_file(tmp_path("ledger/rollouts.jsonl").s, &n), *line = text;
     int rows = 0, live = 0;
     for (int g = 0; g < 6; g++) {
         double shaped[4], A[4], mean = 0, variance = 0;
         for (int i = 0; i < 4; i++, rows++) {
-            double r = field(line, "reward"), nubar = field(line, "nubar");
+            double r = field(line, "reward"), nubar = field(line, "nubar"), S[5];
+            bool answered = !strstr(line, "\"u\": null") ||
+                            strstr(line, "\"u\": null") > strchr(line, '\n');
+            double e = answered ? (r > 0 ? 0.5 : -1) + 0.5 * nubar : -1;
             shaped[i] = field(line, "rtilde");
             A[i] = field(line, "advantage");
-            CHECK(fabs(shaped[i] - r * (1 + 0.5 * nubar)) < 1e-9, "r~ of row %d", rows);
+            CHECK(fabs(shaped[i] - (evol ? e : r * (1 + 0.5 * nubar))) < 1e-9, "%s: r~ of row %d",
+                  method, rows);
+            CHECK(numbers(line, "semantic", S, 5) == 4 && fabs(S[i] - 1) < 1e-6, "its own text");
             CHECK(field(line, "rollout") == i, "row %d", rows);
             mean += shaped[i] / 4;
             line = strchr(line, '\n') + 1;
@@ -5609,6 +5614,12 @@ static void test_ledger(void)
     }
     CHECK(!*line && live > 0, "24 rows, some of them alive");
     free(text);
+}
+
+static void test_ledger(void)
+{
+    check_ledger("--lambda 0.5", false);
+    check_ledger("--method evol", true);
 }
 
 /* sft learns, and its loss is the mean of -log p over what is trained on: `score` agrees. */
