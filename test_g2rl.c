@@ -507,7 +507,7 @@ static void test_safetensors_round_trip(void)
         {"none", 2, {0, 4}, NULL, ST_F32},
         {"a", 1, {5}, x + 1, ST_F32},
     };
-    st_write(path.s, out, 4);
+    st_write(path.s, "", out, 4);
     SafeTensors st = st_open_file(path.s);
     CHECK(st.n == 4, "%d tensors; expected 4", st.n);
     for (int i = 0; i < 4; i++) {
@@ -526,9 +526,9 @@ static void test_safetensors_round_trip(void)
     for (int tensors = 1; tensors <= 4; tensors++) {
         size_t n, n2;
         uint64_t header;
-        st_write(path.s, out, tensors);
+        st_write(path.s, "", out, tensors);
         char *first = read_file(path.s, &n);
-        st_write(path.s, out, tensors);
+        st_write(path.s, "", out, tensors);
         char *second = read_file(path.s, &n2);
         memcpy(&header, first, 8);
         CHECK(n == n2 && !memcmp(first, second, n), "two writings differ");
@@ -636,7 +636,7 @@ static void test_safetensors_mixed(void)
         x[i] = 2 * normal(philox(7, STREAM_DATA, (uint32_t)i, 0, 0, 0));
     for (int i = 0; i < 4; i++)
         out[i] = (StOut){names[i], 1, {N}, x, dtypes[i]};
-    st_write(path.s, out, 4);
+    st_write(path.s, "", out, 4);
     SafeTensors st = st_open_file(path.s);
     for (int i = 0; i < 4; i++) {
         const StTensor *t = st_need(&st, names[i], 1, (int64_t[]){N});
@@ -826,9 +826,9 @@ static void test_safetensors_shards(void)
     float x[5] = {1, 2, 3, 4, 5}, back[2];
     StOut a = {"a", 1, {2}, x, ST_F32};
     StOut bc[] = {{"c", 1, {2}, x + 2, ST_F32}, {"b", 0, {0}, x + 4, ST_F32}};
-    st_write(path_join(dir.s, "one.st").s, &a, 1);
-    st_write(path_join(dir.s, "two.st").s, bc, 2);
-    st_write(path_join(dir.s, "again.st").s, bc, 2);
+    st_write(path_join(dir.s, "one.st").s, "", &a, 1);
+    st_write(path_join(dir.s, "two.st").s, "", bc, 2);
+    st_write(path_join(dir.s, "again.st").s, "", bc, 2);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char message[2048];
         write_file(index.s, cases[i].index, strlen(cases[i].index));
@@ -3519,8 +3519,8 @@ static void save_in_shards(const Model *m, const char *dir)
                    shards[n > 5]);
     }
     buf_str(&index, "}}");
-    st_write(path_join(dir, shards[0]).s, out, 5);
-    st_write(path_join(dir, shards[1]).s, out + 5, n - 5);
+    st_write(path_join(dir, shards[0]).s, "", out, 5);
+    st_write(path_join(dir, shards[1]).s, "", out + 5, n - 5);
     config_write(&m->config, m->tensors[EMBED].dtype, path_join(dir, "config.json").s);
     write_file(path_join(dir, "model.safetensors.index.json").s, index.s, index.n);
     free(out);
