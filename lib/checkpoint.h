@@ -26,6 +26,11 @@
 #include "session.h" /* defines: Session, OPTIONS; model.c: Model, AdamW, model_save */
 
 #include <signal.h>
+#include <sys/file.h>
+
+/* Options that name a file whose content makes the run what it is. */
+static const char *const INPUTS[] = {"data", "valid", "eval-data", "template"};
+enum { N_INPUTS = sizeof INPUTS / sizeof *INPUTS };
 
 enum { RUN_TOTALS = 16 };
 
@@ -38,7 +43,10 @@ typedef struct {
     AdamW adam;
     uint64_t start;            /* weights_hash of the model that it began with */
     double totals[RUN_TOTALS]; /* seconds and work so far */
+    uint64_t inputs[N_INPUTS]; /* names of what these files hold */
     FILE *metrics, *ledger, *evals; /* NULL: not written */
+    int lock;                  /* the directory, held by one process */
+    int different;             /* inputs that are not what they were */
 } Run;
 
 /* ---------------------------------------------------------------- options */
@@ -126,6 +134,20 @@ static bool in_trainer(const Tensor *t, char kind, int64_t updates)
     return t->size && (kind == 'w' ? t->dtype != ST_F32 : updates > 0);
 }
 
+/* Names the content of an input; 0 where the run has no such file. */
+static uint64_t input_hash(const Run *run, const char *name)
+{
+    const Option *o = option_named(OPTIONS, N_OPTIONS, run->command, name);
+    const char *path = o ? *(const char *const *)((const char *)&run->s->o + o->offset) : NULL;
+    if (!path || !is_file(path))
+        return 0;
+    size_t n;
+    char *text = read_file(path, &n);
+    uint64_t hash = hash64(text, n);
+    free(text);
+    return hash;
+}
+
 /* What is beside the weights: each tensor's m and v in F32, and w where the saved model has fewer
  * bits than training has; the rest as notes. */
 static void trainer_save(const Run *run, const char *path)
@@ -152,6 +174,8 @@ static void trainer_save(const Run *run, const char *path)
     for (int i = 0; i < RUN_TOTALS; i++)
         buf_printf(&notes, "%s%.17g", i ? " " : "", run->totals[i]);
     buf_str(&notes, "\"");
+    for (int i = 0; i < N_INPUTS; i++)
+        buf_printf(&notes, ",\"%s\":\"%016llx\"", INPUTS[i], (unsigned long long)run->inputs[i]);
     st_write(path, notes.s, out, n);
     buf_free(&notes);
     free(out);
@@ -178,6 +202,8 @@ static void run_load(Run *run)
 {
     Model *m = &run->s->model;
     float *const flat[3] = {m->params, m->m, m->v};
+    for (int i = 0; i < N_INPUTS; i++)
+        run->inputs[i] = input_hash(run, INPUTS[i]);
     if (run->saved < 0) {
         run->start = weights_hash(m);
         return;
@@ -185,6 +211,11 @@ static void run_load(Run *run)
     SafeTensors st = st_open_file(path_join(run->from.s, "trainer.safetensors").s);
     run->adam.step = strtoll(trainer_note(&st, "updates"), NULL, 10);
     run->start = trainer_hash(&st, "start");
+    for (int i = 0; i < N_INPUTS; i++)
+        if (run->inputs[i] != trainer_hash(&st, INPUTS[i])) {
+            warn("--%s: the file's content is another", INPUTS[i]);
+            run->different++;
+        }
     const char *totals = trainer_note(&st, "totals");
     for (int i = 0; i < RUN_TOTALS; i++)
         run->totals[i] = strtod(totals, (char **)&totals);
@@ -332,8 +363,6 @@ static void run_save(Run *run)
     if (mkdir(temporary.s, 0777))
         die("%s: cannot be made: %s", temporary.s, strerror(errno));
     size_t rounded = checkpoint_write(run, temporary.s);
-    if (is_dir(path.s))
-        checkpoint_remove(out, run->step);
     if (rename(temporary.s, path.s))
         die("%s: cannot be written: %s", path.s, strerror(errno));
     sync_dir(out);
@@ -372,17 +401,21 @@ static int cut_lines(const char *path, int step)
     return last;
 }
 
-/* Opens a file of the run, to be written behind what it holds up to the run's step. `each`: it has
- * a line for each step. */
-static FILE *run_file(const Run *run, const char *name, bool wanted, bool each)
+/* Takes a file of a run that goes on back to its step. `each`: it has a line for each step. */
+static void run_cut(const Run *run, const char *name, bool each)
 {
-    const char *out = run->s->o.out;
-    Path p = path_join(out, name);
-    bool fresh = run->saved < 0;
-    int last = fresh ? 0 : cut_lines(p.s, run->step);
+    Path p = path_join(run->s->o.out, name);
+    int last = cut_lines(p.s, run->step);
     if (each && last < run->step && !run->s->o.force)
         die("%s: ends with step %d, and the checkpoint is of step %d; --force goes on all the same",
             p.s, last, run->step);
+}
+
+/* Opens a file of the run, to be written behind what it holds; a new run's is empty. */
+static FILE *run_file(const Run *run, const char *name, bool wanted)
+{
+    Path p = path_join(run->s->o.out, name);
+    bool fresh = run->saved < 0;
     if (fresh && !wanted)
         unlink(p.s); /* an older run's */
     if (!wanted)
@@ -478,23 +511,32 @@ static void run_begin(Run *run)
     const Session *s = run->s;
     const char *out = s->o.out;
     Buf b = {0};
-    int different = s->o.resume ? run_differences(s, run->command) : 0;
-    if (different && !s->o.force)
-        die("%s: the run had other options (above); expected the same, or --force", out);
+    bool ledger = run->command == TRAIN;
+    run->different += s->o.resume ? run_differences(s, run->command) : 0;
+    if (run->different && !s->o.force)
+        die("%s: the run was another (see above); expected the same, or --force", out);
     make_dirs(out);
-    run->metrics = run_file(run, "metrics.jsonl", true, true);
-    run->ledger = run_file(run, "rollouts.jsonl", run->command == TRAIN, run->command == TRAIN);
-    run->evals = run_file(run, "eval.jsonl", s->o.eval_every, false);
+    run->lock = open(out, O_RDONLY | O_CLOEXEC);
+    if (flock(run->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        die("%s: another process is writing this run", out);
+    if (run->saved >= 0) {
+        run_cut(run, "metrics.jsonl", true);
+        run_cut(run, "rollouts.jsonl", ledger);
+        run_cut(run, "eval.jsonl", false);
+    }
     remove_leftovers(out);
     for (int step; (step = newest_name(out, INT_MAX)) > run->saved;)
         checkpoint_remove(out, step);
+    run->metrics = run_file(run, "metrics.jsonl", true);
+    run->ledger = run_file(run, "rollouts.jsonl", ledger);
+    run->evals = run_file(run, "eval.jsonl", s->o.eval_every);
     buf_printf(&b, "{\n  \"version\": \"%s\",\n  \"simd\": \"%s\",", VERSION, SIMD_NAME);
     buf_printf(&b, "\n  \"command\": \"%s\",", COMMANDS[run->command]);
     options_json(OPTIONS, N_OPTIONS, run->command, &s->o, &b);
     buf_str(&b, "\n}\n");
+    interrupts_catch();
     write_file(path_join(out, "run.json").s, b.s, b.n);
     buf_free(&b);
-    interrupts_catch();
     if (run->saved >= 0)
         fprintf(stderr, "going on from %s\n", run->from.s);
 }
@@ -519,6 +561,7 @@ static void run_finish(Run *run)
     for (int i = 0; i < 3; i++)
         if (files[i])
             fclose(files[i]);
+    close(run->lock);
     if (!interrupted())
         return;
     run->s->status = 130;
