@@ -145,6 +145,18 @@ static void cli_child(void *argument)
     _exit(127);
 }
 
+/* The words of `g2rl <words>`, for this program. */
+static void cut_words(Words128 *w, const char *fmt, va_list ap)
+{
+    w->argc = 2;
+    w->argv[0] = (char *)self;
+    w->argv[1] = (char *)"--cli";
+    vsnprintf(w->text, sizeof w->text, fmt, ap);
+    for (char *word = strtok(w->text, " "); word; word = strtok(NULL, " "))
+        w->argv[w->argc++] = word;
+    w->argv[w->argc] = NULL;
+}
+
 enum { CLI_TEXT = 1 << 20 };
 static char cli_out[CLI_TEXT], cli_err[CLI_TEXT];
 
@@ -152,13 +164,11 @@ static char cli_out[CLI_TEXT], cli_err[CLI_TEXT];
 static int cli_in(const char *input, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static int cli_in(const char *input, const char *fmt, ...)
 {
-    Words128 w = {.argc = 2, .argv = {(char *)self, (char *)"--cli"}};
+    Words128 w;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(w.text, sizeof w.text, fmt, ap);
+    cut_words(&w, fmt, ap);
     va_end(ap);
-    for (char *word = strtok(w.text, " "); word; word = strtok(NULL, " "))
-        w.argv[w.argc++] = word;
     return in_child(cli_child, &w, input, cli_out, sizeof cli_out, cli_err, sizeof cli_err);
 }
 #define cli(...) cli_in("", __VA_ARGS__)
@@ -5098,25 +5108,25 @@ static void test_resume(void)
     const char *base = base_model(), *dir = tmp_dir();
     Path text = put_file("resume.txt", "1+2=3,4+5=9,6*7=42,8-1=7");
     for (int i = 0; i < 4; i++) {
-        char options[8192];
-        if (!strcmp(how[i][0], "train"))
-            snprintf(options, sizeof options, "--model %s " SMALL_TRAIN " %s", base, how[i][1]);
-        else
-            snprintf(options, sizeof options, i == 2 ? "--data %s --valid %s %s" : "%.0s%.0s%s",
-                     text.s, text.s, how[i][1]);
+        Buf options = {0};
+        buf_str(&options, how[i][1]);
+        if (i < 2)
+            buf_printf(&options, " --model %s " SMALL_TRAIN, base);
+        if (i == 2)
+            buf_printf(&options, " --data %s --valid %s", text.s, text.s);
         for (int k = 0; k < 2; k++)
             CHECK(cli("%s %s --steps %d --save-every 2 --threads 1 --force --out %s/go%d", how[i][0],
-                      options, SMALL_STEPS, dir, k) == 0, "%s", cli_err);
+                      options.s, SMALL_STEPS, dir, k) == 0, "%s", cli_err);
+        buf_free(&options);
         break_off("go1", SMALL_STEPS);
         CHECK(cli("%s --resume --micro-batch 2 %s --out %s/go1", how[i][0],
-                  i == 1 ? "--recompute --threads 2" : "", dir) == 0 && strstr(cli_err, "/checkpoint-2"), "%s",
+                  i == 1 ? "--recompute" : i == 3 ? "--threads 2" : "", dir) == 0 && strstr(cli_err, "/checkpoint-2"), "%s",
               cli_err);
         check_same_run("go0", "go1", SMALL_STEPS);
         CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-4").s), "what was half-made is there");
-        CHECK(cli("%s --resume --out %s/go1", how[i][0], dir) == 0, "nothing is left to do: %s",
-              cli_err);
-        check_same_run("go0", "go1", SMALL_STEPS);
     }
+    CHECK(cli("sft --resume --out %s/go1", dir) == 0, "nothing is left to do: %s", cli_err);
+    check_same_run("go0", "go1", SMALL_STEPS);
     CHECK(cli("sft " SMALL_SFT " --steps 4 --force --out %s/go0", dir) == 0, "%s", cli_err);
     for (int steps = 0; steps < 5; steps += 2)
         CHECK(cli("sft " SMALL_SFT " --steps %d %s --out %s/go1", steps,
@@ -5266,7 +5276,7 @@ static void test_incomplete(void)
         Path run = tmp_path("broken"), dir = path_join(run.s, "checkpoint-4");
         Path from = path_join(run.s, broken[i][0]);
         Path file = path_join(dir.s, i == 5 ? "trainer.safetensors" : broken[i][0]);
-        char command[512];
+        char command[3 * sizeof(Path) + 32];
         snprintf(command, sizeof command, "rm -rf %s && cp -r %s %s", run.s, whole.s, run.s);
         CHECK(system(command) == 0, "%s", command);
         if (i == 5)
@@ -5318,13 +5328,11 @@ static void test_keep(void)
 static pid_t cli_start(const char *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 static pid_t cli_start(const char *err, const char *fmt, ...)
 {
-    Words128 w = {.argc = 2, .argv = {(char *)self, (char *)"--cli"}};
+    Words128 w;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(w.text, sizeof w.text, fmt, ap);
+    cut_words(&w, fmt, ap);
     va_end(ap);
-    for (char *word = strtok(w.text, " "); word; word = strtok(NULL, " "))
-        w.argv[w.argc++] = word;
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
@@ -5381,7 +5389,7 @@ static void test_interrupt(void)
               cli_err);
     }
     pid_t child = cli_start(err.s, "train --model %s " SMALL_TRAIN " --reward-cmd cat>%s/asked "
-                            "--out %s/twice", base, dir, dir);
+                            "--reward-timeout 3 --out %s/twice", base, dir, dir);
     const struct timespec pause = {.tv_nsec = 50000000};
     CHECK(wait_for_file(tmp_path("asked").s, 1), "no rollouts");
     kill(child, SIGTERM);
@@ -5452,25 +5460,31 @@ static void begin_for_dying(void *run)
     run_begin(run);
 }
 
-/* With files of at most so many bytes. */
-typedef struct {
-    Words128 words;
-    rlim_t limit;
-} Limited;
-
-static void limited_child(void *argument)
+/* A command line whose files may have half a MiB, less than a model. */
+static void limited_child(void *words)
 {
-    Limited *x = argument;
-    struct rlimit limit = {x->limit, x->limit};
+    struct rlimit limit = {1 << 19, 1 << 19};
     setrlimit(RLIMIT_FSIZE, &limit);
-    cli_child(&x->words);
+    cli_child(words);
+}
+
+static int cli_limited(const char *fmt, ...) PRINTF_LIKE(1, 2);
+static int cli_limited(const char *fmt, ...)
+{
+    Words128 w;
+    va_list ap;
+    va_start(ap, fmt);
+    cut_words(&w, fmt, ap);
+    va_end(ap);
+    return in_child(limited_child, &w, "", cli_out, sizeof cli_out, cli_err, sizeof cli_err);
 }
 
 /* Each way in which a run cannot write ends it with one line, and with no checkpoint that is not
  * whole. */
 static void test_run_failures(void)
 {
-    char err[1024], out[256];
+    char err[1024];
+    int status;
     Path full = tmp_path("full"), metrics = path_join(full.s, "metrics.jsonl");
     make_dirs(full.s);
     CHECK(symlink("/dev/full", metrics.s) == 0, "symlink");
@@ -5478,22 +5492,15 @@ static void test_run_failures(void)
               strstr(cli_err, "full/metrics.jsonl: cannot be written: No space"), "%s", cli_err);
     unlink(metrics.s);
 
-    Limited x = {.limit = 1 << 19}; /* less than a model */
-    static const char *const words[] = {"--cli", "sft", "--preset", "nano", "--batch", "2",
-                                        "--steps", "2", "--force", "--out"};
-    x.words.argv[x.words.argc++] = (char *)self;
-    for (int i = 0; i < 10; i++)
-        x.words.argv[x.words.argc++] = (char *)words[i];
-    x.words.argv[x.words.argc++] = full.s;
-    int status = in_child(limited_child, &x, "", out, sizeof out, err, sizeof err);
-    CHECK(status == 1 && strstr(err, "model.safetensors: cannot be written: File too large"),
-          "status %d: %s", status, err);
+    CHECK(cli_limited("sft " SMALL_SFT " --steps 2 --force --out %s", full.s) == 1 &&
+              strstr(cli_err, "model.safetensors: cannot be written: File too large"), "%s",
+          cli_err);
     CHECK(newest_name(full.s, INT_MAX) == -1, "half a checkpoint");
     CHECK(cli("sft --resume --out %s", full.s) == 1 && strstr(cli_err, "no complete checkpoint"),
           "%s", cli_err);
 
     Path gone = tmp_path("gone");
-    pid_t child = cli_start(tmp_path("gone.err").s, "sft " SMALL_SFT " --steps 100000 --out %s",
+    pid_t child = cli_start(tmp_path("gone.err").s, "sft " SMALL_SFT " --steps 2000 --out %s",
                             gone.s);
     size_t n;
     CHECK(wait_for_file(path_join(gone.s, "metrics.jsonl").s, 1), "no step");
@@ -5619,14 +5626,15 @@ static void test_replay(void)
         int step = i / 16 + 1, g = i / 4 % 4, r = i % 4;
         if (i % 13 != 3) /* rollouts 3, 16, 29, 42, 55 */
             continue;
-        CHECK(cli("replay %s --step %d --group %d --rollout %d --json --threads 2", run.s, step, g,
-                  r) == 0, "step %d, group %d, rollout %d: %s", step, g, r, cli_err);
+        CHECK(cli("replay %s --step %d --group %d --rollout %d --json --threads %d", run.s, step, g,
+                  r, 1 + (i == 3)) == 0, "step %d, group %d, rollout %d: %s", step, g, r, cli_err);
         CHECK((strstr(cli_err, "replay ") != NULL) == (step % 2 == 0), "a step done again: %s",
               cli_err);
         check_replay(row, step == 1 ? base : NULL);
     }
     free(text);
-    CHECK(cli("replay %s --step 3 --group 1", run.s) == 0 && strstr(cli_out, "|phi|"), "%s", cli_err);
+    CHECK(cli("replay %s --step 3 --group 1 --threads 1", run.s) == 0 && strstr(cli_out, "|phi|"),
+          "%s", cli_err);
     alter(ledger.s, 36, "\"logprob\": -", "\"logprob\": -1");
     CHECK(cli("replay %s --step 3 --group 1", run.s) == 1 &&
               strstr(cli_err, "rollouts.jsonl: the response's log-prob is -1"), "%s", cli_err);
@@ -5636,7 +5644,7 @@ static void test_replay(void)
               strstr(cli_err, "the response is 'x"), "%s", cli_err);
     copy_file(copy.s, ledger.s);
     alter(metrics.s, 2, "\"weights_hash\": \"", "\"weights_hash\": \"f");
-    CHECK(cli("replay %s --step 4", run.s) == 1 && strstr(cli_err, "metrics.jsonl: step 3"), "%s",
+    CHECK(cli("replay %s --step 4 --threads 1", run.s) == 1 && strstr(cli_err, "metrics.jsonl: step 3"), "%s",
           cli_err);
     CHECK(cli("replay %s --step 5", run.s) == 1 && strstr(cli_err, "step 5 has 0 rows"), "%s",
           cli_err);
@@ -6746,6 +6754,13 @@ static void test_options(void)
     CHECK(edit_distance("lamda", "lambda") == 1 && edit_distance("abc", "abc") == 0 &&
               edit_distance("", "abc") == 3 && edit_distance("kitten", "sitting") == 3,
           "edit distance");
+    static const double exact[] = {0.1, 1e-4, 1.0 / 3, (double)0.1f, 1e-8, 123456789.125};
+    for (int i = 0; i < 6; i++) {
+        Buf b = {0};
+        option_put_number(&b, exact[i]);
+        CHECK(strtod(b.s, NULL) == exact[i], "%s is not %.17g", b.s, exact[i]);
+        buf_free(&b);
+    }
 }
 
 /* ---------------------------------------------------------------- tokenizer.c */
