@@ -117,6 +117,14 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
 
 static int response_length(const Group *g, int i) { return g->start[i + 1] - g->start[i]; }
 
+/* Are two responses equal token by token? */
+static bool same_response(const Group *g, int i, int j)
+{
+    int n = response_length(g, i);
+    return n == response_length(g, j) &&
+           !memcmp(g->token + g->start[i], g->token + g->start[j], (size_t)n * sizeof(int));
+}
+
 /* ================================================================ the method */
 
 typedef enum { GRPO, ENTROPY, EVOL, G2RL } Method;
@@ -488,7 +496,7 @@ static double group_loss(const Group *g, const MethodOptions *o, int tokens, int
         bool in = is_in_loss(g, i, o);
         for (int t = g->start[i]; t < g->start[i + 1]; t++) {
             double derivative = 0, part = 0;
-            double ref = o->kl_coef > 0 ? (double)g->logprob_ref[t] : (double)g->logprob[t];
+            double ref = (double)(o->kl_coef > 0 || g->hidden_ref ? g->logprob_ref : g->logprob)[t];
             if (in) {
                 part = token_loss((double)g->logprob[t], (double)g->logprob_old[t], ref,
                                   g->advantage[i], o, &derivative, sums);
@@ -1569,11 +1577,11 @@ static void demand_finite(const Model *m, int step, double loss, double norm)
     const char *gradient = isfinite(norm) ? NULL : first_not_finite(m, m->grads);
     const char *weight = first_not_finite(m, m->params);
     if (gradient || !isfinite(loss))
-        die("step %d: the loss is %g, and the gradient of %s is not finite; nothing of this step is "
+        die("step %d: the loss is %g, and the gradient of %s is not finite; nothing of it is "
             "saved; try a smaller --lr", step, loss, gradient ? gradient : "no tensor");
     if (weight)
-        die("step %d: the update made a weight of %s that is not finite; nothing of this step is "
-            "saved; try a smaller --lr", step, weight);
+        die("step %d: the update made a weight of %s that is not finite; nothing of it is saved; "
+            "try a smaller --lr", step, weight);
 }
 
 /* ================================================================ train */

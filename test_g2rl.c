@@ -211,6 +211,15 @@ static float *tensor_values(const SafeTensors *st, const char *name, size_t *cou
     return x;
 }
 
+/* Finds "name": number in a line of JSON. */
+static double field(const char *text, const char *name)
+{
+    char quoted[80];
+    snprintf(quoted, sizeof quoted, "\"%s\": ", name);
+    const char *at = strstr(text, quoted);
+    return at ? strtod(at + strlen(quoted), NULL) : (double)NAN;
+}
+
 /* ================================================================ files and tasks */
 
 /* ---------------------------------------------------------------- json.h */
@@ -1436,16 +1445,10 @@ static Engine nan_engine(int threads, size_t bytes)
     return e;
 }
 
-/* A small model whose every tensor is random: norms are not 1 and biases not 0. No size is a
- * multiple of a vector, a tile or a block. */
-static Model tiny_model(ModelType type, bool tied, int vocab)
+/* A model whose every tensor is random: norms are not 1 and biases not 0. */
+static Model noisy_model(const Config *c)
 {
-    Config c = {.model_type = type, .vocab_size = vocab, .hidden_size = 20,
-                .intermediate_size = 27, .num_hidden_layers = 2, .num_attention_heads = 6,
-                .num_key_value_heads = 2, .head_dim = 6, .max_position_embeddings = 256,
-                .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
-                .bos_token_id = -1};
-    Model m = model_new(&c);
+    Model m = model_new(c);
     model_trainable(&m, false);
     for (int t = 0; t < m.n_tensors; t++) {
         const Tensor *x = &m.tensors[t];
@@ -1455,6 +1458,17 @@ static Model tiny_model(ModelType type, bool tied, int vocab)
     }
     rope_reserve(&m, 192);
     return m;
+}
+
+/* A small one. No size is a multiple of a vector, a tile or a block. */
+static Model tiny_model(ModelType type, bool tied, int vocab)
+{
+    Config c = {.model_type = type, .vocab_size = vocab, .hidden_size = 20,
+                .intermediate_size = 27, .num_hidden_layers = 2, .num_attention_heads = 6,
+                .num_key_value_heads = 2, .head_dim = 6, .max_position_embeddings = 256,
+                .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
+                .bos_token_id = -1};
+    return noisy_model(&c);
 }
 
 /* A prompt and the responses that follow it. */
@@ -2854,6 +2868,74 @@ static void test_kl_exact(void)
         largest = fmax(largest, kl);
     }
     CHECK(largest > 0.05, "nothing to compare: %g", largest);
+    engine_free(&e);
+    model_free(&m);
+    model_free(&q);
+}
+
+/* What each KL term does in a loss (METHOD 3.6), by enumeration: drawn from p, k2's expected
+ * gradient is that of KL(p || q), which the exact term has, and k3's that of KL(q || p), whose
+ * dK/dz = (p - q) / T. One hidden row; every token of the vocabulary is a target once. */
+static void test_kl_bias(void)
+{
+    enum { V = 40, D = 20 };
+    const float T = 0.7f;
+    Model m = tiny_model(LLAMA, false, V), q = tiny_model(LLAMA, false, V);
+    int d = m.config.hidden_size;
+    Engine e = nan_engine(1, 8 << 20);
+    Arena *a = &e.worker[0];
+    float *h = noise_new(58, (size_t)d), *g = noise_new(59, (size_t)d);
+    float *rows = nan_new((size_t)(V * d)), *other = nan_new((size_t)(V * d));
+    float coef[3][V], one[V] = {1}, *dh = nan_new((size_t)(V * d));
+    Batch b = batch_new(&e.arena, 1, 1, V);
+    row_scale(h, h, 3, d);
+    for (int v = 0; v < V; v++) {
+        batch_target(&b, 0, v);
+        memcpy(rows + v * d, h, (size_t)d * sizeof(float));
+        memcpy(other + v * d, g, (size_t)d * sizeof(float));
+    }
+    Pass p = {.batch = b, .hidden = rows};
+    forward_heads(a, &m, &p, T, true, &q, other);
+    for (int v = 0; v < V; v++) {
+        double P = exp((double)p.head.logprob[v]), gap, slope;
+        MethodOptions o = {.kl_coef = 1, .clip_low = 1, .clip_high = 1};
+        LossSums sums = {0};
+        gap = (double)p.head.other_logprob[v];
+        for (int k = KL_K3; k <= KL_K2; k++) {
+            o.kl = (KlTerm)k;
+            token_loss((double)p.head.logprob[v], (double)p.head.logprob[v], gap, 0, &o, &slope,
+                       &sums);
+            coef[k][v] = (float)(P * slope);
+        }
+        coef[KL_EXACT][v] = 0;
+    }
+    double sum[3][D] = {{0}}, error[2] = {0}, norm[2] = {0};
+    for (int k = 0; k < 3; k++) {
+        HeadCoef c = {.logprob = coef[k], .kl = k == KL_EXACT ? one : NULL};
+        head_backward(a, &m, rows, k == KL_EXACT ? 1 : V, &p.head, &c, dh);
+        for (int i = 0; i < (k == KL_EXACT ? 1 : V) * d; i++)
+            sum[k][i % d] += (double)dh[i];
+    }
+    for (int i = 0; i < d; i++) {
+        double reverse = 0; /* of KL(q || p) by h */
+        for (int v = 0; v < V; v++)
+            reverse += (exp((double)p.head.logprob[v]) - exp((double)p.head.other_logprob[v])) /
+                       (double)T * (double)head_weight(&m)[v * d + i];
+        error[0] += pow(sum[KL_K2][i] - sum[KL_EXACT][i], 2);
+        error[1] += pow(sum[KL_K3][i] - reverse, 2);
+        norm[0] += pow(sum[KL_EXACT][i], 2);
+        norm[1] += pow(sum[KL_K3][i] - sum[KL_EXACT][i], 2);
+    }
+    CHECK(d == D && norm[1] > 0.01 * norm[0], "k3 and exact do not differ here");
+    CHECK(error[0] < 1e-8 * norm[0], "k2's mean gradient is %.1e off the exact one",
+          sqrt(error[0] / norm[0]));
+    CHECK(error[1] < 1e-8 * norm[0], "k3's mean gradient is %.1e off that of KL(q || p)",
+          sqrt(error[1] / norm[0]));
+    free(h);
+    free(g);
+    free(rows);
+    free(other);
+    free(dh);
     engine_free(&e);
     model_free(&m);
     model_free(&q);
@@ -4753,6 +4835,518 @@ static void test_mean_interval(void)
           runs);
 }
 
+/* ================================================================ geometry */
+
+/* Correlations against numbers worked out by hand; ties; weights as repetitions. */
+static void test_correlation(void)
+{
+    double x[] = {10, 20, 20, 30, 40}, y[] = {1, 3, 2, 3, 5}, ones[] = {1, 1, 1, 1, 1, 1, 1};
+    double weight[] = {2, 0, 1, 3, 1}, u[] = {10, 10, 20, 30, 30, 30, 40};
+    double v[] = {1, 1, 2, 3, 3, 3, 5}, rank[5], a[] = {1, 2, 3, 4}, b[] = {1, 3, 2, 5};
+    double flat[] = {0.1, 0.1, 0.1, 0.1, 0.1};
+    const double places[] = {1, 2.5, 2.5, 4, 5};
+    Grouped g = {.n = 5, .groups = 5, .x = x, .y = y, .x_order = order_of(x, 5),
+                 .y_order = order_of(y, 5)};
+    Grouped repeated = {.n = 7, .groups = 7, .x = u, .y = v, .x_order = order_of(u, 7),
+                        .y_order = order_of(v, 7)};
+    mid_ranks(x, g.x_order, ones, 5, rank);
+    CHECK(!memcmp(rank, places, sizeof rank), "ranks %g %g %g", rank[0], rank[1], rank[2]);
+    CHECK(fabs(spearman(&g, ones) - 8.75 / 9.5) < 1e-12, "ties: %g", spearman(&g, ones));
+    CHECK(fabs(correlation(a, b, ones, 4) - 5.5 / sqrt(5 * 8.75)) < 1e-12, "Pearson");
+    CHECK(fabs(pearson(&g, weight) - pearson(&repeated, ones)) < 1e-12, "Pearson, repeated");
+    CHECK(fabs(spearman(&g, weight) - spearman(&repeated, ones)) < 1e-12, "Spearman, repeated");
+    CHECK(fabs(mean_ratio(&g, weight) - 170.0 / 18) < 1e-12, "ratio %g", mean_ratio(&g, weight));
+    CHECK(isnan(correlation(flat, y, ones, 5)), "nothing varies with what does not");
+    CHECK(isnan(correlation(y, flat, ones, 5)), "nor the other way round");
+    free(g.x_order);
+    free(g.y_order);
+    free(repeated.x_order);
+    free(repeated.y_order);
+}
+
+/* Groups are drawn, not entries: with one entry a group it is `bootstrap`; entries that repeat
+ * their group's make it no narrower. */
+static void test_group_bootstrap(void)
+{
+    enum { GROUPS = 40, EACH = 9, N = GROUPS * EACH };
+    double x[N], means[GROUPS];
+    int group[N], own[GROUPS];
+    for (int i = 0; i < GROUPS; i++)
+        own[i] = i;
+    for (int k = 0; k < N; k++) {
+        group[k] = k / EACH;
+        x[k] = means[k / EACH] = (double)noise(5, (size_t)(k / EACH));
+    }
+    Grouped entries = {.n = N, .groups = GROUPS, .group = group, .x = x};
+    Grouped groups = {.n = GROUPS, .groups = GROUPS, .group = own, .x = means};
+    Estimate plain = bootstrap(means, GROUPS, 3), one = group_bootstrap(&groups, mean_ratio, 3, 1);
+    Estimate many = group_bootstrap(&entries, mean_ratio, 3, 3);
+    CHECK(fabs(one.value - plain.value) < 1e-12 && fabs(one.low - plain.low) < 1e-12 &&
+              fabs(one.high - plain.high) < 1e-12, "%g [%g, %g]; bootstrap has %g [%g, %g]",
+          one.value, one.low, one.high, plain.value, plain.low, plain.high);
+    CHECK(fabs(many.low - one.low) < 1e-12 && fabs(many.high - one.high) < 1e-12,
+          "[%g, %g] of entries, [%g, %g] of groups", many.low, many.high, one.low, one.high);
+    groups.n = 0;
+    Estimate none = group_bootstrap(&groups, mean_ratio, 3, 1);
+    CHECK(isnan(none.value) && isnan(none.low) && isnan(none.high), "of nothing: %g", none.value);
+}
+
+/* ---------------------------------------------------------------- a transformer in double */
+
+/* y[i] = x[i] w[i] / sqrt(mean x^2 + eps) */
+static void norm_naive(double *y, const double *x, const double *w, int n, double eps)
+{
+    double square = 0;
+    for (int i = 0; i < n; i++)
+        square += x[i] * x[i] / n;
+    for (int i = 0; i < n; i++)
+        y[i] = x[i] * w[i] / sqrt(square + eps);
+}
+
+/* y[i] += sum_k w[i][k] x[k] */
+static void linear_naive(double *y, const double *x, const double *w, int n, int k)
+{
+    for (int i = 0; i < n * k; i++)
+        y[i / k] += w[i] * x[i % k];
+}
+
+enum { NAIVE = 32, NAIVE_LENGTH = 16, NAIVE_LAYERS = 2 }; /* widths and lengths stay below */
+
+/* Keys and values of every layer and position. */
+typedef struct {
+    double k[NAIVE_LAYERS][NAIVE_LENGTH][NAIVE], v[NAIVE_LAYERS][NAIVE_LENGTH][NAIVE];
+} NaiveCache;
+
+/* q or k of one position: each head's norm, then its rotation. */
+static void heads_naive(const Model *m, double *x, const double *w, int heads, int position)
+{
+    int hd = m->config.head_dim, half = hd / 2;
+    const float *rope = m->rope + (ptrdiff_t)position * hd;
+    for (int h = 0; h < heads; h++, x += hd) {
+        double y[NAIVE];
+        norm_naive(y, x, w, hd, m->config.rms_norm_eps);
+        for (int i = 0; i < half; i++) {
+            double cosine = (double)rope[i], sine = (double)rope[half + i];
+            x[i] = y[i] * cosine - y[half + i] * sine;
+            x[half + i] = y[half + i] * cosine + y[i] * sine;
+        }
+    }
+}
+
+/* x += attention(norm x) and then mlp(norm x), at one position. w: Model.grads' layout. */
+static void layer_naive(const Model *m, const double *w, int layer, int position, double *x,
+                        NaiveCache *cache)
+{
+    const Config *c = &m->config;
+    const Tensor *t = &m->tensors[layer_tensor(layer, 0)];
+    int d = c->hidden_size, hd = c->head_dim, H = c->num_attention_heads, ff = c->intermediate_size;
+    int KV = c->num_key_value_heads;
+    double h[NAIVE], q[NAIVE] = {0}, out[NAIVE] = {0}, gate[NAIVE] = {0}, up[NAIVE] = {0};
+    double *k = cache->k[layer][position], *v = cache->v[layer][position];
+    memset(k, 0, sizeof cache->k[layer][position]);
+    memset(v, 0, sizeof cache->v[layer][position]);
+    norm_naive(h, x, w + t[INPUT_NORM].offset, d, c->rms_norm_eps);
+    linear_naive(q, h, w + t[Q_PROJ].offset, H * hd, d);
+    linear_naive(k, h, w + t[K_PROJ].offset, KV * hd, d);
+    linear_naive(v, h, w + t[V_PROJ].offset, KV * hd, d);
+    heads_naive(m, q, w + t[Q_NORM].offset, H, position);
+    heads_naive(m, k, w + t[K_NORM].offset, KV, position);
+    for (int i = 0; i < H; i++) {
+        double sum = 0, a[NAIVE_LENGTH];
+        int head = i / (H / KV) * hd;
+        for (int j = 0; j <= position; j++) {
+            double dot = 0;
+            for (int e = 0; e < hd; e++)
+                dot += q[i * hd + e] * cache->k[layer][j][head + e];
+            sum += a[j] = exp(dot / sqrt(hd));
+        }
+        for (int j = 0; j <= position; j++)
+            for (int e = 0; e < hd; e++)
+                out[i * hd + e] += a[j] / sum * cache->v[layer][j][head + e];
+    }
+    linear_naive(x, out, w + t[O_PROJ].offset, d, H * hd);
+    norm_naive(h, x, w + t[POST_NORM].offset, d, c->rms_norm_eps);
+    linear_naive(gate, h, w + t[GATE_PROJ].offset, ff, d);
+    linear_naive(up, h, w + t[UP_PROJ].offset, ff, d);
+    for (int i = 0; i < ff; i++)
+        gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
+    linear_naive(x, gate, w + t[DOWN_PROJ].offset, d, ff);
+}
+
+/* sum_t log p(y_t) of response i at this temperature, in double. w has the layout of Model.grads:
+ * with a tied head, whose weights stand there a second time. */
+static double response_logprob(const Model *m, const double *w, const Group *g, int i,
+                               double temperature)
+{
+    const Config *c = &m->config;
+    static NaiveCache cache;
+    int d = c->hidden_size, V = c->vocab_size, prompt = g->prompt_length;
+    double total = 0;
+    for (int p = 0; p < prompt + response_length(g, i) - 1; p++) {
+        const int *y = g->token + g->start[i] - prompt;
+        double x[NAIVE], h[NAIVE], z[NAIVE] = {0}, sum = 0;
+        memcpy(x, w + (p < prompt ? g->prompt[p] : y[p]) * d, (size_t)d * sizeof(double));
+        for (int l = 0; l < c->num_hidden_layers; l++)
+            layer_naive(m, w, l, p, x, &cache);
+        norm_naive(h, x, w + m->tensors[final_norm(c)].offset, d, c->rms_norm_eps);
+        linear_naive(z, h, w + m->tensors[lm_head(c)].offset, V, d);
+        for (int v = 0; v < V; v++)
+            sum += exp(z[v] / temperature);
+        if (p >= prompt - 1)
+            total += z[y[p + 1]] / temperature - log(sum);
+    }
+    return total;
+}
+
+/* ---------------------------------------------------------------- true gradients */
+
+enum { TRUE_M = 5, TRUE_V = 7 };
+
+/* A group of five responses, of which two are the same and one is a single token. */
+static Group true_group(Engine *e, int d)
+{
+    static const int tokens[] = {3, 1, 4, 0,  2, 0,  3, 1, 4, 0,  0,  5, 5, 6, 2, 1};
+    static const int length[TRUE_M] = {4, 2, 4, 1, 5}, prompt[] = {6, 2, 5};
+    Group g = group_new(&e->arena, TRUE_M, 4, 5, d);
+    memcpy(g.prompt, prompt, sizeof prompt);
+    g.prompt_length = 3;
+    memcpy(g.token, tokens, sizeof tokens);
+    for (int i = 0; i < TRUE_M; i++)
+        g.start[i + 1] = g.start[i] + length[i];
+    g.n_tokens = g.start[TRUE_M];
+    return g;
+}
+
+/* Central differences of response i's log-prob.   out: [n_grads] */
+static void differences(const Model *m, double *w, const Group *g, int i, double T, float *out)
+{
+    const double step = 1e-5;
+    for (size_t k = 0; k < m->n_grads; k++) {
+        double old = w[k], high;
+        w[k] = old + step;
+        high = response_logprob(m, w, g, i, T);
+        w[k] = old - step;
+        out[k] = (float)((high - response_logprob(m, w, g, i, T)) / (2 * step));
+        w[k] = old;
+    }
+}
+
+/* cos(a, b) by definition, over floats `from` to `to`; with `tied`, a tied head's part is added to
+ * the embedding's first. */
+static double cosine_naive(const Model *m, const float *a, const float *b, size_t from, size_t to,
+                           bool tied)
+{
+    double ab = 0, aa = 0, bb = 0;
+    size_t head = m->tensors[lm_head(&m->config)].offset, embed = m->tensors[EMBED].size;
+    for (size_t k = from; k < to; k++) {
+        bool both = tied && k < embed;
+        double x = (double)a[k] + (both ? (double)a[head + k] : 0);
+        double y = (double)b[k] + (both ? (double)b[head + k] : 0);
+        ab += x * y;
+        aa += x * x;
+        bb += y * y;
+    }
+    return ab / sqrt(aa * bb);
+}
+
+/* Every cosine that is given, against those of gradients taken by differences: `truth`. */
+static void check_true_cosines(const Model *m, const float *truth, const double *cosine)
+{
+    const Tensor *t = m->tensors;
+    bool tied = m->config.tie_word_embeddings;
+    size_t head = t[lm_head(&m->config)].offset, embed = t[EMBED].size, n = m->n_grads;
+    const size_t part[5][2] = {{0, tied ? head : n}, {head, n}, {0, embed},
+                               {embed, t[layer_tensor(1, 0)].offset},
+                               {t[layer_tensor(1, 0)].offset, t[final_norm(&m->config)].offset}};
+    CHECK(gradient_parts(&m->config) == 5, "parts");
+    for (int p = 0; p < 5; p++)
+        for (int i = 0; i < TRUE_M; i++)
+            for (int j = 0; j < TRUE_M; j++) {
+                const double *c = cosine + p * TRUE_M * TRUE_M;
+                double expected = cosine_naive(m, truth + (size_t)i * n, truth + (size_t)j * n,
+                                               part[p][0], part[p][1], tied && p == ALL_PART);
+                bool same = i == j || i + j == 2; /* responses 0 and 2 are equal */
+                CHECK(fabs(c[i * TRUE_M + j] - expected) < 2e-5, "%s, part %d: %d, %d: %g, %g",
+                      tied ? "tied" : "own head", p, i, j, c[i * TRUE_M + j], expected);
+                CHECK(c[i * TRUE_M + j] == c[j * TRUE_M + i], "part %d is not symmetric", p);
+                CHECK(!same || c[i * TRUE_M + j] == 1, "part %d: %d and %d are the same: %.17g", p,
+                      i, j, c[i * TRUE_M + j]);
+            }
+}
+
+/* Without a matrix of V x d:  <G_i, G_j>_head = sum_{s, t} <r_s, r_t> <h_s, h_t> / T^2,
+ * r = e(y) - p. */
+static void check_head_products(Engine *e, const Model *m, const Group *g, double T,
+                                const float *grads)
+{
+    enum { N = 16 };
+    int d = m->config.hidden_size, V = m->config.vocab_size;
+    size_t mark = e->worker[0].used;
+    double r[N][TRUE_V], dot[TRUE_M][TRUE_M] = {{0}};
+    int owner[N];
+    Batch b = pack_groups(&e->worker[0], g, 1);
+    Pass p = forward(&e->worker[0], m, &b, KEEP_NOTHING);
+    for (int t = 0; t < N; t++) {
+        double z[TRUE_V], sum = 0;
+        for (owner[t] = 0; g->start[owner[t] + 1] <= t;)
+            owner[t]++;
+        logits_naive(m, p.hidden + t * d, V, z);
+        for (int v = 0; v < V; v++)
+            sum += exp(z[v] / T);
+        for (int v = 0; v < V; v++)
+            r[t][v] = (v == g->token[t]) - exp(z[v] / T) / sum;
+    }
+    for (int s = 0; s < N; s++)
+        for (int t = 0; t < N; t++) {
+            double rr = 0, hh = 0;
+            for (int v = 0; v < V; v++)
+                rr += r[s][v] * r[t][v];
+            for (int k = 0; k < d; k++)
+                hh += (double)p.hidden[s * d + k] * (double)p.hidden[t * d + k];
+            dot[owner[s]][owner[t]] += rr * hh / (T * T);
+        }
+    for (int i = 0; i < TRUE_M; i++)
+        for (int j = 0; j < TRUE_M; j++) {
+            double found[8];
+            part_dots(m, grads + (size_t)i * m->n_grads, grads + (size_t)j * m->n_grads, found);
+            CHECK(fabs(found[HEAD_PART] - dot[i][j]) < 1e-4 * (fabs(dot[i][j]) + 0.1),
+                  "head: <G_%d, G_%d> = %g, by tokens %g", i, j, found[HEAD_PART], dot[i][j]);
+        }
+    e->worker[0].used = mark;
+}
+
+/* The gradient of all responses in one batch is the sum of theirs. */
+static void check_gradient_sum(Engine *e, Model *m, const Group *g, double T, const float *grads)
+{
+    float coef[16], *sum = floats_new(m->n_grads), *own = floats_new(m->n_grads);
+    size_t mark = e->worker[0].used;
+    for (int t = 0; t < g->n_tokens; t++)
+        coef[t] = 1;
+    m->grads = own;
+    Batch b = pack_groups(&e->worker[0], g, 1);
+    Pass p = forward(&e->worker[0], m, &b, KEEP_ALL);
+    forward_head(&e->worker[0], m, &p, (float)T, true);
+    p.coef.logprob = coef;
+    backward(&e->worker[0], m, &p);
+    weights_backward(e, m, &p, 1, EVERYTHING);
+    for (int i = 0; i < g->m; i++)
+        for (size_t k = 0; k < m->n_grads; k++)
+            sum[k] += grads[(size_t)i * m->n_grads + k];
+    CHECK(relative_error(sum, own, m->n_grads) < 1e-5, "the group's gradient is not the sum: %g",
+          relative_error(sum, own, m->n_grads));
+    e->worker[0].used = mark;
+    m->grads = NULL;
+    free(sum);
+    free(own);
+}
+
+/* A model small enough to be differenced; a tied head's weights twice in w. */
+static void check_true_gradients(bool tied)
+{
+    enum { SQUARE = TRUE_M * TRUE_M, WORKERS = 7 }; /* more than responses: all help with each */
+    const double T = 0.8;
+    Config c = {.model_type = QWEN3, .vocab_size = TRUE_V, .hidden_size = 6,
+                .intermediate_size = 7, .num_hidden_layers = NAIVE_LAYERS, .num_attention_heads = 2,
+                .num_key_value_heads = 1, .head_dim = 4, .max_position_embeddings = 256,
+                .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
+                .bos_token_id = -1};
+    Model m = noisy_model(&c);
+    Engine e = engine_new(WORKERS, 1 << 20, 1 << 23);
+    size_t n = m.n_grads, head = m.tensors[lm_head(&c)].offset;
+    Group g = true_group(&e, c.hidden_size);
+    float *grads = floats_new(n * TRUE_M), *alone = floats_new(n * TRUE_M);
+    float *truth = floats_new(n * TRUE_M);
+    double *w = xcalloc(n, sizeof *w), cosine[5 * SQUARE], single[5 * SQUARE];
+    for (size_t k = 0; k < n; k++)
+        w[k] = (double)m.params[tied && k >= head ? k - head : k];
+    free(m.grads);
+    e.threads = 1;
+    true_gradients(&e, &m, &g, T, alone);
+    gradient_cosines(&e, &m, alone, TRUE_M, single);
+    e.threads = WORKERS;
+    true_gradients(&e, &m, &g, T, grads);
+    CHECK(same_bits(alone, grads, n * TRUE_M), "seven threads changed the gradients");
+    e.threads = 3;
+    true_gradients(&e, &m, &g, T, grads);
+    gradient_cosines(&e, &m, grads, TRUE_M, cosine);
+    CHECK(same_bits(alone, grads, n * TRUE_M) && !memcmp(single, cosine, sizeof cosine),
+          "threads changed gradients or cosines");
+    for (int i = 0; i < TRUE_M; i++) {
+        float *own = grads + (size_t)i * n, *exact_one = truth + (size_t)i * n;
+        differences(&m, w, &g, i, T, exact_one);
+        CHECK(relative_error(own, exact_one, n) < 1e-5, "%s: response %d differs by %g",
+              tied ? "tied" : "own head", i, relative_error(own, exact_one, n));
+    }
+    check_true_cosines(&m, truth, cosine);
+    check_head_products(&e, &m, &g, T, grads);
+    check_gradient_sum(&e, &m, &g, T, grads);
+    free(w);
+    free(grads);
+    free(alone);
+    free(truth);
+    model_free(&m);
+    e.threads = WORKERS;
+    engine_free(&e);
+}
+
+static void test_true_gradients(void)
+{
+    check_true_gradients(false);
+    check_true_gradients(true);
+}
+
+/* ---------------------------------------------------------------- what is measured */
+
+/* Features of sampled groups at another temperature; with `cut`, without the end tokens. */
+static Geometry measured(Engine *e, const Model *m, Group *g, int n, double temperature, bool cut)
+{
+    static Options o = {.seed = 1};
+    Ruler ruler = {.encoder = EMBED_NGRAM};
+    Sampled x = {m, g, &ruler, temperature, NULL, 0};
+    o.samples = g->m;
+    Geometry out = geometry_new("x", "y", n, &o);
+    out.threads = 1;
+    x.out = &out;
+    for (int k = 0; cut && k < n; k++)
+        for (int i = 0, from = 0, to = 0; i < g[k].m; i++) {
+            int end = g[k].start[i + 1], length = end - from;
+            length -= length > 1 && is_eos(&m->config, g[k].token[end - 1]);
+            memmove(g[k].token + to, g[k].token + from, (size_t)length * sizeof(int));
+            from = end;
+            to = g[k].start[i + 1] = to + length;
+            g[k].n_tokens = to;
+        }
+    engine_each(e, n, measure_group, &x);
+    return out;
+}
+
+/* Does the check's interval of these groups hold 0, as it should? */
+static void check_zero_mean(Engine *e, const Model *m, Group *g, int n, double temperature,
+                            bool cut, bool expected)
+{
+    Geometry x = measured(e, m, g, n, temperature, cut);
+    Estimate sum = zero_mean_check(&x, SUM_FORM);
+    CHECK((sum.low <= 0 && sum.high >= 0) == expected, "features at %g%s: %g [%g, %g]", temperature,
+          cut ? ", no end tokens" : "", sum.value, sum.low, sum.high);
+    CHECK(sum.value > -1.0 / (g->m - 1) && sum.value < 1, "no ratio: %g", sum.value);
+    geometry_free(&x);
+}
+
+/* On-policy it does; not where features have another temperature, or where the end tokens are
+ * missing. A model of six symbols, so that many responses end, and soon. */
+static void test_zero_mean_check(void)
+{
+    enum { GROUPS = 60, M = 8, PROMPT = 6 };
+    Config c = *preset_find("nano");
+    c.num_hidden_layers = 1;
+    c.vocab_size = 6;
+    c.n_eos = 1;
+    Model m = model_new(&c);
+    Engine e = engine_new(3, 1 << 25, 1 << 25);
+    Sampling s = {.top_p = 1, .max_tokens = 16, .seed = 3};
+    Group *g = groups_new(&e, &m, (Extent){GROUPS, M, PROMPT, s.max_tokens, 1, KEEP_NOTHING});
+    model_init(&m, 3);
+    rope_reserve(&m, 32);
+    for (int k = 0; k < GROUPS; k++) {
+        g[k].index = (uint32_t)k;
+        g[k].prompt_length = PROMPT;
+        tree_tokens(g[k].prompt, PROMPT, c.vocab_size, (uint32_t)k, 0);
+    }
+    for (int t = 0; t < 2; t++) {
+        s.temperature = t ? 1 : 0.7;
+        sample_groups(&e, &m, g, GROUPS, &s);
+        check_zero_mean(&e, &m, g, GROUPS, s.temperature, false, true);
+    }
+    check_zero_mean(&e, &m, g, GROUPS, 0.5, false, false);
+    check_zero_mean(&e, &m, g, GROUPS, 1, true, false);
+    model_free(&m);
+    engine_free(&e);
+}
+
+/* Every count from features made by hand: the pairs' order, what is distinct, edges of bins. */
+static void test_geometry_counts(void)
+{
+    enum { D = 2 };
+    Options o = {.samples = 3, .seed = 1, .temperature = 1};
+    Geometry x = geometry_new("x", "y", 2, &o);
+    double cosine[] = {1, -0.5, -0.5, 0, 0.25, -1}, square[] = {1, 2, 3, 2, 1, 4, 3, 4, 1}, pair[3];
+    float Phi[] = {1, 0, 1, 2, 3, -1};
+    double cross, mean;
+    int start[] = {0, 1, 3, 7}, token[] = {5, 5, 6, 5, 6, 5, 6};
+    Group g = {.m = 3, .Phi = Phi, .start = start, .token = token};
+    Buf b = {0};
+    x.threads = 1;
+    memcpy(x.cosine, cosine, sizeof cosine);
+    x.same[0] = true;
+    CHECK(all_pairs(&x) == 6 && count_distinct(&x) == 5, "pairs");
+    upper_triangle(square, 3, pair);
+    CHECK(pair[0] == 2 && pair[1] == 3 && pair[2] == 4, "pairs i < j, row by row");
+    CHECK(fabs(pair_mean(&x, x.cosine, 0).value + 0.125) < 1e-12, "mean");
+    CHECK(fabs(pair_mean(&x, x.cosine, DISTINCT).value + 0.35) < 1e-12, "of distinct pairs");
+    CHECK(fabs(pair_mean(&x, x.cosine, NEGATIVE).value - 0.5) < 1e-12, "negative: 0 is not");
+    CHECK(fabs(pair_mean(&x, x.cosine, NEGATIVE | DISTINCT).value - 0.6) < 1e-12, "of distinct");
+    CHECK(pair_mean(&x, x.cosine, 0).low == -0.25, "low %g", pair_mean(&x, x.cosine, 0).low);
+    put_histogram(&b, "all", x.cosine, NULL, 6, -1, 4);
+    put_histogram(&b, "distinct", x.cosine, x.same, 6, -1, 4);
+    put_negative_groups(&b, &x);
+    CHECK(!strcmp(b.s, ", \"all\": [1, 2, 2, 1], \"distinct\": [1, 2, 2, 0], "
+                       "\"histogram/neg_ratio\": "
+                       "[0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0]"), "%s", b.s);
+    zero_mean(&g, D, MEAN_FORM, &cross, &mean); /* <Phi_i, Phi_j>: 1, 3, 1; squares 1, 5, 10 */
+    CHECK(fabs(cross - 5.0 / 3) < 1e-12 && fabs(mean - 16.0 / 3) < 1e-12, "%g, %g", cross, mean);
+    zero_mean(&g, D, SUM_FORM, &cross, &mean); /* lengths 1, 2, 4 */
+    CHECK(fabs(cross - 22.0 / 3) < 1e-12 && fabs(mean - 181.0 / 3) < 1e-12, "%g, %g", cross, mean);
+    CHECK(!same_response(&g, 0, 1) && !same_response(&g, 1, 2), "a beginning is not the same");
+    buf_free(&b);
+    geometry_free(&x);
+}
+
+/* What is said of the true gradients: of distinct pairs alone, and at most 500 of them, one by
+ * one. */
+static void test_geometry_truth(void)
+{
+    enum { GROUPS = 40, EACH = 28, ALL = GROUPS * EACH };
+    Options o = {.samples = 8, .seed = 1, .temperature = 1};
+    Geometry x = geometry_new("x", "y", GROUPS, &o);
+    double ones[ALL], phi[ALL], truth[ALL];
+    int rows = 0, n = 0, widest = 0;
+    Buf b = {0};
+    x.threads = x.parts = 1;
+    x.truth = xcalloc(ALL, sizeof(double));
+    for (int k = 0; k < ALL; k++) {
+        x.same[k] = k % 10 == 9;
+        x.cosine[k] = x.same[k] ? 1 : (double)noise(1, (size_t)k);
+        x.semantic[k] = k;
+        x.truth[k] = x.same[k] ? 1 : x.cosine[k] + (double)noise(2, (size_t)k);
+        if (x.same[k])
+            continue;
+        ones[n] = 1;
+        phi[n] = x.cosine[k];
+        truth[n++] = x.truth[k];
+    }
+    put_truth(&b, &x);
+    double r = field(strstr(b.s, "pearson/phi"), "mean");
+    CHECK(fabs(r - correlation(phi, truth, ones, n)) < 1e-12, "Pearson of distinct pairs: %g", r);
+    double s = field(strstr(b.s, "spearman/phi"), "mean");
+    CHECK(fabs(s - r) < 0.1 && s != r, "Spearman %g, Pearson %g", s, r);
+    CHECK(fabs(field(strstr(b.s, "pearson/semantic"), "mean")) < 0.1, "of what is unrelated");
+    b.n = 0;
+    put_true_pairs(&b, &x);
+    int last = -1;
+    for (char *p = b.s; (p = strchr(p, ']')) && p[1] == ','; p++, rows++) {
+        char *number = p;
+        while (number[-1] != ' ')
+            number--;
+        int k = atoi(number);
+        widest = imax(widest, k - last);
+        last = k;
+    }
+    CHECK(rows + 1 == 500 && widest <= 4 && last > ALL - 9, "%d rows, %d apart, up to %d", rows + 1,
+          widest, last);
+    buf_free(&b);
+    geometry_free(&x);
+}
+
 /* ================================================================ commands, as a user runs them */
 
 /* The lines of a file, with the numbers of fields that hold times taken out. */
@@ -4853,8 +5447,8 @@ static void test_methods_repeat(void)
     const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
     uint64_t hash[N];
     for (int i = 0; i < N; i++) {
-        CHECK(cli("train --model %s %s %s --out %s/m1 --threads 1 --force", base, common, methods[i],
-                  dir) == 0, "%s: %s", methods[i], cli_err);
+        CHECK(cli("train --model %s %s %s --out %s/m1 --threads 1 --force", base, common,
+                  methods[i], dir) == 0, "%s: %s", methods[i], cli_err);
         CHECK(cli("train --model %s %s %s --out %s/m2 --threads 3 %s --force", base, common,
                   methods[i], dir, i % 2 ? "--recompute" : "--micro-batch 1") == 0, "%s: %s",
               methods[i], cli_err);
@@ -4981,15 +5575,6 @@ static void test_lambda_zero(void)
     CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first look is on-policy");
 }
 
-/* Finds "name": number in a line of JSON. */
-static double field(const char *text, const char *name)
-{
-    char quoted[80];
-    snprintf(quoted, sizeof quoted, "\"%s\": ", name);
-    const char *at = strstr(text, quoted);
-    return at ? strtod(at + strlen(quoted), NULL) : (double)NAN;
-}
-
 /* The numbers of an array `"name": [..]`, at most `most`; returns how many. */
 static int numbers(const char *text, const char *name, double *x, int most)
 {
@@ -5071,7 +5656,8 @@ static void check_same_run(const char *a, const char *b, int steps)
         CHECK(same_files(path_join(one.s, files[i]).s, path_join(other.s, files[i]).s),
               "%s of %s and of %s differ", files[i], one.s, other.s);
     CHECK(same_tensors(path_join(one.s, "trainer.safetensors").s,
-                       path_join(other.s, "trainer.safetensors").s), "m, v or weights of %s", one.s);
+                       path_join(other.s, "trainer.safetensors").s),
+          "m, v or weights of %s", one.s);
 }
 
 /* As if the run had been killed after a checkpoint: a later one goes, and its files go on. */
@@ -5099,8 +5685,9 @@ enum { SMALL_STEPS = 4 };
 static void test_resume(void)
 {
     static const char *const how[][2] = {
-        {"train", "--dtype bf16 --warmup 3 --schedule cosine --eval-every 2 --problems 3 --samples 2 "
-                  "--mini-batch 2 --epochs 2 --kl-coef 0.1"},
+        {"train",
+         "--dtype bf16 --warmup 3 --schedule cosine --eval-every 2 --problems 3 --samples 2 "
+         "--mini-batch 2 --epochs 2 --kl-coef 0.1"},
         {"train", "--method evol --dtype f16 --weight-decay 0.1"},
         {"sft", "--preset nano --dtype bf16 --batch 3 --warmup 2 --eval-every 1 --max-length 4"},
         {"sft", "--preset nano --task add:digits=1 --batch 4 --shuffle 0"},
@@ -5115,13 +5702,18 @@ static void test_resume(void)
         if (i == 2)
             buf_printf(&options, " --data %s --valid %s", text.s, text.s);
         for (int k = 0; k < 2; k++)
-            CHECK(cli("%s %s --steps %d --save-every 2 --threads 1 --force --out %s/go%d", how[i][0],
-                      options.s, SMALL_STEPS, dir, k) == 0, "%s", cli_err);
+            CHECK(cli("%s %s --steps %d --save-every 2 --threads 1 --force --out %s/go%d",
+                      how[i][0], options.s, SMALL_STEPS, dir, k) == 0,
+                  "%s", cli_err);
         buf_free(&options);
         break_off("go1", SMALL_STEPS);
         CHECK(cli("%s --resume --micro-batch 2 %s --out %s/go1", how[i][0],
-                  i == 1 ? "--recompute" : i == 3 ? "--threads 2" : "", dir) == 0 && strstr(cli_err, "/checkpoint-2"), "%s",
-              cli_err);
+                  i == 1   ? "--recompute"
+                  : i == 3 ? "--threads 2"
+                           : "",
+                  dir) == 0 &&
+                  strstr(cli_err, "/checkpoint-2"),
+              "%s", cli_err);
         check_same_run("go0", "go1", SMALL_STEPS);
         CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-4").s), "what was half-made is there");
     }
@@ -5130,7 +5722,8 @@ static void test_resume(void)
     CHECK(cli("sft " SMALL_SFT " --steps 4 --force --out %s/go0", dir) == 0, "%s", cli_err);
     for (int steps = 0; steps < 5; steps += 2)
         CHECK(cli("sft " SMALL_SFT " --steps %d %s --out %s/go1", steps,
-                  steps ? "--resume" : "--force", dir) == 0, "%s", cli_err);
+                  steps ? "--resume" : "--force", dir) == 0,
+              "%s", cli_err);
     check_same_run("go0", "go1", 4);
 }
 
@@ -5141,20 +5734,24 @@ static void test_resume_refused(void)
     Path run = tmp_path("refused"), copy = tmp_path("refused-copy"), model = tmp_path("refused-m");
     Path data = put_file("refused.jsonl", "{\"prompt\": \"1+2:\", \"answer\": \"1+2=3,3\"}\n");
     Path metrics = path_join(run.s, "metrics.jsonl");
-    CHECK(cli("sft --model %s --task add:digits=1 --threads 1 --steps 1 --out %s", base, model.s) == 0, "%s",
-          cli_err);
-    CHECK(cli("train --model %s --data %s --task add:digits=1 --threads 1 --prompts 2 --rollouts 4 --steps 2 "
-              "--kl-coef 0.1 --lr 0.1 --beta2 0.95 --force --out %s", model.s, data.s, run.s) == 0,
+    CHECK(cli("sft --model %s --task add:digits=1 --threads 1 --steps 1 --out %s", base, model.s) ==
+              0,
+          "%s", cli_err);
+    CHECK(cli("train --model %s --data %s --task add:digits=1 --threads 1 --prompts 2 --rollouts 4 "
+              "--steps 2 "
+              "--kl-coef 0.1 --lr 0.1 --beta2 0.95 --force --out %s",
+              model.s, data.s, run.s) == 0,
           "%s", cli_err);
     copy_file(metrics.s, copy.s);
-    CHECK(cli("train --resume --lr 0.3 --beta2 0.95 --method grpo --steps 3 --out %s", run.s) == 1 &&
-              strstr(cli_err, "--lr: was 0.1, is 0.3\n") &&
-              strstr(cli_err, "--method: was \"g2rl\", is \"grpo\"\n") &&
-              strstr(cli_err, "--force") && !strstr(cli_err, "beta2") && !strstr(cli_err, "--steps:"),
-          "%s", cli_err);
+    CHECK(
+        cli("train --resume --lr 0.3 --beta2 0.95 --method grpo --steps 3 --out %s", run.s) == 1 &&
+            strstr(cli_err, "--lr: was 0.1, is 0.3\n") &&
+            strstr(cli_err, "--method: was \"g2rl\", is \"grpo\"\n") &&
+            strstr(cli_err, "--force") && !strstr(cli_err, "beta2") && !strstr(cli_err, "--steps:"),
+        "%s", cli_err);
     CHECK(same_files(metrics.s, copy.s), "a refused --resume has changed the run");
-    CHECK(cli("train --resume --steps 1 --out %s", run.s) == 1 && strstr(cli_err, "--steps 2"), "%s",
-          cli_err);
+    CHECK(cli("train --resume --steps 1 --out %s", run.s) == 1 && strstr(cli_err, "--steps 2"),
+          "%s", cli_err);
     CHECK(cli("sft --resume --out %s", run.s) == 1 && strstr(cli_err, "a run of train"), "%s",
           cli_err);
     CHECK(cli("train --resume --out %s/none", dir) == 1 && strstr(cli_err, "none/run.json"), "%s",
@@ -5163,25 +5760,30 @@ static void test_resume_refused(void)
     CHECK(cli("train --resume --steps 3 --out %s", run.s) == 1 && strstr(cli_err, "--data: "), "%s",
           cli_err);
     CHECK(cli("train --resume --steps 3 --lr 0.3 --force --out %s", run.s) == 0 &&
-              strstr(cli_err, "--data: ") && strstr(cli_err, "--lr: "), "--force goes on: %s",
+              strstr(cli_err, "--data: ") && strstr(cli_err, "--lr: "),
+          "--force goes on: %s", cli_err);
+    CHECK(cli("train --resume --steps 4 --lr 0.3 --out %s", run.s) == 0,
+          "these are its options "
+          "from then on: %s",
           cli_err);
-    CHECK(cli("train --resume --steps 4 --lr 0.3 --out %s", run.s) == 0, "these are its options "
-          "from then on: %s", cli_err);
-    CHECK(cli("sft --model %s --task add:digits=1 --threads 1 --steps 2 --force --out %s", base, model.s) == 0,
+    CHECK(cli("sft --model %s --task add:digits=1 --threads 1 --steps 2 --force --out %s", base,
+              model.s) == 0,
           "%s", cli_err);
     CHECK(cli("train --resume --steps 5 --out %s", run.s) == 1 && strstr(cli_err, "began with"),
           "the reference's weights: %s", cli_err);
     copy_file(path_join(run.s, "run.json").s, copy.s);
     put_file("refused/run.json", "{\"command\": \"train\", \"lr\": \"much\"}");
-    CHECK(cli("train --resume --out %s", run.s) == 1 && strstr(cli_err, "refused/run.json: line 1") &&
-              strstr(cli_err, "'much'"), "%s", cli_err);
+    CHECK(cli("train --resume --out %s", run.s) == 1 &&
+              strstr(cli_err, "refused/run.json: line 1") && strstr(cli_err, "'much'"),
+          "%s", cli_err);
     put_file("refused/run.json", "{\"command\": \"tra");
     CHECK(cli("train --resume --out %s", run.s) == 1 && strstr(cli_err, "refused/run.json: line 1"),
           "%s", cli_err);
     copy_file(copy.s, path_join(run.s, "run.json").s);
     write_file(metrics.s, "", 0);
     CHECK(cli("train --resume --steps 5 --model %s --kl-coef 0 --out %s", base, run.s) == 1 &&
-              strstr(cli_err, "--kl-coef: was 0.1, is 0"), "%s", cli_err);
+              strstr(cli_err, "--kl-coef: was 0.1, is 0"),
+          "%s", cli_err);
     remove_dir(checkpoint_path(run.s, "", 4).s);
     remove_dir(checkpoint_path(run.s, "", 3).s);
     remove_dir(checkpoint_path(run.s, "", 2).s);
@@ -5211,14 +5813,16 @@ static void test_cut_lines(void)
         Path path = put_file("cut.jsonl", cases[i].text);
         int last = cut_lines(path.s, cases[i].step);
         free(read_file(path.s, &n));
-        CHECK(last == cases[i].last && n == cases[i].size, "case %zu: step %d, %zu bytes", i, last, n);
+        CHECK(last == cases[i].last && n == cases[i].size, "case %zu: step %d, %zu bytes", i, last,
+              n);
     }
     CHECK(cut_lines(tmp_path("nothing.jsonl").s, 3) == 0, "a file that is not there");
     Path run = tmp_path("cut");
     CHECK(cli("sft " SMALL_SFT " --steps 2 --out %s", run.s) == 0, "%s", cli_err);
     put_file("cut/metrics.jsonl", "{\"step\": 1}\n");
     CHECK(cli("sft --resume --steps 3 --out %s", run.s) == 1 &&
-              strstr(cli_err, "ends with step 1, and the checkpoint is of step 2"), "%s", cli_err);
+              strstr(cli_err, "ends with step 1, and the checkpoint is of step 2"),
+          "%s", cli_err);
     CHECK(cli("sft --resume --steps 3 --force --out %s", run.s) == 0, "%s", cli_err);
 }
 
@@ -5297,13 +5901,15 @@ static void test_incomplete(void)
     text[n - 1] ^= 1;
     write_file(file.s, text, n);
     CHECK(cli("sft --resume --steps 5 --out %s", tmp_path("broken").s) == 1 &&
-              strstr(cli_err, "weights_hash") && strstr(cli_err, "checkpoint-4"), "%s", cli_err);
+              strstr(cli_err, "weights_hash") && strstr(cli_err, "checkpoint-4"),
+          "%s", cli_err);
     text[n - 1] ^= 1;
     write_file(file.s, text, n);
     free(text);
     misshape(tmp_path("broken/checkpoint-4/trainer.safetensors").s);
     CHECK(cli("sft --resume --steps 5 --out %s", tmp_path("broken").s) == 1 &&
-              strstr(cli_err, "v.model.norm.weight has shape [6]; expected [64]"), "%s", cli_err);
+              strstr(cli_err, "v.model.norm.weight has shape [6]; expected [64]"),
+          "%s", cli_err);
 }
 
 /* --keep N leaves the newest N checkpoints; 0 all; a run anew leaves none of the old ones. */
@@ -5312,11 +5918,12 @@ static void test_keep(void)
     Path run = tmp_path("keep");
     for (int keep = 0; keep < 4; keep++) {
         CHECK(cli("sft " SMALL_SFT " --steps 4 --save-every 1 --keep %d --force --out %s", keep,
-                  run.s) == 0, "%s", cli_err);
+                  run.s) == 0,
+              "%s", cli_err);
         for (int step = 1; step <= 5; step++)
             CHECK(is_dir(checkpoint_path(run.s, "", step).s) ==
-                      (step <= 4 && (!keep || step > 4 - keep)), "--keep %d: checkpoint %d", keep,
-                  step);
+                      (step <= 4 && (!keep || step > 4 - keep)),
+                  "--keep %d: checkpoint %d", keep, step);
     }
     CHECK(cli("sft --resume --steps 5 --keep 1 --out %s", run.s) == 0, "%s", cli_err);
     CHECK(newest_name(run.s, INT_MAX) == 5 && newest_name(run.s, 4) == -1, "--keep 1");
@@ -5368,8 +5975,10 @@ static void test_interrupt(void)
     for (int i = 0; i < 2; i++) {
         remove_dir(checkpoint_path(run.s, "", 1).s);
         unlink(metrics.s);
-        pid_t child = i ? cli_start(err.s, "train --model %s " SMALL_TRAIN " --steps 100000 --force "
-                                    "--out %s", base, run.s)
+        pid_t child = i ? cli_start(err.s,
+                                    "train --model %s " SMALL_TRAIN " --steps 100000 --force "
+                                    "--out %s",
+                                    base, run.s)
                         : cli_start(err.s, "sft " SMALL_SFT " --steps 100000 --out %s", run.s);
         CHECK(wait_for_file(metrics.s, 1), "no step");
         kill(child, i ? SIGTERM : SIGINT);
@@ -5382,14 +5991,17 @@ static void test_interrupt(void)
         CHECK(last && strchr(last, '\n') == last + strlen(last) - 1 && strstr(last, "--resume"),
               "one line: %s", text);
         CHECK(step > 0 && newest_name(run.s, INT_MAX) == step &&
-                  field(strrchr(lines, '{'), "step") == step, "step %d is not the last", step);
+                  field(strrchr(lines, '{'), "step") == step,
+              "step %d is not the last", step);
         free(text);
         free(lines);
-        CHECK(cli("%s --resume --steps %d --out %s", i ? "train" : "sft", step + 1, run.s) == 0, "%s",
-              cli_err);
+        CHECK(cli("%s --resume --steps %d --out %s", i ? "train" : "sft", step + 1, run.s) == 0,
+              "%s", cli_err);
     }
-    pid_t child = cli_start(err.s, "train --model %s " SMALL_TRAIN " --reward-cmd cat>%s/asked "
-                            "--reward-timeout 3 --out %s/twice", base, dir, dir);
+    pid_t child = cli_start(err.s,
+                            "train --model %s " SMALL_TRAIN " --reward-cmd cat>%s/asked "
+                            "--reward-timeout 3 --out %s/twice",
+                            base, dir, dir);
     const struct timespec pause = {.tv_nsec = 50000000};
     CHECK(wait_for_file(tmp_path("asked").s, 1), "no rollouts");
     kill(child, SIGTERM);
@@ -5433,15 +6045,18 @@ static void test_not_finite(void)
         int status = dies(i < 2 ? demand_for_dying : save_run_for_dying,
                           i < 2 ? (void *)m : (void *)&run, err, sizeof err);
         CHECK(status == 1 && strstr(err, "model.layers.2.mlp.gate_proj.weight") &&
-                  strstr(err, i < 2 ? "step 7" : "step 3"), "array %d: %s", i, err);
+                  strstr(err, i < 2 ? "step 7" : "step 3"),
+              "array %d: %s", i, err);
         *x = before;
     }
     CHECK(newest_name(out.s, INT_MAX) == -1, "it was saved");
     session_free(&s);
     CHECK(cli("sft " SMALL_SFT " --steps 60 --warmup 0 --lr 10 --weight-decay 10 "
-              " --save-every 1 --keep 2 --force --out %s", out.s) == 1 &&
+              " --save-every 1 --keep 2 --force --out %s",
+              out.s) == 1 &&
               strstr(cli_err, "g2rl: step ") && strstr(cli_err, "model.") &&
-              strstr(cli_err, "finite"), "%s", cli_err);
+              strstr(cli_err, "finite"),
+          "%s", cli_err);
     char first[512], *stopped = strstr(cli_err, "g2rl: step ");
     int step = stopped ? atoi(stopped + 11) : 0;
     snprintf(first, sizeof first, "%s", stopped ? stopped : "nothing");
@@ -5489,29 +6104,32 @@ static void test_run_failures(void)
     make_dirs(full.s);
     CHECK(symlink("/dev/full", metrics.s) == 0, "symlink");
     CHECK(cli("sft " SMALL_SFT " --steps 2 --out %s", full.s) == 1 &&
-              strstr(cli_err, "full/metrics.jsonl: cannot be written: No space"), "%s", cli_err);
+              strstr(cli_err, "full/metrics.jsonl: cannot be written: No space"),
+          "%s", cli_err);
     unlink(metrics.s);
 
     CHECK(cli_limited("sft " SMALL_SFT " --steps 2 --force --out %s", full.s) == 1 &&
-              strstr(cli_err, "model.safetensors: cannot be written: File too large"), "%s",
-          cli_err);
+              strstr(cli_err, "model.safetensors: cannot be written: File too large"),
+          "%s", cli_err);
     CHECK(newest_name(full.s, INT_MAX) == -1, "half a checkpoint");
     CHECK(cli("sft --resume --out %s", full.s) == 1 && strstr(cli_err, "no complete checkpoint"),
           "%s", cli_err);
 
     Path gone = tmp_path("gone");
-    pid_t child = cli_start(tmp_path("gone.err").s, "sft " SMALL_SFT " --steps 2000 --out %s",
-                            gone.s);
+    pid_t child =
+        cli_start(tmp_path("gone.err").s, "sft " SMALL_SFT " --steps 2000 --out %s", gone.s);
     size_t n;
     CHECK(wait_for_file(path_join(gone.s, "metrics.jsonl").s, 1), "no step");
     CHECK(cli("sft --preset nano --force --out %s", gone.s) == 1 &&
-              strstr(cli_err, "another process is writing"), "%s", cli_err);
+              strstr(cli_err, "another process is writing"),
+          "%s", cli_err);
     unlink(path_join(gone.s, "run.json").s);
     remove_dir(gone.s);
     waitpid(child, &status, 0);
     char *text = read_file(tmp_path("gone.err").s, &n);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 1 &&
-              strstr(text, "gone/metrics.jsonl: was removed"), "%s", text);
+              strstr(text, "gone/metrics.jsonl: was removed"),
+          "%s", text);
     CHECK(!is_dir(gone.s), "the directory has come back");
     free(text);
 
@@ -5522,16 +6140,19 @@ static void test_run_failures(void)
     Session s = {.o = {.out = locked.s}};
     Run run = {.s = &s, .command = SFT, .saved = -1};
     CHECK(dies(begin_for_dying, &run, err, sizeof err) == 1 &&
-              strstr(err, "metrics.jsonl: cannot be written: Permission denied"), "%s", err);
+              strstr(err, "metrics.jsonl: cannot be written: Permission denied"),
+          "%s", err);
     s.o.out = "/dev/null/run";
     CHECK(dies(begin_for_dying, &run, err, sizeof err) == 1 &&
-              strstr(err, "/dev/null/run: cannot make the directory: Not a directory"), "%s", err);
+              strstr(err, "/dev/null/run: cannot make the directory: Not a directory"),
+          "%s", err);
     chmod(tmp_dir(), 0700);
 }
 
 /* The lengths of phi, entropies and log-probs of a prompt's continuation, from a plain forward pass
  * over one sequence. ids: prompt and response. Returns the largest difference from the three. */
-static double differs_from_plain(const Model *m, const int *ids, int prompt, int n, double *given[3])
+static double differs_from_plain(const Model *m, const int *ids, int prompt, int n,
+                                 double *given[3])
 {
     size_t bytes = pass_bytes(m, (size_t)(n - 1), (size_t)(n - prompt), n, KEEP_NOTHING);
     Arena a = arena_new(2 * bytes + (1 << 20));
@@ -5571,7 +6192,8 @@ static void check_replay(const char *row, const char *base)
         mean += x[1][t] / n;
     }
     CHECK(n == field(row, "length") && fabs(sum - field(row, "logprob")) < 1e-6 &&
-              fabs(mean - field(row, "entropy")) < 1e-6, "%s, not %.300s", cli_out, row);
+              fabs(mean - field(row, "entropy")) < 1e-6,
+          "%s, not %.300s", cli_out, row);
     if (!base)
         return;
     Path dir = model_dir(base), file = path_join(dir.s, "tokenizer.json");
@@ -5618,7 +6240,8 @@ static void test_replay(void)
     Path run = tmp_path("replayed"), ledger = path_join(run.s, "rollouts.jsonl");
     Path metrics = path_join(run.s, "metrics.jsonl"), copy = tmp_path("ledger-copy");
     CHECK(cli("train --model %s " SMALL_TRAIN " --steps 4 --save-every 2 --lr 1e-3 --out %s", base,
-              run.s) == 0, "%s", cli_err);
+              run.s) == 0,
+          "%s", cli_err);
     size_t n;
     char *text = read_file(ledger.s, &n), *row = text;
     copy_file(ledger.s, copy.s);
@@ -5627,7 +6250,8 @@ static void test_replay(void)
         if (i % 13 != 3) /* rollouts 3, 16, 29, 42, 55 */
             continue;
         CHECK(cli("replay %s --step %d --group %d --rollout %d --json --threads %d", run.s, step, g,
-                  r, 1 + (i == 3)) == 0, "step %d, group %d, rollout %d: %s", step, g, r, cli_err);
+                  r, 1 + (i == 3)) == 0,
+              "step %d, group %d, rollout %d: %s", step, g, r, cli_err);
         CHECK((strstr(cli_err, "replay ") != NULL) == (step % 2 == 0), "a step done again: %s",
               cli_err);
         check_replay(row, step == 1 ? base : NULL);
@@ -5637,15 +6261,17 @@ static void test_replay(void)
           "%s", cli_err);
     alter(ledger.s, 36, "\"logprob\": -", "\"logprob\": -1");
     CHECK(cli("replay %s --step 3 --group 1", run.s) == 1 &&
-              strstr(cli_err, "rollouts.jsonl: the response's log-prob is -1"), "%s", cli_err);
+              strstr(cli_err, "rollouts.jsonl: the response's log-prob is -1"),
+          "%s", cli_err);
     copy_file(copy.s, ledger.s);
     alter(ledger.s, 36, "\"response\": \"", "\"response\": \"x");
-    CHECK(cli("replay %s --step 3 --group 1", run.s) == 1 &&
-              strstr(cli_err, "the response is 'x"), "%s", cli_err);
+    CHECK(cli("replay %s --step 3 --group 1", run.s) == 1 && strstr(cli_err, "the response is 'x"),
+          "%s", cli_err);
     copy_file(copy.s, ledger.s);
     alter(metrics.s, 2, "\"weights_hash\": \"", "\"weights_hash\": \"f");
-    CHECK(cli("replay %s --step 4 --threads 1", run.s) == 1 && strstr(cli_err, "metrics.jsonl: step 3"), "%s",
-          cli_err);
+    CHECK(cli("replay %s --step 4 --threads 1", run.s) == 1 &&
+              strstr(cli_err, "metrics.jsonl: step 3"),
+          "%s", cli_err);
     CHECK(cli("replay %s --step 5", run.s) == 1 && strstr(cli_err, "step 5 has 0 rows"), "%s",
           cli_err);
     CHECK(cli("replay %s --step 1 --group 4", run.s) == 2 && strstr(cli_err, "4 groups of 4"), "%s",
@@ -5751,8 +6377,24 @@ static void test_explain(void)
     buf_free(&b);
     st_close(&st);
     engine_free(&e);
-    CHECK(cli("explain --model %s --task add:digits=1 --rollouts 4", base_model()) == 0 &&
-              strstr(cli_out, "nubar"), "%s", cli_err);
+    for (int m = 4; m <= 16; m *= 2) {
+        CHECK(cli("explain --model %s --task add:digits=1 --rollouts %d --method %s", base_model(),
+                  m, m == 8 ? "evol" : "g2rl") == 0 && strstr(cli_out, m == 8 ? " u " : " nubar "),
+              "%s", cli_err);
+        for (const char *line = cli_out; *line; line += *line == '\n') {
+            size_t columns = strcspn(line, "\n");
+            CHECK(columns <= 100, "over 100 columns: %s", line);
+            line += columns;
+        }
+        char last[16];
+        snprintf(last, sizeof last, "\n%d: ", m - 1);
+        CHECK(strstr(cli_out, "\n0: ") && strstr(cli_out, last), "a sentence each: %s", cli_out);
+    }
+    Buf text = {0};
+    buf_str(&text, "a\nb\xc3\xa9\xc3\xa9");
+    CHECK(one_line(&text, 5) == 5 && !strcmp(text.s, "a b\xc3\xa9\xc3\xa9"), "'%s'", text.s);
+    CHECK(one_line(&text, 4) == 4 && !strcmp(text.s, "a .."), "'%s'", text.s);
+    buf_free(&text);
 }
 
 /* Two models on one set of problems: the differences that are printed and written are those of
@@ -5787,6 +6429,227 @@ static void eval_of_two(const char *base)
               "the table has no '%s': %s", printed, cli_err);
     }
     CHECK(difference != NULL, "%s", cli_out);
+}
+
+/* A group of m answers of one token each, as the method sees them: features in the plane at `angle`
+ * degrees, of length 0 where the angle is negative. */
+static Group told_group(Engine *e, int m, const int *angle, const int *token, const double *reward,
+                        const MethodOptions *o)
+{
+    float Phi[16] = {0};
+    for (int i = 0; i < m; i++)
+        for (int k = 0; k < 2; k++) {
+            double a = angle[i] * acos(0) / 90;
+            Phi[2 * i + k] = angle[i] < 0 ? 0 : (float)(k ? sin(a) : cos(a));
+        }
+    Group g = made_group(e, m, 2, Phi, reward);
+    for (int i = 0; i < m; i++) {
+        g.token[i] = token[i];
+        g.answered[i] = true;
+        g.reason[i] = is_right(reward[i]) ? "right" : "off by one";
+    }
+    if (o->novelty == NOVELTY_RANDOM) {
+        permute_novelty(&g, 1, 0);
+        normalize_novelty(&g);
+    }
+    for (int i = 0; i < m; i++)
+        g.shaped[i] = shape_reward(reward[i], g.nubar[i], o);
+    advantages(&g, o);
+    return g;
+}
+
+static void check_told(const Group *g, int i, const MethodOptions *o, const char *sentence)
+{
+    Buf b = {0};
+    if (i < 0)
+        explain_whole(g, o, &b);
+    else
+        explain_response(g, i, o, &b);
+    CHECK(!strcmp(b.n ? b.s : "", sentence), "told:\n      %s\n    not:\n      %s",
+          b.n ? b.s : "", sentence);
+    buf_free(&b);
+}
+
+/* What is said of one group, under one method. `told`: of the group, then of each response; NULL:
+ * nothing new. */
+typedef struct {
+    MethodOptions o;
+    int m, angle[6], token[6];
+    double reward[6];
+    const char *told[7];
+} Told;
+
+static const Told TOLD[] = {
+    {{.method = G2RL, .lambda = 1},
+     6, {0, 60, 0, 90, 100, -1}, {1, 2, 1, 3, 4, 5}, {1, 1, 1, -1, -1, -1},
+     {"",
+      "0: right, the same answer as 2, nu 0.48: boosted to +1.63; above the group's "
+      "mean by 0.92 standard deviations.",
+      "1: right, the most novel of the right ones, nu 0.72, most like 0 and 2 (S "
+      "+0.50, +0.50): boosted to +1.94; above the group's mean by 1.10 standard "
+      "deviations.",
+      NULL,
+      "3: wrong (off by one), nu 0.73, most like 1 (S +0.87): loses more, down to "
+      "-1.96; below the group's mean by 1.16 standard deviations.",
+      "4: wrong (off by one), the most novel of the wrong ones, nu 0.76, most like 1 "
+      "(S +0.77): loses more, down to -2.00; below the group's mean by 1.18 standard "
+      "deviations.",
+      "5: wrong (off by one), the policy certain of its every token (certainty is not"
+      " novelty: nu 0): stays at -1.00, the least loss; below the group's mean by "
+      "0.60 standard deviations."}},
+    {{.method = G2RL, .lambda = 1, .shaping = SHAPING_LITERAL},
+     4, {0, 50, 90, 120}, {1, 2, 3, 4}, {1, 1, -1, -1},
+     {NULL,
+      "0: right, the most novel of the right ones, nu 0.65, most like 1 (S +0.64): "
+      "boosted to +1.27; above the group's mean by 1.13 standard deviations.",
+      "1: right, the least novel of the right ones, nu 0.60, most like 0 (S +0.64): "
+      "stays at +1.00; above the group's mean by 0.77 standard deviations.",
+      "2: wrong (off by one), the least novel of the wrong ones, nu 0.68, most like 1"
+      " (S +0.77): loses less, up to -0.57; below the group's mean by 1.34 standard "
+      "deviations.",
+      "3: wrong (off by one), the most novel of the wrong ones, nu 0.78, most opposed"
+      " to 0 (S -0.50): loses less, up to +0.00; below the group's mean by 0.57 "
+      "standard deviations."}},
+    {{.method = G2RL, .lambda = 5},
+     4, {0, 50, 90, 120}, {1, 2, 3, 4}, {1, 1, -1, -1},
+     {NULL,
+      "0: right, the most novel of the right ones, nu 0.65, most like 1 (S +0.64): "
+      "boosted to +2.34; above the group's mean by 1.26 standard deviations.",
+      NULL,
+      "2: wrong (off by one), the least novel of the wrong ones, nu 0.68, most like 1"
+      " (S +0.77): lowered as far as the clip at -3; below the group's mean by 0.98 "
+      "standard deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"All rewards are equal: under GRPO this group would teach nothing; here only "
+      "novelty speaks.",
+      "0: wrong (off by one), nu 0.42, most opposed to 3 (S -1.00): stays at -1.00, "
+      "the least loss; above the group's mean by 0.58 standard deviations, so more "
+      "likely though wrong.",
+      "1: wrong (off by one), nu 0.42, most like 0 (S +0.87): stays at -1.00, the "
+      "least loss; above the group's mean by 0.58 standard deviations, so more likely"
+      " though wrong.",
+      "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 "
+      "(S +0.50): loses more, down to -2.00; below the group's mean by 1.73 standard "
+      "deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {1, 1, 1, 1},
+     {NULL,
+      "0: right, nu 0.42, most opposed to 3 (S -1.00): stays at +1.00; below the "
+      "group's mean by 0.58 standard deviations, so less likely though right."}},
+    {{.method = G2RL, .lambda = 1, .dead_groups = DEAD_ZERO},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"All rewards are equal: with --dead-groups zero this group teaches nothing.",
+      NULL,
+      NULL,
+      "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 "
+      "(S +0.50): loses more, down to -2.00; no advantage."}},
+    {{.method = GRPO, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"grpo shapes nothing: r~ = r, whatever nu is. All rewards are equal: this group"
+      " teaches nothing.",
+      "0: wrong (off by one): stays at -1.00; no advantage."}},
+    {{.method = ENTROPY, .lambda = 1},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, 1, -1},
+     {"entropy shapes nothing: r~ = r, whatever nu is.",
+      NULL,
+      NULL,
+      "2: right: stays at +1.00; above the group's mean by 1.73 standard deviations."}},
+    {{.method = G2RL},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, 1, -1},
+     {"lambda 0 shapes nothing: r~ = r, as under GRPO.",
+      NULL,
+      NULL,
+      "2: right: stays at +1.00; above the group's mean by 1.73 standard deviations."}},
+    {{.method = G2RL, .lambda = 1, .novelty = NOVELTY_RANDOM},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, 1, -1},
+     {"nu was dealt out at random inside the group: the control.",
+      "0: wrong (off by one), dealt nu 0.81: loses more, down to -1.62; below the "
+      "group's mean by 0.62 standard deviations.",
+      "1: wrong (off by one), dealt nu 0.64: stays at -1.00, the least loss; below "
+      "the group's mean by 0.18 standard deviations.",
+      "2: right, dealt nu 0.81: boosted to +1.62; above the group's mean by 1.68 "
+      "standard deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     6, {20, 20, 20, 20, 20, 20}, {7, 7, 7, 7, 7, 7}, {-1, -1, 1, -1, -1, -1},
+     {"All nu are equal: nothing is shaped, as under GRPO.",
+      NULL,
+      NULL,
+      "2: right, the same answer as 0, 1, 3, 4 and 1 more, the only right one, nu "
+      "0.00: stays at +1.00; above the group's mean by 2.24 standard deviations.",
+      NULL,
+      NULL,
+      "5: wrong (off by one), the same answer as 0, 1, 2, 3 and 1 more, nu 0.00: "
+      "stays at -1.00; below the group's mean by 0.45 standard deviations."}},
+    {{.method = G2RL, .lambda = 1},
+     3, {20, 20, 20}, {7, 7, 7}, {-1, -1, -1},
+     {"All rewards are equal, and so is all novelty: this group teaches nothing.",
+      NULL,
+      "1: wrong (off by one), the same answer as 0 and 2, nu 0.00: stays at -1.00; no"
+      " advantage."}},
+    {{.method = G2RL, .lambda = 1, .adv_norm = ADV_NONE},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {0.5, 0.5, 7, 0},
+     {NULL,
+      "0: reward 0.5, the most novel of those with this reward, nu 1.00, like no "
+      "other: boosted to +1.00; below the group's mean by 0.12.",
+      "1: reward 0.5, the least novel of those with this reward, nu 0.75, most like 2"
+      " (S +0.50): stays at +0.50; below the group's mean by 0.62.",
+      "2: reward 7, nu 0.90, most like 1 (S +0.50): clipped to +3; above the group's "
+      "mean by 1.88.",
+      "3: reward 0 (off by one), nu 1.00, like no other: stays at +0.00; below the "
+      "group's mean by 1.12."}},
+};
+
+/* EVOL-RL's: two right answers that are alike, a right one of its own, a lone wrong one, no answer;
+ * then a group with one answer alone. */
+static void check_told_evol(Engine *e)
+{
+    static const double angle[] = {0, 0, 60, 90, 0};
+    static const double reward[] = {1, 1, 1, -1, -1};
+    static const int turn[] = {0, 0, 0, 0, 0}, token[] = {1, 1, 2, 3, 4};
+    const MethodOptions o = {.method = EVOL, .lambda = 1};
+    static const char *const told[] = {
+        "",
+        "0: right, the same answer as 1, u 0.12: r~ is +0.50, between +0.5 and +1; above the "
+        "group's mean by 0.54 standard deviations.",
+        "1: right, the same answer as 0, u 0.12: r~ is +0.50, between +0.5 and +1; above the "
+        "group's mean by 0.54 standard deviations.",
+        "2: right, the most novel of the right ones, u 0.32, most like 3 (cosine +0.87): r~ is "
+        "+1.00, between +0.5 and +1; above the group's mean by 1.22 standard deviations.",
+        "3: wrong (off by one), the only wrong one, u 0.42, most like 2 (cosine +0.87): r~ is "
+        "-0.50, between -1 and -0.5; below the group's mean by 0.82 standard deviations.",
+        "4: wrong (off by one), without an answer: r~ is -1.00; below the group's mean by 1.50 "
+        "standard deviations."};
+    Group g = told_group(e, 5, turn, token, reward, &o);
+    g.answered[4] = false;
+    for (int i = 0; i < 25; i++)
+        g.semantic[i] = cos((angle[i / 5] - angle[i % 5]) * acos(0) / 90);
+    g.embedded = true;
+    for (int alone = 0; alone < 2; alone++) {
+        for (int i = 0; i < 5; i++)
+            g.u[i] = semantic_novelty(&g, i);
+        shape_by_meaning(&g);
+        advantages(&g, &o);
+        for (int i = -1; i < 5 && !alone; i++)
+            check_told(&g, i, &o, told[i + 1]);
+        for (int i = 1; i < 4; i++)
+            g.answered[i] = false;
+    }
+    check_told(&g, 0, &o, "0: right, the group's only answer: r~ is -1.00; no advantage.");
+}
+
+static void test_explained(void)
+{
+    Engine e = engine_new(1, 1 << 20, 64);
+    for (size_t k = 0; k < sizeof TOLD / sizeof *TOLD; k++) {
+        const Told *t = &TOLD[k];
+        Group g = told_group(&e, t->m, t->angle, t->token, t->reward, &t->o);
+        for (int i = 0; i <= t->m; i++)
+            if (t->told[i])
+                check_told(&g, i - 1, &t->o, t->told[i]);
+    }
+    check_told_evol(&e);
+    engine_free(&e);
 }
 
 /* eval: its numbers belong together, and a model compared with itself is equal to itself. */
@@ -5914,6 +6777,90 @@ static void test_metrics(void)
         check_defined(headings[i], &names[i]);
         buf_free(&names[i]);
     }
+}
+
+/* The command: its members, equal lines for equal models and for any threads, agreement with
+ * eval; what each option changes; what it refuses. */
+static void test_geometry(void)
+{
+    static const char *const common =
+        "--task add:digits=1 --problems 6 --samples 4 --max-tokens 20 --seed 4";
+    static const char *const members[] = {
+        "name", "model", "temperature", "feature_temperature", "encoder", "groups", "samples",
+        "pairs", "distinct_pairs", "identical", "cos", "cos_distinct", "neg_ratio",
+        "neg_ratio_distinct", "semantic", "semantic_distinct", "zero_mean/sum", "zero_mean/mean",
+        "histogram/cos", "histogram/cos_distinct", "histogram/semantic",
+        "histogram/semantic_distinct", "histogram/neg_ratio", "true", "all", "pearson/phi",
+        "spearman/phi", "pearson/semantic", "spearman/semantic", "head", "embedding", "layer 0",
+        "layer 3", "true_pairs"};
+    const char *base = base_model();
+    char *lines, name[64];
+    CHECK(cli("geometry %s --json --true-gradients --threads 1 x=%s y=%s", common, base, base) == 0,
+          "%s", cli_err);
+    lines = xstrdup(cli_out);
+    char *y = strstr(lines, "\n{\"name\": \"y\"");
+    CHECK(y && !strncmp(lines, "{\"name\": \"x\"", 12) && !strcmp(strchr(y + 1, '\n'), "\n") &&
+              !strncmp(lines + 12, y + 13, strlen(y + 13) - 1), "two equal lines: %s", lines);
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        snprintf(name, sizeof name, "\"%s\": ", members[i]);
+        CHECK(strstr(lines, name), "no %s", members[i]);
+    }
+    CHECK(field(lines, "groups") == 6 && field(lines, "pairs") == 36 &&
+              fabs(field(lines, "identical") - 1 + field(lines, "distinct_pairs") / 36) < 1e-12 &&
+              field(lines, "distinct_pairs") < 36, "counts: %s", lines);
+    cli("geometry %s --json --true-gradients --threads 3 x=%s y=%s", common, base, base);
+    CHECK(!strcmp(lines, cli_out), "threads changed the numbers");
+    cli("eval %s --json --model %s", common, base);
+    double cosine = field(strstr(lines, "\"cos\""), "mean");
+    CHECK(fabs(field(cli_out, "phi/cos_mean") - cosine) < 1e-9, "eval has %g, geometry %g",
+          field(cli_out, "phi/cos_mean"), cosine);
+    cli("geometry %s --json --model %s --encoder ngram --feature-temperature 0.5", common, base);
+    CHECK(!strncmp(cli_out, "{\"name\": \"model\"", 16) && !strstr(cli_out, "\"true\"") &&
+              strstr(cli_out, "\"encoder\": \"ngram\"") &&
+              field(strstr(cli_out, "\"cos\""), "mean") != cosine &&
+              field(cli_out, "feature_temperature") == 0.5, "%s", cli_out);
+    CHECK(cli("geometry %s --true-gradients x=%s", common, base) == 0, "%s", cli_err);
+    CHECK(strstr(cli_out, "zero-mean check") && strstr(cli_out, "\n  layer 3 ") &&
+              strstr(cli_out, "Encoder: ref, x."), "%s", cli_out);
+    free(lines);
+}
+
+static void gradients_for_dying(void *model) { free(gradients_new(model, 8)); }
+
+/* Problems need no answers; a reference with other tokens is refused; usage. */
+static void test_geometry_inputs(void)
+{
+    const char *base = base_model();
+    Path data = put_file("asked.jsonl", "{\"prompt\": \"1+2:\"}\n{\"prompt\": \"3+4:\"}\n");
+    Path file = tmp_path("others.json"), other = tmp_path("others");
+    CHECK(cli("geometry --json --data %s --samples 3 --max-tokens 9 --model %s", data.s, base) == 0
+              && field(cli_out, "groups") == 2, "%s", cli_err);
+    tokenizer_write(file.s, "0123456789abcdef+-*/=>:,");
+    cli("sft --preset nano --tokenizer %s --steps 0 --out %s", file.s, other.s);
+    CHECK(cli("geometry --data %s --samples 3 --max-tokens 9 x=%s y=%s", data.s, base, other.s) == 1
+              && strstr(cli_err, "other tokens"), "%s", cli_err);
+    CHECK(cli("geometry --data %s --samples 3 --max-tokens 9 --encoder ngram x=%s y=%s", data.s,
+              base, other.s) == 0, "%s", cli_err);
+    cli("sft --preset nano --steps 0 --out %s", tmp_path("another").s);
+    CHECK(cli("geometry --json --data %s --samples 3 --max-tokens 9 --model %s", data.s,
+              tmp_path("another").s) == 0, "%s", cli_err);
+    double cosine = field(strstr(cli_out, "\"cos\""), "mean");
+    double semantic = field(strstr(cli_out, "\"semantic\""), "mean");
+    cli("geometry --json --data %s --samples 3 --max-tokens 9 x=%s y=%s", data.s, base,
+        tmp_path("another").s);
+    const char *y = strstr(cli_out, "\n{\"name\": \"y\"");
+    CHECK(y && field(strstr(y, "\"cos\""), "mean") == cosine &&
+              field(strstr(y, "\"semantic\""), "mean") != semantic,
+          "the first model is the ruler of texts, and of nothing else: %s", cli_out);
+    CHECK(cli("geometry") == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
+    CHECK(cli("geometry %s", base) == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
+    CHECK(cli("geometry --samples 1 --model %s", base) == 2, "a pair needs two");
+    CHECK(cli("geometry --samples 4096 --problems 300 --task add:digits=1 --model %s", base) == 2 &&
+              strstr(cli_err, "pairs; expected"), "%s", cli_err);
+    Model m = {.n_grads = (size_t)1 << 50};
+    char err[256];
+    CHECK(dies(gradients_for_dying, &m, err, sizeof err) == 1 && strstr(err, "fewer --samples"),
+          "%s", err);
 }
 
 static void test_sample(void)
@@ -6619,7 +7566,7 @@ static void test_reward_cmd(void)
     snprintf(options, sizeof options, "--reward-cmd sh %.100s\n", script.s);
     put_file("cmd", options);
     CHECK(cli("explain --model %s --prompt 45 --rollouts 4 @%s/cmd", base, dir) == 0 &&
-              strstr(cli_out, "   is "), "%s%s", cli_err, cli_out);
+              strstr(cli_out, " (is "), "%s%s", cli_err, cli_out);
     CHECK(cli("explain --model %s --prompt 45 --rollouts 4", base) == 2 &&
               strstr(cli_err, "gold answer"), "%s", cli_err);
     CHECK(cli("train --model %s --verifier exact --out %s/x @%s/cmd", base, dir, dir) == 2 &&
@@ -7908,6 +8855,7 @@ static const Test TESTS[] = {
     TEST(oracle, "log-probs, phi, gradients, Adam steps of an independent reference"),
     TEST(phi, "Eq 6-7, 14: phi = T d log p / d h, in double"),
     TEST(kl_exact, "the streamed KL divergence against double"),
+    TEST(kl_bias, "expected gradients of k2 and k3, by enumeration"),
     TEST(invariance, "equal bits for any threads, packing, micro-batch, neighbours"),
     TEST(decoding, "cached decoding equals the training forward, bit for bit"),
     TEST(adamw, "AdamW against double"),
@@ -7939,6 +8887,12 @@ static const Test TESTS[] = {
     TEST(bootstrap, "bootstrap intervals against all resamples"),
     TEST(paired, "differences by pairs; a model against itself"),
     TEST(mean_interval, "Student's t; intervals over runs"),
+    TEST(correlation, "Pearson, Spearman with ties, weights as repetitions"),
+    TEST(group_bootstrap, "intervals from groups, not from their pairs"),
+    TEST(true_gradients, "of each response, against differences in double; their cosines"),
+    TEST(zero_mean_check, "holds on-policy; not at another temperature, nor without end tokens"),
+    TEST(geometry_counts, "pairs, histograms, Eq 8's sums by hand"),
+    TEST(geometry_truth, "distinct pairs alone, at most 500 of them written out"),
     TEST(tokenizer, "the character vocabulary"),
     TEST(pieces, "the regular expressions of GPT-2 and Qwen, cut by hand"),
     TEST(nfc, "normal form C; letters, numbers and white space of Unicode"),
@@ -7969,7 +8923,10 @@ static const Test TESTS[] = {
     TEST(run_failures, "a full disk, a directory that vanishes, is read-only or in use"),
     TEST(replay, "a rollout of a run again, alone"),
     TEST(explain, "explain --data --json against the oracle"),
+    TEST(explained, "explain's sentences, on groups made by hand"),
     TEST(eval, "eval's numbers belong together"),
+    TEST(geometry, "the command: members, threads, agreement with eval"),
+    TEST(geometry_inputs, "prompts alone, another tokenizer, too little memory"),
     TEST(metrics, "help metrics defines what the files hold"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
     TEST(sft_text, "plain text as records; the loss of --valid"),

@@ -66,7 +66,8 @@ static RunOptions run_options(const char *dir, int command, Words *words)
     options_default(OPTIONS, N_OPTIONS, command, &x.o);
     for (json_object(&j); !error.s[0] && json_key(&j, &key);) {
         const Option *o = option_named(OPTIONS, N_OPTIONS, command, key.s);
-        if (!strcmp(key.s, "command") && json_string(&j, &text) && strcmp(text.s, COMMANDS[command]))
+        if (!strcmp(key.s, "command") && json_string(&j, &text) &&
+            strcmp(text.s, COMMANDS[command]))
             die("%s: a run of %.60s; expected one of %s", path.s, text.s, COMMANDS[command]);
         else if (!strcmp(key.s, "version") && json_string(&j, &text))
             snprintf(x.version, sizeof x.version, "%s", text.s);
@@ -165,8 +166,8 @@ static void trainer_save(const Run *run, const char *path)
             if (!in_trainer(t, "wmv"[k], run->adam.step))
                 continue;
             snprintf(name[n], sizeof *name, "%c.%s", "wmv"[k], t->name);
-            out[n] = (StOut){name[n], t->cols ? 2 : 1, {t->rows, t->cols}, at(m, flat[k], i), ST_F32};
-            n++;
+            StOut one = {name[n], t->cols ? 2 : 1, {t->rows, t->cols}, at(m, flat[k], i), ST_F32};
+            out[n++] = one;
         }
     buf_printf(&notes, ",\"step\":\"%d\",\"updates\":\"%lld\",\"weights_hash\":\"%016llx\","
                "\"start\":\"%016llx\",\"totals\":\"", run->step, (long long)run->adam.step,
@@ -355,7 +356,7 @@ static void run_save(Run *run)
     for (int k = 0; k < 2 && run->adam.step && !bad; k++)
         bad = first_not_finite(m, k ? m->v : m->m);
     if (bad)
-        die("step %d: %s is not finite, or AdamW's moments of it; nothing is saved", run->step, bad);
+        die("step %d: %s or its moments are not finite; nothing is saved", run->step, bad);
     run_sync(run->metrics, out, "metrics.jsonl");
     run_sync(run->ledger, out, "rollouts.jsonl");
     run_sync(run->evals, out, "eval.jsonl");

@@ -1,5 +1,5 @@
-/* commands.h: every command but `train` (g2rl.c), `bench` (bench.h) and `replay` (replay.h); then
- * help and main.
+/* commands.h: every command but `train` (g2rl.c), `bench` (bench.h), `geometry` (geometry.h) and
+ * `replay` (replay.h); then help and main.
  *
  *   sft      supervised training        eval     models compared on held-out problems
  *   sample   text for a prompt          score    log-probs of given tokens
@@ -11,11 +11,13 @@
 #ifndef COMMANDS_H
 #define COMMANDS_H
 
-#include "../g2rl.c" /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
-#include "chat.h"    /* defines: Message, chat_render */
-#include "bench.h"   /* defines: cmd_bench */
-#include "replay.h"  /* defines: cmd_replay */
-#include "math.h"    /* defines: math_verify, math_extract, math_normal */
+#include "../g2rl.c"  /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
+#include "bench.h"    /* defines: cmd_bench */
+#include "chat.h"     /* defines: Message, chat_render */
+#include "explain.h"  /* defines: explain_table, explain_json */
+#include "geometry.h" /* defines: cmd_geometry */
+#include "math.h"     /* defines: math_verify, math_extract, math_normal */
+#include "replay.h"   /* defines: cmd_replay */
 
 /* ================================================================ sft */
 
@@ -553,42 +555,14 @@ static void print_differences(const Evaluation *all, int n, FILE *f)
     fputc('\n', f);
 }
 
-/* The name and the directory of model i: --model, or a word NAME=DIR. */
-static const char *eval_model(const Session *s, int i, char name[64])
-{
-    const char *word = s->o.model ? s->o.model : s->words.word[i], *equals = strchr(word, '=');
-    snprintf(name, 64, "model");
-    if (s->o.model)
-        return word;
-    if (!equals || equals == word)
-        usage("eval: '%.60s'; expected NAME=DIR", word);
-    snprintf(name, 64, "%.*s", (int)imin(60, (int)(equals - word)), word);
-    for (int k = 0; k < i; k++)
-        if (!strncmp(s->words.word[k], word, (size_t)(equals + 1 - word)))
-            usage("eval: two models are named '%s'", name);
-    return equals + 1;
-}
-
-/* The problems that all n models answer: the same for each, so without those whose prompts are too
- * long for one of them. An answer that no verifier takes stays in, and counts as wrong. */
+/* The problems that all n models answer. An answer that no verifier takes stays in, and counts as
+ * wrong. */
 static Problems eval_problems(Session *s, int n)
 {
     Problems p = session_problems(s, s->o.data, s->o.split == 1 || s->o.data);
-    char name[64];
-    int longest = 0;
     if (s->o.data)
         problems_check_gold(&p, false);
-    for (int i = 0; i < n; i++) {
-        Path dir = model_dir(eval_model(s, i, name));
-        char *text;
-        Config c = config_read(dir.s, &text);
-        Tokenizer t = tokenizer_load(path_join(dir.s, "tokenizer.json").s);
-        problems_fit(&p, &t, prompt_limit(s, &c));
-        longest = imax(longest, p.longest);
-        tokenizer_free(&t);
-        free(text);
-    }
-    p.longest = longest;
+    session_fit(s, &p, n);
     return p;
 }
 
@@ -606,7 +580,7 @@ static void cmd_eval(Session *s)
     Evaluation *all = xcalloc((size_t)n, sizeof *all);
     for (int i = 0; i < n; i++) {
         char name[64];
-        const char *dir = eval_model(s, i, name);
+        const char *dir = session_named(s, i, name);
         session_sampler(s, dir);
         Sampling sampling = session_sampling(s, 0);
         Extent x = eval_extent(&p, o->samples, o->max_tokens);
@@ -911,49 +885,9 @@ static void cmd_tokenize(Session *s)
 
 /* ================================================================ explain */
 
-static void explain_json(const Group *g, int d)
-{
-    Buf b = {0};
-    double *Phi = xmalloc((size_t)(g->m * d) * sizeof *Phi);
-    for (int i = 0; i < g->m * d; i++)
-        Phi[i] = (double)g->Phi[i];
-    put_matrix(&b, "Phi", Phi, g->m, d);
-    put_matrix(&b, "S", g->S, g->m, g->m);
-    put_matrix(&b, "w", g->w, g->m, g->m);
-    put_vector(&b, "r", g->reward, g->m);
-    put_vector(&b, "nu", g->nu, g->m);
-    put_vector(&b, "nubar", g->nubar, g->m);
-    put_vector(&b, "rtilde", g->shaped, g->m);
-    put_vector(&b, "A", g->advantage, g->m);
-    printf("{%s}\n", b.s + 2);
-    free(Phi);
-    buf_free(&b);
-}
-
-/* The table that a class can follow, a response a row; below it the matrix S. */
-static void explain_table(const Group *g, const Tokenizer *t)
-{
-    Buf text = {0};
-    printf("prompt %s\n\n%3s  %-32s %4s  %6s %6s %6s %7s   reason\n", g->text, "i", "response", "r",
-           "nu", "nubar", "r~", "A");
-    for (int i = 0; i < g->m; i++) {
-        response_text(g, i, t, &text);
-        printf("%3d  %-32.60s %+4.3g  %6.3f %6.3f %+6.2f %+7.3f   %s\n", i, text.s, g->reward[i],
-               g->nu[i], g->nubar[i], g->shaped[i], g->advantage[i], g->reason[i]);
-    }
-    printf("\nS: cosines of the responses' gradient features (Eq 9)\n    ");
-    for (int j = 0; j < g->m; j++)
-        printf("%6d", j);
-    for (int i = 0; i < g->m; i++) {
-        printf("\n%3d ", i);
-        for (int j = 0; j < g->m; j++)
-            printf(" %+5.2f", g->S[i * g->m + j]);
-    }
-    printf("\n\nnu = 1 - sum_j w_ij S_ij^2, w from the others' rewards: what a response's "
-           "direction adds (Eq 10-11).\nnubar: nu taken to 0 .. 1 inside the group. r~: the shaped "
-           "reward (Eq 12-13). A: its distance from the mean, in standard deviations (Eq 2).\n");
-    buf_free(&text);
-}
+/* explain.h, which may be what includes this file: */
+static void explain_table(const Group *g, const Tokenizer *t, const MethodOptions *o);
+static void explain_json(const Group *g, int d);
 
 /* Features, advantages and output of a group whose responses and rewards are there. */
 static void explain_group(Session *s, Group *g)
@@ -964,7 +898,7 @@ static void explain_group(Session *s, Group *g)
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
     else
-        explain_table(g, &s->tokenizer);
+        explain_table(g, &s->tokenizer, &view.method);
 }
 
 /* A line of --data: a prompt, its responses and their rewards. */
@@ -1304,11 +1238,11 @@ static void help_metrics(FILE *f)
         {"frac_dead", "groups whose r are all equal (within 1e-6) / groups"},
         {"completions/mean_length", "response tokens, end tokens included / responses"},
         {"completions/clipped_ratio", "responses cut off at --max-tokens / responses"},
-        {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over response tokens"},
+        {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over tokens in the loss"},
         {"kl_exact", "sum_v p_v (ln p_v - ln pref_v), pref: the reference, exact, mean over"},
-        {"", "response tokens, before the update; null with --kl-coef 0"},
+        {"", "response tokens, before the update; null where no reference is kept"},
         {"kl_k1, kl_k3", "q = ln pref - ln p of the sampled token: mean of -q, of e^q - q - 1;"},
-        {"", "null with --kl-coef 0"},
+        {"", "null where no reference is kept (--kl-coef 0)"},
         {"clip_low, clip_high", "share of tokens that the clip of Eq 3 holds: A < 0 and ratio"},
         {"", "rho < 1 - clip-low; A > 0 and rho > 1 + clip-high"},
         {"log_ratio_clamped", "tokens whose ln rho or q passed +-20"},
@@ -1319,8 +1253,8 @@ static void help_metrics(FILE *f)
         {"", "(--encoder); null where there is no reference to make them"},
         {"adv/novelty_share", "sum A_i (A_i - mean of A where r is r_i) / sum A_i^2"},
         {"logp_gap", "largest |ln p of the sampler - ln p of the trainer| before any update"},
-        {"loss", "-min(rho A, clip(rho) A) + beta KL - entropy-coef H (Eq 3-4), mean as"},
-        {"", "--loss says"},
+        {"loss", "-min(rho A, clip(rho) A) + beta KL - entropy-coef * entropy (Eq 3-4),"},
+        {"", "mean as --loss says; KL: as --kl says"},
         {"grad_norm", "sqrt(sum of squares of all gradients), before clipping"},
         {"lr", "the step's learning rate"},
         {"time/PHASE", "seconds; sample, verify, reference, forward, backward, optimizer"},
@@ -1367,13 +1301,13 @@ static void help_metrics(FILE *f)
 
 static void help_resume(FILE *f)
 {
-    fputs("\nStopping and going on: Ctrl-C (or SIGTERM) ends a run after its step, saves a checkpoint\n"
-          "and exits with status 130; a second one ends it at once. --resume goes on from the newest\n"
-          "complete checkpoint of --out, also where the run was killed. Options that are not given\n"
-          "are the run's own. Given ones that differ are listed, and refused without --force;\n"
-          "--steps, --threads, --micro-batch, --recompute, --save-every, --eval-every, --keep and\n"
-          "--reward-timeout may differ. Lines of later steps are removed from the run's files: in\n"
-          "the end files and weights are those of a run that was never stopped, to the bit.\n", f);
+    fputs("\nStopping and going on: Ctrl-C (or SIGTERM) ends a run after its step: it saves a\n"
+          "checkpoint and exits with status 130. A second one ends it at once. --resume goes on\n"
+          "from the newest complete checkpoint of --out, also where the run was killed. Options\n"
+          "that are not given are the run's own. Given ones that differ are listed, and refused\n"
+          "without --force; --steps, --threads, --micro-batch, --recompute, --save-every,\n"
+          "--eval-every, --keep and --reward-timeout may differ. Lines of later steps are removed\n"
+          "from the run's files: in the end these are those of a run that was never stopped.\n", f);
 }
 
 static void help_methods(FILE *f)
@@ -1422,11 +1356,13 @@ static int command_find(const char *name)
     return -1;
 }
 
-static void cmd_bench(Session *s); /* bench.h and replay.h may be what includes this file */
-static void cmd_replay(Session *s);
+/* These files may be what includes this one. */
+static void cmd_bench(Session *s);    /* bench.h */
+static void cmd_geometry(Session *s); /* geometry.h */
+static void cmd_replay(Session *s);   /* replay.h */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft,      cmd_train,   cmd_eval, cmd_sample, cmd_score,
+    cmd_sft,      cmd_train,   cmd_eval, cmd_geometry, cmd_sample, cmd_score,
     cmd_tokenize, cmd_explain, cmd_replay, cmd_data, cmd_verify, cmd_bench};
 
 /* The program, from its words; tests call it too. */
@@ -1460,7 +1396,7 @@ static int run_command(int argc, char **argv)
         words_free(&s.words);
         return 0;
     }
-    if (s.words.n_words && c != EVAL && c != REPLAY)
+    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPLAY)
         usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
     signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is an error of write like others */
     session_begin(&s);

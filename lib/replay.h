@@ -1,10 +1,10 @@
 /* replay.h: the command `replay`: one rollout of a run again, alone, token by token.
  *
- * A rollout depends on the weights before its step and on the counters (seed, step, prompt, rollout,
- * position): so it can be made again without the others of its batch. The weights come from the
- * newest checkpoint before the step, from where training goes on in memory, or from the model that
- * the run began with. What comes out must be what the run's files say, to the bit; else the command
- * says what differs, and its status is 1. It writes no file. */
+ * A rollout depends on the weights before its step and on the counters (seed, step, prompt,
+ * rollout, position): so it can be made again without the others of its batch. The weights come
+ * from the newest checkpoint before the step, from where training goes on in memory, or from the
+ * model that the run began with. What comes out must be what the run's files say, to the bit; else
+ * the command says what differs, and its status is 1. It writes no file. */
 #ifndef REPLAY_H
 #define REPLAY_H
 
@@ -115,7 +115,8 @@ static void demand_equal(const Trainer *t, const Group *g, const LedgerRow *row)
             row->prompt.s, g->text);
     if (g->n_tokens != (int)row->length || strcmp(text.s, row->response.s))
         die("%s/rollouts.jsonl: the response is '%.60s' of %g tokens, and comes out as '%.60s' of "
-            "%d", out, row->response.s, row->length, text.s, g->n_tokens);
+            "%d",
+            out, row->response.s, row->length, text.s, g->n_tokens);
     if (logprob != row->logprob)
         die("%s/rollouts.jsonl: the response's log-prob is %.17g, and comes out as %.17g", out,
             row->logprob, logprob);
@@ -189,8 +190,9 @@ static void replay_table(const Trainer *t, const Options *own, const Group *g, c
     double sum[3] = {0};
     response_text(g, 0, tokenizer, &text);
     printf("step %d, group %d, rollout %d, as the run has it\nprompt    %s\nresponse  %s\n\n"
-           "%5s %7s  %-16s %9s %9s %9s\n", own->step, own->group, own->rollout, g->text, text.s, "t",
-           "id", "token", "log-prob", "entropy", "|phi|");
+           "%5s %7s  %-16s %9s %9s %9s\n",
+           own->step, own->group, own->rollout, g->text, text.s, "t", "id", "token", "log-prob",
+           "entropy", "|phi|");
     for (int i = 0; i < g->n_tokens; i++) {
         token_text(tokenizer, g->token[i], &text);
         printf("%5d %7d  %-16s %9.4f %9.4f %9.4f\n", i, g->token[i], shown(text.s, text.n).s,

@@ -11,16 +11,17 @@
 #define VERSION "0.1"
 
 enum {
-    SFT, TRAIN, EVAL, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, REPLAY, DATA, VERIFY_ANSWER, BENCH,
-    N_COMMANDS
+    SFT, TRAIN, EVAL, GEOMETRY, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, REPLAY, DATA, VERIFY_ANSWER,
+    BENCH, N_COMMANDS
 };
 static const char *const COMMANDS[N_COMMANDS] = {
-    "sft",     "train",  "eval", "sample", "score", "tokenize",
-    "explain", "replay", "data", "verify", "bench"};
+    "sft",      "train",   "eval",   "geometry", "sample", "score",
+    "tokenize", "explain", "replay", "data",     "verify", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
     "pass@1, maj@k and pass@k with intervals, on held-out problems",
+    "how alike responses are: cosines of gradient features, of texts, of true gradients",
     "text for a prompt",
     "log-probs of given texts or token ids (JSONL in, JSONL out)",
     "text to token ids, or back (JSONL in, JSONL out)",
@@ -42,18 +43,19 @@ typedef struct {
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
     int method, shaping, dead_groups, adv_norm, loss, novelty, encoder, kl, dtype;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p;
-    double lambda, clip_low, clip_high, kl_coef, entropy_coef;
+    double lambda, clip_low, clip_high, kl_coef, entropy_coef, feature_temperature;
     uint64_t seed;
     const char *only;
-    bool json, force, quick, recompute, decode, skip_special, mask_truncated, resume;
+    bool json, force, quick, recompute, decode, skip_special, mask_truncated, true_gradients;
+    bool resume;
 } Options;
 
 #define C(x) (1u << (x))
 #define LEARN (C(SFT) | C(TRAIN))
 #define RL (C(TRAIN) | C(EXPLAIN))
 #define JUDGED (C(TRAIN) | C(EVAL) | C(EXPLAIN))
-#define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(SAMPLE_TEXT) | C(EXPLAIN))
-#define BARE (C(TOKENIZE) | C(VERIFY_ANSWER) | C(BENCH) | C(REPLAY)) /* neither model nor task */
+#define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN))
+#define BARE (C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH)) /* neither model nor task */
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
@@ -68,7 +70,8 @@ static const Option OPTIONS[] = {
     {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(BARE | C(SCORE)),
      "NAME[:key=value,..]",
      "built-in task (see: g2rl data --help)"},
-    {"data", OPT_TEXT, O(data), NULL, 0, 0, LEARN | C(EVAL) | C(EXPLAIN) | C(DATA), "FILE",
+    {"data", OPT_TEXT, O(data), NULL, 0, 0, LEARN | C(EVAL) | C(GEOMETRY) | C(EXPLAIN) | C(DATA),
+     "FILE",
      "JSONL file to use in place of the task's generator"},
     {"template", OPT_TEXT, O(template), "plain", 0, 0, DRAW, "plain|qwen3|FILE",
      "how a problem becomes a prompt; FILE: text with {prompt} in it, and {system}"},
@@ -79,7 +82,7 @@ static const Option OPTIONS[] = {
      "a program that gives the rewards, in place of a verifier (see below)"},
     {"reward-timeout", OPT_NUMBER, O(reward_timeout), "60", 0.01, 1e6, JUDGED, "SECONDS",
      "longest wait for an answer of --reward-cmd"},
-    {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED, "N",
+    {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED | C(GEOMETRY), "N",
      "leave out prompts over N tokens; 0: those that --max-tokens leaves no room for"},
     {"data", OPT_TEXT, O(data), NULL, 0, 0, C(VERIFY_ANSWER), "FILE",
      "JSONL of response (or pred) and gold; a line of JSON for each"},
@@ -87,12 +90,13 @@ static const Option OPTIONS[] = {
      "a response, or an answer alone, e.g. '\\frac12'"},
     {"gold", OPT_TEXT, O(gold), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
      "the right answer, or a solution that boxes it"},
-    {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(EXPLAIN), "train|test",
+    {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(GEOMETRY) | C(EXPLAIN), "train|test",
      "which side of the task's problems"},
     {"split", OPT_CHOICE, O(split), "train", 0, 0, C(DATA), "train|test",
      "which side of the task's problems"},
     {"problems", OPT_INT, O(problems), "200", 1, 1e7, C(EVAL) | C(DATA), "N",
      "how many problems"},
+    {"problems", OPT_INT, O(problems), "100", 1, 1e7, C(GEOMETRY), "N", "how many problems"},
     {"problems", OPT_INT, O(problems), "50", 1, 1e7, LEARN, "N",
      "held-out problems for --eval-every"},
     {"out", OPT_TEXT, O(out), NULL, 0, 0, LEARN, "DIR", "run directory to write (required)"},
@@ -108,6 +112,10 @@ static const Option OPTIONS[] = {
     {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(EVAL) | C(SAMPLE_TEXT) | C(SFT), "T",
      "of sampling; 0: always the most likely token"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, C(SCORE), "T", "of the log-probs"},
+    {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, C(GEOMETRY), "T",
+     "of sampling, and of the log-probs whose gradients are the true ones"},
+    {"feature-temperature", OPT_NUMBER, O(feature_temperature), "0", 0, 100, C(GEOMETRY), "T",
+     "of the features; 0: that of sampling"},
     {"top-p", OPT_NUMBER, O(top_p), "1", 1e-6, 1, C(EVAL) | C(SAMPLE_TEXT), "P",
      "draw from the smallest set of tokens that holds this probability"},
     {"top-k", OPT_INT, O(top_k), "0", 0, 1e9, C(EVAL) | C(SAMPLE_TEXT), "K",
@@ -115,12 +123,17 @@ static const Option OPTIONS[] = {
     {"max-tokens", OPT_INT, O(max_tokens), "48", 1, 1e6, DRAW, "N",
      "longest response, its end token included"},
     {"samples", OPT_INT, O(samples), "32", 1, 4096, C(EVAL), "N", "responses to each problem"},
+    {"samples", OPT_INT, O(samples), "8", 2, 4096, C(GEOMETRY), "N", "responses to each problem"},
+    {"encoder", OPT_CHOICE, O(encoder), "ref", 0, 0, C(GEOMETRY), "ref|ngram",
+     "of texts: mean last hidden state of the first model named, or counts of token trigrams"},
+    {"true-gradients", OPT_FLAG, O(true_gradients), NULL, 0, 0, C(GEOMETRY), "",
+     "also the gradient of each response's log-prob by the parameters, and what predicts it"},
     {"samples", OPT_INT, O(samples), "16", 1, 4096, LEARN, "N",
      "responses to each held-out problem for --eval-every"},
     {"samples", OPT_INT, O(samples), "1", 1, 4096, C(SAMPLE_TEXT), "N", "responses"},
     {"prompt", OPT_TEXT, O(prompt), NULL, 0, 0, C(SAMPLE_TEXT) | C(EXPLAIN), "TEXT",
      "the prompt, e.g. '3574>26:'"},
-    {"stop", OPT_TEXT, O(stop), NULL, 0, 0, JUDGED | C(SAMPLE_TEXT), "TEXT",
+    {"stop", OPT_TEXT, O(stop), NULL, 0, 0, JUDGED | C(GEOMETRY) | C(SAMPLE_TEXT), "TEXT",
      "a response ends where it has this text, and is read up to there"},
 
     {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(TOKENIZE), "FILE|DIR",
@@ -210,7 +223,8 @@ static const Option OPTIONS[] = {
     {"quick", OPT_FLAG, O(quick), NULL, 0, 0, C(BENCH), "",
      "every row once, most with less work"},
     {"json", OPT_FLAG, O(json), NULL, 0, 0,
-     C(EVAL) | C(EXPLAIN) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH), "", "results as JSON"},
+     C(EVAL) | C(GEOMETRY) | C(EXPLAIN) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH), "",
+     "results as JSON"},
     {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
      "save memory: one pass at a time, each layer's activations made again; the same numbers"},
     {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "",
@@ -376,9 +390,9 @@ static void session_prepare_saving(Session *s, const char *from)
 }
 
 /* The problems of a file, or, where path is NULL, of --task. */
-static Problems session_problems(Session *s, const char *path, bool held_out)
+static Problems session_prompts(Session *s, const char *path, bool held_out, bool need_answer)
 {
-    Problems p = path ? problems_read(path, !s->o.reward_cmd) : (Problems){0};
+    Problems p = path ? problems_read(path, need_answer) : (Problems){0};
     p.task = s->task;
     p.held_out = held_out;
     p.seed = s->o.seed;
@@ -386,6 +400,12 @@ static Problems session_problems(Session *s, const char *path, bool held_out)
     p.judge = judge_new((Verifier)s->o.verifier, &s->task, p.n ? p.problem[0].prompt : NULL);
     p.judge.command = s->reward.watcher ? &s->reward : NULL;
     return p;
+}
+
+/* The same, for responses that will be judged. */
+static Problems session_problems(Session *s, const char *path, bool held_out)
+{
+    return session_prompts(s, path, held_out, !s->o.reward_cmd);
 }
 
 /* Problems for --eval-every. */
@@ -453,6 +473,40 @@ static void problems_fit(Problems *p, const Tokenizer *t, int limit)
     }
     p->longest = longest;
     buf_free(&text);
+}
+
+/* The name and the directory of model i: --model, or a word NAME=DIR. */
+static const char *session_named(const Session *s, int i, char name[64])
+{
+    const char *word = s->o.model ? s->o.model : s->words.word[i], *equals = strchr(word, '=');
+    snprintf(name, 64, "model");
+    if (s->o.model)
+        return word;
+    if (!equals || equals == word)
+        usage("'%.60s'; expected NAME=DIR", word);
+    snprintf(name, 64, "%.*s", (int)imin(60, (int)(equals - word)), word);
+    for (int k = 0; k < i; k++)
+        if (!strncmp(s->words.word[k], word, (size_t)(equals + 1 - word)))
+            usage("two models are named '%s'", name);
+    return equals + 1;
+}
+
+/* Leaves out the problems that are too long for one of n models, so that all get the same. */
+static void session_fit(const Session *s, Problems *p, int n)
+{
+    char name[64];
+    int longest = 0;
+    for (int i = 0; i < n; i++) {
+        Path dir = model_dir(session_named(s, i, name));
+        char *text;
+        Config c = config_read(dir.s, &text);
+        Tokenizer t = tokenizer_load(path_join(dir.s, "tokenizer.json").s);
+        problems_fit(p, &t, prompt_limit(s, &c));
+        longest = imax(longest, p->longest);
+        tokenizer_free(&t);
+        free(text);
+    }
+    p->longest = longest;
 }
 
 /* Progress on stderr: one line that changes on a terminal, else a line now and then. */

@@ -1,0 +1,162 @@
+/* correlation.h: quantities that are counted over pairs, where the pairs come in groups and only
+ * the groups are independent of each other: means, ratios, Pearson's and Spearman's correlation,
+ * and bootstrap intervals over the groups. */
+#ifndef CORRELATION_H
+#define CORRELATION_H
+
+#include "stats.h" /* defines: Estimate; util.h: philox, PARALLEL_FOR */
+
+/* n entries, entry k of group group[k]. The orders sort x and y; `spearman` alone needs them. */
+typedef struct {
+    int n, groups;
+    int *group;          /* [n] from 0 to groups - 1 */
+    double *x, *y;       /* [n] each; y NULL: ones */
+    int *x_order, *y_order;
+} Grouped;
+
+/* A number that entries have together; weight[k] says how often entry k counts. NaN: none. */
+typedef double Measure(const Grouped *g, const double *weight);
+
+/* sum x / sum y: the mean of x, where y is all ones */
+static inline double mean_ratio(const Grouped *g, const double *weight)
+{
+    double sum = 0, of = 0;
+    for (int k = 0; k < g->n; k++) {
+        sum += weight[k] * g->x[k];
+        of += weight[k] * (g->y ? g->y[k] : 1);
+    }
+    return of != 0 ? sum / of : (double)NAN;
+}
+
+/* sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2), all weighted; NaN
+ * where x or y does not vary by more than rounding. x, y, weight: [n] */
+static inline double correlation(const double *x, const double *y, const double *weight, int n)
+{
+    double all = 0, mean_x = 0, mean_y = 0, xx = 0, yy = 0, xy = 0, rounding = 1e-12;
+    for (int k = 0; k < n; k++) {
+        all += weight[k];
+        mean_x += weight[k] * x[k];
+        mean_y += weight[k] * y[k];
+    }
+    mean_x /= all;
+    mean_y /= all;
+    for (int k = 0; k < n; k++) {
+        double a = x[k] - mean_x, b = y[k] - mean_y;
+        xx += weight[k] * a * a;
+        yy += weight[k] * b * b;
+        xy += weight[k] * a * b;
+    }
+    bool varies = sqrt(xx / all) > rounding && sqrt(yy / all) > rounding;
+    return varies ? fmax(-1, fmin(1, xy / sqrt(xx * yy))) : (double)NAN;
+}
+
+static inline double pearson(const Grouped *g, const double *weight)
+{
+    return correlation(g->x, g->y, weight, g->n);
+}
+
+typedef struct {
+    double value;
+    int index;
+} Ordered;
+
+static inline int by_entry(const void *a, const void *b)
+{
+    const Ordered *x = a, *y = b;
+    int order = (x->value > y->value) - (x->value < y->value);
+    return order ? order : (x->index > y->index) - (x->index < y->index);
+}
+
+/* The indices of x, its smallest value first; the caller frees them. */
+static inline int *order_of(const double *x, int n)
+{
+    Ordered *sorted = xcalloc((size_t)n, sizeof *sorted);
+    int *order = xcalloc((size_t)n, sizeof *order);
+    for (int k = 0; k < n; k++)
+        sorted[k] = (Ordered){x[k], k};
+    qsort(sorted, (size_t)n, sizeof *sorted, by_entry);
+    for (int k = 0; k < n; k++)
+        order[k] = sorted[k].index;
+    free(sorted);
+    return order;
+}
+
+/* rank[k]: the place of x[k] among all, from 1 on, where each entry stands weight times; equal
+ * values share the mean of their places. */
+static inline void mid_ranks(const double *x, const int *order, const double *weight, int n,
+                             double *rank)
+{
+    double before = 0;
+    for (int k = 0, end; k < n; k = end) {
+        double tied = 0;
+        for (end = k; end < n && x[order[end]] == x[order[k]]; end++)
+            tied += weight[order[end]];
+        for (int i = k; i < end; i++)
+            rank[order[i]] = before + (tied + 1) / 2;
+        before += tied;
+    }
+}
+
+/* Pearson's correlation of the ranks. */
+static inline double spearman(const Grouped *g, const double *weight)
+{
+    double *rank = xcalloc(2 * (size_t)g->n, sizeof *rank);
+    mid_ranks(g->x, g->x_order, weight, g->n, rank);
+    mid_ranks(g->y, g->y_order, weight, g->n, rank + g->n);
+    double result = correlation(rank, rank + g->n, weight, g->n);
+    free(rank);
+    return result;
+}
+
+static inline void grouped_free(Grouped *g)
+{
+    free(g->group);
+    free(g->x);
+    free(g->y);
+    free(g->x_order);
+    free(g->y_order);
+    *g = (Grouped){0};
+}
+
+/* One bootstrap sample: as many groups as there are, drawn with replacement (the draws of
+ * `bootstrap` for the same seed); an entry counts as often as its group was drawn. */
+static inline double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
+{
+    double *drawn = xcalloc((size_t)(g->groups + g->n), sizeof *drawn), *weight = drawn + g->groups;
+    for (int i = 0; i < g->groups; i++)
+        drawn[below(philox(seed, STREAM_BOOTSTRAP, (uint32_t)r, (uint32_t)i, 0, 0),
+                    (uint32_t)g->groups)]++;
+    for (int k = 0; k < g->n; k++)
+        weight[k] = drawn[g->group[k]];
+    double result = f(g, weight);
+    free(drawn);
+    return result;
+}
+
+/* A measure with its percentile interval from 1,000 bootstrap samples of groups; samples in which
+ * it is not defined are left out. NaN where it is not defined at all. */
+static inline Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
+{
+    enum { RESAMPLES = 1000 };
+    double found[RESAMPLES];
+    int n = 0;
+    double *once = xcalloc((size_t)g->n, sizeof *once);
+    PARALLEL_FOR_DYNAMIC (threads)
+    for (int r = 0; r < RESAMPLES; r++)
+        found[r] = resample(g, f, seed, r);
+    for (int r = 0; r < RESAMPLES; r++)
+        if (!isnan(found[r]))
+            found[n++] = found[r];
+    qsort(found, (size_t)n, sizeof *found, by_value);
+    for (int k = 0; k < g->n; k++)
+        once[k] = 1;
+    Estimate e = {f(g, once), (double)NAN, (double)NAN};
+    free(once);
+    if (n && !isnan(e.value)) {
+        e.low = found[n / 40];
+        e.high = found[n - 1 - n / 40];
+    }
+    return e;
+}
+
+#endif

@@ -1,0 +1,421 @@
+/* explain.h: what the method does to one group, for people: a table with a response a row, the
+ * matrices that made it, and a sentence for each response that says why its advantage is what it
+ * is. At most 100 columns for up to 8 responses; everything said is read off the Group. */
+#ifndef EXPLAIN_H
+#define EXPLAIN_H
+
+#include "../g2rl.c" /* defines: Group, MethodOptions, response_text, is_dead, ... */
+
+/* ---------------------------------------------------------------- a sentence for each response */
+
+/* Are all rewards +1 or -1? Then people say right and wrong. */
+static bool is_binary(const Group *g)
+{
+    for (int i = 0; i < g->m; i++)
+        if (fabs(g->reward[i]) != 1)
+            return false;
+    return true;
+}
+
+static bool same_reward(const Group *g, int i, int j)
+{
+    return fabs(g->reward[i] - g->reward[j]) < FLOOR;
+}
+
+/* Is nothing shaped by novelty, since all novelty is equal? */
+static bool novelty_is_flat(const Group *g)
+{
+    for (int i = 0; i < g->m; i++)
+        if (g->nubar[i] != 0)
+            return false;
+    return true;
+}
+
+static bool shapes_by_gradients(const MethodOptions *o)
+{
+    return o->method == G2RL && o->lambda > 0;
+}
+
+/* Has the group no advantage at all? */
+static bool is_silent(const Group *g)
+{
+    for (int i = 0; i < g->m; i++)
+        if (g->advantage[i] != 0)
+            return false;
+    return true;
+}
+
+/* "right", "wrong (the verifier's reason)", "reward 0.5 (the command's reason)". */
+static void say_reward(const Group *g, int i, Buf *b)
+{
+    bool binary = is_binary(g);
+    const char *why = g->reason[i] ? g->reason[i] : "";
+    if (binary)
+        buf_str(b, is_right(g->reward[i]) ? "right" : "wrong");
+    else
+        buf_printf(b, "reward %.3g", g->reward[i]);
+    if (*why && !is_one_of(why, "right", "wrong", "given"))
+        buf_printf(b, " (%s)", why);
+}
+
+/* Where a novelty x_i lies among those of equal reward: ", the most novel of the right ones". NAN:
+ * not counted. */
+static void say_rank(const Group *g, const double *x, int i, Buf *b)
+{
+    int alike = 0, above = 0, below = 0; /* above, below: as novel, or more, or less */
+    const char *class = !is_binary(g) ? "those with this reward"
+                        : is_right(g->reward[i]) ? "the right ones" : "the wrong ones";
+    for (int j = 0; j < g->m; j++)
+        if (j != i && same_reward(g, i, j) && !isnan(x[j])) {
+            alike++;
+            above += x[j] > x[i] - FLOOR;
+            below += x[j] < x[i] + FLOOR;
+        }
+    if (!alike && is_binary(g))
+        buf_printf(b, ", the only %s one", is_right(g->reward[i]) ? "right" : "wrong");
+    else if (alike && (!above || !below))
+        buf_printf(b, ", the %s novel of %s", above ? "least" : "most", class);
+}
+
+/* The responses of the very same tokens: ", the same answer as 0, 3 and 5". */
+static void say_twins(const Group *g, int i, Buf *b)
+{
+    enum { NAMED = 4 };
+    int twins = 0, said = 0;
+    for (int j = 0; j < g->m; j++)
+        twins += j != i && same_response(g, i, j);
+    for (int j = 0; j < g->m && said < imin(twins, NAMED); j++) {
+        if (j == i || !same_response(g, i, j))
+            continue;
+        bool last = ++said == twins;
+        buf_printf(b, "%s %d", said == 1 ? ", the same answer as" : last ? " and" : ",", j);
+    }
+    if (twins > NAMED)
+        buf_printf(b, " and %d more", twins - NAMED);
+}
+
+/* How much response j takes from nu_i (Eq 11). */
+static double taken(const Group *g, int i, int j)
+{
+    double S = g->S[i * g->m + j];
+    return g->w[i * g->m + j] * S * S;
+}
+
+/* The response that takes most from nu_i; and the next one if it takes at least half as much, from
+ * the same side: ", most like 2 and 4 (S +0.83, +0.71)". */
+static void say_nearest(const Group *g, int i, Buf *b)
+{
+    const double *S = g->S + (ptrdiff_t)i * g->m;
+    int best = i, second = i; /* w_ii = 0: nothing is taken */
+    for (int j = 0; j < g->m; j++)
+        if (taken(g, i, j) > taken(g, i, best)) {
+            second = best;
+            best = j;
+        } else if (taken(g, i, j) > taken(g, i, second))
+            second = j;
+    if (taken(g, i, best) < 0.01) {
+        buf_str(b, ", like no other");
+        return;
+    }
+    if (same_response(g, i, best))
+        return;
+    bool both = taken(g, i, second) >= taken(g, i, best) / 2 && (S[second] > 0) == (S[best] > 0);
+    int first = both ? imin(best, second) : best, last = imax(best, second);
+    buf_printf(b, ", most %s %d", S[best] > 0 ? "like" : "opposed to", first);
+    if (both)
+        buf_printf(b, " and %d (S %+.2f, %+.2f)", last, S[first], S[last]);
+    else
+        buf_printf(b, " (S %+.2f)", S[first]);
+}
+
+/* What makes a response novel, or not, in the eyes of G2RL. */
+static void say_gradient_novelty(const Group *g, int i, const MethodOptions *o, Buf *b)
+{
+    if (o->novelty == NOVELTY_RANDOM)
+        buf_printf(b, ", dealt nu %.2f", g->nu[i]);
+    else if (g->S[i * g->m + i] == 0)
+        buf_str(b, ", the policy certain of its every token (certainty is not novelty: nu 0)");
+    else {
+        say_twins(g, i, b);
+        say_rank(g, g->nu, i, b);
+        buf_printf(b, ", nu %.2f", g->nu[i]);
+        say_nearest(g, i, b);
+    }
+}
+
+/* From r to r~ under G2RL. */
+static void say_shaping(const Group *g, int i, const MethodOptions *o, Buf *b)
+{
+    double r = g->reward[i], shaped = g->shaped[i] + 0; /* no -0 */
+    if (fabs(r) > SHAPED_LIMIT)
+        buf_printf(b, ": clipped to %+.0f", shaped);
+    else if (fabs(shaped - r) < 0.005) {
+        bool least = r < 0 && o->shaping == SHAPING_TEXT && g->nubar[i] < FLOOR;
+        buf_printf(b, ": stays at %+.2f%s", shaped,
+                   least && !novelty_is_flat(g) ? ", the least loss" : "");
+    } else if (fabs(shaped) == SHAPED_LIMIT)
+        buf_printf(b, ": %s as far as the clip at %+.0f", shaped > r ? "raised" : "lowered",
+                   shaped);
+    else if (r > 0)
+        buf_printf(b, ": boosted to %+.2f", shaped);
+    else
+        buf_printf(b, ": %s to %+.2f", o->shaping == SHAPING_TEXT ? "loses more, down" :
+                   "loses less, up", shaped);
+}
+
+/* EVOL-RL: novelty from embeddings, and the reward that it makes, inside each class. */
+static void say_meaning(const Group *g, int i, Buf *b)
+{
+    const double *cosine = g->semantic + (ptrdiff_t)i * g->m;
+    int near = -1;
+    if (!g->answered[i] || isnan(g->u[i])) {
+        buf_printf(b, "%s: r~ is %+.2f", g->answered[i] ? ", the group's only answer" :
+                   ", without an answer", g->shaped[i]);
+        return;
+    }
+    for (int j = 0; j < g->m; j++)
+        if (j != i && g->answered[j] && (near < 0 || cosine[j] > cosine[near]))
+            near = j;
+    say_twins(g, i, b);
+    say_rank(g, g->u, i, b);
+    buf_printf(b, ", u %.2f", g->u[i]);
+    if (!same_response(g, i, near))
+        buf_printf(b, ", most like %d (cosine %+.2f)", near, cosine[near]);
+    buf_printf(b, ": r~ is %+.2f, between %s", g->shaped[i],
+               is_right(g->reward[i]) ? "+0.5 and +1" : "-1 and -0.5");
+}
+
+/* What the group's mean and standard deviation make of r~ (Eq 2). */
+static void say_advantage(const Group *g, int i, const MethodOptions *o, Buf *b)
+{
+    double A = g->advantage[i];
+    const char *unit = o->adv_norm == ADV_STD ? " standard deviations" : "";
+    if (is_silent(g))
+        buf_str(b, "; no advantage.");
+    else if (fabs(A) < 0.005)
+        buf_str(b, "; at the group's mean.");
+    else {
+        buf_printf(b, "; %s the group's mean by %.2f%s", A > 0 ? "above" : "below", fabs(A), unit);
+        if (is_binary(g) && (A > 0) != is_right(g->reward[i]))
+            buf_str(b, A > 0 ? ", so more likely though wrong" : ", so less likely though right");
+        buf_str(b, ".");
+    }
+}
+
+/* The sentence of response i, appended. */
+static void explain_response(const Group *g, int i, const MethodOptions *o, Buf *b)
+{
+    buf_printf(b, "%d: ", i);
+    say_reward(g, i, b);
+    if (o->method == EVOL)
+        say_meaning(g, i, b);
+    else if (shapes_by_gradients(o)) {
+        say_gradient_novelty(g, i, o, b);
+        say_shaping(g, i, o, b);
+    } else
+        buf_printf(b, ": stays at %+.2f", g->shaped[i]);
+    say_advantage(g, i, o, b);
+}
+
+/* What holds for the group as a whole, appended; nothing where all is as usual. */
+static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
+{
+    bool flat = novelty_is_flat(g) || !shapes_by_gradients(o);
+    if (o->method == GRPO || o->method == ENTROPY)
+        buf_printf(b, "%s shapes nothing: r~ = r, whatever nu is. ", METHODS[o->method]);
+    else if (o->method == G2RL && !(o->lambda > 0))
+        buf_str(b, "lambda 0 shapes nothing: r~ = r, as under GRPO. ");
+    else if (o->method == G2RL && o->novelty == NOVELTY_RANDOM)
+        buf_str(b, "nu was dealt out at random inside the group: the control. ");
+    if (is_dead(g)) {
+        buf_str(b, "All rewards are equal");
+        if (o->dead_groups == DEAD_ZERO)
+            buf_str(b, ": with --dead-groups zero this group teaches nothing.");
+        else if (is_silent(g))
+            buf_printf(b, "%s: this group teaches nothing.",
+                       flat && shapes_by_gradients(o) ? ", and so is all novelty" : "");
+        else
+            buf_str(b, ": under GRPO this group would teach nothing; here only novelty speaks.");
+    } else if (flat && shapes_by_gradients(o))
+        buf_str(b, "All nu are equal: nothing is shaped, as under GRPO.");
+    while (b->n && b->s[b->n - 1] == ' ')
+        b->s[--b->n] = 0;
+}
+
+/* ---------------------------------------------------------------- table and matrices */
+
+enum { WIDTH = 100 };
+
+/* Prints text in lines of at most WIDTH columns, broken at blanks; all but the first line stand
+ * `indent` further in. */
+static void print_wrapped(const char *text, int indent)
+{
+    int column = 0;
+    while (*text) {
+        int word = (int)strcspn(text, " "), columns = 0;
+        for (int k = 0; k < word; k++)
+            columns += (text[k] & 0xC0) != 0x80; /* characters, of UTF-8 */
+        if (column && column + 1 + columns > WIDTH) {
+            printf("\n%*s", indent, "");
+            column = indent;
+        } else if (column) {
+            putchar(' ');
+            column++;
+        }
+        printf("%.*s", word, text);
+        column += columns;
+        text += word + strspn(text + word, " ");
+    }
+    putchar('\n');
+}
+
+/* One line of at most `most` characters: what breaks lines becomes a blank, and what does not fit
+ * is cut off behind "..". Returns its length in characters. */
+static int one_line(Buf *text, int most)
+{
+    int characters = 0;
+    size_t cut = 0;
+    for (size_t k = 0; k < text->n; k++) {
+        if ((unsigned char)text->s[k] < ' ')
+            text->s[k] = ' ';
+        if ((text->s[k] & 0xC0) != 0x80 && characters++ == most - 2)
+            cut = k;
+    }
+    if (characters <= most)
+        return characters;
+    text->n = cut;
+    buf_str(text, "..");
+    return most;
+}
+
+/* The responses, a row each, with the numbers that made their advantages. */
+static void print_responses(const Group *g, const Tokenizer *t, const MethodOptions *o)
+{
+    enum { LONGEST = 56 };
+    bool evol = o->method == EVOL;
+    int width = 8;
+    Buf text = {0};
+    for (int i = 0; i < g->m; i++) {
+        response_text(g, i, t, &text);
+        width = imax(width, one_line(&text, LONGEST));
+    }
+    printf("%3s  %-*s %5s  %6s %6s %6s %7s\n", "i", width, "response", "r", evol ? "u" : "nu",
+           evol ? "n" : "nubar", "r~", "A");
+    for (int i = 0; i < g->m; i++) {
+        response_text(g, i, t, &text);
+        int blank = width - one_line(&text, LONGEST);
+        printf("%3d  %s%*s %+5.3g  %6.3f %6.3f %+6.2f %+7.3f\n", i, text.n ? text.s : "", blank, "",
+               g->reward[i], evol ? g->u[i] : g->nu[i], g->nubar[i], g->shaped[i] + 0,
+               g->advantage[i]);
+    }
+    buf_free(&text);
+}
+
+static void print_row(const double *x, int m, int i, int width, const char *form)
+{
+    printf("%3d ", i);
+    for (int j = 0; j < m; j++) {
+        char cell[32];
+        snprintf(cell, sizeof cell, form, x[i * m + j]);
+        printf("%*s", width, cell);
+    }
+}
+
+static void print_columns(int m, int width)
+{
+    printf("    ");
+    for (int j = 0; j < m; j++)
+        printf("%*d", width, j);
+}
+
+/* S, and w beside it where there is room. */
+static void print_matrices(const Group *g, const MethodOptions *o)
+{
+    enum { BESIDE = 8, S_WIDTH = 6, W_WIDTH = 5 };
+    bool evol = o->method == EVOL, beside = !evol && g->m <= BESIDE;
+    int gap = imax(2, 46 - (4 + g->m * S_WIDTH)); /* under its title */
+    const char *of = evol ? "cosines of embeddings (--encoder)" : "S: cosines of features (Eq 9)";
+    const char *title = "w: whose likeness counts (Eq 10)";
+    printf("\n%-*s%s\n", beside ? 4 + g->m * S_WIDTH + gap : 0, of, beside ? title : "");
+    print_columns(g->m, S_WIDTH);
+    if (beside) {
+        printf("%*s", gap, "");
+        print_columns(g->m, W_WIDTH);
+    }
+    for (int i = 0; i < g->m; i++) {
+        putchar('\n');
+        print_row(evol ? g->semantic : g->S, g->m, i, S_WIDTH, "%+.2f");
+        if (beside) {
+            printf("%*s", gap, "");
+            print_row(g->w, g->m, i, W_WIDTH, "%.2f");
+        }
+    }
+    if (!beside && !evol) {
+        printf("\n\n%s\n", title);
+        print_columns(g->m, S_WIDTH);
+        for (int i = 0; i < g->m; i++) {
+            putchar('\n');
+            print_row(g->w, g->m, i, S_WIDTH, "%.3f");
+        }
+    }
+    putchar('\n');
+}
+
+/* The whole computation of one group, so that a class can follow it. */
+static void explain_table(const Group *g, const Tokenizer *t, const MethodOptions *o)
+{
+    Buf text = {0};
+    printf("prompt %s\n\n", g->text);
+    print_responses(g, t, o);
+    print_matrices(g, o);
+    putchar('\n');
+    explain_whole(g, o, &text);
+    if (text.n)
+        print_wrapped(text.s, 0);
+    for (int i = 0; i < g->m; i++) {
+        text.n = 0;
+        explain_response(g, i, o, &text);
+        print_wrapped(text.s, 5);
+    }
+    putchar('\n');
+    if (o->method == EVOL)
+        print_wrapped("u = 1 - (mean cosine to its class + largest to any) / 2. n: u taken to "
+                      "0 .. 1 inside the class, right or wrong. r~: right 0.5 + 0.5 n, wrong -1 + "
+                      "0.5 n, no answer -1.", 0);
+    else
+        print_wrapped("nu = 1 - sum_j w_ij S_ij^2: what a response's direction adds to the others',"
+                      " opposite ones included (Eq 11). nubar: nu taken to 0 .. 1 inside the "
+                      "group. r~: the shaped reward (Eq 12-13).", 0);
+    text.n = 0;
+    buf_printf(&text, "A: r~ less the group's mean%s (Eq 2); above 0 an update makes the response "
+               "more likely, below 0 less.",
+               o->adv_norm == ADV_STD ? ", in standard deviations" : "");
+    print_wrapped(text.s, 0);
+    buf_free(&text);
+}
+
+/* ---------------------------------------------------------------- for programs */
+
+static void explain_json(const Group *g, int d)
+{
+    Buf b = {0};
+    double *Phi = xmalloc((size_t)(g->m * d) * sizeof *Phi);
+    for (int i = 0; i < g->m * d; i++)
+        Phi[i] = (double)g->Phi[i];
+    put_matrix(&b, "Phi", Phi, g->m, d);
+    put_matrix(&b, "S", g->S, g->m, g->m);
+    put_matrix(&b, "w", g->w, g->m, g->m);
+    put_vector(&b, "r", g->reward, g->m);
+    put_vector(&b, "nu", g->nu, g->m);
+    put_vector(&b, "nubar", g->nubar, g->m);
+    if (g->embedded)
+        put_matrix(&b, "semantic", g->semantic, g->m, g->m);
+    put_vector(&b, "u", g->u, g->m);
+    put_vector(&b, "rtilde", g->shaped, g->m);
+    put_vector(&b, "A", g->advantage, g->m);
+    printf("{%s}\n", b.s + 2);
+    free(Phi);
+    buf_free(&b);
+}
+
+#endif
