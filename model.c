@@ -2453,20 +2453,23 @@ static double adamw_step(Model *m, AdamW *o, double lr, int threads)
     return norm;
 }
 
+static bool all_finite(const float *x, size_t n)
+{
+    uint32_t bits, bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&bits, &x[i], 4);
+        bad |= (bits & 0x7F800000) == 0x7F800000;
+    }
+    return !bad;
+}
+
 /* The first tensor that holds a value that is not finite in `flat`, one of the flat arrays; NULL if
  * none does. */
 static const char *first_not_finite(const Model *m, const float *flat)
 {
-    for (int i = 0; i < m->n_tensors; i++) {
-        const float *x = flat + m->tensors[i].offset;
-        uint32_t bits, bad = 0;
-        for (size_t k = 0; k < m->tensors[i].size; k++) {
-            memcpy(&bits, &x[k], 4);
-            bad |= (bits & 0x7F800000) == 0x7F800000;
-        }
-        if (bad)
+    for (int i = 0; i < m->n_tensors; i++)
+        if (!all_finite(flat + m->tensors[i].offset, m->tensors[i].size))
             return m->tensors[i].name;
-    }
     return NULL;
 }
 
@@ -2532,16 +2535,11 @@ static void load_tensor(const StTensor *s, float *w, bool compare)
     enum { AT_ONCE = 1 << 20 };
     float *block = compare ? xmalloc(AT_ONCE * sizeof *block) : NULL;
     for (size_t i = 0, n, count = st_values(s); i < count; i += n) {
-        uint32_t bits, bad = 0;
         n = count - i < AT_ONCE ? count - i : AT_ONCE;
         float *to = compare ? block : w + i;
         st_read_part(s, i, n, to);
         st_release(s, i, n);
-        for (size_t k = 0; k < n; k++) {
-            memcpy(&bits, &to[k], 4);
-            bad |= (bits & 0x7F800000) == 0x7F800000;
-        }
-        if (bad)
+        if (!all_finite(to, n))
             die("%s: tensor %s holds a value that is not finite", s->path, s->name);
         if (compare && memcmp(block, w + i, n * sizeof *block))
             die("%s: tensor %s is not the embedding, and tie_word_embeddings is true; expected "

@@ -6265,7 +6265,8 @@ static void test_replay(void)
           "%s", cli_err);
     copy_file(copy.s, ledger.s);
     alter(ledger.s, 36, "\"response\": \"", "\"response\": \"x");
-    CHECK(cli("replay %s --step 3 --group 1 --threads 1", run.s) == 1 && strstr(cli_err, "the response is 'x"),
+    CHECK(cli("replay %s --step 3 --group 1 --threads 1", run.s) == 1 &&
+              strstr(cli_err, "the response is 'x"),
           "%s", cli_err);
     copy_file(copy.s, ledger.s);
     alter(metrics.s, 2, "\"weights_hash\": \"", "\"weights_hash\": \"f");
