@@ -5667,6 +5667,7 @@ static void break_off(const char *run, int checkpoint)
     Path dir = tmp_path(run);
     remove_dir(checkpoint_path(dir.s, "", checkpoint).s);
     make_dirs(checkpoint_path(dir.s, "tmp-", checkpoint).s);
+    write_file(path_join(dir.s, "run.json.tmp-1").s, "{", 1);
     for (int i = 0; i < 3; i++) {
         Path path = path_join(dir.s, files[i]);
         FILE *f = is_file(path.s) ? fopen(path.s, "ab") : NULL;
@@ -5715,7 +5716,8 @@ static void test_resume(void)
                   strstr(cli_err, "/checkpoint-2"),
               "%s", cli_err);
         check_same_run("go0", "go1", SMALL_STEPS);
-        CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-4").s), "what was half-made is there");
+        CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-4").s) &&
+                  !is_file(tmp_path("go1/run.json.tmp-1").s), "what was half-made is there");
     }
     CHECK(cli("sft --resume --out %s/go1", dir) == 0, "nothing is left to do: %s", cli_err);
     check_same_run("go0", "go1", SMALL_STEPS);

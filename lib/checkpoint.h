@@ -319,6 +319,8 @@ static void remove_leftovers(const char *out)
         if (!strncmp(entry->d_name, "tmp-checkpoint-", 15) ||
             !strncmp(entry->d_name, "old-checkpoint-", 15))
             remove_dir(path_join(out, entry->d_name).s);
+        else if (!strncmp(entry->d_name, "run.json.tmp-", 13))
+            unlink(path_join(out, entry->d_name).s);
     if (dir)
         closedir(dir);
 }
