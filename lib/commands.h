@@ -6,6 +6,7 @@
  *   explain  one group as a table       data     problems of a task
  *   tokenize text to ids and back
  *   verify   predictions against gold answers
+ *   report   runs compared, as a table and a page
  *
  * They only call what g2rl.c and model.c define; no equation lives here. */
 #ifndef COMMANDS_H
@@ -18,6 +19,7 @@
 #include "geometry.h" /* defines: cmd_geometry */
 #include "math.h"     /* defines: math_verify, math_extract, math_normal */
 #include "replay.h"   /* defines: cmd_replay */
+#include "report.h"   /* defines: report */
 
 /* ================================================================ sft */
 
@@ -316,7 +318,7 @@ static double validation_loss(Session *s, const Records *all, int at_once, int *
 }
 
 /* Weights and tokenizer to start from: --preset at random, or --model; or those of a checkpoint. */
-static void sft_model(Session *s, const Run *run)
+static void sft_model(Session *s, const Training *run)
 {
     const Options *o = &s->o;
     const Config *preset = o->preset ? preset_find(o->preset) : NULL;
@@ -350,7 +352,7 @@ typedef struct {
     int *order, epoch, at_once;
     bool ask; /* problems too, with --eval-every */
     Problems held_out;
-    Run run;
+    Training run;
 } Teacher;
 
 /* The records of one step: fresh from the task, or the next ones of the file. */
@@ -461,7 +463,7 @@ static void cmd_sft(Session *s)
 {
     const Options *o = &s->o;
     Teacher t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
-    Run *run = &t.run;
+    Training *run = &t.run;
     sft_model(s, run);
     int longest = sft_records(&t);
     rope_reserve(&s->model, longest);
@@ -1212,6 +1214,17 @@ static void cmd_verify(Session *s)
         usage("verify wants --pred TEXT and --gold TEXT, or --data FILE");
 }
 
+/* ================================================================ report */
+
+static void cmd_report(Session *s)
+{
+    const Options *o = &s->o;
+    if (!s->words.n_words)
+        usage("report: expected run directories, e.g. g2rl report runs/grpo runs/g2rl");
+    ReportOptions x = {s->words.word, s->words.n_words, o->geometry, o->out, o->svg, o->json};
+    report(&x);
+}
+
 static void help(FILE *f)
 {
     fprintf(f, "g2rl %s: gradient-guided reinforcement learning for small language models\n\n"
@@ -1362,7 +1375,7 @@ static void cmd_geometry(Session *s); /* geometry.h */
 static void cmd_replay(Session *s);   /* replay.h */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft,      cmd_train,   cmd_eval, cmd_geometry, cmd_sample, cmd_score,
+    cmd_sft,      cmd_train,   cmd_eval,   cmd_geometry, cmd_report, cmd_sample, cmd_score,
     cmd_tokenize, cmd_explain, cmd_replay, cmd_data, cmd_verify, cmd_bench};
 
 /* The program, from its words; tests call it too. */
@@ -1396,7 +1409,7 @@ static int run_command(int argc, char **argv)
         words_free(&s.words);
         return 0;
     }
-    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPLAY)
+    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT && c != REPLAY)
         usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
     signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is an error of write like others */
     session_begin(&s);

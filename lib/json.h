@@ -21,6 +21,7 @@
  *   json_string_or_number          a string, or a number as it is written
  *   json_skip                      any value
  *   json_end, json_line            nothing is left; the line of the error
+ *   jsonl_next, jsonl_end         a file of one object a line
  *   json_put_string, json_put_number
  *   utf8_decode, utf8_encode
  *
@@ -447,6 +448,34 @@ static inline bool json_skip(Json *j)
         if (json_in_object(j) ? json_key(j, NULL) : json_item(j))
             json_begin(j);
     return !j->error;
+}
+
+/* ---------------------------------------------------------------- JSONL */
+
+/* The next line of a JSONL text that is not blank, as a parser; false at the end. Lines end at
+ * 0x0A only. */
+static inline bool jsonl_next(const char *text, size_t n, size_t *offset, int *line, Json *j)
+{
+    while (*offset < n) {
+        const char *from = text + *offset, *newline = memchr(from, '\n', n - *offset);
+        size_t length = newline ? (size_t)(newline - from) : n - *offset;
+        *offset += length + 1;
+        ++*line;
+        size_t blank = 0;
+        while (blank < length && strchr(" \t\r", from[blank]) && from[blank])
+            blank++;
+        if (blank == length)
+            continue;
+        *j = json_open(from, length);
+        return true;
+    }
+    return false;
+}
+
+static inline void jsonl_end(Json *j, const char *path, int line)
+{
+    if (!json_end(j))
+        die("%s: line %d: %s", path, line, j->error ? j->error : "text after the object");
 }
 
 /* ---------------------------------------------------------------- writing */

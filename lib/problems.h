@@ -26,34 +26,6 @@ typedef struct {
     const char *path;
 } Problems;
 
-/* ---------------------------------------------------------------- JSONL */
-
-/* The next line of a JSONL text that is not blank, as a parser; false at the end. Lines end at
- * 0x0A only. */
-static inline bool jsonl_next(const char *text, size_t n, size_t *offset, int *line, Json *j)
-{
-    while (*offset < n) {
-        const char *from = text + *offset, *newline = memchr(from, '\n', n - *offset);
-        size_t length = newline ? (size_t)(newline - from) : n - *offset;
-        *offset += length + 1;
-        ++*line;
-        size_t blank = 0;
-        while (blank < length && strchr(" \t\r", from[blank]) && from[blank])
-            blank++;
-        if (blank == length)
-            continue;
-        *j = json_open(from, length);
-        return true;
-    }
-    return false;
-}
-
-static inline void jsonl_end(Json *j, const char *path, int line)
-{
-    if (!json_end(j))
-        die("%s: line %d: %s", path, line, j->error ? j->error : "text after the object");
-}
-
 static inline bool is_one_of(const char *key, const char *a, const char *b, const char *c)
 {
     return !strcmp(key, a) || !strcmp(key, b) || !strcmp(key, c);

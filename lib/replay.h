@@ -14,7 +14,7 @@
 typedef struct {
     Buf prompt, response;
     double length, logprob;
-} LedgerRow;
+} RolloutRow;
 
 /* The next line of a file of the run that is of this step; false at the end of the file. */
 static bool next_of_step(FILE *f, int step, char **line, size_t *room)
@@ -35,11 +35,11 @@ static FILE *open_run_file(const Path *path)
 }
 
 /* Row number `index` of a step. The caller frees its texts. */
-static LedgerRow ledger_row(const char *run, int step, int index)
+static RolloutRow rollout_row(const char *run, int step, int index)
 {
     Path path = path_join(run, "rollouts.jsonl");
     FILE *f = open_run_file(&path);
-    LedgerRow row = {0};
+    RolloutRow row = {0};
     Buf key = {0};
     char *line = NULL;
     size_t room = 0;
@@ -102,7 +102,7 @@ static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
 }
 
 /* Dies, saying what differs, unless the rollout is that of the ledger's row. */
-static void demand_equal(const Trainer *t, const Group *g, const LedgerRow *row)
+static void demand_equal(const Trainer *t, const Group *g, const RolloutRow *row)
 {
     const char *out = t->s->o.out;
     Buf text = {0};
@@ -207,7 +207,7 @@ static void replay_table(const Trainer *t, const Options *own, const Group *g, c
 }
 
 /* Takes a run's options in the place of the command's own. */
-static Run replay_run(Session *s, const Options *own)
+static Training replay_run(Session *s, const Options *own)
 {
     const char *dir = s->words.word[0];
     s->o = run_options(dir, TRAIN, &s->words).o;
@@ -217,7 +217,7 @@ static Run replay_run(Session *s, const Options *own)
     s->o.out = dir;
     s->o.threads = own->threads;
     s->o.eval_every = 0;
-    Run run = run_new(s, TRAIN);
+    Training run = run_new(s, TRAIN);
     run_at(&run, own->step - 1);
     session_begin(s);
     return run;
@@ -230,8 +230,8 @@ static void cmd_replay(Session *s)
         usage("replay: expected one run directory, e.g. g2rl replay runs/g2rl --step 1");
     if (!own.step)
         usage("replay: --step is missing");
-    Run run = replay_run(s, &own);
-    LedgerRow row = ledger_row(s->o.out, own.step, own.group * s->o.rollouts + own.rollout);
+    Training run = replay_run(s, &own);
+    RolloutRow row = rollout_row(s->o.out, own.step, own.group * s->o.rollouts + own.rollout);
     Trainer t = train_open(s, run);
     Progress report = progress_new("replay", own.step - 1);
     report.first = run.step;

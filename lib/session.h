@@ -11,17 +11,18 @@
 #define VERSION "0.1"
 
 enum {
-    SFT, TRAIN, EVAL, GEOMETRY, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, REPLAY, DATA, VERIFY_ANSWER,
-    BENCH, N_COMMANDS
+    SFT, TRAIN, EVAL, GEOMETRY, REPORT, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, REPLAY, DATA,
+    VERIFY_ANSWER, BENCH, N_COMMANDS
 };
 static const char *const COMMANDS[N_COMMANDS] = {
-    "sft",      "train",   "eval",   "geometry", "sample", "score",
+    "sft",      "train",   "eval",   "geometry", "report", "sample", "score",
     "tokenize", "explain", "replay", "data",     "verify", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
     "pass@1, maj@k and pass@k with intervals, on held-out problems",
     "how alike responses are: cosines of gradient features, of texts, of true gradients",
+    "runs compared: the paper's table, and one HTML page of figures",
     "text for a prompt",
     "log-probs of given texts or token ids (JSONL in, JSONL out)",
     "text to token ids, or back (JSONL in, JSONL out)",
@@ -45,7 +46,7 @@ typedef struct {
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p;
     double lambda, clip_low, clip_high, kl_coef, entropy_coef, feature_temperature;
     uint64_t seed;
-    const char *only;
+    const char *only, *geometry, *svg;
     bool json, force, quick, recompute, decode, skip_special, mask_truncated, true_gradients;
     bool resume;
 } Options;
@@ -55,7 +56,8 @@ typedef struct {
 #define RL (C(TRAIN) | C(EXPLAIN))
 #define JUDGED (C(TRAIN) | C(EVAL) | C(EXPLAIN))
 #define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN))
-#define BARE (C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH)) /* neither model nor task */
+/* Neither model nor task. */
+#define BARE (C(REPORT) | C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH))
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
@@ -100,6 +102,12 @@ static const Option OPTIONS[] = {
     {"problems", OPT_INT, O(problems), "50", 1, 1e7, LEARN, "N",
      "held-out problems for --eval-every"},
     {"out", OPT_TEXT, O(out), NULL, 0, 0, LEARN, "DIR", "run directory to write (required)"},
+    {"out", OPT_TEXT, O(out), NULL, 0, 0, C(REPORT), "FILE",
+     "the page; without it, report.html beside the first run"},
+    {"geometry", OPT_TEXT, O(geometry), NULL, 0, 0, C(REPORT), "FILE",
+     "what `g2rl geometry --json` wrote, for the panels of cosines"},
+    {"svg", OPT_TEXT, O(svg), NULL, 0, 0, C(REPORT), "FILE",
+     "the frontier too, as a drawing of its own"},
     {"dtype", OPT_CHOICE, O(dtype), "original", 0, 0, LEARN, "original|f32|bf16|f16",
      "of saved weights; original: as --model has them, tensor by tensor"},
     {"steps", OPT_INT, O(steps), "1000", 0, 1e9, C(SFT), "N", "updates"},
@@ -216,14 +224,14 @@ static const Option OPTIONS[] = {
     {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(BARE | C(SCORE)), "N",
      "of all random numbers"},
     {"threads", OPT_INT, O(threads), "0", 0, 1024,
-     ALL & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA)), "N",
+     ALL & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA) | C(REPORT)), "N",
      "0: one for each core; the results do not depend on it"},
     {"only", OPT_TEXT, O(only), NULL, 0, 0, C(BENCH), "NAME",
      "rows of one kind: peak, gemm, head, kernel, train_step, sample, rl_step"},
     {"quick", OPT_FLAG, O(quick), NULL, 0, 0, C(BENCH), "",
      "every row once, most with less work"},
     {"json", OPT_FLAG, O(json), NULL, 0, 0,
-     C(EVAL) | C(GEOMETRY) | C(EXPLAIN) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH), "",
+     C(EVAL) | C(GEOMETRY) | C(REPORT) | C(EXPLAIN) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH), "",
      "results as JSON"},
     {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
      "save memory: one pass at a time, each layer's activations made again; the same numbers"},

@@ -1,0 +1,473 @@
+/* svg.h: pages and charts as text. Everything is appended to a Buf.
+ *
+ *   html_text, html_string     text from files, escaped: it can neither end an element nor an
+ *                              attribute, and what a page may not hold becomes a visible sign
+ *   number                     a number as people read it; a dash where there is none
+ *   style_sheet                the page's look: colours of both schemes, print, narrow screens
+ *   Plot, plot_open ...        a chart with axes; lines, bands, steps, marks in data coordinates
+ *
+ * A drawing names no colour. It has classes, s0 to s7 for what is compared and h0 to h20 for the
+ * steps of a diverging scale, and the style sheet says what they look like in light, in dark and on
+ * paper. The eight colours are those of Okabe and Ito, which stay apart in every common form of
+ * colour blindness; each comes with a mark of its own shape. */
+#ifndef SVG_H
+#define SVG_H
+
+#include "json.h" /* defines: utf8_decode, utf8_encode; util.h: Buf */
+
+enum { N_STYLES = 8, BASE_STYLE = N_STYLES, HEAT_STEPS = 21, MOST_TICKS = 5 };
+
+/* ---------------------------------------------------------------- text */
+
+/* What stands for a code point in a page: itself; U+2400 + c for a control character; U+FFFD for
+ * what would turn the direction of writing, and for what is no character. */
+static inline uint32_t html_code(uint32_t c)
+{
+    bool turns = (c >= 0x202A && c <= 0x202E) || (c >= 0x2066 && c <= 0x2069) || c == 0x200E ||
+                 c == 0x200F;
+    if (c < 0x20)
+        return 0x2400 + c;
+    return turns || (c >= 0x7F && c < 0xA0) || (c & 0xFFFE) == 0xFFFE ||
+           (c >= 0xFDD0 && c <= 0xFDEF) ? 0xFFFD : c;
+}
+
+/* At most `limit` characters of n bytes, then an ellipsis. */
+static inline void html_text(Buf *b, const char *s, size_t n, int limit)
+{
+    uint32_t code;
+    for (const char *end = s + n; s < end; limit--) {
+        if (limit == 0) {
+            utf8_encode(b, 0x2026);
+            return;
+        }
+        s += abs(utf8_decode(s, (size_t)(end - s), &code));
+        switch (code) {
+        case '&': buf_str(b, "&amp;"); break;
+        case '<': buf_str(b, "&lt;"); break;
+        case '>': buf_str(b, "&gt;"); break;
+        case '"': buf_str(b, "&quot;"); break;
+        case '\'': buf_str(b, "&#39;"); break;
+        default: utf8_encode(b, html_code(code));
+        }
+    }
+}
+
+static inline void html_string(Buf *b, const char *s) { html_text(b, s, strlen(s), -1); }
+
+/* A minus sign where there is one, as wide as a digit; no -0. */
+static inline void number(Buf *b, double x, int decimals)
+{
+    char text[64];
+    if (!isfinite(x)) {
+        buf_str(b, "\xE2\x80\x93");
+        return;
+    }
+    snprintf(text, sizeof text, fabs(x) < 1e15 ? "%.*f" : "%.*e", decimals, x);
+    bool negative = text[0] == '-' && strspn(text, "-0.") < strlen(text);
+    buf_str(b, negative ? "\xE2\x88\x92" : "");
+    buf_str(b, text + (text[0] == '-'));
+}
+
+/* ---------------------------------------------------------------- the look */
+
+static const char *const COLOURS[2] = {
+    "--page:#fffefb;--ink:#1c1c1a;--soft:#66645e;--rule:#dcd9d0;--faint:#f4f2ec;--base:#8a877f;"
+    "--s0:#1c1c1a;--s1:#0072b2;--s2:#d98c00;--s3:#009e73;--s4:#d55e00;--s5:#c0659a;--s6:#3fa3dc;"
+    "--s7:#a89600;--good:#0072b2;--bad:#d55e00",
+    "--page:#17181a;--ink:#e9e7e1;--soft:#a5a39b;--rule:#3a3b3e;--faint:#212225;--base:#98968e;"
+    "--s0:#e9e7e1;--s1:#4fa8e8;--s2:#f0ad2e;--s3:#2cc79b;--s4:#ff8748;--s5:#e39cc4;--s6:#95d2f7;"
+    "--s7:#e8dc5c;--good:#4fa8e8;--bad:#ff8748",
+};
+
+static const char *const LOOK =
+    "*{box-sizing:border-box}"
+    "html{-webkit-text-size-adjust:100%}"
+    "body{margin:0;background:var(--page);color:var(--ink);"
+    "font:17px/1.5 'Iowan Old Style','Palatino Linotype',Palatino,'Book Antiqua','URW Palladio L',"
+    "P052,Georgia,serif;font-variant-numeric:lining-nums}"
+    "main{max-width:1120px;margin:0 auto;padding:2.2rem 1.25rem 4rem}"
+    "h1{font-weight:normal;font-size:2rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em}"
+    "header p{color:var(--soft);margin:0;max-width:46rem}"
+    "h2{font-weight:normal;font-size:1.35rem;margin:3rem 0 0;padding-top:.7rem;"
+    "border-top:1px solid var(--rule)}"
+    "figure{margin:1.2rem 0 0}"
+    "figcaption{color:var(--soft);font-size:.92rem;max-width:46rem;margin:.9rem 0 0}"
+    "figcaption b{color:var(--ink);font-weight:600}"
+    "p.absent{color:var(--soft);margin:1rem 0 0;max-width:46rem}"
+    "h3{font-size:1rem;font-weight:600;margin:1.1rem 0 .2rem}"
+    ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));"
+    "gap:1.3rem 1.6rem}"
+    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));"
+    "gap:1.2rem 2.4rem;align-items:start}"
+    ".grid>*,.pair>*{min-width:0}"
+    "ul.key{list-style:none;margin:.8rem 0 .6rem;padding:0;display:flex;flex-wrap:wrap;"
+    "gap:.15rem 1.3rem;font:15px/1.5 system-ui,sans-serif}"
+    "ul.key svg{display:inline-block;width:34px;height:14px;vertical-align:-2px;margin-right:.4rem}"
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums lining-nums;"
+    "border-top:1.5px solid var(--ink);border-bottom:1.5px solid var(--ink)}"
+    "th,td{padding:.28rem .9rem .28rem 0;text-align:left;vertical-align:baseline}"
+    "th:last-child,td:last-child{padding-right:0}"
+    "thead th{font-weight:normal;font-style:italic;border-bottom:1px solid var(--ink)}"
+    "tbody th{font-weight:normal}"
+    "td.n,th.n{text-align:right;white-space:nowrap}"
+    "td i{font-style:normal;color:var(--soft);font-size:.84em;margin-left:.45em}"
+    "td b{font-weight:700}"
+    ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}"
+    "table.stack td i{display:block;margin:0}table.stack th{white-space:nowrap}"
+    "table.full{width:100%}"
+    ".options{font-size:.88rem}"
+    ".same{columns:17rem;column-gap:2rem;font-size:.88rem;padding:0;margin:.5rem 0 0;"
+    "list-style:none}"
+    ".same li{break-inside:avoid;display:flex;justify-content:space-between;gap:1rem;"
+    "border-bottom:1px dotted var(--rule)}"
+    ".same li span:last-child{text-align:right;overflow-wrap:anywhere}"
+    "code,.text{font:.86em/1.45 ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;"
+    "overflow-wrap:anywhere;unicode-bidi:isolate}"
+    "tr.right td.mark{color:var(--good)}tr.wrong td.mark{color:var(--bad)}"
+    ".groups{display:grid;gap:1.5rem 2rem;"
+    "grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr))}"
+    ".group{display:grid;grid-template-columns:324px minmax(0,1fr);gap:.5rem .8rem;"
+    "align-items:start;align-content:start;break-inside:avoid}"
+    ".group h3{grid-column:1/-1;margin:0}"
+    ".group table{font-size:.9rem;width:100%;border:0}.group td{padding:.05rem .6rem .05rem 0}"
+    ".group table.beside-rows{table-layout:fixed}"
+    ".beside-rows tr{height:var(--row)}.beside-rows td{padding:0;line-height:1;"
+    "vertical-align:middle;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}"
+    ".beside-rows td.text{font-size:12.5px;line-height:1;padding-left:.7rem}"
+    ".beside-rows td.mark{width:1.9rem}.beside-rows td.i{display:none;width:1.6rem}"
+    "svg{display:block;width:100%;height:auto}"
+    "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
+    ".scale svg{width:240px}.scale{margin:.4rem 0 .8rem}.forest{margin-top:1.3rem}"
+    ".beside{display:grid;grid-template-columns:minmax(0,720px) minmax(13rem,1fr);gap:.5rem 2rem;"
+    "align-items:end}";
+
+/* Of the drawings alone: a file of one drawing takes this and no more. */
+static const char *const LOOK_SVG =
+    "text{fill:var(--soft);font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;"
+    "font-variant-numeric:tabular-nums}"
+    ".name{fill:var(--ink);font-weight:600}"
+    ".end{fill:var(--ink)}"
+    ".grid-line{stroke:var(--rule);stroke-width:1;fill:none}"
+    ".axis{stroke:var(--soft);stroke-width:1;fill:none}"
+    ".zero{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3;fill:none}"
+    ".line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}"
+    ".thin{fill:none;stroke-width:1.1}"
+    ".band{stroke:none}"
+    ".dot{stroke-width:1.5}"
+    ".open{fill:var(--page)}"
+    ".good{stroke:var(--good);fill:none}.bad{stroke:var(--bad);fill:none}"
+    ".leader{stroke:var(--rule);stroke-width:1;fill:none}"
+    ".hollow{fill:none}.border{stroke:var(--ink);stroke-width:1.4;fill:none}"
+    ".heat path{shape-rendering:crispEdges}"
+    ".cloud{stroke-width:1.2;opacity:.75}";
+
+static const char *const NARROW =
+    "@media(max-width:560px){body{font-size:16px}main{padding:1.3rem 1rem 3rem}"
+    "h1{font-size:1.6rem}.big text{font-size:16px}"
+    "td i{display:block;margin:0}th,td{padding-right:.6rem}"
+    ".group,.beside{grid-template-columns:minmax(0,1fr)}"
+    ".beside-rows td.i{display:table-cell}.beside-rows tr{height:auto}"
+    ".beside-rows td{line-height:1.5}"
+    "table.cards thead{display:none}table.cards tr{display:block;padding:.5rem 0;"
+    "border-bottom:1px solid var(--rule)}table.cards td{display:inline-block;padding:0 .8rem 0 0;"
+    "text-align:left}table.cards td.text{display:block}"
+    "table.cards td[data-k]:before{content:attr(data-k) ' ';color:var(--soft);font-style:italic}}";
+
+static const char *const PAPER =
+    "body{font-size:10.5pt;background:none}main{max-width:none;padding:0}"
+    "figcaption{break-before:avoid}h2,h3,ul.key,.scale{break-after:avoid}h2{margin-top:1.6rem}"
+    "figure.short,.plot,tr,table.full{break-inside:avoid}"
+    ".grid{grid-template-columns:repeat(3,1fr);gap:.8rem}.wide{overflow:visible}"
+    ".pair{grid-template-columns:1fr 1fr;gap:1rem 1.6rem}td i{display:block;margin:0}"
+    "th,td{padding:.15rem .6rem .15rem 0}";
+
+/* Blue below, red above, and the page's own colour between them. */
+static inline void style_heat(Buf *b, bool dark)
+{
+    static const int ends[2][3][3] = {{{0x1b, 0x62, 0xa5}, {0xf6, 0xf4, 0xee}, {0xc8, 0x4a, 0x0c}},
+                                      {{0x57, 0xae, 0xf0}, {0x24, 0x25, 0x28}, {0xff, 0x8b, 0x4d}}};
+    for (int i = 0; i < HEAT_STEPS; i++) {
+        double at = 2.0 * i / (HEAT_STEPS - 1) - 1;
+        int c[3];
+        for (int k = 0; k < 3; k++)
+            c[k] = (int)lrint(ends[dark][1][k] +
+                              fabs(at) * (ends[dark][at < 0 ? 0 : 2][k] - ends[dark][1][k]));
+        buf_printf(b, ".h%d{fill:#%02x%02x%02x}", i, c[0], c[1], c[2]);
+    }
+}
+
+static inline void style_scheme(Buf *b, bool dark)
+{
+    buf_printf(b, ":root{color-scheme:%s;%s}", dark ? "dark" : "light", COLOURS[dark]);
+    style_heat(b, dark);
+}
+
+/* Lines and marks of the things compared: sK, and s8 for the base model. */
+static inline void style_marks(Buf *b)
+{
+    for (int i = 0; i < N_STYLES; i++)
+        buf_printf(b, ".s%d{stroke:var(--s%d);fill:var(--s%d)}", i, i, i);
+    buf_printf(b, ".s%d{stroke:var(--base);fill:var(--base)}", BASE_STYLE);
+}
+
+static inline void style_sheet(Buf *b)
+{
+    style_scheme(b, false);
+    buf_str(b, "@media(prefers-color-scheme:dark){");
+    style_scheme(b, true);
+    buf_str(b, "}@media print{");
+    style_scheme(b, false);
+    buf_str(b, "}");
+    style_marks(b);
+    buf_str(b, LOOK);
+    buf_str(b, LOOK_SVG);
+    buf_str(b, NARROW);
+    buf_printf(b, "@media print{%s}", PAPER);
+}
+
+/* ---------------------------------------------------------------- a picture */
+
+/* A coordinate, to a tenth, and without a zero there. */
+static inline void svg_number(Buf *b, double x)
+{
+    char text[32];
+    int n = snprintf(text, sizeof text, "%.1f", fmin(fmax(x, -1e6), 1e6));
+    if (n > 2 && text[n - 1] == '0')
+        text[n - 2] = 0;
+    buf_str(b, strcmp(text, "-0") ? text : "0");
+}
+
+static inline void svg_point(Buf *b, char command, double x, double y)
+{
+    buf_add(b, &command, 1);
+    svg_number(b, x);
+    buf_str(b, " ");
+    svg_number(b, y);
+}
+
+/* `name` says what the picture shows, to those who hear it or point at it. */
+static inline void svg_open(Buf *b, double width, double height, const char *class,
+                            const char *name)
+{
+    buf_printf(b, "<svg class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", class,
+               width, height);
+    html_string(b, name);
+    buf_str(b, "\"><title>");
+    html_string(b, name);
+    buf_str(b, "</title>");
+}
+
+static inline void svg_text(Buf *b, double x, double y, const char *class, const char *anchor,
+                            const char *s)
+{
+    buf_printf(b, "<text class=\"%s\" text-anchor=\"%s\" x=\"", class, anchor);
+    svg_number(b, x);
+    buf_str(b, "\" y=\"");
+    svg_number(b, y);
+    buf_str(b, "\">");
+    html_string(b, s);
+    buf_str(b, "</text>");
+}
+
+static inline void svg_line(Buf *b, double x0, double y0, double x1, double y1, const char *class)
+{
+    buf_printf(b, "<path class=\"%s\" d=\"", class);
+    svg_point(b, 'M', x0, y0);
+    svg_point(b, 'L', x1, y1);
+    buf_str(b, "\"/>");
+}
+
+/* The mark of a style, of radius r: circle, square, triangle, diamond, the first three hollow, a
+ * cross; the base model's is a ring. `hollow` empties the others. */
+static inline void svg_mark(Buf *b, double x, double y, double r, int style, bool hollow)
+{
+    int shape = style == BASE_STYLE ? 4 : style;
+    hollow |= shape >= 4 && shape <= 6;
+    buf_printf(b, "<path class=\"dot s%d%s\" d=\"", style, hollow ? " open" : "");
+    switch (shape % 4 + (shape == 7) * 4) {
+    case 0:
+        svg_point(b, 'M', x - r, y);
+        buf_printf(b, "a%g %g 0 1 0 %g 0a%g %g 0 1 0 %g 0z", r, r, 2 * r, r, r, -2 * r);
+        break;
+    case 1:
+        svg_point(b, 'M', x - .9 * r, y - .9 * r);
+        buf_printf(b, "h%gv%gh%gz", 1.8 * r, 1.8 * r, -1.8 * r);
+        break;
+    case 2:
+        svg_point(b, 'M', x, y - 1.15 * r);
+        buf_printf(b, "l%g %gh%gz", 1.1 * r, 2 * r, -2.2 * r);
+        break;
+    case 3:
+        svg_point(b, 'M', x, y - 1.25 * r);
+        buf_printf(b, "l%g %gl%g %gl%g %gz", 1.25 * r, 1.25 * r, -1.25 * r, 1.25 * r, -1.25 * r,
+                   -1.25 * r);
+        break;
+    default:
+        svg_point(b, 'M', x - r, y - r);
+        buf_printf(b, "l%g %gm0 %gl%g %g", 2 * r, 2 * r, -2 * r, -2 * r, 2 * r);
+    }
+    buf_str(b, "\"/>");
+}
+
+/* ---------------------------------------------------------------- a chart */
+
+/* An axis: the data at its ends, and the numbers along it. */
+typedef struct {
+    double low, high, step;
+    int decimals;
+} Axis;
+
+typedef struct {
+    Buf *b;
+    double left, right, top, bottom; /* the edges of the data's rectangle, in the picture */
+    Axis x, y;
+} Plot;
+
+static inline double plot_x(const Plot *p, double x)
+{
+    return p->left + (x - p->x.low) / (p->x.high - p->x.low) * (p->right - p->left);
+}
+
+static inline double plot_y(const Plot *p, double y)
+{
+    return p->bottom - (y - p->y.low) / (p->y.high - p->y.low) * (p->bottom - p->top);
+}
+
+/* Lowest and highest of finite numbers seen so far. */
+typedef struct {
+    double low, high;
+} Span;
+
+static const Span NO_SPAN = {HUGE_VAL, -HUGE_VAL};
+
+static inline void span_add(Span *s, double x)
+{
+    if (isfinite(x)) {
+        s->low = fmin(s->low, x);
+        s->high = fmax(s->high, x);
+    }
+}
+
+/* 1, 2 or 5 times a power of ten: the smallest that makes at most MOST_TICKS steps. */
+static inline double tick_step(double width)
+{
+    static const double nice[] = {1, 2, 5};
+    double power = pow(10, floor(log10(width / MOST_TICKS)));
+    for (int i = 0; i < 3; i++)
+        if (width / (nice[i] * power) <= MOST_TICKS)
+            return nice[i] * power;
+    return 10 * power;
+}
+
+/* From tick to tick around all data; where there is none, or only one value, some room. */
+static inline Axis axis_fit(Span s)
+{
+    Axis a;
+    if (s.low > s.high)
+        s = (Span){0, 1};
+    double least = fmax(fabs(s.low), fabs(s.high)) * 1e-6 + 1e-9;
+    if (s.high - s.low < least) {
+        double room = fmax(fabs(s.high) / 10, 1e-3);
+        s = (Span){s.low - room, s.high + room};
+    }
+    a.step = tick_step(s.high - s.low);
+    a.low = floor(s.low / a.step + 1e-9) * a.step;
+    a.high = ceil(s.high / a.step - 1e-9) * a.step;
+    a.decimals = imax(0, (int)ceil(-log10(a.step) - 1e-9));
+    return a;
+}
+
+static inline void plot_tick(const Plot *p, double at, bool vertical)
+{
+    Buf text = {0};
+    number(&text, at, vertical ? p->y.decimals : p->x.decimals);
+    if (vertical) {
+        double y = plot_y(p, at);
+        svg_line(p->b, p->left, y, p->right, y, "grid-line");
+        svg_text(p->b, p->left - 6, y + 4, "t", "end", text.s);
+    } else {
+        double x = plot_x(p, at);
+        svg_line(p->b, x, p->bottom, x, p->bottom + 4, "axis");
+        svg_text(p->b, x, p->bottom + 18, "t", "middle", text.s);
+    }
+    buf_free(&text);
+}
+
+/* Opens a picture of the given size with axes for data in the spans x (kept as it is) and y
+ * (rounded to ticks). `name` stands above it, `below` under the x axis. */
+static inline Plot plot_open(Buf *b, double width, double height, Span x, Span y, const char *name,
+                             const char *below, bool big)
+{
+    Plot p = {.b = b, .left = big ? 52 : 46, .right = width - (big ? 140 : 14), .top = 30,
+              .bottom = height - (big ? 44 : 38)};
+    p.x = axis_fit(x);
+    p.y = axis_fit(y);
+    if (x.low < x.high) {
+        p.x.low = x.low;
+        p.x.high = x.high;
+    }
+    svg_open(b, width, height, big ? "plot big" : "plot", name);
+    svg_text(b, 2, 14, "name", "start", name);
+    for (int i = 0; p.y.low + i * p.y.step < p.y.high + p.y.step / 2; i++)
+        plot_tick(&p, p.y.low + i * p.y.step, true);
+    double first = ceil(p.x.low / p.x.step - 1e-9) * p.x.step;
+    for (int i = 0; first + i * p.x.step < p.x.high + p.x.step * 1e-6; i++)
+        plot_tick(&p, first + i * p.x.step, false);
+    svg_line(b, p.left, p.bottom, p.right, p.bottom, "axis");
+    svg_text(b, p.right, p.bottom + (big ? 38 : 34), "t", "end", below);
+    return p;
+}
+
+static inline void plot_close(const Plot *p) { buf_str(p->b, "</svg>\n"); }
+
+/* Straight from point to point; a value that is missing leaves a gap. */
+static inline void plot_line(const Plot *p, const double *x, const double *y, int n, int style)
+{
+    bool pen = false;
+    buf_printf(p->b, "<path class=\"line s%d\" d=\"", style);
+    for (int i = 0; i < n; i++) {
+        bool there = isfinite(x[i]) && isfinite(y[i]);
+        if (there)
+            svg_point(p->b, pen ? 'L' : 'M', plot_x(p, x[i]), plot_y(p, y[i]));
+        pen = there;
+    }
+    buf_str(p->b, "\"/>");
+}
+
+/* The area between two curves; the more of them there are, the fainter each. */
+static inline void plot_band(const Plot *p, const double *x, const double *low, const double *high,
+                             int n, int style, int bands)
+{
+    buf_printf(p->b, "<path class=\"band s%d\" opacity=\"%.2f\" d=\"", style,
+               fmax(0.05, fmin(0.14, 0.45 / bands)));
+    for (int from = 0, to; from < n; from = to + 1) {
+        for (to = from; to < n && isfinite(low[to]) && isfinite(high[to]); to++)
+            svg_point(p->b, to > from ? 'L' : 'M', plot_x(p, x[to]), plot_y(p, low[to]));
+        for (int i = to - 1; i >= from; i--)
+            svg_point(p->b, 'L', plot_x(p, x[i]), plot_y(p, high[i]));
+        buf_str(p->b, to > from ? "z" : "");
+    }
+    buf_str(p->b, "\"/>");
+}
+
+/* A histogram of n bins of equal width over the x axis, as its outline. */
+static inline void plot_steps(const Plot *p, const double *share, int n, int style)
+{
+    double width = (p->x.high - p->x.low) / n;
+    buf_printf(p->b, "<path class=\"line s%d\" d=\"", style);
+    svg_point(p->b, 'M', p->left, p->bottom);
+    for (int i = 0; i < n; i++) {
+        svg_point(p->b, 'L', plot_x(p, p->x.low + i * width), plot_y(p, share[i]));
+        svg_point(p->b, 'L', plot_x(p, p->x.low + (i + 1) * width), plot_y(p, share[i]));
+    }
+    svg_point(p->b, 'L', p->right, p->bottom);
+    buf_str(p->b, "\"/>");
+}
+
+static inline void plot_mark(const Plot *p, double x, double y, double r, int style, bool hollow)
+{
+    if (isfinite(x) && isfinite(y))
+        svg_mark(p->b, plot_x(p, x), plot_y(p, y), r, style, hollow);
+}
+
+#endif
