@@ -544,7 +544,10 @@ static void run_begin(Training *run)
         fprintf(stderr, "going on from %s\n", run->from.s);
 }
 
-static bool run_goes_on(const Training *run) { return run->step < run->s->o.steps && !interrupted(); }
+static bool run_goes_on(const Training *run)
+{
+    return run->step < run->s->o.steps && !interrupted();
+}
 
 /* A step is done, and evaluated: is it time for a checkpoint? */
 static void run_step(Training *run)
