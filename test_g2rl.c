@@ -5820,9 +5820,9 @@ static void test_cut_lines(void)
               n);
     }
     CHECK(cut_lines(tmp_path("nothing.jsonl").s, 3) == 0, "a file that is not there");
-    Path run = tmp_path("cut");
+    Path run = tmp_path("cut-run");
     CHECK(cli("sft " SMALL_SFT " --steps 2 --out %s", run.s) == 0, "%s", cli_err);
-    put_file("cut/metrics.jsonl", "{\"step\": 1}\n");
+    put_file("cut-run/metrics.jsonl", "{\"step\": 1}\n");
     CHECK(cli("sft --resume --steps 3 --out %s", run.s) == 1 &&
               strstr(cli_err, "ends with step 1, and the checkpoint is of step 2"),
           "%s", cli_err);
@@ -5877,7 +5877,7 @@ static void test_incomplete(void)
         {"model.safetensors", "", "model.safetensors: cannot be opened"},
         {"checkpoint-2/trainer.safetensors", "2", "is of step 2"},
     };
-    Path whole = tmp_path("whole");
+    Path whole = tmp_path("complete");
     CHECK(cli("sft " SMALL_SFT " --steps 4 --save-every 2 --out %s", whole.s) == 0, "%s", cli_err);
     for (size_t i = 0; i < sizeof broken / sizeof *broken; i++) {
         Path run = tmp_path("broken"), dir = path_join(run.s, "checkpoint-4");
@@ -5896,7 +5896,7 @@ static void test_incomplete(void)
                   strstr(cli_err, "checkpoint-4: passed over") &&
                   strstr(cli_err, "going on from") && strstr(cli_err, "checkpoint-2"),
               "%s: %s", broken[i][2], cli_err);
-        check_same_run("whole", "broken", 4);
+        check_same_run("complete", "broken", 4);
     }
     Path file = tmp_path("broken/checkpoint-4/model.safetensors");
     size_t n;
