@@ -6030,7 +6030,7 @@ static void save_run_for_dying(void *run) { run_save(run); }
 static void test_not_finite(void)
 {
     char err[512];
-    Session s = {.o = {.out = tmp_path("finite").s}};
+    Session s = {0};
     Path out = tmp_path("finite");
     s.o.out = out.s;
     make_dirs(out.s);
