@@ -5667,7 +5667,7 @@ static void break_off(const char *run, int checkpoint)
     static const char *const files[] = {"metrics.jsonl", "eval.jsonl", "rollouts.jsonl"};
     Path dir = tmp_path(run);
     remove_dir(checkpoint_path(dir.s, "", checkpoint).s);
-    make_dirs(checkpoint_path(dir.s, "tmp-", checkpoint).s);
+    make_dirs(checkpoint_path(dir.s, "tmp-", checkpoint + 3).s);
     write_file(path_join(dir.s, "run.json.tmp-1").s, "{", 1);
     for (int i = 0; i < 3; i++) {
         Path path = path_join(dir.s, files[i]);
@@ -5717,7 +5717,7 @@ static void test_resume(void)
                   strstr(cli_err, "/checkpoint-2"),
               "%s", cli_err);
         check_same_run("go0", "go1", SMALL_STEPS);
-        CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-4").s) &&
+        CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-7").s) &&
                   !is_file(tmp_path("go1/run.json.tmp-1").s), "what was half-made is there");
     }
     CHECK(cli("sft --resume --out %s/go1", dir) == 0, "nothing is left to do: %s", cli_err);
