@@ -5591,21 +5591,26 @@ static int numbers(const char *text, const char *name, double *x, int most)
 }
 
 /* The ledger's numbers make its advantages: A from r and nubar, for every group of a step. */
-static void test_ledger(void)
+static void check_ledger(const char *method, bool evol)
 {
     const char *base = base_model(), *dir = tmp_dir();
     size_t n;
-    cli("train --model %s --task add:digits=1 --steps 1 --prompts 6 --rollouts 4 --max-tokens 20 "
-        "--out %s/ledger --lambda 0.5", base, dir);
+    CHECK(cli("train --model %s --task add:digits=1 --steps 1 --prompts 6 --rollouts 4 "
+              "--max-tokens 20 --out %s/ledger --force %s", base, dir, method) == 0, "%s", cli_err);
     char *text = read_file(tmp_path("ledger/rollouts.jsonl").s, &n), *line = text;
     int rows = 0, live = 0;
     for (int g = 0; g < 6; g++) {
         double shaped[4], A[4], mean = 0, variance = 0;
         for (int i = 0; i < 4; i++, rows++) {
-            double r = field(line, "reward"), nubar = field(line, "nubar");
+            double r = field(line, "reward"), nubar = field(line, "nubar"), S[5];
+            bool answered = !strstr(line, "\"u\": null") ||
+                            strstr(line, "\"u\": null") > strchr(line, '\n');
+            double e = answered ? (r > 0 ? 0.5 : -1) + 0.5 * nubar : -1;
             shaped[i] = field(line, "rtilde");
             A[i] = field(line, "advantage");
-            CHECK(fabs(shaped[i] - r * (1 + 0.5 * nubar)) < 1e-9, "r~ of row %d", rows);
+            CHECK(fabs(shaped[i] - (evol ? e : r * (1 + 0.5 * nubar))) < 1e-9, "%s: r~ of row %d",
+                  method, rows);
+            CHECK(numbers(line, "semantic", S, 5) == 4 && fabs(S[i] - 1) < 1e-6, "its own text");
             CHECK(field(line, "rollout") == i, "row %d", rows);
             mean += shaped[i] / 4;
             line = strchr(line, '\n') + 1;
@@ -5619,6 +5624,12 @@ static void test_ledger(void)
     }
     CHECK(!*line && live > 0, "24 rows, some of them alive");
     free(text);
+}
+
+static void test_ledger(void)
+{
+    check_ledger("--lambda 0.5", false);
+    check_ledger("--method evol", true);
 }
 
 /* ---------------------------------------------------------------- stopping and going on */
@@ -6038,7 +6049,7 @@ static void test_not_finite(void)
     model_init(&s.model, 1);
     model_trainable(&s.model, false);
     Model *m = &s.model;
-    Training run = {.s = &s, .step = 3, .saved = -1, .adam = {.step = 3}};
+    Run run = {.s = &s, .step = 3, .saved = -1, .adam = {.step = 3}};
     CHECK(dies(demand_for_dying, m, err, sizeof err) == 0, "%s", err);
     int t = layer_tensor(2, GATE_PROJ);
     float *const flat[4] = {m->grads, m->params, m->m, m->v};
@@ -6141,7 +6152,7 @@ static void test_run_failures(void)
     chmod(tmp_dir(), 0755);
     chmod(locked.s, 0555);
     Session s = {.o = {.out = locked.s}};
-    Training run = {.s = &s, .command = SFT, .saved = -1};
+    Run run = {.s = &s, .command = SFT, .saved = -1};
     CHECK(dies(begin_for_dying, &run, err, sizeof err) == 1 &&
               strstr(err, "metrics.jsonl: cannot be written: Permission denied"),
           "%s", err);
@@ -9095,7 +9106,7 @@ static void test_report_ledger(void)
     enum { STEPS = 60, PROBLEMS = 20, M = 3 };
     Path run = report_run("l", "grpo", "1", (int[6]){1, 0, 2, 1, 1, 1});
     Buf text = {0};
-    Run r = {.dir = run.s};
+    RunFiles r = {.dir = run.s};
     Ledger first, second;
     for (int i = 0; i < STEPS * PROBLEMS * M; i++) {
         int step = i / (PROBLEMS * M) + 1, problem = i / M % PROBLEMS, rollout = i % M;
