@@ -52,7 +52,7 @@
 #include "lib/peak.h"       /* defines: measure_peak */
 #include "lib/problems.h"   /* defines: Problems, problem_of_file; judge.h: Judge, judge, ... */
 #include "lib/stats.h"      /* defines: pass_at_k, majority, bootstrap, paired, ... */
-#include "lib/checkpoint.h" /* defines: Training, run_find, run_line; session.h: Options */
+#include "lib/checkpoint.h" /* defines: Run, run_find, run_line; session.h: Options */
 
 /* ================================================================ the group */
 
@@ -1644,10 +1644,10 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "logp_gap", l->logp_gap);
 }
 
-/* A run of train. The totals of its Training are the phases' seconds, then their work. */
+/* A run of train. The totals of its Run are the phases' seconds, then their work. */
 typedef struct {
     Session *s;
-    Training run;
+    Run run;
     Model reference;
     Problems problems, held_out;
     Extent extent;
@@ -1927,7 +1927,7 @@ static void train_reference(Trainer *t, int positions)
 }
 
 /* Everything that a run needs before its next step, wherever it stands. Writes nothing. */
-static Trainer train_open(Session *s, Training run)
+static Trainer train_open(Session *s, Run run)
 {
     const Options *o = &s->o;
     Trainer t = {.s = s, .run = run};
@@ -1963,7 +1963,7 @@ static void cmd_train(Session *s)
     const Options *o = &s->o;
     check_method(o, true);
     Trainer t = train_open(s, run_find(s, TRAIN));
-    Training *run = &t.run;
+    Run *run = &t.run;
     run_begin(run); /* may delete what --model named */
     char phase[32];
     snprintf(phase, sizeof phase, "train %s", METHODS[o->method]);

@@ -5678,7 +5678,7 @@ static void break_off(const char *run, int checkpoint)
     static const char *const files[] = {"metrics.jsonl", "eval.jsonl", "rollouts.jsonl"};
     Path dir = tmp_path(run);
     remove_dir(checkpoint_path(dir.s, "", checkpoint).s);
-    make_dirs(checkpoint_path(dir.s, "tmp-", checkpoint).s);
+    make_dirs(checkpoint_path(dir.s, "tmp-", checkpoint + 3).s);
     write_file(path_join(dir.s, "run.json.tmp-1").s, "{", 1);
     for (int i = 0; i < 3; i++) {
         Path path = path_join(dir.s, files[i]);
@@ -5728,7 +5728,7 @@ static void test_resume(void)
                   strstr(cli_err, "/checkpoint-2"),
               "%s", cli_err);
         check_same_run("go0", "go1", SMALL_STEPS);
-        CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-4").s) &&
+        CHECK(!is_dir(tmp_path("go1/tmp-checkpoint-7").s) &&
                   !is_file(tmp_path("go1/run.json.tmp-1").s), "what was half-made is there");
     }
     CHECK(cli("sft --resume --out %s/go1", dir) == 0, "nothing is left to do: %s", cli_err);
@@ -6049,7 +6049,7 @@ static void test_not_finite(void)
     model_init(&s.model, 1);
     model_trainable(&s.model, false);
     Model *m = &s.model;
-    Training run = {.s = &s, .step = 3, .saved = -1, .adam = {.step = 3}};
+    Run run = {.s = &s, .step = 3, .saved = -1, .adam = {.step = 3}};
     CHECK(dies(demand_for_dying, m, err, sizeof err) == 0, "%s", err);
     int t = layer_tensor(2, GATE_PROJ);
     float *const flat[4] = {m->grads, m->params, m->m, m->v};
@@ -6152,7 +6152,7 @@ static void test_run_failures(void)
     chmod(tmp_dir(), 0755);
     chmod(locked.s, 0555);
     Session s = {.o = {.out = locked.s}};
-    Training run = {.s = &s, .command = SFT, .saved = -1};
+    Run run = {.s = &s, .command = SFT, .saved = -1};
     CHECK(dies(begin_for_dying, &run, err, sizeof err) == 1 &&
               strstr(err, "metrics.jsonl: cannot be written: Permission denied"),
           "%s", err);

@@ -47,7 +47,7 @@ typedef struct {
     FILE *metrics, *ledger, *evals; /* NULL: not written */
     int lock;                  /* the directory, held by one process */
     int different;             /* inputs that are not what they were */
-} Training;
+} Run;
 
 /* ---------------------------------------------------------------- options */
 
@@ -136,7 +136,7 @@ static bool in_trainer(const Tensor *t, char kind, int64_t updates)
 }
 
 /* Names the content of an input; 0 where the run has no such file. */
-static uint64_t input_hash(const Training *run, const char *name)
+static uint64_t input_hash(const Run *run, const char *name)
 {
     const Option *o = option_named(OPTIONS, N_OPTIONS, run->command, name);
     const char *path = o ? *(const char *const *)((const char *)&run->s->o + o->offset) : NULL;
@@ -151,7 +151,7 @@ static uint64_t input_hash(const Training *run, const char *name)
 
 /* What is beside the weights: each tensor's m and v in F32, and w where the saved model has fewer
  * bits than training has; the rest as notes. */
-static void trainer_save(const Training *run, const char *path)
+static void trainer_save(const Run *run, const char *path)
 {
     const Model *m = &run->s->model;
     size_t most = 3 * (size_t)m->n_tensors;
@@ -199,7 +199,7 @@ static uint64_t trainer_hash(const SafeTensors *st, const char *key)
 
 /* Gives a run the state of the checkpoint that it goes on from: AdamW's, and the weights that the
  * saved model rounds. To be called when there is room for moments. A new run is as it should be. */
-static void run_load(Training *run)
+static void run_load(Run *run)
 {
     Model *m = &run->s->model;
     float *const flat[3] = {m->params, m->m, m->v};
@@ -278,7 +278,7 @@ static Path checkpoint_path(const char *out, const char *prefix, int step)
 
 /* Puts a run at its newest complete checkpoint at or before step `most`. Says of newer ones why
  * they are not complete. */
-static bool run_at(Training *run, int most)
+static bool run_at(Run *run, int most)
 {
     const char *out = run->s->o.out;
     Buf why = {0};
@@ -334,7 +334,7 @@ static void run_sync(FILE *f, const char *out, const char *name)
 
 /* The model directory and trainer.safetensors, into an empty directory; returns how many weights
  * are rounded. */
-static size_t checkpoint_write(const Training *run, const char *dir)
+static size_t checkpoint_write(const Run *run, const char *dir)
 {
     const Session *s = run->s;
     size_t rounded = model_save(&s->model, dir);
@@ -348,7 +348,7 @@ static size_t checkpoint_write(const Training *run, const char *dir)
 }
 
 /* Saves checkpoint-<step>, then deletes those beyond the newest --keep. */
-static void run_save(Training *run)
+static void run_save(Run *run)
 {
     const Session *s = run->s;
     const Model *m = &s->model;
@@ -405,7 +405,7 @@ static int cut_lines(const char *path, int step)
 }
 
 /* Takes a file of a run that goes on back to its step. `each`: it has a line for each step. */
-static void run_cut(const Training *run, const char *name, bool each)
+static void run_cut(const Run *run, const char *name, bool each)
 {
     Path p = path_join(run->s->o.out, name);
     int last = cut_lines(p.s, run->step);
@@ -415,7 +415,7 @@ static void run_cut(const Training *run, const char *name, bool each)
 }
 
 /* Opens a file of the run, to be written behind what it holds; a new run's is empty. */
-static FILE *run_file(const Training *run, const char *name, bool wanted)
+static FILE *run_file(const Run *run, const char *name, bool wanted)
 {
     Path p = path_join(run->s->o.out, name);
     bool fresh = run->saved < 0;
@@ -482,19 +482,19 @@ static AdamW optimizer(const Options *o)
 }
 
 /* A run before its first step. */
-static Training run_new(Session *s, int command)
+static Run run_new(Session *s, int command)
 {
-    Training run = {.s = s, .command = command, .saved = -1, .adam = optimizer(&s->o)};
+    Run run = {.s = s, .command = command, .saved = -1, .adam = optimizer(&s->o)};
     if (s->o.model)
         run.from = model_dir(s->o.model);
     return run;
 }
 
 /* The run of --out: a new one, or, with --resume, at its newest complete checkpoint. */
-static Training run_find(Session *s, int command)
+static Run run_find(Session *s, int command)
 {
     const Options *o = &s->o;
-    Training run = run_new(s, command);
+    Run run = run_new(s, command);
     if (!o->out)
         usage("--out is missing%s", o->model || o->preset ? "" : ", and --model");
     if (!o->resume && !o->force && is_file(path_join(o->out, "run.json").s))
@@ -509,7 +509,7 @@ static Training run_find(Session *s, int command)
 
 /* Makes the directory of a run, or takes it back to the checkpoint that it goes on from. What it
  * needs from there has been read. */
-static void run_begin(Training *run)
+static void run_begin(Run *run)
 {
     const Session *s = run->s;
     const char *out = s->o.out;
@@ -544,13 +544,13 @@ static void run_begin(Training *run)
         fprintf(stderr, "going on from %s\n", run->from.s);
 }
 
-static bool run_goes_on(const Training *run)
+static bool run_goes_on(const Run *run)
 {
     return run->step < run->s->o.steps && !interrupted();
 }
 
 /* A step is done, and evaluated: is it time for a checkpoint? */
-static void run_step(Training *run)
+static void run_step(Run *run)
 {
     const Options *o = &run->s->o;
     if (o->save_every && run->step % o->save_every == 0 && run->step < o->steps)
@@ -558,7 +558,7 @@ static void run_step(Training *run)
 }
 
 /* Saves where the run has come to, done or interrupted. */
-static void run_finish(Training *run)
+static void run_finish(Run *run)
 {
     const Options *o = &run->s->o;
     FILE *files[3] = {run->metrics, run->ledger, run->evals};

@@ -318,7 +318,7 @@ static double validation_loss(Session *s, const Records *all, int at_once, int *
 }
 
 /* Weights and tokenizer to start from: --preset at random, or --model; or those of a checkpoint. */
-static void sft_model(Session *s, const Training *run)
+static void sft_model(Session *s, const Run *run)
 {
     const Options *o = &s->o;
     const Config *preset = o->preset ? preset_find(o->preset) : NULL;
@@ -352,7 +352,7 @@ typedef struct {
     int *order, epoch, at_once;
     bool ask; /* problems too, with --eval-every */
     Problems held_out;
-    Training run;
+    Run run;
 } Teacher;
 
 /* The records of one step: fresh from the task, or the next ones of the file. */
@@ -463,7 +463,7 @@ static void cmd_sft(Session *s)
 {
     const Options *o = &s->o;
     Teacher t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
-    Training *run = &t.run;
+    Run *run = &t.run;
     sft_model(s, run);
     int longest = sft_records(&t);
     rope_reserve(&s->model, longest);

@@ -207,7 +207,7 @@ static void replay_table(const Trainer *t, const Options *own, const Group *g, c
 }
 
 /* Takes a run's options in the place of the command's own. */
-static Training replay_run(Session *s, const Options *own)
+static Run replay_run(Session *s, const Options *own)
 {
     const char *dir = s->words.word[0];
     s->o = run_options(dir, TRAIN, &s->words).o;
@@ -217,7 +217,7 @@ static Training replay_run(Session *s, const Options *own)
     s->o.out = dir;
     s->o.threads = own->threads;
     s->o.eval_every = 0;
-    Training run = run_new(s, TRAIN);
+    Run run = run_new(s, TRAIN);
     run_at(&run, own->step - 1);
     session_begin(s);
     return run;
@@ -230,7 +230,7 @@ static void cmd_replay(Session *s)
         usage("replay: expected one run directory, e.g. g2rl replay runs/g2rl --step 1");
     if (!own.step)
         usage("replay: --step is missing");
-    Training run = replay_run(s, &own);
+    Run run = replay_run(s, &own);
     RolloutRow row = rollout_row(s->o.out, own.step, own.group * s->o.rollouts + own.rollout);
     Trainer t = train_open(s, run);
     Progress report = progress_new("replay", own.step - 1);
