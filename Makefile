@@ -1,7 +1,7 @@
 # make            the program, for this machine          make test       every test
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make clean                                              make help       this text
+# make kills N=50 kill -9, again and again, and go on     make clean, make help
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
 
 CC     ?= cc
@@ -58,6 +58,9 @@ test-debug: g2rl_debug test_g2rl_debug
 mutants: test_g2rl
 	sh data/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)" $(PART)
 
+kills: g2rl
+	sh data/kill.sh $(or $(N),50)
+
 clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
 
@@ -69,4 +72,4 @@ help:
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants clean help force
+.PHONY: all test test-debug debug mutants kills clean help force

@@ -47,12 +47,12 @@
 #ifndef G2RL_C
 #define G2RL_C
 
-#include "model.c"        /* defines: Model, Batch, forward, backward, adamw_step, KvSeq, ... */
-#include "tokenizer.c"    /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
-#include "lib/peak.h"     /* defines: measure_peak */
-#include "lib/problems.h" /* defines: Problems, problem_of_file; judge.h: Judge, judge, ... */
-#include "lib/stats.h"    /* defines: pass_at_k, majority, bootstrap, paired, ... */
-#include "lib/session.h"  /* defines: Options, Session, Progress, run_start, save_checkpoint */
+#include "model.c"          /* defines: Model, Batch, forward, backward, adamw_step, KvSeq, ... */
+#include "tokenizer.c"      /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
+#include "lib/peak.h"       /* defines: measure_peak */
+#include "lib/problems.h"   /* defines: Problems, problem_of_file; judge.h: Judge, judge, ... */
+#include "lib/stats.h"      /* defines: pass_at_k, majority, bootstrap, paired, ... */
+#include "lib/checkpoint.h" /* defines: Run, run_find, run_line; session.h: Options */
 
 /* ================================================================ the group */
 
@@ -524,7 +524,7 @@ typedef struct {
     double temperature, top_p;
     int top_k, max_tokens;
     uint64_t seed;
-    int step;
+    int step, first;                  /* first: the number of a group's first response */
     const char *stop;                 /* a response ends where it has this text; NULL: none */
     const Tokenizer *tokenizer;       /* that reads it */
     void (*on_token)(void *, int id); /* called for each token as it is drawn, or NULL */
@@ -699,16 +699,16 @@ static int sampling_blocks(const Group *groups, int n, int max_tokens)
 }
 
 /* A rollout for each response of each group. */
-static Rollout *rollouts_new(Arena *a, Group *groups, int n, int total, int max_tokens,
+static Rollout *rollouts_new(Arena *a, Group *groups, int n, int total, const Sampling *s,
                              KvSeq *prompt_kv)
 {
     Rollout *all = arena_alloc(a, (size_t)total, sizeof *all), *r = all;
     for (int i = 0; i < n; i++)
         for (int j = 0; j < groups[i].m; j++) {
-            *r = (Rollout){.group = &groups[i], .index = j, .prompt_kv = &prompt_kv[i]};
-            r->token = arena_alloc(a, (size_t)max_tokens, sizeof(int));
-            r->logprob = arena_floats(a, (size_t)max_tokens);
-            r++->kv = kv_seq_new(a, max_tokens);
+            *r = (Rollout){.group = &groups[i], .index = s->first + j, .prompt_kv = &prompt_kv[i]};
+            r->token = arena_alloc(a, (size_t)s->max_tokens, sizeof(int));
+            r->logprob = arena_floats(a, (size_t)s->max_tokens);
+            r++->kv = kv_seq_new(a, s->max_tokens);
         }
     return all;
 }
@@ -782,7 +782,7 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
         live += groups[i].m;
     KvPool pool = kv_pool_new(a, &m->config, sampling_blocks(groups, n, s->max_tokens));
     KvSeq *prompt_kv = arena_alloc(a, (size_t)n, sizeof *prompt_kv);
-    Rollout *all = rollouts_new(a, groups, n, live, s->max_tokens, prompt_kv);
+    Rollout *all = rollouts_new(a, groups, n, live, s, prompt_kv);
     Rollout **going = arena_alloc(a, (size_t)live, sizeof *going);
     for (int i = 0; i < live; i++)
         going[i] = &all[i];
@@ -1570,12 +1570,18 @@ static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int ste
     buf_free(&b);
 }
 
-/* A run whose numbers are no numbers any more ends before they reach a file. */
-static void demand_finite(int step, double loss, double norm)
+/* Ends a run whose numbers are no numbers any more, before they reach a file: to be called after
+ * each update, with the step's number from 1, its loss, and the gradient's norm. */
+static void demand_finite(const Model *m, int step, double loss, double norm)
 {
-    if (!isfinite(loss) || !isfinite(norm))
-        die("step %d: the loss is %g and the gradient's norm %g; try a smaller --lr", step, loss,
-            norm);
+    const char *gradient = isfinite(norm) ? NULL : first_not_finite(m, m->grads);
+    const char *weight = first_not_finite(m, m->params);
+    if (gradient || !isfinite(loss))
+        die("step %d: the loss is %g, and the gradient of %s is not finite; nothing of it is "
+            "saved; try a smaller --lr", step, loss, gradient ? gradient : "no tensor");
+    if (weight)
+        die("step %d: the update made a weight of %s that is not finite; nothing of it is saved; "
+            "try a smaller --lr", step, weight);
 }
 
 /* ================================================================ train */
@@ -1638,17 +1644,17 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "logp_gap", l->logp_gap);
 }
 
-/* A training run: what lasts from step to step. */
+/* A run of train. The totals of its Run are the phases' seconds, then their work. */
 typedef struct {
     Session *s;
+    Run run;
     Model reference;
     Problems problems, held_out;
-    AdamW adam;
     Extent extent;
-    FILE *metrics, *ledger, *evals;
-    double seconds[PHASES], flops[PHASES];
     bool warned; /* of rewards that Eq 13 clips */
 } Trainer;
+
+_Static_assert(2 * PHASES <= RUN_TOTALS, "room for the seconds and the work of each phase");
 
 /* Training prompts are drawn from this index on: not those that supervised training began with. */
 enum { FIRST_PROMPT = 1 << 30 };
@@ -1665,6 +1671,14 @@ static void warn_clipped(Trainer *t, const Group *g, int n)
     }
 }
 
+/* Asks the problem of group i of a step. */
+static void train_ask(Trainer *t, Group *g, int step, int i)
+{
+    uint32_t index = (uint32_t)step * (uint32_t)t->s->o.prompts + (uint32_t)i;
+    group_ask(g, &t->s->engine.arena, &t->problems, index + (t->problems.n ? 0 : FIRST_PROMPT),
+              &t->s->tokenizer, t->extent.max_prompt);
+}
+
 /* Steps 1 and 2: the groups of this step, sampled and verified. */
 static void roll_out(Trainer *t, Group *g, int step, double *seconds)
 {
@@ -1672,9 +1686,7 @@ static void roll_out(Trainer *t, Group *g, int step, double *seconds)
     int n = s->o.prompts;
     double clock = now_seconds();
     for (int i = 0; i < n; i++)
-        group_ask(&g[i], &s->engine.arena, &t->problems,
-                  (uint32_t)step * (uint32_t)n + (uint32_t)i + (t->problems.n ? 0 : FIRST_PROMPT),
-                  &s->tokenizer, t->extent.max_prompt);
+        train_ask(t, &g[i], step, i);
     Sampling sampling = session_sampling(s, step);
     sampling_begins(s);
     sample_groups(&s->engine, &s->model, g, n, &sampling);
@@ -1776,18 +1788,21 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
             accumulate_gradient(e, &s->model, g + i, imin(size, n - i), u, !several, sums);
             e->arena.used = mark;
             clock = now_seconds();
-            norm += adamw_step(&s->model, &t->adam, lr, e->threads);
+            double length = adamw_step(&s->model, &t->run.adam, lr, e->threads);
+            demand_finite(&s->model, u->view.step + 1, sums->loss, length);
+            norm += length;
             u->seconds[OPTIMIZER] += lap(&clock);
         }
     sums->loss /= updates;
     return norm / updates;
 }
 
-/* One step of training, and its rows in the run's files. */
-static void train_step(Trainer *t, int step, Progress *report)
+/* The next step of training, and its rows in the run's files. */
+static void train_step(Trainer *t, Progress *report)
 {
     Session *s = t->s;
     const Options *o = &s->o;
+    int step = t->run.step++;
     size_t mark = s->engine.arena.used;
     double start = now_seconds(), clock = start, lr = learning_rate(o, step);
     Update u = {.view = {&s->model, keeps_reference(o) ? &t->reference : NULL, o->temperature,
@@ -1799,7 +1814,7 @@ static void train_step(Trainer *t, int step, Progress *report)
     char note[96];
     Group *g = groups_new(&s->engine, &s->model, t->extent);
     roll_out(t, g, step, u.seconds);
-    if (step == 0)
+    if (step == 0 && t->run.metrics)
         preflight(t, g, u.seconds[SAMPLE]);
     clock = now_seconds();
     if (keeps_reference(o))
@@ -1808,12 +1823,11 @@ static void train_step(Trainer *t, int step, Progress *report)
     double norm = update(t, g, &u, lr, &sums);
     for (int i = 0; i < o->prompts; i++)
         count_work(&s->model, o, &g[i], u.flops);
-    demand_finite(step + 1, sums.loss, norm);
     for (int i = 0; i < o->prompts; i++) {
         group_sums(&groups, &g[i]);
         for (int k = 0; k < g[i].m; k++) {
             put_rollout(&b, &g[i], k, step + 1, &s->tokenizer);
-            run_line(t->ledger, &b, o->out, "rollouts.jsonl");
+            run_line(t->run.ledger, &b, o->out, "rollouts.jsonl");
         }
     }
     put_metrics(&b, step + 1, &groups, &sums, keeps_reference(o));
@@ -1824,12 +1838,12 @@ static void train_step(Trainer *t, int step, Progress *report)
         char name[32];
         snprintf(name, sizeof name, "time/%s", PHASE_NAMES[i]);
         put(&b, name, u.seconds[i]);
-        t->seconds[i] += u.seconds[i];
-        t->flops[i] += u.flops[i];
+        t->run.totals[i] += u.seconds[i];
+        t->run.totals[PHASES + i] += u.flops[i];
     }
     put(&b, "tokens_per_s", groups.tokens / (now_seconds() - start));
     put_hash(&b, &s->model);
-    run_line(t->metrics, &b, o->out, "metrics.jsonl");
+    run_line(t->run.metrics, &b, o->out, "metrics.jsonl");
     snprintf(note, sizeof note, "pass@1 %.3f  entropy %.3f  cosine %+.3f",
              ratio(groups.right, groups.responses), ratio(sums.entropy, sums.tokens),
              ratio(groups.cosine, groups.pairs));
@@ -1842,17 +1856,18 @@ static void train_step(Trainer *t, int step, Progress *report)
 static void print_profile(const Trainer *t)
 {
     int threads = t->s->engine.threads;
+    const double *seconds = t->run.totals, *flops = t->run.totals + PHASES;
     double total = 0, peak = measure_peak(threads);
     for (int i = 0; i < PHASES; i++)
-        total += t->seconds[i];
+        total += seconds[i];
     fprintf(stderr, "time %.1f s on %d thread%s, which do at most %.0f GFLOP/s:\n", total, threads,
             threads > 1 ? "s" : "", peak);
     for (int i = 0; i < PHASES; i++) {
-        double rate = 1e-9 * ratio(t->flops[i], t->seconds[i]);
-        if (t->seconds[i] < 0.0005 * total)
+        double rate = 1e-9 * ratio(flops[i], seconds[i]);
+        if (seconds[i] < 0.0005 * total)
             continue;
-        fprintf(stderr, "  %-10s %8.1f s %5.1f %%", PHASE_NAMES[i], t->seconds[i],
-                100 * ratio(t->seconds[i], total));
+        fprintf(stderr, "  %-10s %8.1f s %5.1f %%", PHASE_NAMES[i], seconds[i],
+                100 * ratio(seconds[i], total));
         if (rate > 0)
             fprintf(stderr, " %8.1f GFLOP/s, %4.1f %% of that", rate, 100 * rate / peak);
         fputc('\n', stderr);
@@ -1883,7 +1898,8 @@ static void train_problems(Trainer *t)
     t->problems = session_problems(s, s->o.data, false);
     if (s->o.data)
         problems_check_gold(&t->problems, true);
-    s->o.verifier = (int)t->problems.judge.verifier; /* for run.json */
+    if (!s->o.reward_cmd)
+        s->o.verifier = (int)t->problems.judge.verifier; /* for run.json */
     int limit = prompt_limit(s, &s->model.config);
     problems_fit(&t->problems, &s->tokenizer, limit);
     if (!s->o.eval_every)
@@ -1894,59 +1910,77 @@ static void train_problems(Trainer *t)
     problems_fit(&t->held_out, &s->tokenizer, limit);
 }
 
-static void cmd_train(Session *s)
+/* The model that training began with, beside the policy. */
+static void train_reference(Trainer *t, int positions)
+{
+    Session *s = t->s;
+    Path dir = model_dir(s->o.model);
+    t->reference = model_load(dir.s);
+    t->reference.n_vocab = s->model.n_vocab;
+    rope_reserve(&t->reference, positions);
+    if (!s->o.recompute)
+        model_pack(&t->reference, s->engine.threads);
+    if (weights_hash(&t->reference) != t->run.start)
+        die("%s: is not the model that the run began with: its weights_hash is %016llx, and was "
+            "%016llx", dir.s, (unsigned long long)weights_hash(&t->reference),
+            (unsigned long long)t->run.start);
+}
+
+/* Everything that a run needs before its next step, wherever it stands. Writes nothing. */
+static Trainer train_open(Session *s, Run run)
 {
     const Options *o = &s->o;
-    Trainer t = {.s = s, .adam = optimizer(o)};
-    check_method(o, true);
-    session_load(s, o->model, true);
+    Trainer t = {.s = s, .run = run};
+    session_load(s, *run.from.s ? run.from.s : NULL, true);
     s->model.n_vocab = s->tokenizer.n_vocab;
     train_problems(&t);
-    int longest = t.problems.longest, threads = s->engine.threads;
+    int longest = t.problems.longest;
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
                                          longest + o->rollouts * o->max_tokens / 2),
                         o->recompute ? KEEP_INPUTS : KEEP_ALL};
-    session_prepare_saving(s);
+    session_prepare_saving(s, run.from.s);
     s->engine = train_engine(&t);
-    if (keeps_reference(o)) {
-        Path dir = model_dir(o->model);
-        t.reference = model_load(dir.s);
-        t.reference.n_vocab = s->model.n_vocab;
-        rope_reserve(&t.reference, longest + o->max_tokens);
-    }
-    run_start(s, TRAIN); /* may delete what --model named */
     model_trainable(&s->model, o->recompute);
+    run_load(&t.run);
     rope_reserve(&s->model, longest + o->max_tokens);
-    if (!o->recompute) {
-        model_pack(&s->model, threads);
-        if (keeps_reference(o))
-            model_pack(&t.reference, threads);
-    }
-    t.metrics = run_file(o->out, "metrics.jsonl");
-    t.ledger = run_file(o->out, "rollouts.jsonl");
-    t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
+    if (keeps_reference(o))
+        train_reference(&t, longest + o->max_tokens);
+    if (!o->recompute)
+        model_pack(&s->model, s->engine.threads);
+    return t;
+}
+
+static void train_close(Trainer *t)
+{
+    model_free(&t->reference);
+    problems_free(&t->problems);
+    problems_free(&t->held_out);
+}
+
+static void cmd_train(Session *s)
+{
+    const Options *o = &s->o;
+    check_method(o, true);
+    Trainer t = train_open(s, run_find(s, TRAIN));
+    Run *run = &t.run;
+    run_begin(run); /* may delete what --model named */
     char phase[32];
     snprintf(phase, sizeof phase, "train %s", METHODS[o->method]);
     Progress report = progress_new(phase, o->steps);
-    if (o->eval_every)
-        eval_on_the_side(s, &t.held_out, t.evals, 0);
-    for (int step = 0; step < o->steps; step++) {
-        train_step(&t, step, &report);
-        if (o->eval_every && (step + 1) % o->eval_every == 0)
-            eval_on_the_side(s, &t.held_out, t.evals, step + 1);
-        if (o->save_every && (step + 1) % o->save_every == 0 && step + 1 < o->steps)
-            save_checkpoint(s, step + 1);
+    report.first = run->step;
+    if (o->eval_every && !o->resume)
+        eval_on_the_side(s, &t.held_out, run->evals, 0);
+    while (run_goes_on(run)) {
+        train_step(&t, &report);
+        if (o->eval_every && run->step % o->eval_every == 0)
+            eval_on_the_side(s, &t.held_out, run->evals, run->step);
+        run_step(run);
     }
-    save_checkpoint(s, o->steps);
-    print_profile(&t);
-    fclose(t.metrics);
-    fclose(t.ledger);
-    if (t.evals)
-        fclose(t.evals);
-    model_free(&t.reference);
-    problems_free(&t.problems);
-    problems_free(&t.held_out);
+    run_finish(run);
+    if (!s->status)
+        print_profile(&t);
+    train_close(&t);
 }
 
 #include "lib/commands.h" /* defines: the other commands, help, main */

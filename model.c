@@ -2453,6 +2453,26 @@ static double adamw_step(Model *m, AdamW *o, double lr, int threads)
     return norm;
 }
 
+static bool all_finite(const float *x, size_t n)
+{
+    uint32_t bits, bad = 0;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(&bits, &x[i], 4);
+        bad |= (bits & 0x7F800000) == 0x7F800000;
+    }
+    return !bad;
+}
+
+/* The first tensor that holds a value that is not finite in `flat`, one of the flat arrays; NULL if
+ * none does. */
+static const char *first_not_finite(const Model *m, const float *flat)
+{
+    for (int i = 0; i < m->n_tensors; i++)
+        if (!all_finite(flat + m->tensors[i].offset, m->tensors[i].size))
+            return m->tensors[i].name;
+    return NULL;
+}
+
 typedef enum { CONSTANT, LINEAR, COSINE } Schedule;
 
 /* The learning rate of step 0 .. steps-1: up over `warmup` steps, then as the schedule says. */
@@ -2473,11 +2493,21 @@ static uint64_t weights_hash(const Model *m)
 
 /* ================================================================ the directory on disk */
 
+/* The step of a checkpoint by its directory's name; -1 if it is none. */
+static int checkpoint_step(const char *name)
+{
+    char *end;
+    if (strncmp(name, "checkpoint-", 11))
+        return -1;
+    long step = strtol(name + 11, &end, 10);
+    return name[11] && !*end && step >= 0 && step <= INT_MAX ? (int)step : -1;
+}
+
 /* A model directory, or a run's: then its newest checkpoint. */
 static Path model_dir(const char *path)
 {
     Path p = path_join(path, "config.json"), best = path_join(path, ".");
-    long newest = -1;
+    int newest = -1;
     if (is_file(p.s) || !is_dir(path)) {
         snprintf(p.s, sizeof p.s, "%s", path);
         return p;
@@ -2486,12 +2516,8 @@ static Path model_dir(const char *path)
     if (!dir)
         die("%s: cannot be opened: %s", path, strerror(errno));
     for (struct dirent *entry; (entry = readdir(dir));) {
-        char *end;
-        long step;
-        if (strncmp(entry->d_name, "checkpoint-", 11))
-            continue;
-        step = strtol(entry->d_name + 11, &end, 10);
-        if (end != entry->d_name + 11 && !*end && step > newest) {
+        int step = checkpoint_step(entry->d_name);
+        if (step > newest) {
             newest = step;
             best = path_join(path, entry->d_name);
         }
@@ -2509,16 +2535,11 @@ static void load_tensor(const StTensor *s, float *w, bool compare)
     enum { AT_ONCE = 1 << 20 };
     float *block = compare ? xmalloc(AT_ONCE * sizeof *block) : NULL;
     for (size_t i = 0, n, count = st_values(s); i < count; i += n) {
-        uint32_t bits, bad = 0;
         n = count - i < AT_ONCE ? count - i : AT_ONCE;
         float *to = compare ? block : w + i;
         st_read_part(s, i, n, to);
         st_release(s, i, n);
-        for (size_t k = 0; k < n; k++) {
-            memcpy(&bits, &to[k], 4);
-            bad |= (bits & 0x7F800000) == 0x7F800000;
-        }
-        if (bad)
+        if (!all_finite(to, n))
             die("%s: tensor %s holds a value that is not finite", s->path, s->name);
         if (compare && memcmp(block, w + i, n * sizeof *block))
             die("%s: tensor %s is not the embedding, and tie_word_embeddings is true; expected "
@@ -2625,7 +2646,7 @@ static size_t model_save(const Model *m, const char *dir)
         write_file(config.s, m->config_text, strlen(m->config_text));
     else
         config_write(&m->config, m->tensors[EMBED].dtype, config.s);
-    st_write(path_join(dir, "model.safetensors").s, out, n);
+    st_write(path_join(dir, "model.safetensors").s, "", out, n);
     free(out);
     return rounded;
 }

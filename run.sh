@@ -14,6 +14,7 @@ set -eu
 cd "$(dirname "$0")"
 
 export G2RL=${G2RL:-./g2rl}
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads of runs side by side sleep, not spin
 seeds=1 runs=runs task=countdown:numbers=4 sft=1600 steps=200 every=25 problems=500 groups=300
 
 # The methods, and three variants of g2rl: live groups only; the control, whose novelty is dealt out

@@ -1,5 +1,5 @@
-/* commands.h: every command but `train` (g2rl.c), `bench` (bench.h) and `geometry`
- * (geometry.h); then help and main.
+/* commands.h: every command but `train` (g2rl.c), `bench` (bench.h), `geometry` (geometry.h) and
+ * `replay` (replay.h); then help and main.
  *
  *   sft      supervised training        eval     models compared on held-out problems
  *   sample   text for a prompt          score    log-probs of given tokens
@@ -18,6 +18,7 @@
 #include "explain.h"  /* defines: explain_table, explain_json */
 #include "geometry.h" /* defines: cmd_geometry */
 #include "math.h"     /* defines: math_verify, math_extract, math_normal */
+#include "replay.h"   /* defines: cmd_replay */
 #include "report.h"   /* defines: report */
 
 /* ================================================================ sft */
@@ -316,8 +317,8 @@ static double validation_loss(Session *s, const Records *all, int at_once, int *
     return *tokens ? sum / *tokens : 0;
 }
 
-/* Weights and tokenizer to start from: --preset at random, or --model. */
-static void sft_model(Session *s)
+/* Weights and tokenizer to start from: --preset at random, or --model; or those of a checkpoint. */
+static void sft_model(Session *s, const Run *run)
 {
     const Options *o = &s->o;
     const Config *preset = o->preset ? preset_find(o->preset) : NULL;
@@ -325,8 +326,8 @@ static void sft_model(Session *s)
         usage("sft: expected one of --preset NAME (random weights) and --model DIR");
     if (o->model && o->tokenizer)
         usage("sft: --tokenizer goes with --preset; --model brings its own");
-    if (o->model) {
-        session_load(s, o->model, true);
+    if (*run->from.s) {
+        session_load(s, run->from.s, true);
         return;
     }
     if (!preset)
@@ -351,8 +352,7 @@ typedef struct {
     int *order, epoch, at_once;
     bool ask; /* problems too, with --eval-every */
     Problems held_out;
-    AdamW adam;
-    FILE *metrics, *evals;
+    Run run;
 } Teacher;
 
 /* The records of one step: fresh from the task, or the next ones of the file. */
@@ -373,10 +373,11 @@ static void sft_batch(Teacher *t, int step)
     }
 }
 
-static void sft_step(Teacher *t, int step, Progress *report)
+static void sft_step(Teacher *t, Progress *report)
 {
     Session *s = t->s;
     const Options *o = &s->o;
+    int step = t->run.step++;
     double start = now_seconds(), lr = learning_rate(o, step);
     int tokens;
     Buf line = {0};
@@ -384,10 +385,10 @@ static void sft_step(Teacher *t, int step, Progress *report)
     sft_batch(t, step);
     grads_zero(&s->model);
     double loss = sft_gradient(s, t->batch, o->batch, t->at_once, &tokens);
-    double norm = adamw_step(&s->model, &t->adam, lr, s->engine.threads);
+    double norm = adamw_step(&s->model, &t->run.adam, lr, s->engine.threads);
     for (int i = 0; i < o->batch && !t->records.n; i++)
         record_free(&t->batch[i]);
-    demand_finite(step + 1, loss, norm);
+    demand_finite(&s->model, step + 1, loss, norm);
     buf_printf(&line, "{\"step\": %d", step + 1);
     put(&line, "loss", loss);
     put(&line, "lr", lr);
@@ -395,7 +396,7 @@ static void sft_step(Teacher *t, int step, Progress *report)
     put(&line, "tokens", tokens);
     put(&line, "tokens_per_s", tokens / (now_seconds() - start));
     put_hash(&line, &s->model);
-    run_line(t->metrics, &line, o->out, "metrics.jsonl");
+    run_line(t->run.metrics, &line, o->out, "metrics.jsonl");
     snprintf(note, sizeof note, "loss %.4f", loss);
     progress(report, step + 1, note);
     buf_free(&line);
@@ -426,7 +427,7 @@ static void sft_eval(Teacher *t, int step)
     Session *s = t->s;
     Buf line = {0};
     if (t->ask)
-        eval_on_the_side(s, &t->held_out, t->evals, step);
+        eval_on_the_side(s, &t->held_out, t->run.evals, step);
     if (!t->valid.n)
         return;
     int tokens;
@@ -434,7 +435,7 @@ static void sft_eval(Teacher *t, int step)
     buf_printf(&line, "{\"step\": %d", step);
     put(&line, "loss", loss);
     put(&line, "tokens", tokens);
-    run_line(t->evals, &line, s->o.out, "eval.jsonl");
+    run_line(t->run.evals, &line, s->o.out, "eval.jsonl");
     fprintf(stderr, "step %d: validation loss %.4f\n", step, loss);
     buf_free(&line);
 }
@@ -461,38 +462,35 @@ static int sft_records(Teacher *t)
 static void cmd_sft(Session *s)
 {
     const Options *o = &s->o;
-    Teacher t = {.s = s, .epoch = -1, .adam = optimizer(o)};
-    sft_model(s);
+    Teacher t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
+    Run *run = &t.run;
+    sft_model(s, run);
     int longest = sft_records(&t);
     rope_reserve(&s->model, longest);
     if (t.ask) {
         t.held_out = session_held_out(s);
         problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
     }
-    session_prepare_saving(s);
+    session_prepare_saving(s, run->from.s);
     t.order = xcalloc((size_t)t.records.n, sizeof(int));
     t.batch = xcalloc((size_t)o->batch, sizeof(Record));
     t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
     s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
-    run_start(s, SFT);
     if (o->steps) /* none: the model is only saved */
         model_trainable(&s->model, o->recompute);
+    run_load(run);
     if (o->steps && !o->recompute)
         model_pack(&s->model, s->engine.threads);
-    t.metrics = run_file(o->out, "metrics.jsonl");
-    t.evals = o->eval_every ? run_file(o->out, "eval.jsonl") : NULL;
+    run_begin(run);
     Progress report = progress_new("sft", o->steps);
-    for (int step = 0; step < o->steps; step++) {
-        sft_step(&t, step, &report);
-        if (o->eval_every && (step + 1) % o->eval_every == 0)
-            sft_eval(&t, step + 1);
-        if (o->save_every && (step + 1) % o->save_every == 0 && step + 1 < o->steps)
-            save_checkpoint(s, step + 1);
+    report.first = run->step;
+    while (run_goes_on(run)) {
+        sft_step(&t, &report);
+        if (o->eval_every && run->step % o->eval_every == 0)
+            sft_eval(&t, run->step);
+        run_step(run);
     }
-    save_checkpoint(s, o->steps);
-    fclose(t.metrics);
-    if (t.evals)
-        fclose(t.evals);
+    run_finish(run);
     records_free(&t.records);
     records_free(&t.valid);
     problems_free(&t.held_out);
@@ -1314,6 +1312,17 @@ static void help_metrics(FILE *f)
             fprintf(f, "  %-26s %s\n", rows[i][0], rows[i][1]);
 }
 
+static void help_resume(FILE *f)
+{
+    fputs("\nStopping and going on: Ctrl-C (or SIGTERM) ends a run after its step: it saves a\n"
+          "checkpoint and exits with status 130. A second one ends it at once. --resume goes on\n"
+          "from the newest complete checkpoint of --out, also where the run was killed. Options\n"
+          "that are not given are the run's own. Given ones that differ are listed, and refused\n"
+          "without --force; --steps, --threads, --micro-batch, --recompute, --save-every,\n"
+          "--eval-every, --keep and --reward-timeout may differ. Lines of later steps are removed\n"
+          "from the run's files: in the end these are those of a run that was never stopped.\n", f);
+}
+
 static void help_methods(FILE *f)
 {
     fputs("\n--method: they differ in the reward r~ that advantages are made of, or in the loss.\n"
@@ -1363,16 +1372,16 @@ static int command_find(const char *name)
 /* These files may be what includes this one. */
 static void cmd_bench(Session *s);    /* bench.h */
 static void cmd_geometry(Session *s); /* geometry.h */
+static void cmd_replay(Session *s);   /* replay.h */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft,   cmd_train,    cmd_eval,    cmd_geometry, cmd_report, cmd_sample,
-    cmd_score, cmd_tokenize, cmd_explain, cmd_data,     cmd_verify, cmd_bench};
+    cmd_sft,      cmd_train,   cmd_eval,   cmd_geometry, cmd_report, cmd_sample, cmd_score,
+    cmd_tokenize, cmd_explain, cmd_replay, cmd_data, cmd_verify, cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)
 {
     Session s = {0};
-    char error[256];
     bool metrics = argc > 2 && !strcmp(argv[2], "metrics");
     if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help")) {
         (metrics ? help_metrics : help)(argc < 2 ? stderr : stdout);
@@ -1382,6 +1391,8 @@ static int run_command(int argc, char **argv)
     options_default(OPTIONS, N_OPTIONS, c, &s.o);
     s.o.entropy_coef = -1;
     options_parse(OPTIONS, N_OPTIONS, c, argv[1], &s.o, argc - 2, argv + 2, &s.words);
+    if (s.o.resume && !s.words.help)
+        resume_options(&s, c, argc - 2, argv + 2);
     if (s.o.entropy_coef < 0)
         s.o.entropy_coef = s.o.method == ENTROPY ? 0.003 : 0;
     if (s.words.help) {
@@ -1389,6 +1400,8 @@ static int run_command(int argc, char **argv)
         options_help(OPTIONS, N_OPTIONS, c, stdout);
         if (c == DATA)
             printf("\n%s", task_help());
+        if (c == SFT || c == TRAIN)
+            help_resume(stdout);
         if (c == TRAIN || c == EXPLAIN)
             help_methods(stdout);
         if (c == TRAIN || c == EVAL || c == EXPLAIN)
@@ -1396,26 +1409,15 @@ static int run_command(int argc, char **argv)
         words_free(&s.words);
         return 0;
     }
-    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT)
+    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT && c != REPLAY)
         usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
-    if (s.o.task && !task_parse(s.o.task, &s.task, error, sizeof error))
-        usage("--task: %s", error);
-    if (s.o.stop && !*s.o.stop)
-        usage("--stop: expected some text");
-    if (s.o.reward_cmd && s.o.verifier)
-        usage("--reward-cmd: gives the rewards in place of a verifier; expected no --verifier");
-    if (s.o.template)
-        s.template = template_open(s.o.template, s.o.system);
-    if (s.o.system && s.template.kind == TEMPLATE_PLAIN)
-        usage("--system: expected --template qwen3, or a file with {system} in it");
-    if (s.o.reward_cmd) /* before there are weights: it begins as a copy of this process */
-        s.reward = reward_start(s.o.reward_cmd, s.o.reward_timeout);
-    s.engine.threads = default_threads(s.o.threads);
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is an error of write like others */
+    session_begin(&s);
     RUN[c](&s);
     session_free(&s);
     if (fflush(stdout) || ferror(stdout))
         die("stdout: cannot be written: %s", strerror(errno));
-    return 0;
+    return s.status;
 }
 
 #ifndef G2RL_TEST

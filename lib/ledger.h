@@ -225,7 +225,7 @@ static inline void ledger_points(Ledger *l, const char *path, FILE *f, long size
 
 /* Looks into a run's ledger; false if there is none. `like`: a ledger whose problems are shown here
  * too if they can be, or NULL. */
-static inline bool ledger_read(const Run *r, const Ledger *like, Ledger *l)
+static inline bool ledger_read(const RunFiles *r, const Ledger *like, Ledger *l)
 {
     Path path = path_join(r->dir, "rollouts.jsonl");
     struct stat info;

@@ -89,8 +89,27 @@ static inline int choice_index(const char *choices, const char *value)
     return -1;
 }
 
-/* Puts a value, as text, into the options struct; a malformed one ends the program. */
-static inline void option_set(const Option *o, void *options, const char *value)
+/* Why a value cannot be taken. */
+typedef struct {
+    char s[512];
+} OptionError;
+
+static inline bool option_bad(OptionError *error, const Option *o, const char *value,
+                              const char *expected, ...) PRINTF_LIKE(4, 5);
+static inline bool option_bad(OptionError *error, const Option *o, const char *value,
+                              const char *expected, ...)
+{
+    va_list ap;
+    va_start(ap, expected);
+    int n = snprintf(error->s, sizeof error->s, "--%s: '%.60s'; expected ", o->name, value);
+    vsnprintf(error->s + n, sizeof error->s - (size_t)n, expected, ap);
+    va_end(ap);
+    return false;
+}
+
+/* Puts a value, as text, into the options struct; false, with what was expected, where it is
+ * malformed. */
+static inline bool option_try(const Option *o, void *options, const char *value, OptionError *error)
 {
     char *to = (char *)options + o->offset, *end = NULL;
     double number = 0;
@@ -100,8 +119,8 @@ static inline void option_set(const Option *o, void *options, const char *value)
         bool whole = o->kind == OPT_NUMBER || number == floor(number);
         bool plain = strspn(value, "0123456789+-.eE") == strlen(value);
         if (end == value || *end || !plain || !whole || !(number >= o->low && number <= o->high))
-            usage("--%s: '%.60s'; expected a %snumber from %.10g to %.10g", o->name, value,
-                  o->kind == OPT_INT ? "whole " : "", o->low, o->high);
+            return option_bad(error, o, value, "a %snumber from %.10g to %.10g",
+                              o->kind == OPT_INT ? "whole " : "", o->low, o->high);
     }
     switch (o->kind) {
     case OPT_FLAG: *(bool *)to = true; break;
@@ -111,14 +130,23 @@ static inline void option_set(const Option *o, void *options, const char *value)
     case OPT_SEED:
         *(uint64_t *)to = strtoull(value, &end, 10);
         if (errno || !*value || strspn(value, "0123456789") != strlen(value))
-            usage("--%s: '%.60s'; expected a whole number from 0 to 2^64 - 1", o->name, value);
+            return option_bad(error, o, value, "a whole number from 0 to 2^64 - 1");
         break;
     case OPT_CHOICE:
         *(int *)to = choice_index(o->choices, value);
         if (*(int *)to < 0)
-            usage("--%s: '%.60s'; expected one of %s", o->name, value, o->choices);
+            return option_bad(error, o, value, "one of %s", o->choices);
         break;
     }
+    return true;
+}
+
+/* The same for a value of the command line: a malformed one ends the program. */
+static inline void option_set(const Option *o, void *options, const char *value)
+{
+    OptionError error;
+    if (!option_try(o, options, value, &error))
+        usage("%s", error.s);
 }
 
 static inline void options_default(const Option *table, int n, int command, void *options)
@@ -201,6 +229,16 @@ static inline void options_parse(const Option *table, int n, int command, const 
     }
 }
 
+/* A number as text that is read back as the very same number. */
+static inline void option_put_number(Buf *out, double x)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%.15g", x);
+    if (strtod(text, NULL) != x)
+        snprintf(text, sizeof text, "%.17g", x);
+    buf_str(out, text);
+}
+
 /* The option's value as it stands now, as text. */
 static inline void option_get(const Option *o, const void *options, Buf *out)
 {
@@ -210,7 +248,7 @@ static inline void option_get(const Option *o, const void *options, Buf *out)
     case OPT_FLAG: buf_str(out, *(const bool *)from ? "true" : "false"); break;
     case OPT_INT: buf_printf(out, "%d", *(const int *)from); break;
     case OPT_SEED: buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)from); break;
-    case OPT_NUMBER: json_put_number(out, *(const double *)from); break;
+    case OPT_NUMBER: option_put_number(out, *(const double *)from); break;
     case OPT_TEXT:
         if (*(const char *const *)from)
             json_put_string(out, *(const char *const *)from, strlen(*(const char *const *)from));
@@ -236,6 +274,37 @@ static inline void options_json(const Option *table, int n, int command, const v
             option_get(&table[i], options, out);
             comma = ",";
         }
+}
+
+/* The option of this name, NULL if the command has none. */
+static inline const Option *option_named(const Option *table, int n, int command, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (option_known(&table[i], command) && !strcmp(table[i].name, name))
+            return &table[i];
+    return NULL;
+}
+
+/* Reads an option's value as options_json wrote it; `words` owns its text from now on. False, with
+ * the reason, where it is no such value. */
+static inline bool option_read(const Option *o, void *options, Json *j, Words *words,
+                               OptionError *error)
+{
+    char *to = (char *)options + o->offset;
+    Buf text = {0};
+    if (o->kind == OPT_FLAG)
+        return json_bool(j, (bool *)to);
+    if (o->kind == OPT_TEXT && json_peek(j) == 'n') {
+        *(const char **)to = NULL;
+        return json_null(j);
+    }
+    if (!json_string_or_number(j, &text)) {
+        buf_free(&text);
+        return false;
+    }
+    words->file = xrealloc(words->file, (size_t)(words->n_files + 1) * sizeof(char *));
+    words->file[words->n_files++] = text.s;
+    return option_try(o, options, text.s, error);
 }
 
 static inline void options_help(const Option *table, int n, int command, FILE *f)

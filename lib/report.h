@@ -105,7 +105,7 @@ static inline void panel_options(Report *r, Buf *b)
 
 static inline void page_header(const Report *r, Buf *b)
 {
-    const Run *one = &r->runs.run[0];
+    const RunFiles *one = &r->runs.run[0];
     const char *data = run_option(one, "data"), *task = run_option(one, "task");
     int seeds = 0;
     for (int a = 0; a < r->runs.n_arms; a++)

@@ -66,17 +66,17 @@ typedef struct {
     int n_steps;
     EvalRow *eval;
     int n_evals;
-} Run;
+} RunFiles;
 
 /* The runs of one label, in the order in which they were named. */
 typedef struct {
     const char *label;
-    Run **run;
+    RunFiles **run;
     int n;
 } Arm;
 
 typedef struct {
-    Run *run;
+    RunFiles *run;
     int n;
     Arm *arm;
     int n_arms;
@@ -148,7 +148,7 @@ static inline void check_step(const char *path, int line, double before, double 
 }
 
 /* One line of metrics.jsonl, as the run's next step. */
-static inline void metrics_line(Run *r, Json *j, const char *path, int line, int *room)
+static inline void metrics_line(RunFiles *r, Json *j, const char *path, int line, int *room)
 {
     Buf key = {0};
     const char *field = NULL;
@@ -264,7 +264,7 @@ static inline EvalRow eval_line(Json *j, const char *path, int line)
 }
 
 /* The rows of eval.jsonl that count right answers; sft's rows of a loss alone are passed over. */
-static inline void evals_read(Run *r, Runs *all)
+static inline void evals_read(RunFiles *r, Runs *all)
 {
     Path path = path_join(r->dir, "eval.jsonl");
     size_t n, offset = 0;
@@ -290,7 +290,7 @@ static inline void evals_read(Run *r, Runs *all)
     all->shape = all->shape ? all->shape : r->eval;
 }
 
-static inline void metrics_read(Run *r)
+static inline void metrics_read(RunFiles *r)
 {
     Path path = path_join(r->dir, "metrics.jsonl");
     size_t n, offset = 0;
@@ -303,7 +303,7 @@ static inline void metrics_read(Run *r)
 
 /* ---------------------------------------------------------------- directories */
 
-static inline const char *run_option(const Run *r, const char *name)
+static inline const char *run_option(const RunFiles *r, const char *name)
 {
     for (int i = 0; i < r->n_options; i++)
         if (!strcmp(r->option[i].name.s, name))
@@ -312,7 +312,7 @@ static inline const char *run_option(const Run *r, const char *name)
 }
 
 /* run.json: every member as text. */
-static inline void options_read(Run *r)
+static inline void options_read(RunFiles *r)
 {
     Path path = path_join(r->dir, "run.json");
     size_t n;
@@ -367,7 +367,7 @@ static inline char *dir_label(const char *dir)
 }
 
 /* Adds the run to its arm. */
-static inline void arm_add(Runs *all, Run *r)
+static inline void arm_add(Runs *all, RunFiles *r)
 {
     int a = 0;
     while (a < all->n_arms && strcmp(all->arm[a].label, r->label))
@@ -387,9 +387,9 @@ static inline void arm_add(Runs *all, Run *r)
 
 static inline Runs runs_read(const char *const *dirs, int n)
 {
-    Runs all = {.run = xcalloc((size_t)n, sizeof(Run)), .n = n};
+    Runs all = {.run = xcalloc((size_t)n, sizeof(RunFiles)), .n = n};
     for (int i = 0; i < n; i++) {
-        Run *r = &all.run[i];
+        RunFiles *r = &all.run[i];
         r->dir = xstrdup(dirs[i]);
         r->label = dir_label(dirs[i]);
         options_read(r);
@@ -400,7 +400,7 @@ static inline Runs runs_read(const char *const *dirs, int n)
     return all;
 }
 
-static inline void run_free(Run *r)
+static inline void run_free(RunFiles *r)
 {
     for (int i = 0; i < r->n_options; i++) {
         buf_free(&r->option[i].name);
@@ -435,7 +435,7 @@ static inline void runs_free(Runs *all)
  * step on. */
 typedef enum { AT_START, AT_END, SECOND_HALF } When;
 
-static inline bool eval_counts(const Run *r, int i, When when)
+static inline bool eval_counts(const RunFiles *r, int i, When when)
 {
     int last = r->eval[r->n_evals - 1].step;
     if (when == AT_START)
@@ -444,7 +444,7 @@ static inline bool eval_counts(const Run *r, int i, When when)
 }
 
 /* The mean over those evaluations; NaN if there is none. */
-static inline double run_value(const Run *r, When when, int q)
+static inline double run_value(const RunFiles *r, When when, int q)
 {
     double sum = 0;
     int n = 0;
@@ -458,7 +458,7 @@ static inline double run_value(const Run *r, When when, int q)
 
 /* The same for each problem: x [problems]. false if the run does not know its problems one by one.
  * pass@k counts right answers: c of n samples. */
-static inline bool run_problems(const Run *r, When when, int q, double *x)
+static inline bool run_problems(const RunFiles *r, When when, int q, double *x)
 {
     int n = 0;
     for (int i = 0; i < r->n_evals; i++) {
@@ -481,7 +481,7 @@ static inline bool run_problems(const Run *r, When when, int q, double *x)
 static inline Estimate bare(double x) { return (Estimate){x, (double)NAN, (double)NAN}; }
 
 /* One run's quantity: the interval is over problems, by bootstrap, or as the file has it. */
-static inline Estimate run_estimate(const Run *r, When when, int q)
+static inline Estimate run_estimate(const RunFiles *r, When when, int q)
 {
     Estimate e = bare(run_value(r, when, q));
     if (!isfinite(e.value))
@@ -498,7 +498,7 @@ static inline Estimate run_estimate(const Run *r, When when, int q)
 }
 
 /* The runs of an arm that have a number there, at most n of them, into `run`; returns how many. */
-static inline int evaluated(Run *const *run, int n, When when, const Run **out)
+static inline int evaluated(RunFiles *const *run, int n, When when, const RunFiles **out)
 {
     int found = 0;
     for (int i = 0; i < n; i++)
@@ -509,9 +509,9 @@ static inline int evaluated(Run *const *run, int n, When when, const Run **out)
 
 /* A quantity of n runs that differ in their seed: one run's own interval, or a t interval over
  * seeds; *seeds says how many there were. */
-static inline Estimate estimate(Run *const *run, int n, When when, int q, int *seeds)
+static inline Estimate estimate(RunFiles *const *run, int n, When when, int q, int *seeds)
 {
-    const Run **has = xcalloc((size_t)n, sizeof *has);
+    const RunFiles **has = xcalloc((size_t)n, sizeof *has);
     double *x = xcalloc((size_t)n, sizeof *x);
     Estimate e = bare((double)NAN);
     *seeds = evaluated(run, n, when, has);
@@ -525,7 +525,7 @@ static inline Estimate estimate(Run *const *run, int n, When when, int q, int *s
 }
 
 /* Two runs of one seed, problem by problem. */
-static inline Estimate run_difference(const Run *r, const Run *against, When when, int q)
+static inline Estimate run_difference(const RunFiles *r, const RunFiles *against, When when, int q)
 {
     int n = r->eval[0].problems;
     double *x = xcalloc((size_t)n * 2, sizeof *x);
@@ -577,7 +577,7 @@ static inline double aside(const Arm *a, When when, int i)
     double sum = 0;
     int n = 0;
     for (int k = 0; k < a->n; k++) {
-        const Run *r = a->run[k];
+        const RunFiles *r = a->run[k];
         double x = (double)NAN;
         if (r->n_evals)
             x = r->eval[when == AT_START ? 0 : r->n_evals - 1].aside[i];

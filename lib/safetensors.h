@@ -8,9 +8,11 @@
  *   st_find, st_need               a tensor or NULL; a tensor of this shape, or the end
  *   st_read_f32, st_read_i32       its values (F16 and BF16 become float, exactly)
  *   st_read_part, st_release       some of its values; their memory may go
+ *   st_note                        a text of the file's __metadata__, or NULL
+ *   st_try                         one file, if it is whole
  *   st_close                       every StTensor of it is gone then
  *   st_round                       a value as F16 or BF16 holds it
- *   st_write                       a whole file or none
+ *   st_write                       a whole file or none, with notes for __metadata__
  *
  * A file is mapped, not read, and nothing in it is believed: when st_open_* returns, every tensor
  * has a known dtype, a size that follows from its shape, and bytes inside the file that it shares
@@ -63,11 +65,17 @@ typedef struct {
 } StFile;
 
 typedef struct {
+    char *key, *text;
+} StNote;
+
+typedef struct {
     char *path;        /* who is to blame if a tensor is missing: the one file, or the index */
     StTensor *tensors; /* by name */
     int n;
     StFile *files;
     int n_files;
+    StNote *notes; /* of __metadata__ */
+    int n_notes;
 } SafeTensors;
 
 typedef struct {
@@ -263,6 +271,21 @@ static inline StTensor *st_new_tensor(SafeTensors *st, const char *path, const c
     return &st->tensors[st->n++];
 }
 
+/* The texts of __metadata__, appended to st->notes. */
+static inline bool st_metadata(SafeTensors *st, StCursor *c)
+{
+    Json *j = &c->json;
+    Buf text = {0};
+    for (json_object(j); json_key(j, &c->inner); c->inner.n = 0) {
+        if (!json_string(j, &text))
+            break;
+        st->notes = xrealloc(st->notes, (size_t)(st->n_notes + 1) * sizeof *st->notes);
+        st->notes[st->n_notes++] = (StNote){xstrdup(c->inner.s), xstrdup(text.s)};
+    }
+    buf_free(&text);
+    return !j->error;
+}
+
 /* The entries of a header, appended to st->tensors. */
 static inline bool st_entries(SafeTensors *st, StCursor *c, const char *path,
                               const unsigned char *data, size_t size, Buf *why)
@@ -271,9 +294,8 @@ static inline bool st_entries(SafeTensors *st, StCursor *c, const char *path,
     json_object(j);
     while (json_key(j, &c->outer)) {
         if (!strcmp(c->outer.s, "__metadata__")) {
-            for (json_object(j); json_key(j, &c->inner); c->inner.n = 0)
-                if (!json_string(j, NULL))
-                    return false;
+            if (!st_metadata(st, c))
+                return false;
         } else {
             int64_t offsets[2] = {0};
             StTensor *t = st_new_tensor(st, path, c->outer.s);
@@ -320,23 +342,37 @@ static inline bool st_parse(SafeTensors *st, const char *path, const unsigned ch
 
 /* ---------------------------------------------------------------- opening and closing */
 
-static inline StFile st_map(const char *path)
+/* Maps a file; false with the reason in `error` where that cannot be done. */
+static inline bool st_try_map(const char *path, StFile *f, Buf *error)
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK); /* a pipe by that name would make us wait */
-    struct stat info;
+    struct stat info = {0};
+    void *map = NULL;
     if (fd < 0 || fstat(fd, &info))
-        die("%s: cannot be opened: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        die("%s: is not a regular file", path);
-    StFile f = {.path = xstrdup(path), .size = (size_t)info.st_size};
-    if (f.size) {
-        void *map = mmap(NULL, f.size, PROT_READ, MAP_PRIVATE, fd, 0);
+        buf_printf(error, "cannot be opened: %s", strerror(errno));
+    else if (!S_ISREG(info.st_mode))
+        buf_str(error, "is not a regular file");
+    else if (info.st_size) {
+        map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)
-            die("%s: cannot be mapped: %s", path, strerror(errno));
-        madvise(map, f.size, MADV_SEQUENTIAL); /* read ahead */
-        f.bytes = map;
+            buf_printf(error, "cannot be mapped: %s", strerror(errno));
+        else
+            madvise(map, (size_t)info.st_size, MADV_SEQUENTIAL); /* read ahead */
     }
-    close(fd);
+    if (fd >= 0)
+        close(fd);
+    if (error->n)
+        return false;
+    *f = (StFile){.path = xstrdup(path), .bytes = map, .size = (size_t)info.st_size};
+    return true;
+}
+
+static inline StFile st_map(const char *path)
+{
+    Buf error = {0};
+    StFile f = {0};
+    if (!st_try_map(path, &f, &error))
+        die("%s: %s", path, error.s);
     return f;
 }
 
@@ -360,18 +396,29 @@ static inline void st_warn_unowned(const SafeTensors *st, const StFile *f)
              (unsigned long long)(f->size - owned - length));
 }
 
+/* Adds a file; NULL with the reason in `error` where it is not there or not whole. */
+static inline StFile *st_try(SafeTensors *st, const char *path, Buf *error)
+{
+    StFile f = {0};
+    if (!st_try_map(path, &f, error))
+        return NULL;
+    f.first = st->n;
+    st->files = xrealloc(st->files, (size_t)(st->n_files + 1) * sizeof f);
+    st->files[st->n_files++] = f;
+    if (!st_parse(st, f.path, f.bytes, f.size, error))
+        return NULL;
+    st->files[st->n_files - 1].n = st->n - f.first;
+    return &st->files[st->n_files - 1];
+}
+
 static inline StFile *st_add_file(SafeTensors *st, const char *path)
 {
     Buf error = {0};
-    StFile f = st_map(path);
-    f.first = st->n;
-    if (!st_parse(st, f.path, f.bytes, f.size, &error))
+    StFile *f = st_try(st, path, &error);
+    if (!f)
         die("%s: %s", path, error.s);
-    f.n = st->n - f.first;
-    st_warn_unowned(st, &f);
-    st->files = xrealloc(st->files, (size_t)(st->n_files + 1) * sizeof f);
-    st->files[st->n_files] = f;
-    return &st->files[st->n_files++];
+    st_warn_unowned(st, f);
+    return f;
 }
 
 static inline SafeTensors st_open_file(const char *path)
@@ -473,6 +520,11 @@ static inline void st_close(SafeTensors *st)
         free(st->tensors[i].name);
     for (int i = 0; i < st->n_files; i++)
         st_unmap(&st->files[i]);
+    for (int i = 0; i < st->n_notes; i++) {
+        free(st->notes[i].key);
+        free(st->notes[i].text);
+    }
+    free(st->notes);
     free(st->tensors);
     free(st->files);
     free(st->path);
@@ -484,6 +536,14 @@ static inline void st_close(SafeTensors *st)
 static inline const StTensor *st_find(const SafeTensors *st, const char *name)
 {
     return st_search(st, 0, st->n, name);
+}
+
+static inline const char *st_note(const SafeTensors *st, const char *key)
+{
+    for (int i = 0; i < st->n_notes; i++)
+        if (!strcmp(st->notes[i].key, key))
+            return st->notes[i].text;
+    return NULL;
 }
 
 /* `shape` has `rank` numbers, none of them 0. */
@@ -638,12 +698,13 @@ static inline void st_put(const StOut *t, FILE *f)
     }
 }
 
-/* The floats come first, then the halves, so that every value is aligned: other readers map too. */
-static inline void st_write(const char *path, const StOut *tensors, int n)
+/* The floats come first, then the halves, so that every value is aligned: other readers map too.
+ * `notes`: more members of __metadata__, each behind a comma, with texts for values. */
+static inline void st_write(const char *path, const char *notes, const StOut *tensors, int n)
 {
     Buf header = {0};
     size_t end = 0;
-    buf_str(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    buf_printf(&header, "{\"__metadata__\":{\"format\":\"pt\"%s}", notes);
     for (int size = 4; size >= 2; size -= 2)
         for (const StOut *t = tensors; t < tensors + n; t++) {
             size_t begin = end;

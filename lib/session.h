@@ -1,5 +1,5 @@
 /* session.h: what every command stands on: the table of options, the model and tokenizer that they
- * name, progress, and the run directory. */
+ * name, and progress. */
 #ifndef SESSION_H
 #define SESSION_H
 
@@ -11,12 +11,12 @@
 #define VERSION "0.1"
 
 enum {
-    SFT, TRAIN, EVAL, GEOMETRY, REPORT, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, DATA, VERIFY_ANSWER,
-    BENCH, N_COMMANDS
+    SFT, TRAIN, EVAL, GEOMETRY, REPORT, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, REPLAY, DATA,
+    VERIFY_ANSWER, BENCH, N_COMMANDS
 };
 static const char *const COMMANDS[N_COMMANDS] = {
-    "sft",   "train",    "eval",    "geometry", "report", "sample",
-    "score", "tokenize", "explain", "data",     "verify", "bench"};
+    "sft",      "train",   "eval",   "geometry", "report", "sample", "score",
+    "tokenize", "explain", "replay", "data",     "verify", "bench"};
 static const char *const SUMMARIES[N_COMMANDS] = {
     "teach a model from examples: supervised next-token training",
     "reinforcement learning: GRPO, or G2RL's gradient-guided exploration",
@@ -27,6 +27,7 @@ static const char *const SUMMARIES[N_COMMANDS] = {
     "log-probs of given texts or token ids (JSONL in, JSONL out)",
     "text to token ids, or back (JSONL in, JSONL out)",
     "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
+    "one rollout of a run again, alone, checked against the run's ledger",
     "write problems of a task as JSONL, or check a file of them",
     "is a prediction right? against one gold answer, or a file of them",
     "how fast each part runs, beside this machine's peak",
@@ -38,6 +39,7 @@ typedef struct {
     const char *template, *system, *reward_cmd;
     int verifier, max_prompt, chat, max_length;
     double reward_timeout;
+    int step, group, rollout, keep;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
     int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
     int method, shaping, dead_groups, adv_norm, loss, novelty, encoder, kl, dtype;
@@ -46,6 +48,7 @@ typedef struct {
     uint64_t seed;
     const char *only, *geometry, *svg;
     bool json, force, quick, recompute, decode, skip_special, mask_truncated, true_gradients;
+    bool resume;
 } Options;
 
 #define C(x) (1u << (x))
@@ -53,7 +56,8 @@ typedef struct {
 #define RL (C(TRAIN) | C(EXPLAIN))
 #define JUDGED (C(TRAIN) | C(EVAL) | C(EXPLAIN))
 #define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN))
-#define BARE (C(TOKENIZE) | C(VERIFY_ANSWER) | C(BENCH) | C(REPORT)) /* no model, no task */
+/* Neither model nor task. */
+#define BARE (C(REPORT) | C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH))
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
 static const Option OPTIONS[] = {
@@ -211,6 +215,12 @@ static const Option OPTIONS[] = {
      "problems for --eval-every; without it, held-out ones of --task"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
+    {"keep", OPT_INT, O(keep), "0", 0, 1e9, LEARN, "N", "newest checkpoints that stay; 0: all"},
+    {"resume", OPT_FLAG, O(resume), NULL, 0, 0, LEARN, "",
+     "go on with the run of --out from its newest complete checkpoint (see below)"},
+    {"step", OPT_INT, O(step), NULL, 1, 1e9, C(REPLAY), "S", "of the run, from 1 (required)"},
+    {"group", OPT_INT, O(group), "0", 0, 65535, C(REPLAY), "G", "of the step, from 0"},
+    {"rollout", OPT_INT, O(rollout), "0", 0, 4095, C(REPLAY), "R", "of the group, from 0"},
     {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(BARE | C(SCORE)), "N",
      "of all random numbers"},
     {"threads", OPT_INT, O(threads), "0", 0, 1024,
@@ -221,12 +231,13 @@ static const Option OPTIONS[] = {
     {"quick", OPT_FLAG, O(quick), NULL, 0, 0, C(BENCH), "",
      "every row once, most with less work"},
     {"json", OPT_FLAG, O(json), NULL, 0, 0,
-     C(EVAL) | C(GEOMETRY) | C(REPORT) | C(EXPLAIN) | C(VERIFY_ANSWER) | C(BENCH), "",
+     C(EVAL) | C(GEOMETRY) | C(REPORT) | C(EXPLAIN) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH), "",
      "results as JSON"},
     {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
      "save memory: one pass at a time, each layer's activations made again; the same numbers"},
     {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "",
-     "replace a run that is already there; train even where the first batch teaches nothing"},
+     "replace a run that is already there; train even where the first batch teaches nothing; "
+     "with --resume, go on with other options"},
 };
 #undef O
 #undef ALL
@@ -244,9 +255,17 @@ typedef struct {
     size_t n;
 } Carried;
 
+/* The options that a run was started with. */
+typedef struct {
+    Options o;
+    char version[32];
+} RunOptions;
+
 /* What a command runs on. */
 typedef struct {
     Options o;
+    RunOptions was; /* with --resume: the run's own */
+    int status;     /* of the program, where the command has come to its end */
     Words words;
     Task task;
     Template template;
@@ -267,6 +286,26 @@ static int default_threads(int asked)
     (void)asked;
     return 1;
 #endif
+}
+
+/* Opens what the options name: task, template, reward command. */
+static void session_begin(Session *s)
+{
+    const Options *o = &s->o;
+    char error[256];
+    if (o->task && !task_parse(o->task, &s->task, error, sizeof error))
+        usage("--task: %s", error);
+    if (o->stop && !*o->stop)
+        usage("--stop: expected some text");
+    if (o->reward_cmd && o->verifier)
+        usage("--reward-cmd: gives the rewards in place of a verifier; expected no --verifier");
+    if (o->template)
+        s->template = template_open(o->template, o->system);
+    if (o->system && s->template.kind == TEMPLATE_PLAIN)
+        usage("--system: expected --template qwen3, or a file with {system} in it");
+    if (o->reward_cmd) /* before there are weights: it begins as a copy of this process */
+        s->reward = reward_start(o->reward_cmd, o->reward_timeout);
+    s->engine.threads = default_threads(o->threads);
 }
 
 static void session_free(Session *s)
@@ -347,12 +386,13 @@ static void session_sampler(Session *s, const char *path)
     model_pack(&s->model, s->engine.threads);
 }
 
-/* For a model that will be saved: the files beside it, and the dtype of its weights. */
-static void session_prepare_saving(Session *s)
+/* For a model that will be saved: the files of the directory that it came from ("": none), and the
+ * dtype of its weights. */
+static void session_prepare_saving(Session *s, const char *from)
 {
     static const int dtypes[] = {ST_DTYPES, ST_F32, ST_BF16, ST_F16}; /* in --dtype's order */
-    if (s->o.model)
-        carry_files(s, model_dir(s->o.model).s, "");
+    if (*from)
+        carry_files(s, from, "");
     if (s->o.dtype)
         model_set_dtype(&s->model, dtypes[s->o.dtype]);
 }
@@ -480,106 +520,34 @@ static void session_fit(const Session *s, Problems *p, int n)
 /* Progress on stderr: one line that changes on a terminal, else a line now and then. */
 typedef struct {
     const char *phase;
-    int total;
+    int first, total; /* done before it began, and in the end */
     double start, last;
 } Progress;
 
 static Progress progress_new(const char *phase, int total)
 {
-    return (Progress){phase, total, now_seconds(), 0};
+    return (Progress){.phase = phase, .total = total, .start = now_seconds()};
 }
 
 static void progress(Progress *p, int done, const char *note)
 {
     bool terminal = isatty(STDERR_FILENO), end = done >= p->total;
     double now = now_seconds(), spent = now - p->start;
+    int new = done - p->first;
     if (!end && now - p->last < (terminal ? 0.2 : 10.0) && p->last > 0)
         return;
     p->last = now;
     fprintf(stderr, "%s%-12s %*d/%d  %s  %s %.0f s%s%s", terminal ? "\r" : "", p->phase,
             terminal ? 1 : (int)(log10(p->total + 0.5) + 1), done, p->total, note,
-            end ? "took" : "left", end ? spent : done ? spent / done * (p->total - done) : 0,
+            end ? "took" : "left",
+            end ? spent : new ? spent / new * (p->total - done) : 0,
             terminal ? "\033[K" : "", end || !terminal ? "\n" : "");
     fflush(stderr);
-}
-
-/* ---------------------------------------------------------------- a run's directory */
-
-/* Makes the run directory, refusing one that holds a run already, and writes run.json. */
-static void run_start(const Session *s, int command)
-{
-    const char *out = s->o.out;
-    Buf b = {0};
-    if (!out)
-        usage("--out is missing");
-    if (is_file(path_join(out, "run.json").s) && !s->o.force)
-        die("%s: holds a run already; choose another --out, or --force to replace it", out);
-    make_dirs(out);
-    DIR *dir = opendir(out);
-    for (struct dirent *entry; dir && (entry = readdir(dir));)
-        if (!strncmp(entry->d_name, "checkpoint-", 11))
-            remove_dir(path_join(out, entry->d_name).s);
-    if (dir)
-        closedir(dir);
-    buf_printf(&b, "{\n  \"version\": \"%s\",\n  \"simd\": \"%s\",", VERSION, SIMD_NAME);
-    buf_printf(&b, "\n  \"command\": \"%s\",", COMMANDS[command]);
-    options_json(OPTIONS, N_OPTIONS, command, &s->o, &b);
-    buf_str(&b, "\n}\n");
-    write_file(path_join(out, "run.json").s, b.s, b.n);
-    buf_free(&b);
-}
-
-static FILE *run_file(const char *out, const char *name)
-{
-    Path p = path_join(out, name);
-    FILE *f = fopen(p.s, "wb");
-    if (!f)
-        die("%s: cannot be written: %s", p.s, strerror(errno));
-    return f;
-}
-
-static void run_line(FILE *f, Buf *b, const char *out, const char *name)
-{
-    buf_str(b, "}\n");
-    if (fwrite(b->s, 1, b->n, f) != b->n || fflush(f))
-        die("%s/%s: cannot be written: %s", out, name, strerror(errno));
-    b->n = 0;
-}
-
-/* checkpoint-<step>: a whole model directory, made under another name and then renamed. */
-static void save_checkpoint(const Session *s, int step)
-{
-    char name[64];
-    snprintf(name, sizeof name, "checkpoint-%d", step);
-    Path final = path_join(s->o.out, name), temporary;
-    snprintf(name, sizeof name, "tmp-checkpoint-%d", step);
-    temporary = path_join(s->o.out, name);
-    remove_dir(temporary.s);
-    make_dirs(temporary.s);
-    size_t rounded = model_save(&s->model, temporary.s);
-    for (int i = 0; i < s->n_carried; i++)
-        write_file(path_join(temporary.s, s->carried[i].name).s, s->carried[i].text,
-                   s->carried[i].n);
-    if (!s->tokenizer_path.s[0])
-        tokenizer_write(path_join(temporary.s, "tokenizer.json").s, TASK_ALPHABET);
-    sync_dir(temporary.s);
-    remove_dir(final.s);
-    if (rename(temporary.s, final.s))
-        die("%s: cannot be written: %s", final.s, strerror(errno));
-    sync_dir(s->o.out);
-    if (rounded)
-        warn("%s: %zu of %zu weights are rounded to BF16 or F16; --dtype f32 keeps every bit",
-             final.s, rounded, s->model.n_params);
 }
 
 static double learning_rate(const Options *o, int step)
 {
     return schedule_lr((Schedule)o->schedule, o->lr, step, o->warmup, o->steps);
-}
-
-static AdamW optimizer(const Options *o)
-{
-    return (AdamW){o->beta1, o->beta2, o->adam_eps, o->weight_decay, o->clip_norm, 0};
 }
 
 static void put_hash(Buf *b, const Model *m)
