@@ -3,9 +3,9 @@
 # it with each method, on the same prompts and the same budget, and compares them all along their
 # way on problems that none of them ever saw.
 #
-#   ./run.sh             one seed: SECONDS_ONE on 2 cores
-#   ./run.sh --seeds 5   five seeds, each with a base model of its own: SECONDS_FIVE on 2 cores
-#   ./run.sh --quick     under a minute; three numbers, fewer steps: the same path
+#   ./run.sh             one seed: about 5 minutes on 2 cores
+#   ./run.sh --seeds 5   five seeds, each with a base model of its own: about 25 minutes on 2 cores
+#   ./run.sh --quick     about a minute; three numbers, fewer steps: the same path
 #
 # Runs go side by side, as many as there are cores; JOBS=1 SEED=7 G2RL=./g2rl_debug change how many,
 # the first seed and the program. The results do not depend on JOBS. A base model that is there is
