@@ -4,7 +4,7 @@
 # way on problems that none of them ever saw.
 #
 #   ./run.sh             one seed: about 5 minutes on 2 cores
-#   ./run.sh --seeds 5   five seeds, each with a base model of its own: about 25 minutes on 2 cores
+#   ./run.sh --seeds 5   five seeds, each with a base model of its own
 #   ./run.sh --quick     about a minute; three numbers, fewer steps: the same path
 #
 # Runs go side by side, as many as there are cores; JOBS=1 SEED=7 G2RL=./g2rl_debug change how many,

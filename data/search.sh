@@ -7,7 +7,7 @@
 #
 # Then each setting's score: the mean of pass@1, maj@16 and pass@16 (the three columns of the table)
 # over the second half of training and over seeds. The best setting of each method is what run.sh
-# uses, whichever method wins. G2RL=./g2rl SEEDS="101 102" JOBS=2 give another program, seeds, cores.
+# uses, whichever method wins. G2RL=./g2rl SEEDS="101 102" JOBS=2: another program, seeds, cores.
 set -eu
 cd "$(dirname "$0")/.."
 dir=${1:-runs/search}
@@ -66,9 +66,17 @@ jobs | while read -r out _; do mkdir -p "${out%/*}"; done
 jobs | xargs -P "$JOBS" -L 1 sh data/search.sh --one
 
 # Each setting: score, pass@1, maj@16, pass@16 in percent; the best of each method first.
-for row in $(jobs | awk '{ sub(/^.*\/search\/[0-9]+\//, "", $1); print $1 }' | sort -u); do
+for row in $(jobs | awk -v dir="$dir/" '{ print substr($1, length(dir) + 1) }' | cut -d/ -f2- | sort -u); do
     cat "$dir"/*/"$row"/eval.jsonl | awk -v row="$row" '
-        function of(name) { match($0, "\"" name "\": [0-9.e-]+"); split(substr($0, RSTART, RLENGTH), x, ": "); return x[2] }
-        of("step") >= 100 { n++; one += of("pass@1"); maj += of("maj@16"); any += of("pass@16") }
-        END { printf "%-30s %5.1f   %5.1f %5.1f %5.1f\n", row, 100 * (one + maj + any) / 3 / n, 100 * one / n, 100 * maj / n, 100 * any / n }'
-done | sort -t/ -k1,1 -s | awk '{ split($1, a, "/"); print a[1], $0 }' | sort -k1,1 -k3,3nr | cut -d' ' -f2-
+        function of(name) {
+            match($0, "\"" name "\": [0-9.e-]+")
+            split(substr($0, RSTART, RLENGTH), x, ": ")
+            return 100 * x[2]
+        }
+        of("step") / 100 >= 100 { n++; one += of("pass@1"); maj += of("maj@16"); any += of("pass@16") }
+        END {
+            printf "%-30s %5.1f   %5.1f %5.1f %5.1f\n", row, (one + maj + any) / 3 / n, one / n,
+                maj / n, any / n
+        }'
+done | sort -s -t/ -k1,1 | awk '{ split($1, a, "/"); print a[1], $0 }' | sort -s -k1,1 -k3,3nr |
+    cut -d' ' -f2-

@@ -1328,8 +1328,9 @@ static void help_methods(FILE *f)
     fputs("\n--method: they differ in the reward r~ that advantages are made of, or in the loss.\n"
           "    grpo     r~ = r: +1 right, -1 wrong\n"
           "    entropy  GRPO, with --entropy-coef times the mean token entropy in the objective\n"
-          "    evol     EVOL-RL: 0.5 to 1 right, -1 to -0.5 wrong, the more the less an answer's\n"
-          "             embedding (--encoder) is like the others'; -1 without an answer\n"
+          "    evol     EVOL-RL: 0.5 to 1 right, -1 to -0.5 wrong, higher where an answer's\n"
+          "             embedding (--encoder) is less like the others'; -1 without an answer.\n"
+          "             With --encoder ref the starting model is kept in any case\n"
           "    g2rl     r (1 + lambda nubar): nubar from the cosines of the responses' gradient\n"
           "             features (Eq 9-13)\n", f);
 }
