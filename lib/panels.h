@@ -396,7 +396,7 @@ static inline void frontier_draw(const Report *r, Buf *b)
     }
     plot_mark(&p, x0, y0, 5.5, BASE_STYLE, true);
     if (isfinite(x0))
-        svg_text(b, plot_x(&p, x0), plot_y(&p, y0) - 12, "end", "middle", "base, step 0");
+        svg_text(b, plot_x(&p, x0), plot_y(&p, y0) + 22, "end", "middle", "base, step 0");
     frontier_words(r, &p, end, n);
     snprintf(step, sizeof step, "step %d", last_step(r));
     if (n)
