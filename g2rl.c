@@ -1341,13 +1341,14 @@ static Sampling session_sampling(const Session *s, int step)
 typedef struct {
     int groups, m, max_prompt, max_tokens, at_once; /* at_once: groups in one pass */
     Keep keep;
+    bool reference; /* with hidden_ref */
 } Extent;
 
 /* Bytes for the groups themselves. */
 static size_t groups_bytes(const Model *m, Extent x)
 {
     size_t tokens = (size_t)x.max_tokens, d = (size_t)m->config.hidden_size;
-    size_t ref = x.keep ? tokens * d * 4 : 0; /* hidden_ref */
+    size_t ref = x.reference ? tokens * d * 4 : 0;
     size_t each = (size_t)x.max_prompt * 8 + (size_t)x.m * (tokens * 28 + ref + d * 4 + 128) +
                   (size_t)(x.m * x.m) * 24 + 8192;
     return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 20);
@@ -1531,7 +1532,7 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
 static Extent eval_extent(const Problems *p, int samples, int max_tokens)
 {
     int at_once = imax(1, 512 / samples);
-    return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING};
+    return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING, false};
 }
 
 /* A frugal model is packed while it samples, in memory that its passes do not need then. */
@@ -1938,7 +1939,7 @@ static Trainer train_open(Session *s, Run run)
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
                                          longest + o->rollouts * o->max_tokens / 2),
-                        o->recompute ? KEEP_INPUTS : KEEP_ALL};
+                        o->recompute ? KEEP_INPUTS : KEEP_ALL, keeps_reference(o)};
     session_prepare_saving(s, run.from.s);
     s->engine = train_engine(&t);
     model_trainable(&s->model, o->recompute);

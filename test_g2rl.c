@@ -2538,7 +2538,7 @@ static Story story_read(const char *line, size_t length)
 /* The sampler at temperature 0 finds the same tokens. */
 static void check_story_decoded(const Model *m, const Story *s, int index)
 {
-    Extent x = {1, 1, s->n_prompt, s->n - s->n_prompt, 1, KEEP_NOTHING};
+    Extent x = {1, 1, s->n_prompt, s->n - s->n_prompt, 1, KEEP_NOTHING, false};
     Engine e = extent_engine(m, 1, x);
     Group *g = groups_new(&e, m, x);
     Sampling greedy = {.temperature = 0, .top_p = 1, .max_tokens = x.max_tokens};
@@ -4381,7 +4381,7 @@ static Group *sampled(Engine *e, Model *m, const Task *task, int n, int first, i
 {
     Tokenizer t = tokenizer_characters(TASK_ALPHABET);
     Problems p = {.task = *task, .judge.task = *task, .seed = 11};
-    Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, false};
+    Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, KEEP_NOTHING, false};
     Group *g = groups_new(e, m, x);
     for (int i = 0; i < n; i++)
         group_ask(&g[i], &e->arena, &p, (uint32_t)(first + i), &t, TASK_PROMPT_MAX);
@@ -4554,7 +4554,7 @@ static void test_shared_batch(void)
     c.num_hidden_layers = 2;
     c.vocab_size = V;
     Model m = model_new(&c);
-    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, KEEP_NOTHING};
+    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, KEEP_NOTHING, false};
     Engine e = engine_new(3, 1 << 22, worker_bytes(&m, x));
     Helpers seen = {.e = &e};
     Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LONGEST, .seed = 4,
@@ -5245,7 +5245,8 @@ static void test_zero_mean_check(void)
     Model m = model_new(&c);
     Engine e = engine_new(3, 1 << 25, 1 << 25);
     Sampling s = {.top_p = 1, .max_tokens = 16, .seed = 3};
-    Group *g = groups_new(&e, &m, (Extent){GROUPS, M, PROMPT, s.max_tokens, 1, KEEP_NOTHING});
+    Extent x = {GROUPS, M, PROMPT, s.max_tokens, 1, KEEP_NOTHING, false};
+    Group *g = groups_new(&e, &m, x);
     model_init(&m, 3);
     rope_reserve(&m, 32);
     for (int k = 0; k < GROUPS; k++) {
@@ -6411,6 +6412,9 @@ static void test_explain(void)
     CHECK(one_line(&text, 5) == 5 && !strcmp(text.s, "a b\xc3\xa9\xc3\xa9"), "'%s'", text.s);
     CHECK(one_line(&text, 4) == 4 && !strcmp(text.s, "a .."), "'%s'", text.s);
     buf_free(&text);
+    CHECK(cli("sft --preset nano --steps 0 --out %s/random", tmp_dir()) == 0 &&
+              cli("explain --model %s/random --rollouts 64 --max-tokens 200 --method evol",
+                  tmp_dir()) == 0, "responses that are many and long: %s", cli_err);
 }
 
 /* Two models on one set of problems: the differences that are printed and written are those of

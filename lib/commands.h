@@ -658,7 +658,7 @@ static void cmd_sample(Session *s)
     template_render(&s->template, o->prompt, &text);
     Ids prompt = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "--prompt");
     buf_free(&text);
-    Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, KEEP_NOTHING};
+    Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, KEEP_NOTHING, false};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     group_prompt(g, prompt);
@@ -998,7 +998,7 @@ static void explain_given(Session *s, const Given *x)
     int longest = 1, threads = s->engine.threads;
     for (int i = 0; i < x->m; i++)
         longest = imax(longest, x->length[i]);
-    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING};
+    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING, true};
     s->engine = extent_engine(&s->model, threads, extent);
     rope_reserve(&s->model, x->prompt_length + longest);
     Group *g = groups_new(&s->engine, &s->model, extent);
@@ -1091,7 +1091,7 @@ static void cmd_explain(Session *s)
     session_sampler(s, o->model);
     Problems p = explain_problems(s);
     problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
-    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING};
+    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);
