@@ -6412,9 +6412,18 @@ static void test_explain(void)
     CHECK(one_line(&text, 5) == 5 && !strcmp(text.s, "a b\xc3\xa9\xc3\xa9"), "'%s'", text.s);
     CHECK(one_line(&text, 4) == 4 && !strcmp(text.s, "a .."), "'%s'", text.s);
     buf_free(&text);
-    CHECK(cli("sft --preset nano --steps 0 --out %s/random", tmp_dir()) == 0 &&
-              cli("explain --model %s/random --rollouts 64 --max-tokens 200 --method evol",
-                  tmp_dir()) == 0, "responses that are many and long: %s", cli_err);
+    b.n = 0;
+    buf_str(&b, "{\"prompt_ids\": [1], \"rewards\": [1");
+    for (int i = 1; i < 40; i++)
+        buf_printf(&b, ", %d", i % 3 - 1);
+    buf_str(&b, "], \"response_ids\": [");
+    for (int i = 0; i < 40 * 400; i++)
+        buf_printf(&b, "%s%d", i % 400 ? ", " : i ? "], [" : "[", 1 + i * 7919 % 18);
+    buf_str(&b, "]]}\n");
+    write_file(tmp_path("long-group.jsonl").s, b.s, b.n);
+    CHECK(cli("explain --model %s --method evol --json --data %s/long-group.jsonl", base_model(),
+              tmp_dir()) == 0, "long responses: %s", cli_err);
+    buf_free(&b);
 }
 
 /* Two models on one set of problems: the differences that are printed and written are those of
