@@ -38,7 +38,8 @@
  *      reference) in expectation, exact has it without sampling noise.
  *   7. Eq 5 writes a bias and W^T h; these models have none, and we write W h, W: [vocab, hidden].
  *   8. Eq 28 (upstream gradients are a linear image of Phi) does not hold in general; that
- *      cosines of Phi stand for cosines of gradients is an empirical matter.
+ *      cosines of Phi stand for cosines of gradients is an empirical matter, which
+ *      `geometry --true-gradients` measures.
  *   9. The paper makes several updates on one batch of rollouts (--mini-batch, --epochs); our
  *      default is one, exactly on-policy. Novelty is computed once, with the sampling policy's phi.
  *

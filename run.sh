@@ -95,6 +95,7 @@ say "building"
 [ "$G2RL" != ./g2rl ] || make -s
 
 say "base models: $sft supervised steps of 128 solved problems, from random weights"
+echo "   (how far each run is: tail -f $runs/seed$first/*.log)" >&2
 seq "$first" "$last" | sed 's/^/base /' | side_by_side "$seeds"
 
 say "each method: $steps steps of 16 prompts x 16 rollouts, from that base model"
