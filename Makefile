@@ -32,13 +32,14 @@ endif
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h)
+TESTS    = $(wildcard tests/*.h)
 
 all: g2rl
 
 g2rl: $(SOURCES) .flags
 	$(CC) $(FLAGS) g2rl.c -o $@ -lm
 
-test_g2rl: test_g2rl.c $(SOURCES) .flags
+test_g2rl: test_g2rl.c $(TESTS) $(SOURCES) .flags
 	$(CC) $(FLAGS) test_g2rl.c -o $@ -lm
 
 test: g2rl test_g2rl
@@ -49,7 +50,7 @@ debug: g2rl_debug
 g2rl_debug: $(SOURCES) .flags
 	$(CC) $(FLAGS) $(SANITIZE) g2rl.c -o $@ -lm
 
-test_g2rl_debug: test_g2rl.c $(SOURCES) .flags
+test_g2rl_debug: test_g2rl.c $(TESTS) $(SOURCES) .flags
 	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c -o $@ -lm
 
 test-debug: g2rl_debug test_g2rl_debug

@@ -19,9 +19,9 @@
  * same phi, scaled by them, is what the backward pass starts from (METHOD I1), so the features
  * cost nothing.
  *
- * The methods it is compared with (--method) share everything but step 5: GRPO shapes nothing;
- * `entropy` adds an entropy bonus to GRPO's loss; `evol` (EVOL-RL, arXiv 2509.15194) takes novelty
- * from embeddings of the responses in place of gradients.
+ * The methods it is compared with (--method) share all the rest: `grpo` has no steps 3 to 5;
+ * `entropy` is grpo with an entropy bonus in step 7; `evol` (EVOL-RL, arXiv 2509.15194) takes
+ * novelty from embeddings of the responses, and shapes by it in a way of its own.
  *
  * Where we differ from the paper, or it from itself:
  *   1. Eq 12 as printed punishes a wrong and novel response LESS; the text of section 2.4 says

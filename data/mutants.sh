@@ -33,8 +33,7 @@ test=$(printf '%s' "$line" | cut -d "$tab" -f 4)
 say() { printf '%s\n' "$1"; }
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
-mkdir "$dir/lib"
-cp ./*.c "$dir" && cp lib/*.h "$dir/lib" && ln -s "$PWD/data" "$dir/data"
+cp -r ./*.c lib tests "$dir" && ln -s "$PWD/data" "$dir/data"
 if ! TEXT=$text NEW=$new awk '
     BEGIN { t = ENVIRON["TEXT"]; n = ENVIRON["NEW"] }
     { i = index($0, t); if (i) { c++; $0 = substr($0, 1, i - 1) n substr($0, i + length(t)) } print }

@@ -1,0 +1,690 @@
+/* kernels.h: tests of random numbers, exp, sums, products, and the gradient of each layer. */
+#ifndef TESTS_KERNELS_H
+#define TESTS_KERNELS_H
+
+#include "noise.h"
+
+/* ---------------------------------------------------------------- random numbers */
+
+static bool random_is(Random x, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
+{
+    return x.r[0] == a && x.r[1] == b && x.r[2] == c && x.r[3] == d;
+}
+
+/* The known answers of the authors' own Random123 (kat_vectors, philox4x32 10). */
+static void test_philox(void)
+{
+    const uint32_t ff = 0xFFFFFFFFu;
+    CHECK(random_is(philox(0, 0, 0, 0, 0, 0), 0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+          "philox of zeros");
+    CHECK(random_is(philox(UINT64_MAX, 0, ff, ff, ff, ff), 0x408F276D, 0x41C83B0E, 0xA20BC7C6,
+                    0x6D5451FD), "philox of ones");
+    CHECK(random_is(philox(0x299F31D0A4093822u, 0, 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+                    0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1), "philox of the digits of pi");
+    CHECK(random_is(philox(0xA4093822u, 0x299F31D0, 0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+                    0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1), "stream is key word 1");
+    Random streamed = philox(0x123456789ABCDEFu, 3, 1, 2, 3, 4);
+    Random keyed = philox(0x123456789ABCDEFu ^ (uint64_t)3 << 32, 0, 1, 2, 3, 4);
+    CHECK(!memcmp(&streamed, &keyed, sizeof keyed), "stream is not xored into key word 1");
+
+    CHECK(uniform((Random){{0, 0, ff, ff}}) == 0, "uniform of zeros");
+    CHECK(uniform((Random){{ff, ff, 0, 0}}) == 1 - 0x1p-53, "uniform of ones");
+    CHECK(uniform((Random){{0x80000000u, 0, 0, 0}}) == 0.5, "uniform: word 0 is the upper one");
+    CHECK(uniform((Random){{0, 0x800, 0, 0}}) == 0x1p-53, "uniform has 53 bits");
+    CHECK(below((Random){{9, 9, 1, 0}}, 10) == 6, "below: 2^32 mod 10");
+    CHECK(below((Random){{9, 9, 0, 17}}, 7) == 3, "below: 17 mod 7");
+
+    enum { DRAWS = 20000, FACES = 6 };
+    int count[FACES] = {0};
+    double sum = 0, square = 0, chi2 = 0;
+    for (uint32_t i = 0; i < DRAWS; i++) {
+        Random r = philox(1, STREAM_SAMPLE, 0, 0, 0, i);
+        double u = uniform(r);
+        sum += u;
+        square += u * u;
+        count[below(r, FACES)]++;
+    }
+    for (int i = 0; i < FACES; i++)
+        chi2 += pow(count[i] - DRAWS / 6.0, 2) / (DRAWS / 6.0);
+    CHECK(fabs(sum / DRAWS - 1.0 / 2) < 4 * sqrt(1.0 / 12 / DRAWS), "mean %g", sum / DRAWS);
+    CHECK(fabs(square / DRAWS - 1.0 / 3) < 4 * sqrt(4.0 / 45 / DRAWS), "E u^2 %g", square / DRAWS);
+    CHECK(chi2 < 20.5, "die: chi-squared %g of 5 degrees; p = 0.001 is 20.5", chi2);
+}
+
+/* ---------------------------------------------------------------- exp and rows */
+
+static float float_of_bits(uint32_t bits)
+{
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/* |vexp(x) - e^x| in units of the last place of e^x. */
+static double exp_ulps(float x)
+{
+    double exact = exp((double)x);
+    return fabs((double)exp_one(x) - exact) / ldexp(1, ilogb(exact) - 23);
+}
+
+/* In how many rows with one NaN, of many lengths and places, a softmax loses it. */
+static int softmax_losses(float nan)
+{
+    int lost = 0;
+    for (int n = 1; n <= 40; n += 3)
+        for (int i = 0; i < n; i++) {
+            float *row = noise_new(1, (size_t)n);
+            Softmax s = SOFTMAX_EMPTY;
+            row[i] = nan;
+            softmax_tile(&s, row, row, n, 1.0f);
+            lost += !isnan(softmax_logprob(&s, 0, 1));
+            row[i] = nan;
+            lost += !isnan(row_exp(row, row, n, row_max(row, n), 1.0f));
+            free(row);
+        }
+    return lost;
+}
+
+static void test_exp(void)
+{
+    enum { POINTS = 400000 };
+    double worst = 0, where = 0;
+    for (int i = 0; i <= POINTS + 2000; i++) {
+        float x = (float)(-87.0 + 175.0 * i / POINTS); /* evenly over [-87, 88] ... */
+        if (i > POINTS) /* ... and beside each (n + 1/2) ln 2, where the reduction changes n */
+            x = (float)(((i - POINTS) % 250 - 125 + 0.5) * 0.6931471805599453 *
+                        (1 + 1e-7 * ((i - POINTS) / 250 - 4)));
+        double ulps = exp_ulps(x);
+        if (!(ulps <= worst)) {
+            worst = ulps;
+            where = (double)x;
+        }
+    }
+    CHECK(worst < 1.01, "exp is %.3f ulp off at %.9g", worst, where);
+    CHECK(exp_one(0.0f) == 1.0f && exp_one(-0.0f) == 1.0f, "exp(0) is not 1");
+    CHECK(exp_one(-1e4f) == exp_one(-87.3f) && exp_one(-INFINITY) == exp_one(-87.3f),
+          "not clamped below");
+    CHECK(exp_one(1e4f) == exp_one(88.3f) && exp_one(INFINITY) == exp_one(88.3f),
+          "not clamped above");
+    CHECK(isfinite(exp_one(88.3f)) && exp_one(-87.3f) >= 0x1p-126f, "the ends leave the normals");
+
+    /* NaN, whatever its sign and payload (a file of weights may hold any), stays NaN. */
+    static const uint32_t nans[] = {0x7FC00000, 0xFFC00000, 0x7FC00001, 0x7FFFFFFF, 0xFFC001FF};
+    for (size_t k = 0; k < sizeof nans / sizeof *nans; k++) {
+        float nan = float_of_bits(nans[k]);
+        CHECK(isnan(exp_one(nan)), "exp of NaN %08x is %g", nans[k], (double)exp_one(nan));
+        CHECK(softmax_losses(nan) == 0, "NaN %08x is lost in %d softmaxes", nans[k],
+              softmax_losses(nan));
+    }
+}
+
+/* The rule of simd.h: 16 virtual lanes, added as a tree. */
+static float lanes_tree(const float *lane)
+{
+    float t[16];
+    memcpy(t, lane, sizeof t);
+    for (int half = 8; half; half /= 2)
+        for (int u = 0; u < half; u++)
+            t[u] += t[u + half];
+    return t[0];
+}
+
+/* What writes a row, with `room` floats of guard behind it (0: the sanitizer watches). */
+static void check_row_writers(int n, int room)
+{
+    size_t all = (size_t)(n + room);
+    float *x = noise_new(20, (size_t)n), *y = noise_new(21, all), *expected = copy_new(y, all);
+    float lane[16] = {0};
+    for (int i = 0; i < n; i++) {
+        expected[i] = exp_one((x[i] - 0.25f) * 3.0f);
+        lane[i % 16] += expected[i];
+    }
+    float sum = row_exp(y, x, n, 0.25f, 3.0f), tree = lanes_tree(lane);
+    CHECK(same_bits(y, expected, all), "row_exp of %d", n);
+    CHECK(same_bits(&sum, &tree, 1), "row_exp of %d: its sum", n);
+
+    row_exp_scaled(y, y, n, 2.0f, 0.5f, -0.75f);
+    for (int i = 0; i < n; i++)
+        expected[i] = exp_one(expected[i] * 2.0f - 0.5f) * -0.75f;
+    CHECK(same_bits(y, expected, all), "row_exp_scaled of %d", n);
+
+    row_axpy(y, 1.7f, x, n);
+    for (int i = 0; i < n; i++)
+        expected[i] = fmaf(1.7f, x[i], expected[i]);
+    CHECK(same_bits(y, expected, all), "row_axpy of %d", n);
+
+    row_scale(y, x, -0.3f, n);
+    for (int i = 0; i < n; i++)
+        expected[i] = x[i] * -0.3f;
+    CHECK(same_bits(y, expected, all), "row_scale of %d", n);
+    free(x);
+    free(y);
+    free(expected);
+}
+
+static void test_rows(void)
+{
+    for (int n = 1; n <= 70; n++) {
+        float *a = noise_new(22, (size_t)n), *b = noise_new(23, (size_t)n), lane[16] = {0};
+        float most = -INFINITY;
+        for (int i = 0; i < n; i++)
+            lane[i % 16] = fmaf(a[i], b[i], lane[i % 16]);
+        float dot = row_dot(a, b, n), tree = lanes_tree(lane);
+        CHECK(same_bits(&dot, &tree, 1), "row_dot of %d", n);
+        for (int i = 0; i < n; i++) { /* all negative, and the largest moves through the row */
+            a[i] -= 200;
+            most = a[i] > most ? a[i] : most;
+        }
+        CHECK(row_max(a, n) == most, "row_max of %d", n);
+        for (int i = 0; i < n; i++) {
+            float before = a[i];
+            a[i] = -5;
+            CHECK(row_max(a, n) == -5, "row_max of %d: missed at %d", n, i);
+            a[i] = before;
+        }
+        check_row_writers(n, 0);
+        check_row_writers(n, 2 * LANES);
+        free(a);
+        free(b);
+    }
+}
+
+/* ---------------------------------------------------------------- matrix products */
+
+/* What gemm.h promises: each output is one chain over k, in order. */
+static void gemm_naive(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
+                       const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *c, ptrdiff_t ldc,
+                       bool accumulate)
+{
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++) {
+            float s = accumulate ? c[i * ldc + j] : 0.0f;
+            for (int k = 0; k < K; k++)
+                s = fmaf(a[i * rs + k * cs], b[k * rsb + j * csb], s);
+            c[i * ldc + j] = s;
+        }
+}
+
+/* One shape: operands of exact size, and an output whose rows lie `ldc` apart. Between its rows
+ * are guards: all of it, guards too, must come out as expected. */
+typedef struct {
+    int M, N, K, ldc;
+    float *a, *b, *before, *c, *expected; /* [M,K], [N,K], 3 x [M,ldc] */
+} Product;
+
+static size_t product_floats(const Product *p) { return (size_t)p->M * (size_t)p->ldc; }
+
+static Product product_new(int M, int N, int K, int ldc)
+{
+    Product p = {M, N, K, ldc, NULL, NULL, NULL, NULL, NULL};
+    p.a = noise_new(30, (size_t)M * (size_t)K);
+    p.b = noise_new(31, (size_t)N * (size_t)K);
+    p.before = noise_new(32, product_floats(&p));
+    p.c = copy_new(p.before, product_floats(&p));
+    p.expected = copy_new(p.before, product_floats(&p));
+    return p;
+}
+
+static void product_free(Product *p)
+{
+    free(p->a);
+    free(p->b);
+    free(p->before);
+    free(p->c);
+    free(p->expected);
+}
+
+/* Puts NaN where the product will be: it may not be read. */
+static void product_blank(Product *p)
+{
+    for (int i = 0; i < p->M; i++)
+        for (int j = 0; j < p->N; j++)
+            p->c[(ptrdiff_t)i * p->ldc + j] = NAN;
+}
+
+/* Compares, and takes the output back to what it was. */
+static void check_product(Product *p, const char *what, bool accumulate)
+{
+    CHECK(same_bits(p->c, p->expected, product_floats(p)), "%s: M %d, N %d, K %d, accumulate %d",
+          what, p->M, p->N, p->K, accumulate);
+    memcpy(p->c, p->before, product_floats(p) * sizeof(float));
+}
+
+/* Forward: A by rows, B = W^T packed, whole or by panels; by one thread and, where `threads` is 3,
+ * by three. What is accumulated on is C itself, or lies elsewhere. */
+static void check_gemm_forward(int M, int N, int K, bool accumulate, int threads)
+{
+    Product p = product_new(M, N, K, N + 3);
+    Arena arena = arena_new((packed_floats(K, N) + 4 * BLOCK) * sizeof(float));
+    float *packed = nan_new(packed_floats(K, N));
+    const float *base = accumulate ? p.before : NULL;
+    int panels = (N + NR - 1) / NR, cut = panels / 2; /* the panels in two pieces */
+    gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
+    gemm_pack(K, N, p.b, 1, K, packed);
+    for (arena.threads = 1; arena.threads <= threads; arena.threads += 2) {
+        product_blank(&p);
+        gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, base, p.c, p.ldc);
+        check_product(&p, "gemm", accumulate);
+        gemm_packed(&arena, M, N, K, p.a, K, 1, packed, accumulate ? p.c : NULL, p.c, p.ldc);
+        check_product(&p, "gemm_packed", accumulate);
+        product_blank(&p);
+        gemm_panels(&arena, M, N, K, 0, cut, p.a, K, 1, packed, base, p.c, p.ldc);
+        gemm_panels(&arena, M, N, K, cut, panels, p.a, K, 1, packed,
+                    base ? base + cut * NR : NULL, p.c + cut * NR, p.ldc);
+        check_product(&p, "gemm_panels", accumulate);
+    }
+    free(packed);
+    arena_free(&arena);
+    product_free(&p);
+}
+
+/* dX = dY W and dW += dY^T X, in the layouts of a layer: W is [n, k]. */
+static void check_gemm_gradients(int m, int k, int n)
+{
+    size_t most = packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK;
+    Arena arena = arena_new(most * sizeof(float));
+    Product x = product_new(m, k, n, k); /* a: dY [m, n]; b: W, here read as [n, k] */
+    gemm_naive(m, k, n, x.a, n, 1, x.b, k, 1, x.expected, k, false);
+    product_blank(&x);
+    gemm_backward(&arena, m, n, k, x.a, x.b, x.c);
+    check_product(&x, "gemm_backward", false);
+    Product w = product_new(n, k, m, k); /* a: dY, here read as [m, n]; b: X, as [m, k] */
+    gemm_naive(n, k, m, w.a, 1, n, w.b, k, 1, w.expected, k, true);
+    gemm_weights(&arena, m, n, k, w.a, n, w.b, w.c);
+    check_product(&w, "gemm_weights", true);
+    int cut = n / 3; /* some of dW's rows, then the others: columns of dY apart */
+    gemm_weights(&arena, m, cut, k, w.a, n, w.b, w.c);
+    gemm_weights(&arena, m, n - cut, k, w.a + cut, n, w.b, w.c + (ptrdiff_t)cut * k);
+    check_product(&w, "gemm_weights in two slices", true);
+    product_free(&x);
+    product_free(&w);
+    arena_free(&arena);
+}
+
+/* B in place; up to the next multiple of VL columns are the callee's to write, no more. */
+static void check_gemm_small(int M, int N, int K, bool transposed, bool accumulate)
+{
+    int columns = round_up(N, VL), rs = transposed ? 1 : K, cs = transposed ? M : 1;
+    Product p = product_new(M, N, K, columns + 1);
+    float *b = noise_new(33, (size_t)K * (size_t)columns);
+    gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
+    if (!accumulate)
+        product_blank(&p);
+    gemm_small(M, N, K, p.a, rs, cs, b, columns, accumulate ? p.c : NULL, p.c, p.ldc);
+    for (int i = 0; i < M; i++)
+        for (int j = N; j < columns; j++)
+            p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
+    check_product(&p, transposed ? "gemm_small, A transposed" : "gemm_small", accumulate);
+    free(b);
+    product_free(&p);
+}
+
+static void test_gemm(void)
+{
+    static const int sizes[][3] = {
+        {1, 1, 1}, {1, 33, 5}, {7, 1, 3}, {2, 2, 40}, {13, 31, 17}, {14, 32, 16}, {15, 33, 1},
+        {29, 5, KC + 1}, {3, 70, 2 * KC + 2}, {16, 16, KC}, {113, 65, 70}, {230, 47, 130},
+        {43, 163, 37}, {57, 129, 19}, {5, 300, 90}, {1, 520, 200},
+        {300, 20, KC - 4}, /* three blocks of rows */
+        {9, 40, 512}, {MR + 1, 3, 2 * KC}, /* A's rows, or dY's columns, collide in the cache ... */
+        {290, 5, 2 * KC}, {KC + 3, 4, 512}, /* ... and come in blocks */
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            int M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
+            check_gemm_forward(M, N, K, accumulate, 3);
+            check_gemm_gradients(M, N, K);
+            check_gemm_small(M, N, K, false, accumulate);
+            check_gemm_small(M, N, K, true, accumulate);
+        }
+    for (int M = 1; M <= 2 * MR + 1; M++) /* every height of a tile, beside every part of a panel */
+        for (int N = 1; N <= NR + 1; N += imax(1, VL / 4))
+            check_gemm_forward(M, N, 3, M % 2, 1);
+}
+
+/* ---------------------------------------------------------------- gradients of each layer */
+
+/* What the check of a gradient works on. L = sum_i weight_i out_i, so that dL / d out_i is
+ * weight_i: the outputs are fp32, L is a double. */
+typedef struct {
+    Engine e;
+    Model m;
+    Batch b;
+    int rows, n_out, terms;
+    float temperature;
+    const Model *other;
+    float *in, *scale, *kept, *out, *weight;
+} Layers;
+
+typedef double LossFn(Layers *);
+
+/* dL / dx by the five-point central difference,
+ *     f' = (8 (f(x + h) - f(x - h)) - (f(x + 2h) - f(x - 2h))) / 12 h + O(h^4).
+ * How h was chosen: rounding puts about eps / h on it (eps = 6e-8, values are of order 1) and the
+ * remainder h^4 f^(5) / 30; h = 2^-6 puts both near 1e-5, where the usual two points would have
+ * either 1e-4 from h^2 / 6 or, with a smaller h, more rounding. */
+static double numerical_gradient(LossFn *loss, Layers *l, float *x)
+{
+    const float h = 0x1p-6f, before = *x;
+    double f[4];
+    for (int k = 0; k < 4; k++) {
+        static const float steps[] = {-2, -1, 1, 2};
+        *x = before + steps[k] * h;
+        f[k] = loss(l);
+    }
+    *x = before;
+    return (8 * (f[2] - f[1]) - (f[3] - f[0])) / (12 * (double)h);
+}
+
+/* |numerical - g| / |g| over a sample of a tensor's n entries: of each of `slices` parts the entry
+ * with the largest gradient, and one more. A gradient that is all zero gives NaN: a failure. */
+static double gradient_error(LossFn *loss, Layers *l, float *x, const float *g, size_t n,
+                             size_t slices)
+{
+    double error = 0, norm = 0;
+    slices = slices < n ? slices : n;
+    for (size_t s = 0; s < slices; s++) {
+        size_t first = n * s / slices, end = n * (s + 1) / slices;
+        size_t pick[2] = {first + 7 * s % (end - first), first};
+        for (size_t i = first; i < end; i++)
+            if (fabsf(g[i]) > fabsf(g[pick[1]]))
+                pick[1] = i;
+        for (int k = 0; k < 2; k++) {
+            double numerical = numerical_gradient(loss, l, &x[pick[k]]);
+            error += pow(numerical - (double)g[pick[k]], 2);
+            norm += pow((double)g[pick[k]], 2);
+        }
+    }
+    return sqrt(error) / sqrt(norm);
+}
+
+/* fp32 leaves 1e-6 to 3e-4 (measured, all models and instruction sets); a wrong formula, 1e-2. */
+static void check_gradient(LossFn *loss, Layers *l, float *x, const float *g, size_t n,
+                           size_t slices, const char *what)
+{
+    double error = gradient_error(loss, l, x, g, n, slices);
+    CHECK(error < 1e-3, "%s: the gradient is off by %.1e of its norm", what, error);
+}
+
+static void layers_free(Layers *l)
+{
+    free(l->in);
+    free(l->scale);
+    free(l->kept);
+    free(l->out);
+    free(l->weight);
+    model_free(&l->m);
+    engine_free(&l->e);
+}
+
+static double norm_loss(Layers *l)
+{
+    rmsnorm_forward(l->out, l->kept, l->in, l->scale, l->rows, l->n_out / l->rows, 1e-3f, 1);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+static void test_norm_gradient(void)
+{
+    enum { ROWS = 5, D = 37, N = ROWS * D };
+    Layers l = {.rows = ROWS, .n_out = N, .in = noise_new(40, N), .scale = noise_new(41, D),
+                .kept = nan_new(ROWS), .out = nan_new(N), .weight = noise_new(42, N)};
+    float *dx = nan_new(N), *added = noise_new(43, N), *start = copy_new(added, N);
+    float *dw = xcalloc(D, sizeof *dw);
+    norm_loss(&l);
+    rmsnorm_backward(dx, NULL, l.weight, l.in, l.scale, l.kept, ROWS, D, 1);
+    norm_weights_backward(dw, l.weight, l.in, l.kept, ROWS, D);
+    check_gradient(norm_loss, &l, l.in, dx, N, N, "RMSNorm: input");
+    check_gradient(norm_loss, &l, l.scale, dw, D, D, "RMSNorm: weight");
+
+    float *dw2 = copy_new(dw, D); /* a second pass adds: to dw always, to dx where asked */
+    rmsnorm_backward(added, added, l.weight, l.in, l.scale, l.kept, ROWS, D, 1);
+    norm_weights_backward(dw2, l.weight, l.in, l.kept, ROWS, D);
+    for (int i = 0; i < N; i++)
+        start[i] += dx[i];
+    for (int i = 0; i < D; i++)
+        dw[i] *= 2;
+    CHECK(relative_error(added, start, N) < 1e-6, "RMSNorm does not add to dx");
+    CHECK(relative_error(dw2, dw, D) < 1e-6, "RMSNorm does not add to dw");
+    free(dx);
+    free(added);
+    free(start);
+    free(dw);
+    free(dw2);
+    layers_free(&l);
+}
+
+static double heads_loss(Layers *l)
+{
+    heads_forward(&l->m, 1, &l->b, l->in, l->out, l->kept, 1);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+/* The gradient of the rotated q and k goes in, beside v's, which must pass untouched. */
+static void check_heads_gradient(ModelType type)
+{
+    static const Tree tree = {5, 2, {4, 9}};
+    Layers l = {.e = nan_engine(2, 1 << 20), .m = tiny_model(type, true, 50)};
+    const Config *c = &l.m.config;
+    int qk = (c->num_attention_heads + c->num_key_value_heads) * c->head_dim;
+    int v = c->num_key_value_heads * c->head_dim, width = qk + v;
+    l.b = batch_new(&l.e.arena, 32, 4, 32);
+    add_tree(&l.b, &tree, 50, 1);
+    l.rows = l.b.n_rows;
+    l.n_out = l.rows * qk;
+    l.in = noise_new(44, (size_t)(l.rows * width));
+    l.kept = nan_new((size_t)(l.n_out / c->head_dim));
+    l.out = nan_new((size_t)l.n_out);
+    l.weight = noise_new(45, (size_t)l.n_out);
+    heads_loss(&l);
+    float *g = noise_new(46, (size_t)(l.rows * width)), *before = copy_new(g, (size_t)width);
+    for (int r = 0; r < l.rows; r++)
+        memcpy(g + r * width, l.weight + r * qk, (size_t)qk * sizeof *g);
+    float *normed = nan_new((size_t)l.n_out);
+    heads_backward(&l.m, 1, &l.b, l.in, l.kept, g, normed, 1);
+    if (type == QWEN3) {
+        Layer kept = {.qkv = l.in, .rstd_head = l.kept};
+        LayerGrad grad = {.heads = normed};
+        for (int k = Q_NORM; k <= K_NORM; k++)
+            head_norm_backward(c, at(&l.m, l.m.grads, layer_tensor(1, k)), &kept, &grad, l.rows,
+                               k == K_NORM ? c->num_attention_heads : 0,
+                               k == K_NORM ? c->num_key_value_heads : c->num_attention_heads);
+    }
+    free(normed);
+    CHECK(same_bits(g + qk, before + qk, (size_t)v), "heads_backward changes v's gradient");
+    for (int r = 0; r < l.rows; r++) /* L does not see v */
+        memset(g + r * width + qk, 0, (size_t)v * sizeof *g);
+    check_gradient(heads_loss, &l, l.in, g, (size_t)(l.rows * width), 200, MODEL_TYPES[type]);
+    for (int k = Q_NORM; k <= K_NORM && type == QWEN3; k++) {
+        int t = layer_tensor(1, k);
+        check_gradient(heads_loss, &l, at(&l.m, l.m.params, t), at(&l.m, l.m.grads, t), 6, 6,
+                       l.m.tensors[t].name);
+    }
+    free(g);
+    free(before);
+    layers_free(&l);
+}
+
+static void test_heads_gradient(void)
+{
+    check_heads_gradient(QWEN3);
+    check_heads_gradient(LLAMA);
+}
+
+/* in: rotated q and k; scale: q, k, v as projected, of which attention reads v. */
+static double attention_loss(Layers *l)
+{
+    attention_forward(&l->e.worker[0], &l->m.config, &l->b, l->in, l->scale, l->out);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+/* Two kv groups of three heads; prompts and responses shorter, equal and longer than the blocks of
+ * KEYS keys and QUERIES rows. Some followers see keys of two and more blocks of their prompt. */
+static void test_attention_gradient(void)
+{
+    static const Tree trees[] = {{37, 3, {4, 46, 2}}, {70, 0, {0}}, {32, 2, {33, 66}}, {1, 1, {2}}};
+    Layers l = {.e = nan_engine(2, 4 << 20), .m = tiny_model(LLAMA, true, 50)};
+    const Config *c = &l.m.config;
+    int q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    l.b = batch_new(&l.e.arena, 400, 12, 400);
+    for (int i = 0; i < 4; i++)
+        add_tree(&l.b, &trees[i], 50, (uint32_t)i);
+    l.rows = l.b.n_rows;
+    l.n_out = l.rows * q;
+    size_t rows = (size_t)l.rows, wide = (size_t)(q + 2 * kv), n_qk = rows * (size_t)(q + kv);
+    l.in = noise_new(47, n_qk);
+    for (size_t i = 0; i < n_qk; i++)
+        l.in[i] *= 2; /* scores far from equal */
+    l.scale = noise_new(48, rows * wide);
+    l.out = nan_new((size_t)l.n_out + LANES);
+    l.weight = noise_new(49, (size_t)l.n_out + LANES);
+    attention_loss(&l);
+    float *g = nan_new(rows * wide), *g_qk = nan_new(n_qk);
+    attention_backward(&l.e.worker[0], c, &l.b, l.in, l.scale, l.out, l.weight, g);
+    for (size_t r = 0; r < rows; r++) {
+        memcpy(g_qk + r * (size_t)(q + kv), g + r * wide, (size_t)(q + kv) * sizeof *g);
+        memset(g + r * wide, 0, (size_t)(q + kv) * sizeof *g); /* of `scale`, only v is read */
+    }
+    check_gradient(attention_loss, &l, l.in, g_qk, n_qk, 120, "attention: q and k");
+    check_gradient(attention_loss, &l, l.scale, g, rows * wide, 80, "attention: v");
+    free(g);
+    free(g_qk);
+    layers_free(&l);
+}
+
+static double swiglu_loss(Layers *l)
+{
+    swiglu_forward(l->out, l->in, l->rows, l->n_out / l->rows, 1);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+static void test_swiglu_gradient(void)
+{
+    enum { ROWS = 4, FF = 37, N = ROWS * FF };
+    Layers l = {.rows = ROWS, .n_out = N, .in = noise_new(50, 2 * N), .out = nan_new(N),
+                .weight = noise_new(51, N)};
+    float *g = nan_new(2 * N);
+    for (int i = 0; i < 2 * N; i++)
+        l.in[i] *= 4;
+    swiglu_backward(g, l.weight, l.in, ROWS, FF, 1);
+    check_gradient(swiglu_loss, &l, l.in, g, 2 * N, 2 * N, "SwiGLU");
+    for (int i = 0; i < ROWS; i++) { /* the formula itself, once */
+        double x = (double)l.in[i * 2 * FF], u = (double)l.in[i * 2 * FF + FF];
+        double y = x / (1 + exp(-x)) * u;
+        CHECK(fabs((double)l.out[i * FF] - y) < 1e-6 * (1 + fabs(y)), "SwiGLU(%g, %g)", x, u);
+    }
+    float *three = nan_new(N);
+    swiglu_forward(l.out, l.in, ROWS, FF, 1);
+    swiglu_forward(three, l.in, ROWS, FF, 3);
+    CHECK(same_bits(three, l.out, N), "three threads change SwiGLU");
+    free(three);
+    free(g);
+    layers_free(&l);
+}
+
+/* y = x W^T + bias: the q, k, v product of a Qwen2 layer, its three matrices and biases as one. */
+static double linear_loss(Layers *l)
+{
+    const float *bias = at(&l->m, l->m.params, layer_tensor(1, Q_BIAS));
+    Matrix w = matrix(&l->m, 1, QKV);
+    bias_forward(l->out, bias, l->rows, w.n);
+    linear_forward(&l->e.worker[0], &l->m, w, l->rows, l->in, l->out, l->out);
+    return weighted_sum(l->out, l->weight, (size_t)l->n_out);
+}
+
+static void test_linear_gradient(void)
+{
+    enum { ROWS = 9 };
+    Layers l = {.e = nan_engine(2, 1 << 20), .m = tiny_model(QWEN2, true, 50), .rows = ROWS};
+    Matrix w = matrix(&l.m, 1, QKV);
+    size_t n_in = (size_t)(ROWS * w.k), n_w = (size_t)w.n * (size_t)w.k;
+    l.n_out = ROWS * w.n;
+    l.in = noise_new(52, n_in);
+    l.out = nan_new((size_t)l.n_out);
+    l.weight = noise_new(53, (size_t)l.n_out);
+    float *dx = nan_new(n_in), *dw = at(&l.m, l.m.grads, w.tensor);
+    float *dbias = at(&l.m, l.m.grads, layer_tensor(1, Q_BIAS));
+    linear_backward(&l.e.worker[0], &l.m, w, ROWS, l.weight, dx);
+    gemm_weights(&l.e.worker[0], ROWS, w.n, w.k, l.weight, w.n, l.in, dw);
+    bias_backward(dbias, l.weight, ROWS, w.n);
+    check_gradient(linear_loss, &l, l.in, dx, n_in, 60, "linear: input");
+    check_gradient(linear_loss, &l, at(&l.m, l.m.params, w.tensor), dw, n_w, 60,
+                   "linear: weight");
+    check_gradient(linear_loss, &l, at(&l.m, l.m.params, layer_tensor(1, Q_BIAS)), dbias,
+                   (size_t)w.n, 60, "linear: bias");
+    free(dx);
+    layers_free(&l);
+}
+
+/* What a loss says of each target: noise for log p and, where asked for, for entropy and KL. */
+static HeadCoef head_coef(const Layers *l)
+{
+    const float *more = l->weight + l->b.n_targets;
+    return (HeadCoef){l->weight, l->terms & 1 ? more : NULL, l->terms & 2 ? more + 5 : NULL};
+}
+
+static double head_sum(const Head *head, const HeadCoef *coef, size_t n)
+{
+    return weighted_sum(head->logprob, coef->logprob, n) +
+           (coef->entropy ? weighted_sum(head->entropy, coef->entropy, n) : 0) +
+           (coef->kl ? weighted_sum(head->kl, coef->kl, n) : 0);
+}
+
+/* in: hidden rows; scale: the other model's. The targets, chosen in check_head_gradient, are those
+ * of the batch. */
+static double head_loss(Layers *l)
+{
+    size_t mark = l->e.worker->used;
+    Pass f = {.batch = l->b, .hidden = l->in};
+    HeadCoef coef = head_coef(l);
+    forward_heads(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
+    double loss = head_sum(&f.head, &coef, (size_t)l->b.n_targets);
+    l->e.worker->used = mark;
+    return loss;
+}
+
+/* 600 tokens are two tiles and a part; 130 targets are one block of rows and a part. `terms`: 1 the
+ * entropy, 2 the KL divergence from another model; `keep`: the logits, or they are made again. */
+static void check_head_gradient(float temperature, int terms, Keep keep)
+{
+    enum { V = 600, TARGETS = HEAD_ROWS + 2 };
+    Layers l = {.e = nan_engine(2, 8 << 20), .m = tiny_model(LLAMA, false, V), .terms = terms,
+                .temperature = temperature, .weight = noise_new(54, 2 * TARGETS + 5)};
+    Model other = tiny_model(LLAMA, false, V);
+    size_t d = (size_t)l.m.config.hidden_size;
+    int head = lm_head(&l.m.config);
+    row_scale(other.params, other.params, 0.7f, (int)other.n_params);
+    l.in = noise_new(55, TARGETS * d);
+    l.scale = noise_new(57, TARGETS * d);
+    l.other = terms & 2 ? &other : NULL;
+    l.b = batch_new(&l.e.arena, 1, 1, TARGETS);
+    for (int i = 0; i < TARGETS; i++)
+        batch_target(&l.b, 0, i * 37 % V);
+    float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
+    Pass f = {.batch = l.b, .hidden = l.in, .keep = keep};
+    HeadCoef coef = head_coef(&l);
+    forward_heads(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
+    head_backward(&l.e.worker[0], &l.m, l.in, TARGETS, &f.head, &coef, dh);
+    for (int v = 0; v < V; v += TILE) /* in slices */
+        head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, &coef, v,
+                              imin(TILE, V - v), dw);
+    check_gradient(head_loss, &l, l.in, dh, TARGETS * d, 60, "head: h");
+    check_gradient(head_loss, &l, at(&l.m, l.m.params, head), dw, V * d, 60, "head: W");
+    free(dh);
+    model_free(&other);
+    layers_free(&l);
+}
+
+static void test_head_gradient(void)
+{
+    check_head_gradient(1.0f, 0, KEEP_NOTHING);
+    check_head_gradient(0.7f, 0, KEEP_NOTHING);
+}
+
+static void test_head_terms(void)
+{
+    for (int terms = 1; terms <= 3; terms++)
+        for (int keep = KEEP_NOTHING; keep <= KEEP_ALL; keep++)
+            check_head_gradient(terms == 1 ? 1.0f : 0.7f, terms, (Keep)keep);
+}
+
+#endif
