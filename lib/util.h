@@ -104,11 +104,11 @@ static inline char *xstrdup(const char *s)
  * system has them, so that walking it does not wait for page tables. NULL if there is none. */
 static inline void *large_alloc(size_t bytes)
 {
-    enum { HUGE = 1 << 21 };
+    enum { HUGE_PAGE = 1 << 21 };
     void *p = NULL;
-    bool huge = bytes >= 4 * HUGE;
-    bytes = huge ? (bytes + HUGE - 1) / HUGE * HUGE : bytes + 64;
-    if (posix_memalign(&p, huge ? HUGE : 64, bytes))
+    bool huge = bytes >= 4 * HUGE_PAGE;
+    bytes = huge ? (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE : bytes + 64;
+    if (posix_memalign(&p, huge ? HUGE_PAGE : 64, bytes))
         return NULL;
 #ifdef MADV_HUGEPAGE
     if (huge)
