@@ -125,6 +125,7 @@ static const Test TESTS[] = {
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(threads, "equal bits with 1, 2, 3 and 7 threads, whatever the command"),
     TEST(methods_repeat, "every method and loss: equal runs for any threads, frugal or not"),
     TEST(preset_tokenizer, "a preset with a tokenizer of one's own"),
     TEST(saved_files, "saved models take tokenizer, templates and config along"),

@@ -112,6 +112,10 @@ static int in_child(void (*f)(void *), void *argument, const char *input, char *
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* The numbers of threads that must make no difference: fewer and more than there may be cores. */
+static const int THREADS[] = {1, 2, 3, 7};
+enum { N_THREADS = sizeof THREADS / sizeof *THREADS };
+
 /* Without what LeakSanitizer says of threads that a fork does not have. */
 static int dies(void (*f)(void *), void *argument, char *err, size_t capacity)
 {
