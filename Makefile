@@ -1,8 +1,10 @@
 # make            the program, for this machine          make test       every test
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make kills N=50 kill -9, again and again, and go on     make clean, make help
+# make kills N=50 kill -9, again and again, and go on     make race       do threads meet? (clang)
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
+# make test-arm   every test of that build, in qemu: hours   make nightly  every build's tests: hours
+# make clean, make help
 
 CC     ?= cc
 SIMD   ?= native
@@ -62,15 +64,44 @@ mutants: test_g2rl
 kills: g2rl
 	sh data/kill.sh $(or $(N),50)
 
+# ThreadSanitizer with Archer, which tells it what OpenMP's barriers order, needs clang and its
+# libomp. The first line: a race that is there must be seen.
+RACE_CC    = clang
+RACE_TESTS = =gemm =invariance =adamw =on_policy =shared_batch =threads =true_gradients \
+             =group_bootstrap
+race: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
+race: export OMP_TOOL_LIBRARIES = $(shell $(RACE_CC) -print-resource-dir)/../../libarcher.so
+race: test_g2rl_race
+	! ./test_g2rl_race --race >/dev/null 2>&1
+	./test_g2rl_race $(RACE_TESTS)
+
+test_g2rl_race: test_g2rl.c $(TESTS) $(SOURCES)
+	$(RACE_CC) $(EXACT) -march=native -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c -o $@ -lm
+
+ARM_CC = aarch64-linux-gnu-gcc
+test-arm:
+	$(MAKE) CC=$(ARM_CC) CFLAGS='-O2 -static' test_g2rl
+	G2RL_RUNNER=qemu-aarch64 qemu-aarch64 ./test_g2rl $(ARM_TESTS)
+
+nightly:
+	for cc in gcc clang; do for o in 0 1 2 3; do for omp in 0 1; do \
+	    $(MAKE) CC=$$cc CFLAGS="-O$$o -g -Werror" OMP=$$omp test || exit 1; \
+	done; done; done
+	for simd in avx2 scalar; do $(MAKE) SIMD=$$simd test || exit 1; done
+	$(MAKE) CC=musl-gcc OMP=0 test
+	$(MAKE) test-debug
+	$(MAKE) race RACE_TESTS=
+	$(MAKE) test-arm
+
 clean:
-	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
+	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -7
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills clean help force
+.PHONY: all test test-debug debug mutants kills race test-arm nightly clean help force
