@@ -1521,8 +1521,8 @@ static void unit_backward(const Heads *s, const Batch *b, int unit, const float 
     store_key_grads(s, &b->seq[first], kv_head, g, dqkv);
 }
 
-/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. A unit writes, in the rows of
- * its own tree of sequences, the columns of its kv head and of that head's query heads. */
+/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. A unit writes, in the rows
+ * of its own tree of sequences, the columns of its kv head and of that head's query heads. */
 static void attention_backward(Arena *a, const Config *c, const Batch *b, const float *qk,
                                const float *qkv, const float *att, const float *datt, float *dqkv)
 {

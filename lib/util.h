@@ -39,10 +39,6 @@
 #define PRINTF_LIKE(fmt, args)
 #endif
 
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "g2rl reads and writes the little-endian numbers of safetensors files as they lie in memory"
-#endif
-
 /* One loop over independent outputs, spread over `threads` threads: the only way in which threads
  * are used. No two of them write one place, because
  *   - iteration i writes only what bears its number: row, block, tile, piece, unit of attention,
