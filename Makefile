@@ -76,7 +76,7 @@ race: test_g2rl_race
 	./test_g2rl_race $(RACE_TESTS)
 
 test_g2rl_race: test_g2rl.c $(TESTS) $(SOURCES)
-	$(RACE_CC) $(EXACT) -march=native -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c -o $@ -lm
+	$(RACE_CC) $(EXACT) $(ARCH_scalar) -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c -o $@ -lm
 
 ARM_CC = aarch64-linux-gnu-gcc
 test-arm:
