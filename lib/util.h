@@ -464,4 +464,23 @@ static inline void write_file(const char *path, const char *text, size_t n)
     atomic_close(&a);
 }
 
+/* Prints text in lines of at most `width` columns, broken at blanks. It begins in column `at`; all
+ * but the first line stand `indent` in. */
+static inline void put_wrapped(FILE *f, const char *text, int at, int indent, int width)
+{
+    for (int column = at; *text; text += strspn(text, " ")) {
+        int word = (int)strcspn(text, " "), columns = 0;
+        for (int k = 0; k < word; k++)
+            columns += (text[k] & 0xC0) != 0x80; /* characters, of UTF-8 */
+        if (column > at && column + 1 + columns > width) {
+            fprintf(f, "\n%*s", indent, "");
+            column = at = indent;
+        }
+        column += columns + (column > at);
+        fprintf(f, "%s%.*s", column > at + columns ? " " : "", word, text);
+        text += word;
+    }
+    fputc('\n', f);
+}
+
 #endif
