@@ -8,7 +8,7 @@
  *   read_file, AtomicFile      whole files in; whole files, or none, out
  *   now_seconds, hash64
  *
- * Nothing in lib/ knows about models or reinforcement learning. */
+ * Nothing here knows of models or reinforcement learning. */
 #ifndef UTIL_H
 #define UTIL_H
 
