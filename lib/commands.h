@@ -397,7 +397,7 @@ static void cmd_tokenize(Session *s)
     Buf out = {0};
     if (!s->o.tokenizer)
         usage("tokenize: --tokenizer is missing");
-    s->tokenizer = tokenizer_load(s->o.tokenizer);
+    s->tokenizer = tokenizer_load(model_dir(s->o.tokenizer).s);
     char *text = read_stream(stdin, "stdin", &n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         tokenize_line(s, &j, line, &out);

@@ -54,9 +54,10 @@ static const Option OPTIONS[] = {
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
      "this shape alone: tiny, small or medium"},
     {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(SFT), "FILE|DIR",
-     "tokenizer.json for --preset, in place of the tasks' characters"},
+     "tokenizer.json for --preset, in place of the tasks' characters; or a directory or run "
+     "that holds one"},
     {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(TOKENIZE), "FILE|DIR",
-     "a tokenizer.json, or a directory that holds one (required)"},
+     "a tokenizer.json, a directory that holds one, or a run (required)"},
 
     HEADING("Problems and rewards"),
     {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(BARE | C(SCORE)),

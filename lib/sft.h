@@ -239,7 +239,8 @@ static double sft_gradient(Session *s, const Record *r, int n, int at_once, int 
  * those that it is named for. Responses end with END_TOKEN. */
 static void sft_tokenizer(Session *s, Config *c)
 {
-    const char *path = s->o.tokenizer;
+    Path at = model_dir(s->o.tokenizer);
+    const char *path = at.s;
     Ids ids = {0};
     size_t bad;
     if (is_dir(path)) {
