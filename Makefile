@@ -1,15 +1,17 @@
 # make            the program, for this machine          make test       every test
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make kills N=50 kill -9, again and again, and go on     make race       do threads meet? (clang)
+# make kills N=50 kill -9, again and again, and go on     make install PREFIX=/usr/local
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
-# make test-arm   every test of that build, in qemu: hours   make nightly  every build's tests: hours
+# make test-arm   every test of that build, in qemu       make race       do threads meet? (clang)
+# make nightly    the tests of every build: hours
 # make clean, make help
 
 CC     ?= cc
 SIMD   ?= native
 OMP    ?= 1
 CFLAGS ?= -O3 -g
+PREFIX ?= /usr/local
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wdouble-promotion -Wstrict-prototypes \
           -Wmissing-prototypes -Wno-unknown-pragmas
 
@@ -33,7 +35,7 @@ endif
 
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
-SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h)
+SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
 TESTS    = $(wildcard tests/*.h)
 
 all: g2rl
@@ -93,15 +95,19 @@ nightly:
 	$(MAKE) race RACE_TESTS=
 	$(MAKE) test-arm
 
+install: g2rl
+	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
+
 clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -7
+	@sed -n 's/^# //p' Makefile | head -8
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills race test-arm nightly clean help force
+.PHONY: all test test-debug debug mutants kills race test-arm nightly install clean help force
