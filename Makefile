@@ -69,7 +69,7 @@ kills: g2rl
 # ThreadSanitizer with Archer, which tells it what OpenMP's barriers order, needs clang and its
 # libomp. The first line: a race that is there must be seen.
 RACE_CC    = clang
-RACE_TESTS = =gemm =invariance =adamw =on_policy =shared_batch =threads =true_gradients \
+RACE_TESTS = =gemm =invariance =adamw =on_policy =shared_batch =true_gradients \
              =group_bootstrap
 race: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
 race: export OMP_TOOL_LIBRARIES = $(shell $(RACE_CC) -print-resource-dir)/../../libarcher.so
