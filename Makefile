@@ -1,7 +1,8 @@
 # make            the program, for this machine          make test       every test
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make kills N=50 kill -9, again and again, and go on     make clean, make help
+# make kills N=50 kill -9, again and again, and go on     make long STEPS=2000   does memory grow?
+# make clean, make help
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
 
 CC     ?= cc
@@ -62,15 +63,18 @@ mutants: test_g2rl
 kills: g2rl
 	sh data/kill.sh $(or $(N),50)
 
+long: g2rl
+	sh data/long.sh $(or $(STEPS),2000)
+
 clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills clean help force
+.PHONY: all test test-debug debug mutants kills long clean help force

@@ -61,7 +61,7 @@ typedef struct {
 
 static void records_add(Records *all, Record r)
 {
-    all->record = xrealloc(all->record, (size_t)(all->n + 1) * sizeof r);
+    all->record = room_for_one(all->record, all->n, sizeof r);
     all->record[all->n++] = r;
 }
 
@@ -643,7 +643,7 @@ static void printer_token(void *context, int id)
         end -= hold < end ? hold : end;
     if (end > p->shown) {
         fwrite(p->text.s + p->shown, 1, end - p->shown, stdout);
-        fflush(stdout);
+        demand_output(true);
         p->shown = end;
     }
 }
@@ -743,6 +743,7 @@ static void cmd_score(Session *s)
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         score_line(s, &j, line, &out);
         fwrite(out.s, 1, out.n, stdout);
+        demand_output(false);
         out.n = 0;
     }
     buf_free(&out);
@@ -780,8 +781,7 @@ static void read_messages(Json *j, TokenizeLine *x, int line)
                 m.content = json_text(j);
             else
                 die("stdin: line %d: messages: '%.60s'; expected role and content", line, key.s);
-        size_t bytes = (size_t)(x->n_messages + 1) * sizeof *x->message;
-        x->message = xrealloc(x->message, bytes);
+        x->message = room_for_one(x->message, x->n_messages, sizeof m);
         x->message[x->n_messages++] = m;
         if (j->error)
             break;
@@ -879,6 +879,7 @@ static void cmd_tokenize(Session *s)
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         tokenize_line(s, &j, line, &out);
         fwrite(out.s, 1, out.n, stdout);
+        demand_output(false);
         out.n = 0;
     }
     buf_free(&out);
@@ -923,9 +924,8 @@ static void given_free(Given *x)
 /* Appends a response to what is given. */
 static void given_response(Given *x, int *ids, int n)
 {
-    size_t count = (size_t)x->m + 1;
-    x->response = xrealloc(x->response, count * sizeof *x->response);
-    x->length = xrealloc(x->length, count * sizeof *x->length);
+    x->response = room_for_one(x->response, x->m, sizeof *x->response);
+    x->length = room_for_one(x->length, x->m, sizeof *x->length);
     x->response[x->m] = ids;
     x->length[x->m++] = n;
 }
@@ -975,7 +975,7 @@ static Given given_read(Session *s, Json *j, const char *path, int line)
             }
         } else if (!strcmp(key.s, "rewards")) {
             for (json_array(j); json_item(j); x.rewards++) {
-                x.reward = xrealloc(x.reward, (size_t)(x.rewards + 1) * sizeof(double));
+                x.reward = room_for_one(x.reward, x.rewards, sizeof(double));
                 if (!json_number(j, &x.reward[x.rewards]))
                     break;
             }
@@ -1118,6 +1118,7 @@ static void cmd_data(Session *s)
         json_put_string(&line, prompt.s, prompt.n);
         put_text(&line, "answer", answer.s, answer.n);
         printf("%s}\n", line.s);
+        demand_output(false);
         line.n = 0;
     }
     buf_free(&prompt);
@@ -1194,6 +1195,7 @@ static void verify_file(const char *path)
         if (responses + preds != 1 || golds != 1)
             die("%s: line %d: expected one response or pred, and one gold", path, line);
         right += verify_print(responses ? response.s : pred.s, gold.s, responses, true);
+        demand_output(false);
         rows++;
     }
     fprintf(stderr, "%s: %d of %d right\n", path, right, rows);
@@ -1379,13 +1381,30 @@ static void (*const RUN[N_COMMANDS])(Session *) = {
     cmd_sft,      cmd_train,   cmd_eval,   cmd_geometry, cmd_report, cmd_sample, cmd_score,
     cmd_tokenize, cmd_explain, cmd_replay, cmd_data, cmd_verify, cmd_bench};
 
+/* What `g2rl COMMAND --help` prints. */
+static void help_command(int c)
+{
+    printf("g2rl %s: %s\n\n", COMMANDS[c], SUMMARIES[c]);
+    options_help(OPTIONS, N_OPTIONS, c, stdout);
+    if (c == DATA)
+        printf("\n%s", task_help());
+    if (c == SFT || c == TRAIN)
+        help_resume(stdout);
+    if (c == TRAIN || c == EXPLAIN)
+        help_methods(stdout);
+    if (c == TRAIN || c == EVAL || c == EXPLAIN)
+        help_rewards(stdout);
+}
+
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)
 {
     Session s = {0};
     bool metrics = argc > 2 && !strcmp(argv[2], "metrics");
+    fill_standard_files();
     if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help")) {
         (metrics ? help_metrics : help)(argc < 2 ? stderr : stdout);
+        demand_output(true);
         return argc < 2 ? 2 : 0;
     }
     int c = command_find(argv[1]);
@@ -1397,17 +1416,9 @@ static int run_command(int argc, char **argv)
     if (s.o.entropy_coef < 0)
         s.o.entropy_coef = s.o.method == ENTROPY ? 0.003 : 0;
     if (s.words.help) {
-        printf("g2rl %s: %s\n\n", COMMANDS[c], SUMMARIES[c]);
-        options_help(OPTIONS, N_OPTIONS, c, stdout);
-        if (c == DATA)
-            printf("\n%s", task_help());
-        if (c == SFT || c == TRAIN)
-            help_resume(stdout);
-        if (c == TRAIN || c == EXPLAIN)
-            help_methods(stdout);
-        if (c == TRAIN || c == EVAL || c == EXPLAIN)
-            help_rewards(stdout);
+        help_command(c);
         words_free(&s.words);
+        demand_output(true);
         return 0;
     }
     if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT && c != REPLAY)
@@ -1416,8 +1427,7 @@ static int run_command(int argc, char **argv)
     session_begin(&s);
     RUN[c](&s);
     session_free(&s);
-    if (fflush(stdout) || ferror(stdout))
-        die("stdout: cannot be written: %s", strerror(errno));
+    demand_output(true);
     return s.status;
 }
 
