@@ -53,7 +53,7 @@ typedef enum {
 } Cut;
 
 enum { MAX_STEPS = 8, MAX_ID = (1 << 22) - 1, MAX_TEXT = 1 << 28,
-       MAX_NODES = 1 << 22 };
+       MAX_NODES = 1 << 20 };
 
 typedef struct {
     int n_vocab; /* one more than the largest id */

@@ -342,7 +342,7 @@ static inline void fill_standard_files(void)
             exit(1);
 }
 
-/* What has been printed so far has arrived, as far as is known; else there is no use in going on. */
+/* Dies where what was printed has not arrived, as far as is known; `all`: up to here. */
 static inline void demand_output(bool all)
 {
     if ((all && fflush(stdout)) || ferror(stdout))
@@ -411,28 +411,24 @@ static inline void remove_dir(const char *path)
         die("%s: cannot be replaced: %s", path, strerror(errno));
 }
 
-/* The whole of a stream, NUL-terminated (the NUL is not counted). The caller frees it. What is no
- * file, and so may have no end, gives at most 1 GiB. */
+/* What is read whole may have 1 GiB: some files have no end, and some only seem to have so much. */
+enum { READ_MOST = 1 << 30 };
+
+/* The whole of a stream, NUL-terminated (the NUL is not counted). The caller frees it. */
 static inline char *read_stream(FILE *f, const char *name, size_t *length)
 {
-    const double GiB = 1 << 30;
-    struct stat info = {0};
+    struct stat info;
     Buf b = {0};
     char chunk[65536];
-    size_t n;
-    bool file = !fstat(fileno(f), &info) && S_ISREG(info.st_mode);
-    double size = file ? (double)info.st_size : 0;
-    if (size > 0.25 * GiB && size > memory_available())
-        die("%s: out of memory: %.1f GiB wanted, %.1f GiB free", name, size / GiB,
-            memory_available() / GiB);
-    b.capacity = (size_t)size + 1;
-    b.s = xmalloc(b.capacity);
-    b.s[0] = 0;
-    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0) {
+    size_t n = 0;
+    bool too_long = !fstat(fileno(f), &info) && info.st_size > READ_MOST;
+    buf_add(&b, "", 0);
+    while (!too_long && (n = fread(chunk, 1, sizeof chunk, f)) > 0) {
         buf_add(&b, chunk, n);
-        if (!file && (double)b.n > GiB)
-            die("%s: goes on after 1 GiB, and is not a regular file", name);
+        too_long = b.n > READ_MOST;
     }
+    if (too_long)
+        die("%s: is longer than %d bytes", name, READ_MOST);
     if (ferror(f))
         die("%s: cannot be read: %s", name, strerror(errno));
     *length = b.n;
