@@ -644,6 +644,39 @@ static void test_no_memory(void)
 
 static void write_for_dying(void *path) { write_file(path, "text", 4); }
 
+/* Reads a file as a user who is not root. */
+static void read_for_dying(void *path)
+{
+    size_t n;
+    if (!geteuid() && (setgid(65534) || setuid(65534)))
+        die("cannot become another user");
+    read_file(path, &n);
+}
+
+/* A full disk meets each file that a run appends to, and the page of a report. */
+static void check_full_disk(const char *base)
+{
+    static const char *const files[] = {"rollouts.jsonl", "eval.jsonl", "metrics.jsonl"};
+    Path run = tmp_path("full-train"), page = tmp_path("full.html");
+    for (int i = 0; i < 4; i++) {
+        Path file = path_join(run.s, i < 3 ? files[i] : "none");
+        make_dirs(run.s);
+        unlink(file.s);
+        CHECK(i == 3 || !symlink("/dev/full", file.s), "symlink");
+        CHECK(cli("train --model %s " SMALL_TRAIN " --steps 1 --eval-every 1 --problems 2 "
+                  "--samples 2 --force --out %s", base, run.s) == (i < 3), "%s", cli_err);
+        CHECK(i == 3 || (strstr(cli_err, file.s) &&
+                         strstr(cli_err, ": cannot be written: No space") &&
+                         newest_name(run.s, INT_MAX) == -1),
+              "%s: %s", file.s, cli_err);
+        unlink(file.s);
+    }
+    CHECK(cli_corner((Corner){.resource = RLIMIT_FSIZE, .most = 4096}, "", "report %s --out %s",
+                     run.s, page.s) == 1 &&
+              strstr(cli_err, "full.html: cannot be written: File too large") && !is_file(page.s),
+          "%s", cli_err);
+}
+
 /* Each way in which a run cannot write ends it with one line, and with no checkpoint that is not
  * whole. */
 static void test_run_failures(void)
@@ -703,6 +736,14 @@ static void test_run_failures(void)
               dies(write_for_dying, device.s, err, sizeof err) == 1 &&
               strstr(err, "device: is there, and is not a regular file"),
           "a device's name would be a file's: %s", err);
+    check_full_disk(base_model());
+    Path secret = put_file("secret", "text");
+    chmod(tmp_dir(), 0755);
+    chmod(secret.s, 0);
+    CHECK(dies(read_for_dying, secret.s, err, sizeof err) == 1 &&
+              strstr(err, "secret: cannot be opened: Permission denied"),
+          "%s", err);
+    chmod(tmp_dir(), 0700);
 }
 
 /* The lengths of phi, entropies and log-probs of a prompt's continuation, from a plain forward pass
