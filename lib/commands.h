@@ -118,7 +118,7 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
     Record r = {0};
     int labels = -1;
     Buf key = {0}, prompt = {0}, response = {0}, text = {0};
-    char what[64];
+    char what[sizeof(Path) + 32];
     for (json_object(j); json_key(j, &key);)
         if (is_one_of(key.s, "prompt", "question", "problem"))
             json_string(j, &prompt);
@@ -133,7 +133,7 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
         else
             json_skip(j);
     jsonl_end(j, path, line);
-    snprintf(what, sizeof what, "line %d", line);
+    snprintf(what, sizeof what, "%s: line %d", path, line);
     if (!r.ids && prompt.n && response.n)
         r = record_of_text(s, prompt.s, response.s, what);
     else if (!r.ids && text.n)
@@ -141,6 +141,9 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
     else if (!r.ids || r.n < 2)
         die("%s: line %d: expected prompt and response, text, or at least two input_ids", path,
             line);
+    else if (r.n > s->model.config.max_position_embeddings)
+        die("%s: line %d: %d input_ids; expected at most %d (max_position_embeddings)", path, line,
+            r.n, s->model.config.max_position_embeddings);
     else if (labels < 0) {
         r.labels = xmalloc((size_t)r.n * sizeof(int));
         memcpy(r.labels, r.ids, (size_t)r.n * sizeof(int));
@@ -707,6 +710,9 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     }
     if (n < 1)
         die("stdin: line %d: expected text or input_ids, at least one token", line);
+    if (n > s->model.config.max_position_embeddings)
+        die("stdin: line %d: %d tokens; expected at most %d (max_position_embeddings)", line, n,
+            s->model.config.max_position_embeddings);
     size_t rows = (size_t)n;
     rope_reserve(&s->model, n);
     Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, KEEP_NOTHING));
@@ -904,6 +910,8 @@ static void explain_group(Session *s, Group *g)
         explain_table(g, &s->tokenizer, &view.method);
 }
 
+enum { MOST_GIVEN = 4096 }; /* responses, as for --rollouts */
+
 /* A line of --data: a prompt, its responses and their rewards. */
 typedef struct {
     int *prompt, prompt_length, m, rewards;
@@ -982,10 +990,10 @@ static Given given_read(Session *s, Json *j, const char *path, int line)
         } else
             json_skip(j);
     jsonl_end(j, path, line);
-    if (x.prompt_length < 1 || x.m < 2 || x.rewards != x.m)
-        die("%s: line %d: a prompt of %d tokens, %d responses, %d rewards; expected a prompt, at "
-            "least two responses, and as many rewards", path, line, x.prompt_length, x.m,
-            x.rewards);
+    if (x.prompt_length < 1 || x.m < 2 || x.m > MOST_GIVEN || x.rewards != x.m)
+        die("%s: line %d: a prompt of %d tokens, %d responses, %d rewards; expected a prompt, two "
+            "to %d responses, and as many rewards", path, line, x.prompt_length, x.m, x.rewards,
+            MOST_GIVEN);
     for (int i = 0; i < x.m; i++)
         if (x.length[i] < 1)
             die("%s: line %d: response %d is empty", path, line, i);

@@ -486,7 +486,7 @@ static inline void sync_dir(const char *path)
 static inline void atomic_close(AtomicFile *a)
 {
     bool bad = fflush(a->f) != 0 || ferror(a->f) || fsync(fileno(a->f)) != 0;
-    int why = errno;
+    int why = bad ? errno : 0;
     bad |= fclose(a->f) != 0;
     if (bad || rename(a->temporary.s, a->path.s)) {
         why = why ? why : errno;

@@ -579,6 +579,17 @@ static void test_input_failures(void)
     CHECK(!truncate(sparse.s, (off_t)1 << 40) && cli("data --data %s", sparse.s) == 1 &&
               says_only("is longer than 1073741824 bytes"),
           "%s", cli_err);
+    Buf ids = {0};
+    buf_str(&ids, "{\"input_ids\": [1");
+    for (int i = 1; i < 5000; i++)
+        buf_str(&ids, ", 1");
+    buf_str(&ids, "]}\n");
+    CHECK(cli_in(ids.s, "score --model %s", base) == 1 && says_only("stdin: line 1: 5000 tokens"),
+          "%s", cli_err);
+    CHECK(cli("sft --model %s --data %s --out %s/no-run", base, put_file("long.jsonl", ids.s).s,
+              dir) == 1 && says_only("long.jsonl: line 1: 5000 input_ids"),
+          "%s", cli_err);
+    buf_free(&ids);
     CHECK(!is_dir(tmp_path("no-run").s), "a run without its data");
 }
 
