@@ -179,7 +179,8 @@ static void cmd_sample(Session *s)
     session_sampler(s, o->model);
     Buf text = {0};
     template_render(&s->template, o->prompt, &text);
-    Ids prompt = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "--prompt");
+    int room = prompt_limit(s, &s->model.config);
+    Ids prompt = encode(&s->tokenizer, true, text.s, text.n, room, "--prompt");
     buf_free(&text);
     Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, KEEP_NOTHING, false};
     s->engine = extent_engine(&s->model, s->engine.threads, x);

@@ -586,6 +586,10 @@ static void test_input_failures(void)
     buf_str(&ids, "]}\n");
     CHECK(cli_in(ids.s, "score --model %s", base) == 1 && says_only("stdin: line 1: 5000 tokens"),
           "%s", cli_err);
+    Path many = put_file("many.txt", "{prompt}11111111111111111111111111111");
+    CHECK(cli("sample --model %s --template %s --prompt 1 --max-tokens 500", base, many.s) == 1 &&
+              says_only("--prompt: ") && strstr(cli_err, "tokens long; expected at most"),
+          "%s", cli_err);
     CHECK(cli("sft --model %s --data %s --out %s/no-run", base, put_file("long.jsonl", ids.s).s,
               dir) == 1 && says_only("long.jsonl: line 1: 5000 input_ids"),
           "%s", cli_err);
