@@ -160,6 +160,10 @@ static void test_resume_refused(void)
     CHECK(cli("train --resume --out %s", run.s) == 1 &&
               strstr(cli_err, "refused/run.json: line 1") && strstr(cli_err, "'much'"),
           "%s", cli_err);
+    put_file("refused/run.json", "{\"command\": \"train\"}");
+    CHECK(cli("train --resume --out %s", run.s) == 1 &&
+              strstr(cli_err, "refused/run.json: has no model"),
+          "%s", cli_err);
     put_file("refused/run.json", "{\"command\": \"tra");
     CHECK(cli("train --resume --out %s", run.s) == 1 && strstr(cli_err, "refused/run.json: line 1"),
           "%s", cli_err);
