@@ -1,7 +1,8 @@
 # make            the program, for this machine          make test       every test
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make kills N=50 kill -9, again and again, and go on     make install PREFIX=/usr/local
+# make kills N=50 kill -9, again and again, and go on     make long STEPS=2000: memory of long runs
+# make install PREFIX=/usr/local
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
 # make test-arm   every test of that build, in qemu       make race       do threads meet? (clang)
 # make nightly    the tests of every build: hours
@@ -66,6 +67,9 @@ mutants: test_g2rl
 kills: g2rl
 	sh data/kill.sh $(or $(N),50)
 
+long: g2rl
+	sh data/long.sh $(or $(STEPS),2000)
+
 # ThreadSanitizer with Archer, which tells it what OpenMP's barriers order, needs clang and its
 # libomp. The first line: a race that is there must be seen.
 RACE_CC    = clang
@@ -103,11 +107,11 @@ clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -8
+	@sed -n '/^$$/q; s/^# //p' Makefile
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills race test-arm nightly install clean help force
+.PHONY: all test test-debug debug mutants kills long race test-arm nightly install clean help force

@@ -52,7 +52,8 @@ typedef enum {
     SPLIT_DIGITS     /* each run of them is */
 } Cut;
 
-enum { MAX_STEPS = 8, MAX_ID = (1 << 22) - 1, MAX_TEXT = 1 << 28 };
+enum { MAX_STEPS = 8, MAX_ID = (1 << 22) - 1, MAX_TEXT = 1 << 28,
+       MAX_NODES = 1 << 20 };
 
 typedef struct {
     int n_vocab; /* one more than the largest id */

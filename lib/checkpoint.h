@@ -502,6 +502,8 @@ static Run run_find(Session *s, int command)
             "to replace it", o->out);
     if (o->resume && !run_at(&run, INT_MAX))
         die("%s: has no complete checkpoint to go on from; begin again, with --force", o->out);
+    if (o->resume && command == TRAIN && !o->model)
+        die("%s/run.json: has no model", o->out);
     if (o->resume && run.step > o->steps)
         die("%s: has done %d steps; expected --steps %d or more", o->out, run.step, run.step);
     return run;

@@ -166,7 +166,7 @@ static void printer_token(void *context, int id)
         end -= hold < end ? hold : end;
     if (end > p->shown) {
         fwrite(p->text.s + p->shown, 1, end - p->shown, stdout);
-        fflush(stdout);
+        demand_output(true);
         p->shown = end;
     }
 }
@@ -179,7 +179,8 @@ static void cmd_sample(Session *s)
     session_sampler(s, o->model);
     Buf text = {0};
     template_render(&s->template, o->prompt, &text);
-    Ids prompt = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "--prompt");
+    int room = prompt_limit(s, &s->model.config);
+    Ids prompt = encode(&s->tokenizer, true, text.s, text.n, room, "--prompt");
     buf_free(&text);
     Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, KEEP_NOTHING, false};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
@@ -230,6 +231,9 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     }
     if (n < 1)
         die("stdin: line %d: expected text or input_ids, at least one token", line);
+    if (n > s->model.config.max_position_embeddings)
+        die("stdin: line %d: %d tokens; expected at most %d (max_position_embeddings)", line, n,
+            s->model.config.max_position_embeddings);
     size_t rows = (size_t)n;
     rope_reserve(&s->model, n);
     Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, KEEP_NOTHING));
@@ -266,6 +270,7 @@ static void cmd_score(Session *s)
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         score_line(s, &j, line, &out);
         fwrite(out.s, 1, out.n, stdout);
+        demand_output(false);
         out.n = 0;
     }
     buf_free(&out);
@@ -303,8 +308,7 @@ static void read_messages(Json *j, TokenizeLine *x, int line)
                 m.content = json_text(j);
             else
                 die("stdin: line %d: messages: '%.60s'; expected role and content", line, key.s);
-        size_t bytes = (size_t)(x->n_messages + 1) * sizeof *x->message;
-        x->message = xrealloc(x->message, bytes);
+        x->message = room_for_one(x->message, x->n_messages, sizeof m);
         x->message[x->n_messages++] = m;
         if (j->error)
             break;
@@ -402,6 +406,7 @@ static void cmd_tokenize(Session *s)
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         tokenize_line(s, &j, line, &out);
         fwrite(out.s, 1, out.n, stdout);
+        demand_output(false);
         out.n = 0;
     }
     buf_free(&out);
@@ -423,6 +428,7 @@ static void cmd_data(Session *s)
         json_put_string(&line, prompt.s, prompt.n);
         put_text(&line, "answer", answer.s, answer.n);
         printf("%s}\n", line.s);
+        demand_output(false);
         line.n = 0;
     }
     buf_free(&prompt);
@@ -499,6 +505,7 @@ static void verify_file(const char *path)
         if (responses + preds != 1 || golds != 1)
             die("%s: line %d: expected one response or pred, and one gold", path, line);
         right += verify_print(responses ? response.s : pred.s, gold.s, responses, true);
+        demand_output(false);
         rows++;
     }
     fprintf(stderr, "%s: %d of %d right\n", path, right, rows);
@@ -562,8 +569,10 @@ static int run_command(int argc, char **argv)
 {
     Session s = {0};
     bool metrics = argc > 2 && !strcmp(argv[2], "metrics");
+    fill_standard_files();
     if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help")) {
         (metrics ? help_metrics : help)(argc < 2 ? stderr : stdout);
+        demand_output(true);
         return argc < 2 ? 2 : 0;
     }
     int c = command_find(argv[1]);
@@ -577,6 +586,7 @@ static int run_command(int argc, char **argv)
     if (s.words.help) {
         help_command(c, stdout);
         words_free(&s.words);
+        demand_output(true);
         return 0;
     }
     if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT && c != REPLAY)
@@ -585,8 +595,7 @@ static int run_command(int argc, char **argv)
     session_begin(&s);
     RUN[c](&s);
     session_free(&s);
-    if (fflush(stdout) || ferror(stdout))
-        die("stdout: cannot be written: %s", strerror(errno));
+    demand_output(true);
     return s.status;
 }
 

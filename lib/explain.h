@@ -406,6 +406,8 @@ static void explain_group(Session *s, Group *g)
         explain_table(g, &s->tokenizer, &view.method);
 }
 
+enum { MOST_GIVEN = 4096 }; /* responses, as for --rollouts */
+
 /* A line of --data: a prompt, its responses and their rewards. */
 typedef struct {
     int *prompt, prompt_length, m, rewards;
@@ -426,9 +428,8 @@ static void given_free(Given *x)
 /* Appends a response to what is given. */
 static void given_response(Given *x, int *ids, int n)
 {
-    size_t count = (size_t)x->m + 1;
-    x->response = xrealloc(x->response, count * sizeof *x->response);
-    x->length = xrealloc(x->length, count * sizeof *x->length);
+    x->response = room_for_one(x->response, x->m, sizeof *x->response);
+    x->length = room_for_one(x->length, x->m, sizeof *x->length);
     x->response[x->m] = ids;
     x->length[x->m++] = n;
 }
@@ -478,17 +479,17 @@ static Given given_read(Session *s, Json *j, const char *path, int line)
             }
         } else if (!strcmp(key.s, "rewards")) {
             for (json_array(j); json_item(j); x.rewards++) {
-                x.reward = xrealloc(x.reward, (size_t)(x.rewards + 1) * sizeof(double));
+                x.reward = room_for_one(x.reward, x.rewards, sizeof(double));
                 if (!json_number(j, &x.reward[x.rewards]))
                     break;
             }
         } else
             json_skip(j);
     jsonl_end(j, path, line);
-    if (x.prompt_length < 1 || x.m < 2 || x.rewards != x.m)
-        die("%s: line %d: a prompt of %d tokens, %d responses, %d rewards; expected a prompt, at "
-            "least two responses, and as many rewards", path, line, x.prompt_length, x.m,
-            x.rewards);
+    if (x.prompt_length < 1 || x.m < 2 || x.m > MOST_GIVEN || x.rewards != x.m)
+        die("%s: line %d: a prompt of %d tokens, %d responses, %d rewards; expected a prompt, two "
+            "to %d responses, and as many rewards", path, line, x.prompt_length, x.m, x.rewards,
+            MOST_GIVEN);
     for (int i = 0; i < x.m; i++)
         if (x.length[i] < 1)
             die("%s: line %d: response %d is empty", path, line, i);

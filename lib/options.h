@@ -182,7 +182,7 @@ static inline void options_file(const Option *table, int n, int command, const c
 {
     size_t length;
     char *text = read_file(path, &length);
-    words->file = xrealloc(words->file, (size_t)(words->n_files + 1) * sizeof(char *));
+    words->file = room_for_one(words->file, words->n_files, sizeof(char *));
     words->file[words->n_files++] = text;
     if (strlen(text) != length)
         die("%s: a NUL byte in an option file", path);
@@ -212,7 +212,7 @@ static inline void options_parse(const Option *table, int n, int command, const 
         } else if (arg[0] == '@') {
             options_file(table, n, command, command_name, options, arg + 1, words);
         } else if (arg[0] != '-' || !arg[1]) {
-            words->word = xrealloc(words->word, (size_t)(words->n_words + 1) * sizeof(char *));
+            words->word = room_for_one(words->word, words->n_words, sizeof(char *));
             words->word[words->n_words++] = arg;
         } else {
             char name[64];
@@ -303,7 +303,7 @@ static inline bool option_read(const Option *o, void *options, Json *j, Words *w
         buf_free(&text);
         return false;
     }
-    words->file = xrealloc(words->file, (size_t)(words->n_files + 1) * sizeof(char *));
+    words->file = room_for_one(words->file, words->n_files, sizeof(char *));
     words->file[words->n_files++] = text.s;
     return option_try(o, options, text.s, error);
 }

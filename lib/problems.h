@@ -73,8 +73,7 @@ static inline void problem_fields_read(ProblemFields *f, Json *j, const char *pa
 /* Adds a problem, with copies of its texts. */
 static inline void problems_add(Problems *p, const char *prompt, const char *answer, int line)
 {
-    if ((p->n & (p->n - 1)) == 0) /* room doubles at each power of two */
-        p->problem = xrealloc(p->problem, (size_t)imax(1, 2 * p->n) * sizeof *p->problem);
+    p->problem = room_for_one(p->problem, p->n, sizeof *p->problem);
     p->problem[p->n++] = (Problem){xstrdup(prompt), xstrdup(answer), line};
 }
 

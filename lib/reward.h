@@ -27,7 +27,6 @@
 
 #include "json.h" /* defines: Json, json_put_string; util.h: Buf, die, now_seconds */
 
-#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 

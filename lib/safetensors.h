@@ -18,12 +18,14 @@
  * has a known dtype, a size that follows from its shape, and bytes inside the file that it shares
  * with no other. Whatever is wrong ends the program with one line that names file and tensor. The
  * shape is what the file says: compare it (st_need) before reading. Bytes that no tensor owns are
- * reported and ignored. Not defended against: another process that shortens the file meanwhile. */
+ * reported and ignored. Where another process shortens the file meanwhile, reading it ends the
+ * program with one line, too. */
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
 #include "json.h" /* defines: Json and the json_ functions; util.h: Buf, AtomicFile, die */
 
+#include <signal.h>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "safetensors.h copies little-endian numbers as they are"
@@ -265,8 +267,7 @@ static inline bool st_sort(StTensor *t, int n, Buf *error)
 
 static inline StTensor *st_new_tensor(SafeTensors *st, const char *path, const char *name)
 {
-    if ((st->n & (st->n - 1)) == 0) /* full at every power of two */
-        st->tensors = xrealloc(st->tensors, (size_t)imax(1, 2 * st->n) * sizeof *st->tensors);
+    st->tensors = room_for_one(st->tensors, st->n, sizeof *st->tensors);
     st->tensors[st->n] = (StTensor){.name = xstrdup(name), .path = path};
     return &st->tensors[st->n++];
 }
@@ -279,7 +280,7 @@ static inline bool st_metadata(SafeTensors *st, StCursor *c)
     for (json_object(j); json_key(j, &c->inner); c->inner.n = 0) {
         if (!json_string(j, &text))
             break;
-        st->notes = xrealloc(st->notes, (size_t)(st->n_notes + 1) * sizeof *st->notes);
+        st->notes = room_for_one(st->notes, st->n_notes, sizeof *st->notes);
         st->notes[st->n_notes++] = (StNote){xstrdup(c->inner.s), xstrdup(text.s)};
     }
     buf_free(&text);
@@ -342,11 +343,23 @@ static inline bool st_parse(SafeTensors *st, const char *path, const unsigned ch
 
 /* ---------------------------------------------------------------- opening and closing */
 
+/* SIGBUS. BUS_ADRERR: at this place the mapped file has no bytes any more. */
+static inline void st_gone(int number, siginfo_t *info, void *context)
+{
+    static const char line[] = "g2rl: a file of weights became shorter while it was read\n";
+    (void)context;
+    if (info->si_code == BUS_ADRERR && write(2, line, sizeof line - 1) > 0)
+        _exit(1);
+    signal(number, SIG_DFL);
+}
+
 /* Maps a file; false with the reason in `error` where that cannot be done. */
 static inline bool st_try_map(const char *path, StFile *f, Buf *error)
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK); /* a pipe by that name would make us wait */
+    struct sigaction gone = {.sa_sigaction = st_gone, .sa_flags = SA_SIGINFO};
     struct stat info = {0};
+    sigaction(SIGBUS, &gone, NULL);
     void *map = NULL;
     if (fd < 0 || fstat(fd, &info))
         buf_printf(error, "cannot be opened: %s", strerror(errno));
@@ -403,7 +416,7 @@ static inline StFile *st_try(SafeTensors *st, const char *path, Buf *error)
     if (!st_try_map(path, &f, error))
         return NULL;
     f.first = st->n;
-    st->files = xrealloc(st->files, (size_t)(st->n_files + 1) * sizeof f);
+    st->files = room_for_one(st->files, st->n_files, sizeof f);
     st->files[st->n_files++] = f;
     if (!st_parse(st, f.path, f.bytes, f.size, error))
         return NULL;

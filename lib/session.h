@@ -342,7 +342,7 @@ static void carry_file(Session *s, const char *path, const char *name)
 {
     Carried file = {.name = xstrdup(name)};
     file.text = read_file(path, &file.n);
-    s->carried = xrealloc(s->carried, (size_t)(s->n_carried + 1) * sizeof file);
+    s->carried = room_for_one(s->carried, s->n_carried, sizeof file);
     s->carried[s->n_carried++] = file;
 }
 

@@ -42,7 +42,7 @@ typedef struct {
 
 static void records_add(Records *all, Record r)
 {
-    all->record = xrealloc(all->record, (size_t)(all->n + 1) * sizeof r);
+    all->record = room_for_one(all->record, all->n, sizeof r);
     all->record[all->n++] = r;
 }
 
@@ -80,7 +80,7 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
     Record r = {0};
     int labels = -1;
     Buf key = {0}, prompt = {0}, response = {0}, text = {0};
-    char what[64];
+    char what[sizeof(Path) + 32];
     for (json_object(j); json_key(j, &key);)
         if (is_one_of(key.s, "prompt", "question", "problem"))
             json_string(j, &prompt);
@@ -95,7 +95,7 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
         else
             json_skip(j);
     jsonl_end(j, path, line);
-    snprintf(what, sizeof what, "line %d", line);
+    snprintf(what, sizeof what, "%s: line %d", path, line);
     if (!r.ids && prompt.n && response.n)
         r = record_of_text(s, prompt.s, response.s, what);
     else if (!r.ids && text.n)
@@ -103,6 +103,9 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
     else if (!r.ids || r.n < 2)
         die("%s: line %d: expected prompt and response, text, or at least two input_ids", path,
             line);
+    else if (r.n > s->model.config.max_position_embeddings)
+        die("%s: line %d: %d input_ids; expected at most %d (max_position_embeddings)", path, line,
+            r.n, s->model.config.max_position_embeddings);
     else if (labels < 0) {
         r.labels = xmalloc((size_t)r.n * sizeof(int));
         memcpy(r.labels, r.ids, (size_t)r.n * sizeof(int));

@@ -76,8 +76,7 @@ static void add_model_token(Tokenizer *t, const char *path, int64_t id, const ch
 
 static int add_node(Tokenizer *t)
 {
-    if (!(t->n_nodes & (t->n_nodes - 1))) /* room for a power of two */
-        t->leaf = xrealloc(t->leaf, (size_t)imax(1, 2 * t->n_nodes) * sizeof(int));
+    t->leaf = room_for_one(t->leaf, t->n_nodes, sizeof(int));
     t->leaf[t->n_nodes] = -1;
     return t->n_nodes++;
 }
@@ -92,13 +91,15 @@ static void add_added_token(Tokenizer *t, const char *path, int root, Added adde
     for (size_t i = 0; i < n; i++, node = next) {
         uint64_t key = (uint64_t)node << 8 | (unsigned char)s[i];
         next = map_get(&t->trie, key);
+        if (next < 0 && t->n_nodes == MAX_NODES)
+            die("%s: added_tokens: more than %d bytes in all", path, MAX_NODES);
         if (next < 0)
             map_set(&t->trie, key, next = add_node(t));
     }
     if (t->leaf[node] >= 0)
         die("%s: added_tokens: %s is there twice", path, shown(s, n).s);
     t->leaf[node] = t->n_added;
-    t->added = xrealloc(t->added, (size_t)(t->n_added + 1) * sizeof *t->added);
+    t->added = room_for_one(t->added, t->n_added, sizeof *t->added);
     t->added[t->n_added++] = added;
 }
 
@@ -232,8 +233,7 @@ static void read_merges(Tokenizer *t, const char *path, Json j)
         if (id[0] < 0 || id[1] < 0 || merged < 0)
             die("%s: merges: line %d: %s and %s, or what they make, is not in vocab", path,
                 json_line(&j), shown(part[0].s, part[0].n).s, shown(part[1].s, part[1].n).s);
-        if (!(rank & (rank - 1)))
-            t->merged = xrealloc(t->merged, (size_t)imax(1, 2 * rank) * sizeof(int));
+        t->merged = room_for_one(t->merged, rank, sizeof(int));
         t->merged[rank] = merged;
         map_set(&t->rank, pair_key(id[0], id[1]), rank);
     }

@@ -1,11 +1,11 @@
 /* util.h: the ground that every other file stands on.
  *
  *   die, warn                  one line on stderr; die ends the process with status 1
- *   xmalloc, floats_new, ...   memory that is there, or a clear end
+ *   xmalloc, floats_new, ...   memory that is there, or a clear end; room_for_one
  *   Arena                      a training step's memory: reserved once, marked and reset
  *   Buf                        text that grows
  *   philox, uniform            counter-based random numbers: a draw depends on its counter alone
- *   read_file, AtomicFile      whole files in; whole files, or none, out
+ *   read_file, AtomicFile      whole files in; whole files, or none, out; demand_output
  *   now_seconds, hash64
  *
  * Nothing here knows of models or reinforcement learning. */
@@ -20,6 +20,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <math.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -103,6 +104,13 @@ static inline void *xcalloc(size_t n, size_t size)
     if (!p)
         die("out of memory: %zu x %zu bytes wanted", n, size);
     return p;
+}
+
+/* An array with room for one more than its n things of `size` bytes: at each power of two it takes
+ * twice the room, so that n additions copy little. */
+static inline void *room_for_one(void *p, int n, size_t size)
+{
+    return n & (n - 1) ? p : xrealloc(p, (n ? 2 * (size_t)n : 1) * size);
 }
 
 static inline char *xstrdup(const char *s)
@@ -331,6 +339,7 @@ static inline uint64_t hash64(const void *bytes, size_t n)
     return h ^ h >> 32;
 }
 
+/* Seconds since some moment, by a clock that no one sets. */
 static inline double now_seconds(void)
 {
     struct timespec t;
@@ -339,6 +348,22 @@ static inline double now_seconds(void)
 }
 
 /* ---------------------------------------------------------------- files */
+
+/* Where stdin, stdout or stderr is closed, the next file that is opened would take its place, and
+ * receive what is printed. They get an end that can be neither read nor written as they are. */
+static inline void fill_standard_files(void)
+{
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+            exit(1);
+}
+
+/* Dies where what was printed has not arrived, as far as is known; `all`: up to here. */
+static inline void demand_output(bool all)
+{
+    if ((all && fflush(stdout)) || ferror(stdout))
+        die("stdout: cannot be written: %s", strerror(errno));
+}
 
 /* A path put together from a folder and a name; dies where it would not fit. */
 typedef struct {
@@ -402,26 +427,40 @@ static inline void remove_dir(const char *path)
         die("%s: cannot be replaced: %s", path, strerror(errno));
 }
 
+/* What is read whole may have 1 GiB: some files have no end, and some only seem to have so much. */
+enum { READ_MOST = 1 << 30 };
+
 /* The whole of a stream, NUL-terminated (the NUL is not counted). The caller frees it. */
 static inline char *read_stream(FILE *f, const char *name, size_t *length)
 {
+    struct stat info;
     Buf b = {0};
     char chunk[65536];
-    size_t n;
+    size_t n = 0;
+    bool too_long = !fstat(fileno(f), &info) && info.st_size > READ_MOST;
     buf_add(&b, "", 0);
-    while ((n = fread(chunk, 1, sizeof chunk, f)) > 0)
+    while (!too_long && (n = fread(chunk, 1, sizeof chunk, f)) > 0) {
         buf_add(&b, chunk, n);
+        too_long = b.n > READ_MOST;
+    }
+    if (too_long)
+        die("%s: is longer than %d bytes", name, READ_MOST);
     if (ferror(f))
         die("%s: cannot be read: %s", name, strerror(errno));
     *length = b.n;
     return b.s;
 }
 
+/* A pipe has a second to be given a writer; without one it is empty. */
 static inline char *read_file(const char *path, size_t *length)
 {
-    FILE *f = fopen(path, "rb");
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "rb");
     if (!f)
         die("%s: cannot be opened: %s", path, strerror(errno));
+    poll(&ready, 1, 1000);
+    fcntl(fd, F_SETFL, 0);
     char *s = read_stream(f, path, length);
     fclose(f);
     return s;
@@ -437,6 +476,9 @@ typedef struct {
 static inline AtomicFile atomic_open(const char *path)
 {
     AtomicFile a;
+    struct stat info;
+    if (!stat(path, &info) && !S_ISREG(info.st_mode)) /* the name of a device stays its own */
+        die("%s: is there, and is not a regular file", path);
     int n = snprintf(a.path.s, sizeof a.path.s, "%s", path);
     int t = snprintf(a.temporary.s, sizeof a.temporary.s, "%s.tmp-%ld", path, (long)getpid());
     if (n < 0 || t < 0 || (size_t)t >= sizeof a.temporary.s)
@@ -460,7 +502,7 @@ static inline void sync_dir(const char *path)
 static inline void atomic_close(AtomicFile *a)
 {
     bool bad = fflush(a->f) != 0 || ferror(a->f) || fsync(fileno(a->f)) != 0;
-    int why = errno;
+    int why = bad ? errno : 0;
     bad |= fclose(a->f) != 0;
     if (bad || rename(a->temporary.s, a->path.s)) {
         why = why ? why : errno;

@@ -565,6 +565,15 @@ static void test_tokenizer_refused(void)
                   strchr(cli_err, '\n') == cli_err + strlen(cli_err) - 1,
               "expected '%s': status %d, %s", cases[i].says, status, cli_err);
     }
+    char *much = xmalloc(MAX_NODES + 3);
+    memset(much, 'x', MAX_NODES + 2);
+    much[0] = much[MAX_NODES + 1] = '"';
+    much[MAX_NODES + 2] = 0;
+    Edit edit = {"\"<think>\"", much};
+    CHECK(cli("tokenize --tokenizer %s", edited_tokenizer(&edit, 1).s) == 1 &&
+              strstr(cli_err, "added_tokens: more than 1048576 bytes in all"),
+          "%.200s", cli_err);
+    free(much);
 }
 
 /* Any bytes: the tokens of what is not UTF-8 hold the same bytes, in order. */

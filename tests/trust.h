@@ -160,6 +160,10 @@ static void test_resume_refused(void)
     CHECK(cli("train --resume --out %s", run.s) == 1 &&
               strstr(cli_err, "refused/run.json: line 1") && strstr(cli_err, "'much'"),
           "%s", cli_err);
+    put_file("refused/run.json", "{\"command\": \"train\"}");
+    CHECK(cli("train --resume --out %s", run.s) == 1 &&
+              strstr(cli_err, "refused/run.json: has no model"),
+          "%s", cli_err);
     put_file("refused/run.json", "{\"command\": \"tra");
     CHECK(cli("train --resume --out %s", run.s) == 1 && strstr(cli_err, "refused/run.json: line 1"),
           "%s", cli_err);
@@ -459,23 +463,237 @@ static void begin_for_dying(void *run)
     run_begin(run);
 }
 
-/* A command line whose files may have half a MiB, less than a model. */
-static void limited_child(void *words)
+/* A command line in a bad place. */
+typedef struct {
+    int resource; /* of which it has `most`; 0: all there is */
+    rlim_t most;
+    const char *output; /* where stdout goes; NULL: to the test */
+    bool unread;        /* to a pipe that nobody reads, rather */
+    int closed;         /* bit fd: that file is closed */
+    Words128 words;
+} Corner;
+
+static void corner_child(void *argument)
 {
-    struct rlimit limit = {1 << 19, 1 << 19};
-    setrlimit(RLIMIT_FSIZE, &limit);
-    cli_child(words);
+    Corner *c = argument;
+    struct rlimit limit = {c->most, c->most};
+    int ends[2];
+    if (c->most)
+        setrlimit(c->resource, &limit);
+    if (c->output && !freopen(c->output, "w", stdout))
+        _exit(126);
+    if (c->unread && (pipe(ends) || dup2(ends[1], 1) != 1 || close(ends[0]) || close(ends[1])))
+        _exit(126);
+    for (int fd = 0; fd < 3; fd++)
+        if (c->closed >> fd & 1)
+            close(fd);
+    cli_child(&c->words);
 }
 
-static int cli_limited(const char *fmt, ...) PRINTF_LIKE(1, 2);
-static int cli_limited(const char *fmt, ...)
+/* Runs `g2rl <words>` there. */
+static int cli_corner(Corner c, const char *input, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static int cli_corner(Corner c, const char *input, const char *fmt, ...)
 {
-    Words128 w;
     va_list ap;
     va_start(ap, fmt);
-    cut_words(&w, fmt, ap);
+    cut_words(&c.words, fmt, ap);
     va_end(ap);
-    return in_child(limited_child, &w, "", cli_out, sizeof cli_out, cli_err, sizeof cli_err);
+    return in_child(corner_child, &c, input, cli_out, sizeof cli_out, cli_err, sizeof cli_err);
+}
+
+/* One line on stderr, and this in it. */
+static bool says_only(const char *text)
+{
+    const char *end = strchr(cli_err, '\n');
+    return !strncmp(cli_err, "g2rl: ", 6) && end && !end[1] && strstr(cli_err, text);
+}
+
+/* What cannot be printed is not passed over in silence: a full disk, a closed file, a pipe that
+ * nobody reads. And nothing that is printed finds its way into a file of a run. */
+static void test_output_failures(void)
+{
+    const char *base = base_model();
+    Path model = model_dir(base), run = tmp_path("no-stderr");
+    Path tokenize = path_join("tokenize --tokenizer ", model.s);
+    const char *const commands[] = {
+        "help", "data --help", "data --problems 3", "data --problems 10000000",
+        "verify --pred 1 --gold 1", tokenize.s};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        CHECK(cli_corner((Corner){.output = "/dev/full"}, "{\"text\": \"1\"}\n", "%s",
+                         commands[i]) == 1 && says_only("stdout: cannot be written: No space"),
+              "%s: %s", commands[i], cli_err);
+        CHECK(cli_corner((Corner){.closed = 1 << 1}, "{\"text\": \"1\"}\n", "%s",
+                         commands[i]) == 1 && says_only("stdout: cannot be written: Bad file"),
+              "%s: %s", commands[i], cli_err);
+    }
+    static const char *const on_models[] = {
+        "sample --prompt 1+2: --max-tokens 3", "score",
+        "eval --task add:digits=1 --problems 2 --samples 2 --max-tokens 4 --json",
+        "explain --task add:digits=1 --rollouts 2 --max-tokens 4 --json"};
+    for (size_t i = 0; i < sizeof on_models / sizeof *on_models; i++)
+        CHECK(cli_corner((Corner){.output = "/dev/full"}, "{\"text\": \"1+2\"}\n",
+                         "%s --threads 1 --model %s", on_models[i], base) == 1 &&
+                  strstr(cli_err, "g2rl: stdout: cannot be written: No space"),
+              "%s: %s", on_models[i], cli_err);
+    double since = now_seconds();
+    CHECK(cli_corner((Corner){.unread = true}, "", "data --problems 10000000") == -1 && !*cli_err,
+          "SIGPIPE ends it without a word: %s", cli_err);
+    signal(SIGPIPE, SIG_IGN); /* as some programs leave it to those that they start */
+    CHECK(cli_corner((Corner){.unread = true}, "", "data --problems 10000000") == 1 &&
+              says_only("stdout: cannot be written: Broken pipe"),
+          "%s", cli_err);
+    signal(SIGPIPE, SIG_DFL);
+    CHECK(now_seconds() - since < 10, "it went on for %g s", now_seconds() - since);
+    CHECK(cli_corner((Corner){.closed = 5}, "", "sft " SMALL_SFT " --steps 2 --out %s", run.s) == 0,
+          "without stdin and stderr");
+    size_t n;
+    char *text = read_file(path_join(run.s, "metrics.jsonl").s, &n), *at = text;
+    for (int i = 0; i < 2; i++, at = strchr(at, '\n') + 1)
+        CHECK(field(at, "step") == i + 1 && *at == '{', "%s", text);
+    CHECK(!*at, "%s", at);
+    free(text);
+}
+
+/* What is no file, given as one. */
+static void test_input_failures(void)
+{
+    static const struct {
+        const char *name, *target, *expected;
+    } cases[] = {
+        {"loop", "loop", "cannot be opened: Too many levels"},
+        {"nothing", "/dev/null", "holds no "},
+        {"folder", "/", "cannot be read: Is a directory"},
+        {"vanished", "/dev/null/x", "cannot be opened: Not a directory"},
+        {"pipe", NULL, "holds no "},
+    };
+    const char *base = base_model(), *dir = tmp_dir();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Path path = tmp_path(cases[i].name);
+        CHECK(cases[i].target ? !symlink(cases[i].target, path.s) : !mkfifo(path.s, 0600), "%s",
+              path.s);
+        CHECK(cli("data --data %s", path.s) == 1 && says_only(cases[i].expected) &&
+                  strstr(cli_err, path.s),
+              "%s: %s", cases[i].name, cli_err);
+        if (i < 4)
+            CHECK(cli("sft --model %s --data %s --out %s/no-run", base, path.s, dir) == 1 &&
+                      says_only(cases[i].expected) && strstr(cli_err, path.s),
+                  "%s: %s", cases[i].name, cli_err);
+    }
+    Path sparse = put_file("sparse.jsonl", "{");
+    CHECK(!truncate(sparse.s, (off_t)1 << 40) && cli("data --data %s", sparse.s) == 1 &&
+              says_only("is longer than 1073741824 bytes"),
+          "%s", cli_err);
+    Buf ids = {0};
+    buf_str(&ids, "{\"input_ids\": [1");
+    for (int i = 1; i < 5000; i++)
+        buf_str(&ids, ", 1");
+    buf_str(&ids, "]}\n");
+    CHECK(cli_in(ids.s, "score --model %s", base) == 1 && says_only("stdin: line 1: 5000 tokens"),
+          "%s", cli_err);
+    Path many = put_file("many.txt", "{prompt}11111111111111111111111111111");
+    CHECK(cli("sample --model %s --template %s --prompt 1 --max-tokens 500", base, many.s) == 1 &&
+              says_only("--prompt: ") && strstr(cli_err, "tokens long; expected at most"),
+          "%s", cli_err);
+    CHECK(cli("sft --model %s --data %s --out %s/no-run", base, put_file("long.jsonl", ids.s).s,
+              dir) == 1 && says_only("long.jsonl: line 1: 5000 input_ids"),
+          "%s", cli_err);
+    buf_free(&ids);
+    CHECK(!is_dir(tmp_path("no-run").s), "a run without its data");
+}
+
+static void read_cut(void *path)
+{
+    SafeTensors st = st_open_file(path);
+    if (truncate(path, 4096))
+        die("cannot be cut");
+    size_t n = 0;
+    for (int i = 0; i < st.n; i++)
+        n += st.tensors[i].bytes;
+    float *x = xmalloc(n);
+    for (int i = 0; i < st.n; i++)
+        st_read_f32(&st.tensors[i], x);
+}
+
+/* A file of weights that another process cuts while it is mapped. */
+static void test_cut_weights(void)
+{
+    char err[512];
+    Path copy = tmp_path("cut.safetensors"), model = model_dir(base_model());
+    copy_file(path_join(model.s, "model.safetensors").s, copy.s);
+    CHECK(dies(read_cut, copy.s, err, sizeof err) == 1 &&
+              !strcmp(err, "g2rl: a file of weights became shorter while it was read\n"),
+          "%s", err);
+}
+
+/* With less and less memory, down to nearly none, each command ends with a line or does its work,
+ * and neither crashes nor leaves half a checkpoint. */
+static void test_no_memory(void)
+{
+    const Corner plenty = {.resource = RLIMIT_AS, .most = (rlim_t)1 << 40};
+    if (cli_corner(plenty, "", "help")) { /* AddressSanitizer reserves more than that */
+        CHECK(true, "no limit");
+        return;
+    }
+    const char *base = base_model();
+    Path model = model_dir(base), run = tmp_path("no-memory");
+    static const char *const commands[] = {
+        "score --threads 1 --model", "tokenize --tokenizer",
+        "train " SMALL_TRAIN " --steps 1 --force --model",
+        "sample --threads 1 --prompt 1+2: --model",
+        "eval --threads 1 --problems 2 --samples 2 --task add:digits=1 --model"};
+    int refused = 0;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        for (rlim_t most = 1 << 28; most >= 6 << 20; most /= 2) {
+            int status = cli_corner((Corner){.resource = RLIMIT_AS, .most = most},
+                                    "{\"text\": \"1+2\"}\n", "%s %s%s%s", commands[i], model.s,
+                                    i == 2 ? " --out " : "", i == 2 ? run.s : "");
+            bool said = strstr(cli_err, "g2rl: out of memory") ||
+                        strstr(cli_err, "g2rl: the run needs");
+            if (status == 127) /* the program itself did not fit */
+                break;
+            CHECK(status == 0 || (status == 1 && said), "%s, %lld MiB: status %d: %s", commands[i],
+                  (long long)most >> 20, status, cli_err);
+            refused += status == 1;
+            CHECK(i != 2 || status == 0 || newest_name(run.s, INT_MAX) <= 1, "a checkpoint");
+        }
+#ifdef __linux__ /* elsewhere such a limit may mean nothing */
+    CHECK(refused >= 4, "only %d were refused", refused);
+#endif
+}
+
+static void write_for_dying(void *path) { write_file(path, "text", 4); }
+
+/* Reads a file as a user who is not root. */
+static void read_for_dying(void *path)
+{
+    size_t n;
+    if (!geteuid() && (setgid(65534) || setuid(65534)))
+        die("cannot become another user");
+    read_file(path, &n);
+}
+
+/* A full disk meets each file that a run appends to, and the page of a report. */
+static void check_full_disk(const char *base)
+{
+    static const char *const files[] = {"rollouts.jsonl", "eval.jsonl", "metrics.jsonl"};
+    Path run = tmp_path("full-train"), page = tmp_path("full.html");
+    for (int i = 0; i < 4; i++) {
+        Path file = path_join(run.s, i < 3 ? files[i] : "none");
+        make_dirs(run.s);
+        unlink(file.s);
+        CHECK(i == 3 || !symlink("/dev/full", file.s), "symlink");
+        CHECK(cli("train --model %s " SMALL_TRAIN " --steps 1 --eval-every 1 --problems 2 "
+                  "--samples 2 --force --out %s", base, run.s) == (i < 3), "%s", cli_err);
+        CHECK(i == 3 || (strstr(cli_err, file.s) &&
+                         strstr(cli_err, ": cannot be written: No space") &&
+                         newest_name(run.s, INT_MAX) == -1),
+              "%s: %s", file.s, cli_err);
+        unlink(file.s);
+    }
+    CHECK(cli_corner((Corner){.resource = RLIMIT_FSIZE, .most = 4096}, "", "report %s --out %s",
+                     run.s, page.s) == 1 &&
+              strstr(cli_err, "full.html: cannot be written: File too large") && !is_file(page.s),
+          "%s", cli_err);
 }
 
 /* Each way in which a run cannot write ends it with one line, and with no checkpoint that is not
@@ -496,7 +714,8 @@ static void test_run_failures(void)
         unlink(metrics.s);
     }
 
-    CHECK(cli_limited("sft " SMALL_SFT " --steps 2 --force --out %s", full.s) == 1 &&
+    const Corner small = {.resource = RLIMIT_FSIZE, .most = 1 << 19}; /* less than a model */
+    CHECK(cli_corner(small, "", "sft " SMALL_SFT " --steps 2 --force --out %s", full.s) == 1 &&
               strstr(cli_err, "model.safetensors: cannot be written: File too large"),
           "%s", cli_err);
     CHECK(newest_name(full.s, INT_MAX) == -1, "half a checkpoint");
@@ -533,6 +752,19 @@ static void test_run_failures(void)
     s.o.out = "/dev/null/run";
     CHECK(dies(begin_for_dying, &run, err, sizeof err) == 1 &&
               strstr(err, "/dev/null/run: cannot make the directory: Not a directory"),
+          "%s", err);
+    chmod(tmp_dir(), 0700);
+    Path device = tmp_path("device");
+    CHECK(!symlink("/dev/null", device.s) &&
+              dies(write_for_dying, device.s, err, sizeof err) == 1 &&
+              strstr(err, "device: is there, and is not a regular file"),
+          "a device's name would be a file's: %s", err);
+    check_full_disk(base_model());
+    Path secret = put_file("secret", "text");
+    chmod(tmp_dir(), 0755);
+    chmod(secret.s, 0);
+    CHECK(dies(read_for_dying, secret.s, err, sizeof err) == 1 &&
+              strstr(err, "secret: cannot be opened: Permission denied"),
           "%s", err);
     chmod(tmp_dir(), 0700);
 }

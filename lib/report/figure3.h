@@ -103,7 +103,7 @@ static inline void read_truth(Json *j, Figure3Row *row)
 {
     Buf part = {0}, key = {0};
     for (json_object(j); json_key(j, &part);) {
-        row->part = xrealloc(row->part, (size_t)(row->n_parts + 1) * sizeof *row->part);
+        row->part = room_for_one(row->part, row->n_parts, sizeof *row->part);
         TruePart *p = &row->part[row->n_parts++];
         *p = (TruePart){0};
         buf_add(&p->name, part.s, part.n);
@@ -200,7 +200,7 @@ static inline Figure3 figure3_read(const char *path)
         if (!row.name.n)
             die("%s: line %d: expected a name", path, line);
         row.style = strcmp(row.name.s, "base") ? f.n % N_STYLES : BASE_STYLE;
-        f.row = xrealloc(f.row, (size_t)(f.n + 1) * sizeof row);
+        f.row = room_for_one(f.row, f.n, sizeof row);
         f.row[f.n++] = row;
     }
     if (!f.n)

@@ -277,7 +277,7 @@ static inline void evals_read(RunFiles *r, Runs *all)
         check_step(path.s, line, r->n_evals ? r->eval[r->n_evals - 1].step : -1, row.step);
         if (row.samples < 1 || row.problems < 1)
             die("%s: line %d: expected problems and samples", path.s, line);
-        r->eval = xrealloc(r->eval, (size_t)(r->n_evals + 1) * sizeof row);
+        r->eval = room_for_one(r->eval, r->n_evals, sizeof row);
         r->eval[r->n_evals++] = row;
         const EvalRow *one = all->shape ? all->shape : r->eval;
         if (row.problems != one->problems || row.samples != one->samples ||
@@ -332,7 +332,7 @@ static inline void options_read(RunFiles *r)
         if (!string)
             buf_add(&o.value, from, (size_t)(j.p - from));
         buf_add(&o.name, key.s, key.n);
-        r->option = xrealloc(r->option, (size_t)(r->n_options + 1) * sizeof o);
+        r->option = room_for_one(r->option, r->n_options, sizeof o);
         r->option[r->n_options] = o;
     }
     if (!json_end(&j))
@@ -373,7 +373,7 @@ static inline void arm_add(Runs *all, RunFiles *r)
     while (a < all->n_arms && strcmp(all->arm[a].label, r->label))
         a++;
     if (a == all->n_arms) {
-        all->arm = xrealloc(all->arm, (size_t)(a + 1) * sizeof(Arm));
+        all->arm = room_for_one(all->arm, a, sizeof(Arm));
         all->arm[all->n_arms++] = (Arm){.label = r->label};
     }
     Arm *arm = &all->arm[a];
@@ -381,7 +381,7 @@ static inline void arm_add(Runs *all, RunFiles *r)
         if (arm->run[i]->seed == r->seed)
             die("%s and %s: both are %s with seed %llu; expected seeds of their own",
                 arm->run[i]->dir, r->dir, r->label, (unsigned long long)r->seed);
-    arm->run = xrealloc(arm->run, (size_t)(arm->n + 1) * sizeof *arm->run);
+    arm->run = room_for_one(arm->run, arm->n, sizeof *arm->run);
     arm->run[arm->n++] = r;
 }
 
