@@ -59,6 +59,7 @@ static const Test TESTS[] = {
     TEST(math_command, "g2rl verify"),
     TEST(philox, "Random123 known answers"),
     TEST(exp, "exp within 1.01 ulp; NaN stays NaN"),
+    TEST(softmax, "log-probs and entropy, tile by tile, against double"),
     TEST(rows, "sums across rows: equal bits, exact ends"),
     TEST(gemm, "every product against a scalar fmaf chain, equal bits"),
     TEST(norm_gradient, "RMSNorm against differences"),
