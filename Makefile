@@ -2,6 +2,7 @@
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
 # make kills N=50 kill -9, again and again, and go on     make clean, make help
+# make lesson N=3 a lesson: write a part of the program   make lesson, make lessons: list, check
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
 
 CC     ?= cc
@@ -62,15 +63,21 @@ mutants: test_g2rl
 kills: g2rl
 	sh data/kill.sh $(or $(N),50)
 
+lesson:
+	@MAKE="$(MAKE)" sh data/lesson.sh $(N)
+
+lessons:
+	sh data/lesson.sh check "$(CC) $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) -Og"
+
 clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills clean help force
+.PHONY: all test test-debug debug mutants kills lesson lessons clean help force

@@ -399,7 +399,7 @@ static void test_encoders(void)
     float hidden[9 * D], E[M * NGRAM_BUCKETS];
     Engine e = engine_new(1, 1 << 20, 1 << 20);
     Group g = group_new(&e.arena, M, 4, 4, D);
-    double S[M * M];
+    double S[M * M] = {0};
     g.start[1] = 4, g.start[2] = 8, g.start[3] = 9;
     memcpy(g.token, tokens, sizeof tokens);
     for (int i = 0; i < 9 * D; i++)

@@ -582,7 +582,7 @@ static void test_reward_cmd(void)
     int rows = 0;
     char *text = read_file(tmp_path("cmd1/rollouts.jsonl").s, &n);
     for (char *line = text, *next; *line; line = next, rows++) {
-        char response[64], reason[80], number[16];
+        char response[64], reason[80], number[32];
         next = strchr(line, '\n') + 1;
         snprintf(response, sizeof response, "%.60s", strstr(line, "\"response\": \"") + 13);
         response[strcspn(response, "\"")] = 0;
