@@ -15,7 +15,7 @@
 set -u
 SECONDS_EACH=30 # of processor time, all threads together
 tab=$(printf '\t')
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 list() { grep -v '^#' data/lessons/lessons.txt; }
 field() { list | awk -F '\t' -v n="$1" -v k="$2" '$1 == n { print $k }'; } # LESSON COLUMN
 title() { sed -n '1s/^# //p' "data/lessons/$(field "$1" 2).md"; }
