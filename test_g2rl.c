@@ -75,6 +75,7 @@ static const Test TESTS[] = {
     TEST(kl_exact, "the streamed KL divergence against double"),
     TEST(kl_bias, "expected gradients of k2 and k3, by enumeration"),
     TEST(invariance, "equal bits for any threads, packing, micro-batch, neighbours"),
+    TEST(masked_vocabulary, "tokens without a text: no share, no gradient"),
     TEST(decoding, "cached decoding equals the training forward, bit for bit"),
     TEST(adamw, "AdamW against double"),
     TEST(schedule, "learning rates"),

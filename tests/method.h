@@ -447,6 +447,10 @@ static void test_method_by_hand(void)
     }
     g = made_group(&e, 4, 2, same, reward);
     CHECK(g.nubar[0] == 0 && g.nubar[3] == 0, "rounding noise became novelty: %g", g.nubar[3]);
+    for (int i = 0; i < 16; i++)
+        g.S[i] = 1 + 1e-9; /* rounding puts a cosine above 1 */
+    exploration_score(&g);
+    CHECK(g.nu[0] == 0, "Eq 11: nu is at least 0, not %g", g.nu[0]);
     engine_free(&e);
 }
 
