@@ -1,14 +1,16 @@
 # make            the program, for this machine          make test       every test
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make kills N=50 kill -9, again and again, and go on     make clean, make help
+# make kills N=50 kill -9, again and again, and go on     make install PREFIX=/usr/local
 # make lesson N=3 a lesson: write a part of the program   make lesson, make lessons: list, check
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
+# make clean, make help
 
 CC     ?= cc
 SIMD   ?= native
 OMP    ?= 1
 CFLAGS ?= -O3 -g
+PREFIX ?= /usr/local
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wdouble-promotion -Wstrict-prototypes \
           -Wmissing-prototypes -Wno-unknown-pragmas
 
@@ -32,7 +34,7 @@ endif
 
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
-SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h)
+SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
 TESTS    = $(wildcard tests/*.h)
 
 all: g2rl
@@ -69,15 +71,19 @@ lesson:
 lessons:
 	sh data/lesson.sh check "$(CC) $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) -Og"
 
+install: g2rl
+	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
+
 clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills lesson lessons clean help force
+.PHONY: all test test-debug debug mutants kills lesson lessons install clean help force
