@@ -13,6 +13,7 @@
 # Each test runs in a process of its own, with a limit on its time: what one of them does to the
 # process, or a loop that never ends, keeps nobody from the others.
 set -u
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads of tests side by side sleep, not spin
 SECONDS_EACH=30 # of processor time, all threads together
 tab=$(printf '\t')
 say() { printf '%s\n' "$@"; }
