@@ -1,12 +1,13 @@
-# make            the program, for this machine          make test       every test
-# make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
-# make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make kills N=50 kill -9, again and again, and go on     make long STEPS=2000: memory of long runs
-# make install PREFIX=/usr/local
-# make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
-# make test-arm   every test of that build, in qemu       make race       do threads meet? (clang)
-# make nightly    the tests of every build: hours
-# make clean, make help
+# make            the program, for this machine           make test       every test
+# make SIMD=avx2  or avx512, scalar: force a vector set    make debug      g2rl_debug, with sanitizers
+# make OMP=0      without OpenMP                           make test-debug its tests
+# make lesson N=3 write a part of it; without N: a list    make install PREFIX=/usr/local
+# make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'       for ARM (NEON); qemu-aarch64 ./g2rl runs it
+# how far it can be trusted:
+# make mutants    do the tests catch planted bugs?         make kills N=50 kill -9, again and again
+# make race       do threads meet? (clang)                 make long STEPS=2000: does memory grow?
+# make test-arm   every test of the ARM build, in qemu     make lessons    do the lessons' tests tell?
+# make nightly    the tests of every build: hours          make clean, make help
 
 CC     ?= cc
 SIMD   ?= native
@@ -99,6 +100,12 @@ nightly:
 	$(MAKE) race RACE_TESTS=
 	$(MAKE) test-arm
 
+lesson:
+	@MAKE="$(MAKE)" sh data/lesson.sh $(N)
+
+lessons:
+	sh data/lesson.sh check "$(CC) $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) -Og"
+
 install: g2rl
 	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
@@ -114,4 +121,4 @@ help:
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills long race test-arm nightly install clean help force
+.PHONY: all test test-debug debug lesson lessons mutants kills long race test-arm nightly install clean help force

@@ -436,32 +436,49 @@ static void loss_sums_add(LossSums *total, const LossSums *s)
 
 static double clamp(double x, double low, double high) { return fmax(low, fmin(high, x)); }
 
-/* Eq 3-4 for one token: the loss -min(rho A, clip(rho) A) + beta KL, and its derivative by log p.
+/* Eq 3 for one token: the loss -min(rho A, clip(rho) A), and its derivative by log p.
  * rho = p / p_old = e^(log p - log p_old), so d rho / d log p = rho, and -rho A has the derivative
  * -rho A. Where the clipped branch is the smaller one it is a constant, with derivative 0: with
  * A > 0 above 1 + clip_high, with A < 0 below 1 - clip_low, where the policy has gone far enough
- * in the direction that A asks for. On the other side the clip does nothing, and A pulls rho back.
- * KL is k3 = e^q - q - 1 or k2 = q^2 / 2, q = log p_ref - log p: derivatives 1 - e^q and -q. The
- * exact KL looks at the whole vocabulary: see group_loss. */
+ * in the direction that A asks for. On the other side the clip does nothing, and A pulls rho
+ * back. */
+static double clipped_loss(double log_ratio, double advantage, const MethodOptions *o,
+                           double *derivative)
+{
+    double rho = exp(log_ratio), clipped = clamp(rho, 1 - o->clip_low, 1 + o->clip_high);
+    bool inside = rho * advantage <= clipped * advantage;
+    *derivative = inside ? -rho * advantage : 0;
+    return -fmin(rho * advantage, clipped * advantage);
+}
+
+/* The KL estimate of one token, q = log p_ref - log p: k3 = e^q - q - 1 or k2 = q^2 / 2, and its
+ * derivative by log p: 1 - e^q or -q. The exact KL looks at the whole vocabulary, so here it is 0:
+ * see group_loss. */
+static double kl_estimate(double q, KlTerm kl, double *derivative)
+{
+    *derivative = kl == KL_K3 ? 1 - exp(q) : kl == KL_K2 ? -q : 0;
+    return kl == KL_K3 ? exp(q) - q - 1 : kl == KL_K2 ? q * q / 2 : 0;
+}
+
+/* Eq 3-4 for one token: the clipped loss + beta KL, and its derivative by log p. Where a log ratio
+ * was clamped, its part of the derivative is 0. */
 static double token_loss(double logprob, double old, double ref, double advantage,
                          const MethodOptions *o, double *derivative, LossSums *sums)
 {
     double log_ratio = clamp(logprob - old, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT);
-    double rho = exp(log_ratio), q = clamp(ref - logprob, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT);
-    double clipped = clamp(rho, 1 - o->clip_low, 1 + o->clip_high);
-    bool inside = rho * advantage <= clipped * advantage;
-    double policy = -fmin(rho * advantage, clipped * advantage), k3 = exp(q) - q - 1;
-    double kl = o->kl == KL_K3 ? k3 : o->kl == KL_K2 ? q * q / 2 : 0;
-    *derivative = inside && log_ratio == logprob - old ? -rho * advantage : 0;
-    if (q == ref - logprob && o->kl != KL_EXACT)
-        *derivative += o->kl_coef * (o->kl == KL_K3 ? 1 - exp(q) : -q);
+    double q = clamp(ref - logprob, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT), slope, kl_slope;
+    double policy = clipped_loss(log_ratio, advantage, o, &slope);
+    double kl = kl_estimate(q, o->kl, &kl_slope);
+    *derivative = log_ratio == logprob - old ? slope : 0;
+    if (q == ref - logprob)
+        *derivative += o->kl_coef * kl_slope;
     sums->policy += policy;
     sums->k1 += -q;
-    sums->k3 += k3;
+    sums->k3 += exp(q) - q - 1;
     sums->tokens++;
     sums->clamped += log_ratio != logprob - old || q != ref - logprob;
-    sums->clipped_low += !inside && advantage < 0;
-    sums->clipped_high += !inside && advantage > 0;
+    sums->clipped_low += slope == 0 && advantage < 0;
+    sums->clipped_high += slope == 0 && advantage > 0;
     return policy + o->kl_coef * kl;
 }
 

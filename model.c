@@ -1703,6 +1703,15 @@ static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, co
              w.k);
 }
 
+/* Eq 6-7, 14: phi = W[y] - E_{v ~ p} W[v], where phi is sum_v e_v W[v] on entry, `sum` is
+ * sum_v e_v, and w is W[y].    phi, w: [d] */
+static void token_feature(float *phi, const float *w, float sum, int d)
+{
+    vf scale = vset(-1.0f / sum);
+    FOR_ROW (i, part, d)
+        vrow_store(phi + i, vfma(vrow_load(phi + i, part), scale, vrow_load(w + i, part)), part);
+}
+
 /* A block of targets under the other model, on its way through the vocabulary. */
 typedef struct {
     float *z;         /* [HEAD_ROWS, TILE] its logits, then what e^z makes of them */
@@ -1784,13 +1793,9 @@ static void head_block(Arena *a, const Model *m, const float *h, const int *targ
             out->other_logprob[first + r] = softmax_logprob(&b->softmax[r], b->target_z[r], inv);
             out->kl[first + r] = beside_kl(b, r, &s[r], inv);
         }
-        const float *w = head_weight(m) + (ptrdiff_t)target[r] * d;
-        vf scale = vset(-1.0f / s[r].sum);
         if (phi)
-            FOR_ROW (i, part, d) { /* Eq 14: phi = W[y] - E_{v ~ p} W[v] */
-                float *x = phi + (ptrdiff_t)r * d + i;
-                vrow_store(x, vfma(vrow_load(x, part), scale, vrow_load(w + i, part)), part);
-            }
+            token_feature(phi + (ptrdiff_t)r * d, head_weight(m) + (ptrdiff_t)target[r] * d,
+                          s[r].sum, d);
     }
     a->used = mark;
 }

@@ -118,6 +118,58 @@ static void test_exp(void)
     }
 }
 
+/* A softmax of n logits in tiles of `width`, against double: log-probs, entropy, the numbers e that
+ * each tile leaves, and the factor by which those of the earlier tiles shrink. */
+static void check_softmax(int n, int width, float size, double temperature)
+{
+    float *z = noise_new(80, (size_t)n), *e = nan_new((size_t)n), inv = (float)(1 / temperature);
+    double largest = -HUGE_VAL, sum = 0, entropy = 0, worst = 0;
+    Softmax s = SOFTMAX_EMPTY;
+    for (int i = 0; i < n; i++) {
+        z[i] = size * z[i] + size * (float)(i / width); /* every tile has a larger one */
+        largest = fmax(largest, (double)z[i] / temperature);
+    }
+    for (int i = 0; i < n; i++)
+        sum += exp((double)z[i] / temperature - largest);
+    for (int start = 0; start < n; start += width) {
+        int part = imin(width, n - start);
+        memcpy(e + start, z + start, (size_t)part * sizeof(float)); /* e may be z */
+        float shrink = softmax_tile(&s, e + start, e + start, part, inv);
+        for (int i = 0; i < start; i++)
+            e[i] *= shrink;
+    }
+    double total = (double)s.sum * exp((double)s.max - largest);
+    CHECK(fabs(total / sum - 1) < 1e-4, "%d logits of size %g in tiles of %d, T %g: sum e^(z / T - "
+          "max) is %g, not %g", n, (double)size, width, temperature, total, sum);
+    for (int i = 0; i < n; i++) {
+        double y = (double)z[i] / temperature - largest, logprob = y - log(sum);
+        entropy -= exp(logprob) * logprob;
+        worst = fmax(worst, fabs((double)e[i] * exp((double)s.max - largest) - exp(y)));
+        double got = (double)softmax_logprob(&s, z[i], inv);
+        CHECK(fabs(got - logprob) < 1e-4 * (1 + fabs(largest)), "log p of z = %g among %d, T %g: "
+              "%g, not %g", (double)z[i], n, temperature, got, logprob);
+    }
+    CHECK(worst < 1e-4, "%d in tiles of %d: some e^(z / T - max) is off by %g", n, width, worst);
+    CHECK(fabs((double)softmax_entropy(&s) - entropy) < 1e-4 * (1 + entropy), "the entropy of %d "
+          "tokens in tiles of %d, T %g: %g, not %g", n, width, temperature,
+          (double)softmax_entropy(&s), entropy);
+    free(z);
+    free(e);
+}
+
+/* One tile, then several, each with a larger logit than those before; logits whose e^z no float
+ * holds. */
+static void test_softmax(void)
+{
+    check_softmax(5, 5, 1, 1);
+    check_softmax(5, 5, 1, 0.5);
+    check_softmax(1, 1, 3, 1);
+    check_softmax(37, 37, 200, 1);
+    check_softmax(37, 16, 1, 1);
+    check_softmax(600, 256, 2, 0.7);
+    check_softmax(60, 16, 200, 1);
+}
+
 /* The rule of simd.h: 16 virtual lanes, added as a tree. */
 static float lanes_tree(const float *lane)
 {

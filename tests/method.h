@@ -399,7 +399,7 @@ static void test_encoders(void)
     float hidden[9 * D], E[M * NGRAM_BUCKETS];
     Engine e = engine_new(1, 1 << 20, 1 << 20);
     Group g = group_new(&e.arena, M, 4, 4, D);
-    double S[M * M];
+    double S[M * M] = {0};
     g.start[1] = 4, g.start[2] = 8, g.start[3] = 9;
     memcpy(g.token, tokens, sizeof tokens);
     for (int i = 0; i < 9 * D; i++)
@@ -447,6 +447,10 @@ static void test_method_by_hand(void)
     }
     g = made_group(&e, 4, 2, same, reward);
     CHECK(g.nubar[0] == 0 && g.nubar[3] == 0, "rounding noise became novelty: %g", g.nubar[3]);
+    for (int i = 0; i < 16; i++)
+        g.S[i] = 1 + 1e-9; /* rounding puts a cosine above 1 */
+    exploration_score(&g);
+    CHECK(g.nu[0] == 0, "Eq 11: nu is at least 0, not %g", g.nu[0]);
     engine_free(&e);
 }
 
