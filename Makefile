@@ -2,6 +2,8 @@
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
 # make kills N=50 kill -9, again and again, and go on     make clean, make help
+# make fuzz       every parser and verifier on made-up input, 10 minutes each (clang);
+#                 make fuzz TARGET='json math' FOR=60: these, a minute each
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
 
 CC     ?= cc
@@ -62,15 +64,25 @@ mutants: test_g2rl
 kills: g2rl
 	sh data/kill.sh $(or $(N),50)
 
+# Plain C: of the vector kernels, which read no files, the compiler would make a long story.
+FUZZ = $(EXACT) -DSIMD_SCALAR $(WARN) -Wno-unused-function -O1 -g -fno-sanitize-recover=all \
+       -fsanitize=fuzzer,address,undefined,float-cast-overflow
+
+fuzz: fuzz_g2rl
+	sh data/fuzz.sh $(or $(FOR),600) $(TARGET)
+
+fuzz_g2rl: fuzz_g2rl.c tests/check.h tests/report.h $(SOURCES)
+	clang $(FUZZ) fuzz_g2rl.c -o $@ -lm
+
 clean:
-	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug .flags
+	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug fuzz_g2rl .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -7
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills clean help force
+.PHONY: all test test-debug debug mutants kills fuzz clean help force
