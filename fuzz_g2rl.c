@@ -448,7 +448,7 @@ static void fuzz_explain(Slice x)
 
 /* ================================================================ options and runs */
 
-/* command \f option file. The options, written as a run.json, must be read as the same. */
+/* command \f option file. A run's options, written as run.json, must be read as the same. */
 static void fuzz_options(Slice x)
 {
     char *name = next_text(&x, false), argument[80];
@@ -459,7 +459,7 @@ static void fuzz_options(Slice x)
     snprintf(argument, sizeof argument, "@%s", work_path("run/options").s);
     options_default(OPTIONS, N_OPTIONS, c, &o);
     options_parse(OPTIONS, N_OPTIONS, c, name, &o, 1, (char *[]){argument}, &words);
-    guard.accepted = true;
+    guard.accepted = c == SFT || c == TRAIN;
     Buf one = {0}, two = {0};
     buf_str(&one, "{");
     options_json(OPTIONS, N_OPTIONS, c, &o, &one);

@@ -485,8 +485,8 @@ static inline void json_put_string(Buf *b, const char *s, size_t n)
 {
     uint32_t code;
     buf_add(b, "\"", 1);
-    for (const char *end = s + n; s < end;) {
-        int length = utf8_decode(s, (size_t)(end - s), &code);
+    for (size_t i = 0; i < n;) {
+        int length = utf8_decode(s + i, n - i, &code);
         if (code == '"' || code == '\\')
             buf_printf(b, "\\%c", (char)code);
         else if (code == '\n')
@@ -495,7 +495,7 @@ static inline void json_put_string(Buf *b, const char *s, size_t n)
             buf_printf(b, "\\u%04x", (unsigned)code);
         else
             utf8_encode(b, code);
-        s += abs(length);
+        i += (size_t)abs(length);
     }
     buf_add(b, "\"", 1);
 }
