@@ -10,18 +10,24 @@ shift
 dir=$(mktemp -d)
 trap 'rm -rf "$dir/corpus" "$dir/log"; rmdir "$dir" 2>/dev/null' EXIT
 bad=0
-hostile=../shared/data/hostile
+
+# Small files that were made to be bad, where there are some: target, their folder, their names.
+hostile() {
+    case $1 in
+    safetensors) set -- safetensors '*.safetensors' ;;
+    index) set -- index '*.index.json' ;;
+    config) set -- config config.json ;;
+    problems) set -- task '*' ;;
+    *) return ;;
+    esac
+    find "../shared/data/hostile/$1" -type f -name "$2" -size -17 2>/dev/null
+}
 
 for target; do
     mkdir -p "$dir/corpus"
     cp "data/fuzz/$target"/* "$dir/corpus" || exit 1
-    case $target in
-    safetensors | index | config) files=$(find $hostile/$target -name '*.safetensors' -o -name '*.json') ;;
-    problems) files=$(find $hostile/task -type f) ;;
-    *) files="" ;;
-    esac 2>/dev/null
-    for file in $files; do # of equal names, another number for each
-        [ "$(wc -c <"$file")" -gt 16384 ] || cp "$file" "$dir/corpus/$(echo "$file" | tr / _)"
+    for file in $(hostile "$target"); do
+        cp "$file" "$dir/corpus/$(echo "$file" | tr -s ./ _)"
     done
     dictionary=""
     [ ! -f "data/fuzz/$target.dict" ] || dictionary="-dict=data/fuzz/$target.dict"
