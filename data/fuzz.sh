@@ -29,11 +29,9 @@ for target; do
     for file in $(hostile "$target"); do
         cp "$file" "$dir/corpus/$(echo "$file" | tr -s ./ _)"
     done
-    dictionary=""
-    [ ! -f "data/fuzz/$target.dict" ] || dictionary="-dict=data/fuzz/$target.dict"
     if TARGET=$target ./fuzz_g2rl -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
-        -close_fd_mask=3 -print_final_stats=1 $dictionary -artifact_prefix="$dir/$target-" \
-        "$dir/corpus" >"$dir/log" 2>&1; then
+        -close_fd_mask=3 -print_final_stats=1 -dict=data/fuzz/words.dict \
+        -artifact_prefix="$dir/$target-" "$dir/corpus" >"$dir/log" 2>&1; then
         found="ok   "
     else
         found="FOUND" bad=1
