@@ -256,7 +256,7 @@ static void fuzz_index(Slice x)
     st_close(&st);
 }
 
-/* The weights of the smaller model. What was loaded and saved is loaded again with the same bits. */
+/* The weights of the smaller model. What was loaded and saved is loaded again to the same bits. */
 static void fuzz_model(Slice x)
 {
     place("model/model.safetensors", x);

@@ -1,14 +1,17 @@
 #!/bin/sh
 # Fuzzes targets of fuzz_g2rl one after the other, from copies of their seeds.
 #   sh data/fuzz.sh SECONDS [TARGET]...     seconds for each; all targets where none is named
-# A unit over 10 s or 2 GiB is a finding, like a crash or a leak. The inputs of findings stay in a
-# directory that is named in the end; the status is then 1.
+# An input that takes more than 10 s or 2 GiB is a finding, like a crash or a leak. The inputs of
+# findings stay where the output says; the status is then 1.
 set -u
 seconds=$1
 shift
 [ $# -gt 0 ] || set -- $(./fuzz_g2rl | sed '1d; s/ .*//')
 dir=$(mktemp -d)
-trap 'rm -rf "$dir/corpus" "$dir/log"; rmdir "$dir" 2>/dev/null' EXIT
+TMPDIR=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d) # files that targets write, in memory
+export TMPDIR
+trap 'rm -rf "$dir/corpus" "$dir/log" "$TMPDIR"; rmdir "$dir" 2>/dev/null' EXIT
+trap 'exit 130' INT TERM
 bad=0
 
 # Small files that were made to be bad, where there are some: target, their folder, their names.
