@@ -1,15 +1,17 @@
 # make            the program, for this machine          make test       every test
 # make SIMD=avx2  or avx512, scalar: force a vector set   make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                          make mutants    do the tests catch bugs?
-# make kills N=50 kill -9, again and again, and go on     make clean, make help
+# make kills N=50 kill -9, again and again, and go on     make install PREFIX=/usr/local
 # make fuzz       every parser and verifier on made-up input, 10 minutes each (clang);
 #                 make fuzz TARGET='json math' FOR=60: these, a minute each
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
+# make clean, make help
 
 CC     ?= cc
 SIMD   ?= native
 OMP    ?= 1
 CFLAGS ?= -O3 -g
+PREFIX ?= /usr/local
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wdouble-promotion -Wstrict-prototypes \
           -Wmissing-prototypes -Wno-unknown-pragmas
 
@@ -33,7 +35,7 @@ endif
 
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
-SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h)
+SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
 TESTS    = $(wildcard tests/*.h)
 
 all: g2rl
@@ -74,15 +76,19 @@ fuzz: fuzz_g2rl
 fuzz_g2rl: fuzz_g2rl.c tests/check.h tests/report.h $(SOURCES)
 	clang $(FUZZ) fuzz_g2rl.c -o $@ -lm
 
+install: g2rl
+	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
+
 clean:
 	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug fuzz_g2rl .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -7
+	@sed -n 's/^# //p' Makefile | head -8
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills fuzz clean help force
+.PHONY: all test test-debug debug mutants kills fuzz install clean help force

@@ -16,8 +16,7 @@
  * How data flows. The Group, a prompt and its m responses, is the unit of everything: sampling
  * fills it, rewards and features annotate it, the forward and backward pass run over it packed,
  * and the ledger prints it. The forward pass keeps phi; phi makes the group's advantages; and the
- * same phi, scaled by them, is what the backward pass starts from (METHOD I1), so the features
- * cost nothing.
+ * same phi, scaled by them, is what the backward pass starts from: the features cost nothing.
  *
  * The methods it is compared with (--method) share all the rest: `grpo` has no steps 3 to 5;
  * `entropy` is grpo with an entropy bonus in step 7; `evol` (EVOL-RL, arXiv 2509.15194) takes
@@ -277,7 +276,14 @@ static bool is_dead(const Group *g)
     return high - low < FLOOR;
 }
 
-/* Eq 2: A_i = (r~_i - mean) / (std + 1e-6), population std; 0 for all where std is below 1e-6. */
+/* Eq 2: A_i = (r~_i - mean) / (std + 1e-6), population std; 0 for all where std is below 1e-6.
+ *
+ * Why the gradient of the expected reward is made of log-probs, and why a mean may be taken off: as
+ * grad p = p grad log p,
+ *     grad E_{y ~ p}[r(y)] = sum_y r(y) grad p(y) = E[r grad log p]
+ *     E[b grad log p] = b grad sum_y p(y) = b grad 1 = 0           for any b that does not know y
+ * so (r - b) grad log p is an estimate of it for every b, and with b near the mean one that
+ * fluctuates less. (The group's mean knows y_i, by 1 / m of it: a scale of (m - 1) / m.) */
 static void advantages(Group *g, const MethodOptions *o)
 {
     double mean = 0, variance = 0;
@@ -431,9 +437,12 @@ static void loss_sums_add(LossSums *total, const LossSums *s)
 static double clamp(double x, double low, double high) { return fmax(low, fmin(high, x)); }
 
 /* Eq 3-4 for one token: the loss -min(rho A, clip(rho) A) + beta KL, and its derivative by log p.
- * rho = p / p_old, so d rho / d log p = rho; where the clipped branch is the smaller one, the
- * policy term's derivative is 0. KL is k3 = e^q - q - 1 or k2 = q^2 / 2, q = log p_ref - log p:
- * derivatives 1 - e^q and -q. The exact KL looks at the whole vocabulary: see group_loss. */
+ * rho = p / p_old = e^(log p - log p_old), so d rho / d log p = rho, and -rho A has the derivative
+ * -rho A. Where the clipped branch is the smaller one it is a constant, with derivative 0: with
+ * A > 0 above 1 + clip_high, with A < 0 below 1 - clip_low, where the policy has gone far enough
+ * in the direction that A asks for. On the other side the clip does nothing, and A pulls rho back.
+ * KL is k3 = e^q - q - 1 or k2 = q^2 / 2, q = log p_ref - log p: derivatives 1 - e^q and -q. The
+ * exact KL looks at the whole vocabulary: see group_loss. */
 static double token_loss(double logprob, double old, double ref, double advantage,
                          const MethodOptions *o, double *derivative, LossSums *sums)
 {

@@ -11,7 +11,7 @@
  *       something (targets) -> head: log-prob, entropy and feature phi of each target.
  *   The backward pass walks the same list from its end. A sequence may name another one as its
  *   prefix: it then attends to that one's keys first, so a prompt that many responses share is
- *   computed once (METHOD I4).
+ *   computed once.
  *
  *   Order of reading: configuration, the tensor table, batches; then each layer's forward followed
  *   by its backward; then the whole model, the optimizer, and the files.
@@ -530,8 +530,7 @@ static void add_layer(Model *m, int layer)
 
 /* The table alone, of a model of this shape. A tied head has no parameters of its own, but it has a
  * gradient of its own, kept after the others and added to the embedding's before the update: so
- * each of the two stays one chain over the rows of the whole batch, however the batch was cut
- * (DESIGN section 5, promise 2). */
+ * each of the two stays one chain over the rows of the whole batch, however the batch was cut. */
 static Model model_table(const Config *config)
 {
     Model m = {.config = *config, .n_vocab = config->vocab_size};
@@ -1026,8 +1025,10 @@ static void bias_backward(float *dbias, const float *dy, int rows, int n)
 /* ================================================================ heads: q/k norm and rotation */
 
 /* Rotary positions (Su et al. 2021, in the half-split form of Llama and Qwen): the pair
- * (x_i, x_{i + hd/2}) turns by the angle position * theta^(-2i / hd). The table is made in double
- * and rounded, so that it is the same on every machine. Not to be called while threads run. */
+ * (x_i, x_{i + hd/2}) turns by the angle position * theta^(-2i / hd). A query at p and a key at j
+ * that both are turned have the product <R_p q, R_j k> = <q, R_(j - p) k>: scores depend on the
+ * distance alone. The table is made in double and rounded, so that it is the same on every machine.
+ * Not to be called while threads run. */
 static void rope_reserve(Model *m, int positions)
 {
     const Config *c = &m->config;
@@ -1547,7 +1548,9 @@ static void swiglu_forward(float *out, const float *gu, int rows, int ff, int th
         }
 }
 
-/* With s = 1 / (1 + e^-g):  dg = dout u s (1 + g (1 - s)),  du = dout g s.   dgu may not be gu. */
+/* Forward: out = g s u, s = 1 / (1 + e^-g). Since s' = s (1 - s), (g s)' = s (1 + g (1 - s)):
+ *     dg = dout u s (1 + g (1 - s)),    du = dout g s
+ * dgu may not be gu. */
 static void swiglu_backward(float *dgu, const float *dout, const float *gu, int rows, int ff,
                             int threads)
 {
@@ -1567,11 +1570,19 @@ static void swiglu_backward(float *dgu, const float *dout, const float *gu, int 
 
 /* ================================================================ the head */
 
-/* The head is attention over the vocabulary (METHOD I2): query h, keys W, and for the feature phi
- * values W as well. It is streamed over tiles of TILE tokens with an online softmax, so that its
- * memory does not grow with the vocabulary (but see MOST_LOGITS). This is the one place where a sum
- * over the vocabulary is made: sampler, trainer and `score` all go through softmax_tile, with the
- * same tiles, and so see the same bits. */
+/* The head turns a hidden row h into logits z = W h and these into log p_y = z_y / T - log sum_v
+ * e^(z_v / T). Its gradient is where the method's feature comes from:
+ *     d log p_y / d z_v = (1[v = y] - p_v) / T
+ *     d log p_y / d h   = sum_v W[v] (1[v = y] - p_v) / T = (W[y] - E_{v ~ p} W[v]) / T = phi / T
+ * So phi (Eq 6-7, 14) is what the backward pass of any loss by log p begins with, before anybody
+ * calls it a feature. And E_{y ~ p} phi = 0, as W[y] has that very mean: by itself no direction is
+ * favoured.
+ *
+ * The head is attention over the vocabulary: query h, keys W, and for phi values W as well. It is
+ * streamed over tiles of TILE tokens with an online softmax, so that its memory does not grow with
+ * the vocabulary (but see MOST_LOGITS). This is the one place where a sum over the vocabulary is
+ * made: sampler, trainer and `score` all go through softmax_tile, with the same tiles, and so see
+ * the same bits. */
 enum { HEAD_ROWS = 128 };
 
 /* A softmax on its way through the vocabulary. */
@@ -1791,8 +1802,8 @@ static void head_forward(Arena *a, const Model *m, const float *h, const int *ta
  * so that
  *     dz_v = (c 1[v = y] + p_v (s_v - c)) / T,    s_v = -a (ln p_v + H) + b (ln p_v - ln q_v - K)
  *     dh = W^T dz = (c phi + sum_v p_v s_v W[v]) / T,       dW = dz^T h
- * phi is there already (METHOD I1: the features are free). Only where a or b is asked for does dh
- * take a pass over the vocabulary of its own, with the other model's logits made once more.
+ * phi is there already: the features are free. Only where a or b is asked for does dh take a pass
+ * over the vocabulary of its own, with the other model's logits made once more.
  *
  * p_v (s_v - c) / T for n tokens of row i, from the logits z of this model and q of the other. */
 static void head_terms(const Head *head, const HeadCoef *coef, int i, float c, const float *z,

@@ -246,29 +246,6 @@ static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
 
 enum { WIDTH = 100 };
 
-/* Prints text in lines of at most WIDTH columns, broken at blanks; all but the first line stand
- * `indent` further in. */
-static void print_wrapped(const char *text, int indent)
-{
-    int column = 0;
-    while (*text) {
-        int word = (int)strcspn(text, " "), columns = 0;
-        for (int k = 0; k < word; k++)
-            columns += (text[k] & 0xC0) != 0x80; /* characters, of UTF-8 */
-        if (column && column + 1 + columns > WIDTH) {
-            printf("\n%*s", indent, "");
-            column = indent;
-        } else if (column) {
-            putchar(' ');
-            column++;
-        }
-        printf("%.*s", word, text);
-        column += columns;
-        text += word + strspn(text + word, " ");
-    }
-    putchar('\n');
-}
-
 /* One line of at most `most` characters: what breaks lines becomes a blank, and what does not fit
  * is cut off behind "..". Returns its length in characters. */
 static int one_line(Buf *text, int most)
@@ -371,26 +348,23 @@ static void explain_table(const Group *g, const Tokenizer *t, const MethodOption
     putchar('\n');
     explain_whole(g, o, &text);
     if (text.n)
-        print_wrapped(text.s, 0);
+        put_wrapped(stdout, text.s, 0, 0, WIDTH);
     for (int i = 0; i < g->m; i++) {
         text.n = 0;
         explain_response(g, i, o, &text);
-        print_wrapped(text.s, 5);
+        put_wrapped(stdout, text.s, 0, 5, WIDTH);
     }
     putchar('\n');
-    if (o->method == EVOL)
-        print_wrapped("u = 1 - (mean cosine to its class + largest to any) / 2. n: u taken to "
-                      "0 .. 1 inside the class, right or wrong. r~: right 0.5 + 0.5 n, wrong -1 + "
-                      "0.5 n, no answer -1.", 0);
-    else
-        print_wrapped("nu = 1 - sum_j w_ij S_ij^2: what a response's direction adds to the others',"
-                      " opposite ones included (Eq 11). nubar: nu taken to 0 .. 1 inside the "
-                      "group. r~: the shaped reward (Eq 12-13).", 0);
+    put_wrapped(stdout, o->method == EVOL ? "u = 1 - (mean cosine to its class + largest to any) / "
+                "2. n: u taken to 0 .. 1 inside the class, right or wrong. r~: right 0.5 + 0.5 n, "
+                "wrong -1 + 0.5 n, no answer -1." : "nu = 1 - sum_j w_ij S_ij^2: what a response's "
+                "direction adds to the others', opposite ones included (Eq 11). nubar: nu taken to "
+                "0 .. 1 inside the group. r~: the shaped reward (Eq 12-13).", 0, 0, WIDTH);
     text.n = 0;
     buf_printf(&text, "A: r~ less the group's mean%s (Eq 2); above 0 an update makes the response "
                "more likely, below 0 less.",
                o->adv_norm == ADV_STD ? ", in standard deviations" : "");
-    print_wrapped(text.s, 0);
+    put_wrapped(stdout, text.s, 0, 0, WIDTH);
     buf_free(&text);
 }
 
@@ -416,6 +390,220 @@ static void explain_json(const Group *g, int d)
     printf("{%s}\n", b.s + 2);
     free(Phi);
     buf_free(&b);
+}
+
+/* ================================================================ the command */
+
+/* Features, advantages and output of a group whose responses and rewards are there. */
+static void explain_group(Session *s, Group *g)
+{
+    View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
+    reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
+    look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, true);
+    if (s->o.json)
+        explain_json(g, s->model.config.hidden_size);
+    else
+        explain_table(g, &s->tokenizer, &view.method);
+}
+
+/* A line of --data: a prompt, its responses and their rewards. */
+typedef struct {
+    int *prompt, prompt_length, m, rewards;
+    int **response, *length;
+    double *reward;
+} Given;
+
+static void given_free(Given *x)
+{
+    for (int i = 0; i < x->m; i++)
+        free(x->response[i]);
+    free(x->response);
+    free(x->length);
+    free(x->reward);
+    free(x->prompt);
+}
+
+/* Appends a response to what is given. */
+static void given_response(Given *x, int *ids, int n)
+{
+    size_t count = (size_t)x->m + 1;
+    x->response = xrealloc(x->response, count * sizeof *x->response);
+    x->length = xrealloc(x->length, count * sizeof *x->length);
+    x->response[x->m] = ids;
+    x->length[x->m++] = n;
+}
+
+/* Text to ids: a prompt by --template; a response with the end token, which is part of y. */
+static int *given_text(Session *s, Json *j, bool response, int *n)
+{
+    Buf given = {0}, text = {0};
+    if (!json_string(j, &given))
+        return NULL;
+    if (!s->tokenizer.n_vocab)
+        s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    if (response)
+        buf_str(&text, given.s);
+    else
+        template_render(&s->template, given.s, &text);
+    Ids ids = {0};
+    if (text.n)
+        ids = encode(&s->tokenizer, !response, text.s, text.n, INT_MAX, "--data");
+    if (response && s->model.config.n_eos)
+        ids_add(&ids, s->model.config.eos_token_id[0]);
+    buf_free(&given);
+    buf_free(&text);
+    *n = ids.n;
+    return ids.id;
+}
+
+/* {"prompt", "responses", "rewards"}, or prompt_ids and response_ids in place of the texts. */
+static Given given_read(Session *s, Json *j, const char *path, int line)
+{
+    const Config *c = &s->model.config;
+    Given x = {0};
+    Buf key = {0};
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "prompt"))
+            x.prompt = given_text(s, j, false, &x.prompt_length);
+        else if (!strcmp(key.s, "prompt_ids"))
+            x.prompt_length = read_ids(j, c, false, &x.prompt, path, line);
+        else if (!strcmp(key.s, "responses") || !strcmp(key.s, "response_ids")) {
+            for (json_array(j); json_item(j);) {
+                int *ids = NULL, n = 0;
+                if (key.s[8] == 's')
+                    ids = given_text(s, j, true, &n);
+                else
+                    n = read_ids(j, c, false, &ids, path, line);
+                given_response(&x, ids, n);
+            }
+        } else if (!strcmp(key.s, "rewards")) {
+            for (json_array(j); json_item(j); x.rewards++) {
+                x.reward = xrealloc(x.reward, (size_t)(x.rewards + 1) * sizeof(double));
+                if (!json_number(j, &x.reward[x.rewards]))
+                    break;
+            }
+        } else
+            json_skip(j);
+    jsonl_end(j, path, line);
+    if (x.prompt_length < 1 || x.m < 2 || x.rewards != x.m)
+        die("%s: line %d: a prompt of %d tokens, %d responses, %d rewards; expected a prompt, at "
+            "least two responses, and as many rewards", path, line, x.prompt_length, x.m,
+            x.rewards);
+    for (int i = 0; i < x.m; i++)
+        if (x.length[i] < 1)
+            die("%s: line %d: response %d is empty", path, line, i);
+    buf_free(&key);
+    return x;
+}
+
+static void explain_given(Session *s, const Given *x)
+{
+    int longest = 1, threads = s->engine.threads;
+    for (int i = 0; i < x->m; i++)
+        longest = imax(longest, x->length[i]);
+    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING, true};
+    s->engine = extent_engine(&s->model, threads, extent);
+    rope_reserve(&s->model, x->prompt_length + longest);
+    Group *g = groups_new(&s->engine, &s->model, extent);
+    g->prompt_length = x->prompt_length;
+    memcpy(g->prompt, x->prompt, (size_t)x->prompt_length * sizeof(int));
+    for (int i = 0; i < x->m; i++) {
+        memcpy(g->token + g->start[i], x->response[i], (size_t)x->length[i] * sizeof(int));
+        g->start[i + 1] = g->start[i] + x->length[i];
+        g->truncated[i] = false;
+        g->reward[i] = x->reward[i];
+        g->answered[i] = true;
+        g->reason[i] = "given";
+    }
+    g->n_tokens = g->start[x->m];
+    Buf text = {0};
+    if (!s->o.json && !s->tokenizer.n_vocab)
+        s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    tokenizer_decode(&s->tokenizer, g->prompt, g->prompt_length, false, &text);
+    g->text = text.s;
+    explain_group(s, g);
+    buf_free(&text);
+    engine_free(&s->engine);
+}
+
+/* Does a file give groups, responses and all? Else its lines are problems. The first line tells. */
+static bool holds_groups(const char *path)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    bool groups = false;
+    char *text = read_file(path, &n);
+    Buf key = {0};
+    Json j = json_open("", 0);
+    jsonl_next(text, n, &offset, &line, &j);
+    for (json_object(&j); json_key(&j, &key); json_skip(&j))
+        groups |= is_one_of(key.s, "responses", "response_ids", "prompt_ids") ||
+                  !strcmp(key.s, "rewards");
+    buf_free(&key);
+    free(text);
+    return groups;
+}
+
+static void explain_file(Session *s)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    if (s->reward.watcher)
+        usage("explain: --data gives the rewards; expected no --reward-cmd");
+    char *text = read_file(s->o.data, &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        Given x = given_read(s, &j, s->o.data, line);
+        explain_given(s, &x);
+        given_free(&x);
+    }
+    free(text);
+}
+
+/* The problem of --prompt, which has no gold answer; or those of --data or --task. */
+static Problems explain_problems(Session *s)
+{
+    const Options *o = &s->o;
+    Problems p = session_problems(s, o->data, o->data || o->split == 1);
+    if (o->prompt) {
+        p.path = "--prompt";
+        problems_add(&p, o->prompt, "", 0);
+        p.held_out = true;
+        Reward *command = p.judge.command;
+        p.judge = judge_new((Verifier)o->verifier, &s->task, o->prompt);
+        p.judge.command = command;
+        if (!command && p.judge.verifier >= VERIFY_MATH)
+            usage("--prompt: has no gold answer to compare with; expected a problem of --task, "
+                  "--data FILE, or --reward-cmd");
+    } else if (o->data)
+        problems_check_gold(&p, false);
+    return p;
+}
+
+static void cmd_explain(Session *s)
+{
+    const Options *o = &s->o;
+    bool given = o->data && holds_groups(o->data);
+    check_method(o, false);
+    if (o->data && o->prompt)
+        usage("explain: expected one of --data and --prompt");
+    if (given) {
+        session_load(s, o->model, false);
+        explain_file(s);
+        return;
+    }
+    session_sampler(s, o->model);
+    Problems p = explain_problems(s);
+    problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
+    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true};
+    s->engine = extent_engine(&s->model, s->engine.threads, x);
+    Group *g = groups_new(&s->engine, &s->model, x);
+    group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);
+    Sampling sampling = session_sampling(s, 0);
+    rope_reserve(&s->model, g->prompt_length + o->max_tokens);
+    sample_groups(&s->engine, &s->model, g, 1, &sampling);
+    verify_groups(g, 1, &p.judge, &s->tokenizer);
+    explain_group(s, g);
+    problems_free(&p);
 }
 
 #endif

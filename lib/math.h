@@ -13,8 +13,8 @@
 #ifndef MATH_H
 #define MATH_H
 
-#include "task.h"  /* defines: Verdict, verdict */
-#include "value.h" /* defines: Item, same_value; expression.h: Expr, expr_parse */
+#include "task.h"       /* defines: Verdict, verdict */
+#include "math/value.h" /* defines: Item, same_value; expression.h: Expr, expr_parse */
 
 /* ---------------------------------------------------------------- names, intervals, relations */
 

@@ -4,8 +4,9 @@
  *
  * Each row of the table says an option's name, what it takes, its default, which commands know it
  * and what it does: parsing, --help, run.json and the error for a wrong name all read that row. A
- * name may stand in several rows for commands that want another default. Long names only. @file
- * reads options from a file, one a line. Wrong usage ends with status 2. */
+ * name may stand in several rows for commands that want another default. A row without a name,
+ * which no command knows, is a heading of --help. Long names only. @file reads options from a
+ * file, one a line. Wrong usage ends with status 2. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -307,20 +308,27 @@ static inline bool option_read(const Option *o, void *options, Json *j, Words *w
     return option_try(o, options, text.s, error);
 }
 
+/* The options of a command, each heading above those of its own that the command knows. */
 static inline void options_help(const Option *table, int n, int command, FILE *f)
 {
+    enum { LEFT = 26 };
+    const char *heading = NULL;
     for (int i = 0; i < n; i++) {
         const Option *o = &table[i];
-        char left[80];
+        char left[80], right[200];
+        if (!*o->name)
+            heading = o->help;
         if (!option_known(o, command))
             continue;
+        if (heading)
+            fprintf(f, "\n%s\n", heading);
+        heading = NULL;
+        bool standard = o->standard && *o->standard && o->kind != OPT_FLAG;
         snprintf(left, sizeof left, "--%s %s", o->name, o->kind == OPT_FLAG ? "" : o->choices);
-        fprintf(f, strlen(left) > 26 ? "  %s\n%*s" : "  %-28s%.*s", left,
-                strlen(left) > 26 ? 30 : 0, "");
-        fprintf(f, "%s", o->help);
-        if (o->standard && *o->standard && o->kind != OPT_FLAG)
-            fprintf(f, " [%s]", o->standard);
-        fputc('\n', f);
+        snprintf(right, sizeof right, standard ? "%s [%s]" : "%s", o->help, o->standard);
+        fprintf(f, strlen(left) > LEFT ? "  %s\n%*s" : "  %-28s%.*s", left,
+                strlen(left) > LEFT ? LEFT + 4 : 0, "");
+        put_wrapped(f, right, LEFT + 4, LEFT + 4, 80);
     }
 }
 

@@ -8,9 +8,9 @@
 #ifndef REPORT_H
 #define REPORT_H
 
-#include "figure3.h" /* defines: figure3_read, figure3_panel */
-#include "groups.h"  /* defines: panel_groups, panel_novelty, panel_sums */
-#include "panels.h"  /* defines: panel_table, panel_frontier, panel_curves, report_svg */
+#include "report/figure3.h" /* defines: figure3_read, figure3_panel */
+#include "report/groups.h"  /* defines: panel_groups, panel_novelty, panel_sums */
+#include "report/panels.h"  /* defines: panel_table, panel_frontier, panel_curves, report_svg */
 
 /* ---------------------------------------------------------------- options */
 

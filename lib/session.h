@@ -17,22 +17,6 @@ enum {
 static const char *const COMMANDS[N_COMMANDS] = {
     "sft",      "train",   "eval",   "geometry", "report", "sample", "score",
     "tokenize", "explain", "replay", "data",     "verify", "bench"};
-static const char *const SUMMARIES[N_COMMANDS] = {
-    "teach a model from examples: supervised next-token training",
-    "reinforcement learning: GRPO, an entropy bonus, EVOL-RL, or G2RL",
-    "pass@1, maj@k and pass@k with intervals, on held-out problems",
-    "how alike responses are: cosines of gradient features, of texts, of true gradients",
-    "runs compared: the paper's table, and one HTML page of figures",
-    "text for a prompt",
-    "log-probs of given texts or token ids (JSONL in, JSONL out)",
-    "text to token ids, or back (JSONL in, JSONL out)",
-    "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
-    "one rollout of a run again, alone, checked against the run's ledger",
-    "write problems of a task as JSONL, or check a file of them",
-    "is a prediction right? against one gold answer, or a file of them",
-    "how fast each part runs, beside this machine's peak",
-};
-
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
     const char *pred, *gold, *valid;
@@ -55,39 +39,35 @@ typedef struct {
 #define LEARN (C(SFT) | C(TRAIN))
 #define RL (C(TRAIN) | C(EXPLAIN))
 #define JUDGED (C(TRAIN) | C(EVAL) | C(EXPLAIN))
-#define DRAW (C(SFT) | C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN))
+#define DRAW (C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN))
 /* Neither model nor task. */
 #define BARE (C(REPORT) | C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH))
 #define ALL ((1u << N_COMMANDS) - 1)
 #define O(field) offsetof(Options, field)
+#define HEADING(text) {"", OPT_FLAG, 0, NULL, 0, 0, 0, "", text}
 static const Option OPTIONS[] = {
+    HEADING("The model"),
     {"model", OPT_TEXT, O(model), NULL, 0, 0, ALL & ~(BARE | C(DATA)), "DIR",
      "model directory, or a run: its newest checkpoint"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(SFT), "NAME",
-     "start from random weights: nano, tiny, small, medium, qwen3-0.6b"},
-    {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(SFT), "FILE|DIR",
-     "tokenizer.json for --preset, in place of the built-in characters"},
+     "begin with random weights of this shape: nano, tiny, small, medium, qwen3-0.6b"},
     {"preset", OPT_TEXT, O(preset), NULL, 0, 0, C(BENCH), "NAME",
      "this shape alone: tiny, small or medium"},
+    {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(SFT), "FILE|DIR",
+     "tokenizer.json for --preset, in place of the tasks' characters; or a directory or run "
+     "that holds one"},
+    {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(TOKENIZE), "FILE|DIR",
+     "a tokenizer.json, a directory that holds one, or a run (required)"},
+
+    HEADING("Problems and rewards"),
     {"task", OPT_TEXT, O(task), "countdown", 0, 0, ALL & ~(BARE | C(SCORE)),
-     "NAME[:key=value,..]",
-     "built-in task (see: g2rl data --help)"},
+     "NAME[:key=value,..]", "built-in task (g2rl data --help has them)"},
     {"data", OPT_TEXT, O(data), NULL, 0, 0, LEARN | C(EVAL) | C(GEOMETRY) | C(EXPLAIN) | C(DATA),
-     "FILE",
-     "JSONL file to use in place of the task's generator"},
-    {"template", OPT_TEXT, O(template), "plain", 0, 0, DRAW, "plain|qwen3|FILE",
-     "how a problem becomes a prompt; FILE: text with {prompt} in it, and {system}"},
-    {"system", OPT_TEXT, O(system), NULL, 0, 0, DRAW, "TEXT", "the template's system text"},
-    {"verifier", OPT_CHOICE, O(verifier), "auto", 0, 0, JUDGED, VERIFIERS,
-     "who says what is right (see below)"},
-    {"reward-cmd", OPT_TEXT, O(reward_cmd), NULL, 0, 0, JUDGED, "CMD",
-     "a program that gives the rewards, in place of a verifier (see below)"},
-    {"reward-timeout", OPT_NUMBER, O(reward_timeout), "60", 0.01, 1e6, JUDGED, "SECONDS",
-     "longest wait for an answer of --reward-cmd"},
-    {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED | C(GEOMETRY), "N",
-     "leave out prompts over N tokens; 0: those that --max-tokens leaves no room for"},
+     "FILE", "JSONL in place of the task's own problems (see below)"},
     {"data", OPT_TEXT, O(data), NULL, 0, 0, C(VERIFY_ANSWER), "FILE",
      "JSONL of response (or pred) and gold; a line of JSON for each"},
+    {"prompt", OPT_TEXT, O(prompt), NULL, 0, 0, C(SAMPLE_TEXT) | C(EXPLAIN), "TEXT",
+     "the prompt, e.g. '3574>26:'"},
     {"pred", OPT_TEXT, O(pred), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
      "a response, or an answer alone, e.g. '\\frac12'"},
     {"gold", OPT_TEXT, O(gold), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
@@ -99,25 +79,28 @@ static const Option OPTIONS[] = {
     {"problems", OPT_INT, O(problems), "200", 1, 1e7, C(EVAL) | C(DATA), "N",
      "how many problems"},
     {"problems", OPT_INT, O(problems), "100", 1, 1e7, C(GEOMETRY), "N", "how many problems"},
-    {"problems", OPT_INT, O(problems), "50", 1, 1e7, LEARN, "N",
-     "held-out problems for --eval-every"},
-    {"out", OPT_TEXT, O(out), NULL, 0, 0, LEARN, "DIR", "run directory to write (required)"},
-    {"out", OPT_TEXT, O(out), NULL, 0, 0, C(REPORT), "FILE",
-     "the page; without it, report.html beside the first run"},
-    {"geometry", OPT_TEXT, O(geometry), NULL, 0, 0, C(REPORT), "FILE",
-     "what `g2rl geometry --json` wrote, for the panels of cosines"},
-    {"svg", OPT_TEXT, O(svg), NULL, 0, 0, C(REPORT), "FILE",
-     "the frontier too, as a drawing of its own"},
-    {"dtype", OPT_CHOICE, O(dtype), "original", 0, 0, LEARN, "original|f32|bf16|f16",
-     "of saved weights; original: as --model has them, tensor by tensor"},
-    {"steps", OPT_INT, O(steps), "1000", 0, 1e9, C(SFT), "N", "updates"},
-    {"steps", OPT_INT, O(steps), "150", 0, 1e9, C(TRAIN), "N", "rollout batches"},
+    {"template", OPT_TEXT, O(template), "plain", 0, 0, DRAW | C(SFT), "plain|qwen3|FILE",
+     "how a problem becomes a prompt; FILE: a text with {prompt} in it, and {system}"},
+    {"system", OPT_TEXT, O(system), NULL, 0, 0, DRAW | C(SFT), "TEXT",
+     "the template's system text"},
+    {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED | C(GEOMETRY), "N",
+     "leave out prompts over N tokens; 0: those that --max-tokens leaves no room for"},
+    {"verifier", OPT_CHOICE, O(verifier), "auto", 0, 0, JUDGED, VERIFIERS,
+     "who says what is right (see below)"},
+    {"reward-cmd", OPT_TEXT, O(reward_cmd), NULL, 0, 0, JUDGED, "CMD",
+     "a program that gives the rewards, in place of a verifier (see below)"},
+    {"reward-timeout", OPT_NUMBER, O(reward_timeout), "60", 0.01, 1e6, JUDGED, "SECONDS",
+     "longest wait for an answer of --reward-cmd"},
 
+    HEADING("Sampling"),
     {"prompts", OPT_INT, O(prompts), "16", 1, 65536, C(TRAIN), "N", "prompts a step"},
     {"rollouts", OPT_INT, O(rollouts), "16", 2, 4096, RL, "N", "responses to each: the group's m"},
+    {"samples", OPT_INT, O(samples), "32", 1, 4096, C(EVAL), "N", "responses to each problem"},
+    {"samples", OPT_INT, O(samples), "8", 2, 4096, C(GEOMETRY), "N", "responses to each problem"},
+    {"samples", OPT_INT, O(samples), "1", 1, 4096, C(SAMPLE_TEXT), "N", "responses"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, RL, "T",
      "of sampling, log-probs and features alike"},
-    {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(EVAL) | C(SAMPLE_TEXT) | C(SFT), "T",
+    {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(EVAL) | C(SAMPLE_TEXT), "T",
      "of sampling; 0: always the most likely token"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, C(SCORE), "T", "of the log-probs"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, C(GEOMETRY), "T",
@@ -130,30 +113,12 @@ static const Option OPTIONS[] = {
      "draw from the K most likely tokens; 0: all"},
     {"max-tokens", OPT_INT, O(max_tokens), "48", 1, 1e6, DRAW, "N",
      "longest response, its end token included"},
-    {"samples", OPT_INT, O(samples), "32", 1, 4096, C(EVAL), "N", "responses to each problem"},
-    {"samples", OPT_INT, O(samples), "8", 2, 4096, C(GEOMETRY), "N", "responses to each problem"},
-    {"encoder", OPT_CHOICE, O(encoder), "ref", 0, 0, C(GEOMETRY), "ref|ngram",
-     "of texts: mean last hidden state of the first model named, or counts of token trigrams"},
-    {"true-gradients", OPT_FLAG, O(true_gradients), NULL, 0, 0, C(GEOMETRY), "",
-     "also the gradient of each response's log-prob by the parameters, and what predicts it"},
-    {"samples", OPT_INT, O(samples), "16", 1, 4096, LEARN, "N",
-     "responses to each held-out problem for --eval-every"},
-    {"samples", OPT_INT, O(samples), "1", 1, 4096, C(SAMPLE_TEXT), "N", "responses"},
-    {"prompt", OPT_TEXT, O(prompt), NULL, 0, 0, C(SAMPLE_TEXT) | C(EXPLAIN), "TEXT",
-     "the prompt, e.g. '3574>26:'"},
     {"stop", OPT_TEXT, O(stop), NULL, 0, 0, JUDGED | C(GEOMETRY) | C(SAMPLE_TEXT), "TEXT",
      "a response ends where it has this text, and is read up to there"},
 
-    {"tokenizer", OPT_TEXT, O(tokenizer), NULL, 0, 0, C(TOKENIZE), "FILE|DIR",
-     "a tokenizer.json, or a directory that holds one (required)"},
-    {"decode", OPT_FLAG, O(decode), NULL, 0, 0, C(TOKENIZE), "", "input_ids in, text out"},
-    {"skip-special", OPT_FLAG, O(skip_special), NULL, 0, 0, C(TOKENIZE), "",
-     "leave special tokens out of decoded text"},
-    {"template", OPT_CHOICE, O(chat), "qwen3", 0, 0, C(TOKENIZE), "qwen3",
-     "how lines of messages become a prompt"},
-
+    HEADING("The method"),
     {"method", OPT_CHOICE, O(method), "g2rl", 0, 0, RL, "grpo|entropy|evol|g2rl",
-     "how rewards are shaped (see below)"},
+     "how rewards become advantages (see below)"},
     {"lambda", OPT_NUMBER, O(lambda), "1", 0, 1e6, RL, "X",
      "strength of the shaping; 0 is GRPO to the bit (rewards within +-3, where r~ is clipped)"},
     {"shaping", OPT_CHOICE, O(shaping), "text", 0, 0, RL, "text|literal",
@@ -166,6 +131,10 @@ static const Option OPTIONS[] = {
      "divide advantages by the group's standard deviation, or not"},
     {"encoder", OPT_CHOICE, O(encoder), "ref", 0, 0, RL, "ref|ngram",
      "what evol's similarity is made of: the starting model's hidden states, or token trigrams"},
+    {"encoder", OPT_CHOICE, O(encoder), "ref", 0, 0, C(GEOMETRY), "ref|ngram",
+     "of texts: mean last hidden state of the first model named, or counts of token trigrams"},
+    {"true-gradients", OPT_FLAG, O(true_gradients), NULL, 0, 0, C(GEOMETRY), "",
+     "also the gradient of each response's log-prob by the parameters, and what predicts it"},
     {"loss", OPT_CHOICE, O(loss), "token", 0, 0, C(TRAIN), "token|sequence",
      "mean over tokens, or over each response's tokens and then responses"},
     {"clip-low", OPT_NUMBER, O(clip_low), "0.2", 0, 1, C(TRAIN), "X",
@@ -180,20 +149,19 @@ static const Option OPTIONS[] = {
      "weight of the mean token entropy in the objective [0.003 for entropy, else 0]"},
     {"mask-truncated", OPT_FLAG, O(mask_truncated), NULL, 0, 0, C(TRAIN), "",
      "leave responses that were cut off at --max-tokens out of the loss and its means"},
+
+    HEADING("Learning"),
+    {"steps", OPT_INT, O(steps), "1000", 0, 1e9, C(SFT), "N", "updates"},
+    {"steps", OPT_INT, O(steps), "150", 0, 1e9, C(TRAIN), "N", "batches of rollouts"},
+    {"batch", OPT_INT, O(batch), "128", 1, 65536, C(SFT), "N", "records an update"},
+    {"shuffle", OPT_CHOICE, O(shuffle), "1", 0, 0, C(SFT), "0|1",
+     "0 takes the records of --data in file order"},
+    {"max-length", OPT_INT, O(max_length), "512", 2, 1e6, C(SFT), "N",
+     "tokens of a record of plain text; a longer text is cut into several"},
     {"mini-batch", OPT_INT, O(mini_batch), "0", 0, 65536, C(TRAIN), "N",
      "prompts an update; 0: all of the step's, one exactly on-policy update"},
     {"epochs", OPT_INT, O(epochs), "1", 1, 1000, C(TRAIN), "N",
      "passes over each batch of rollouts"},
-
-    {"batch", OPT_INT, O(batch), "128", 1, 65536, C(SFT), "N", "records an update"},
-    {"shuffle", OPT_CHOICE, O(shuffle), "1", 0, 0, C(SFT), "0|1",
-     "0 takes the records of --data in file order"},
-    {"valid", OPT_TEXT, O(valid), NULL, 0, 0, C(SFT), "FILE",
-     "records like those of --data whose loss --eval-every reports"},
-    {"max-length", OPT_INT, O(max_length), "512", 2, 1e6, C(SFT), "N",
-     "tokens of a record of plain text; a longer text is cut into several"},
-    {"micro-batch", OPT_INT, O(micro_batch), "0", 0, 65536, LEARN, "N",
-     "sequences (sft) or groups (train) in one pass of a thread; 0: a good number"},
     {"lr", OPT_NUMBER, O(lr), "2e-3", 0, 10, C(SFT), "X", "learning rate"},
     {"lr", OPT_NUMBER, O(lr), "1e-4", 0, 10, C(TRAIN), "X", "learning rate"},
     {"schedule", OPT_CHOICE, O(schedule), "cosine", 0, 0, C(SFT), "constant|linear|cosine",
@@ -209,23 +177,48 @@ static const Option OPTIONS[] = {
     {"clip-norm", OPT_NUMBER, O(clip_norm), "1", 0, 1e9, LEARN, "X",
      "gradients are scaled to at most this norm; 0: never"},
 
+    HEADING("Evaluation on the way"),
     {"eval-every", OPT_INT, O(eval_every), "0", 0, 1e9, LEARN, "N",
      "evaluate every N steps into eval.jsonl; 0: never"},
     {"eval-data", OPT_TEXT, O(eval_data), NULL, 0, 0, LEARN, "FILE",
-     "problems for --eval-every; without it, held-out ones of --task"},
+     "problems for it; without it, held-out ones of --task"},
+    {"problems", OPT_INT, O(problems), "50", 1, 1e7, LEARN, "N", "how many of them"},
+    {"samples", OPT_INT, O(samples), "16", 1, 4096, LEARN, "N", "responses to each"},
+    {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(SFT), "T",
+     "of sampling; 0: always the most likely token"},
+    {"max-tokens", OPT_INT, O(max_tokens), "48", 1, 1e6, C(SFT), "N",
+     "longest response, its end token included"},
+    {"valid", OPT_TEXT, O(valid), NULL, 0, 0, C(SFT), "FILE",
+     "records like those of --data, whose loss is reported"},
+
+    HEADING("The run"),
+    {"out", OPT_TEXT, O(out), NULL, 0, 0, LEARN, "DIR", "run directory to write (required)"},
+    {"out", OPT_TEXT, O(out), NULL, 0, 0, C(REPORT), "FILE",
+     "the page; without it, report.html beside the first run"},
+    {"geometry", OPT_TEXT, O(geometry), NULL, 0, 0, C(REPORT), "FILE",
+     "what `g2rl geometry --json` wrote, for the panels of cosines"},
+    {"svg", OPT_TEXT, O(svg), NULL, 0, 0, C(REPORT), "FILE",
+     "the frontier too, as a drawing of its own"},
     {"save-every", OPT_INT, O(save_every), "0", 0, 1e9, LEARN, "N",
      "checkpoint every N steps; 0: at the end"},
     {"keep", OPT_INT, O(keep), "0", 0, 1e9, LEARN, "N", "newest checkpoints that stay; 0: all"},
+    {"dtype", OPT_CHOICE, O(dtype), "original", 0, 0, LEARN, "original|f32|bf16|f16",
+     "of saved weights; original: as --model has them, tensor by tensor"},
     {"resume", OPT_FLAG, O(resume), NULL, 0, 0, LEARN, "",
      "go on with the run of --out from its newest complete checkpoint (see below)"},
+    {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "",
+     "replace a run that is already there; train even where the first batch teaches nothing; "
+     "with --resume, go on with other options"},
     {"step", OPT_INT, O(step), NULL, 1, 1e9, C(REPLAY), "S", "of the run, from 1 (required)"},
     {"group", OPT_INT, O(group), "0", 0, 65535, C(REPLAY), "G", "of the step, from 0"},
     {"rollout", OPT_INT, O(rollout), "0", 0, 4095, C(REPLAY), "R", "of the group, from 0"},
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(BARE | C(SCORE)), "N",
-     "of all random numbers"},
-    {"threads", OPT_INT, O(threads), "0", 0, 1024,
-     ALL & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA) | C(REPORT)), "N",
-     "0: one for each core; the results do not depend on it"},
+
+    HEADING("Program"),
+    {"template", OPT_CHOICE, O(chat), "qwen3", 0, 0, C(TOKENIZE), "qwen3",
+     "how lines of messages become a prompt"},
+    {"decode", OPT_FLAG, O(decode), NULL, 0, 0, C(TOKENIZE), "", "input_ids in, text out"},
+    {"skip-special", OPT_FLAG, O(skip_special), NULL, 0, 0, C(TOKENIZE), "",
+     "leave special tokens out of decoded text"},
     {"only", OPT_TEXT, O(only), NULL, 0, 0, C(BENCH), "NAME",
      "rows of one kind: peak, gemm, head, kernel, train_step, sample, rl_step"},
     {"quick", OPT_FLAG, O(quick), NULL, 0, 0, C(BENCH), "",
@@ -233,12 +226,19 @@ static const Option OPTIONS[] = {
     {"json", OPT_FLAG, O(json), NULL, 0, 0,
      C(EVAL) | C(GEOMETRY) | C(REPORT) | C(EXPLAIN) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH), "",
      "results as JSON"},
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(BARE | C(SCORE)), "N",
+     "of all random numbers"},
+    {"threads", OPT_INT, O(threads), "0", 0, 1024,
+     ALL & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA) | C(REPORT)), "N",
+     "0: one for each core; the results do not depend on it"},
+    {"micro-batch", OPT_INT, O(micro_batch), "0", 0, 65536, C(SFT), "N",
+     "sequences in one pass of a thread; 0: a good number; the results do not depend on it"},
+    {"micro-batch", OPT_INT, O(micro_batch), "0", 0, 65536, C(TRAIN), "N",
+     "groups in one pass of a thread; 0: a good number; the results do not depend on it"},
     {"recompute", OPT_FLAG, O(recompute), NULL, 0, 0, LEARN, "",
      "save memory: one pass at a time, each layer's activations made again; the same numbers"},
-    {"force", OPT_FLAG, O(force), NULL, 0, 0, LEARN, "",
-     "replace a run that is already there; train even where the first batch teaches nothing; "
-     "with --resume, go on with other options"},
 };
+#undef HEADING
 #undef O
 #undef ALL
 #undef BARE
@@ -515,6 +515,28 @@ static void session_fit(const Session *s, Problems *p, int n)
         free(text);
     }
     p->longest = longest;
+}
+
+enum { NOT_TRAINED = -100 }; /* a label of sft: nothing is learned there */
+
+/* A JSON array of ids below vocab_size; of labels, NOT_TRAINED too. Returns how many; the caller
+ * frees *ids. */
+static int read_ids(Json *j, const Config *c, bool labels, int **ids, const char *path, int line)
+{
+    int n = 0, room = 0;
+    for (json_array(j); json_item(j); n++) {
+        int64_t id;
+        if (!json_int(j, &id))
+            break;
+        if ((id < 0 || id >= c->vocab_size) && !(labels && id == NOT_TRAINED))
+            die("%s: line %d: %s holds %lld; expected ids from 0 to %d%s", path, line,
+                labels ? "labels" : "the list of ids", (long long)id, c->vocab_size - 1,
+                labels ? ", or -100" : "");
+        if (n == room)
+            *ids = xrealloc(*ids, (size_t)(room = room * 2 + 64) * sizeof(int));
+        (*ids)[n] = (int)id;
+    }
+    return n;
 }
 
 /* Progress on stderr: one line that changes on a terminal, else a line now and then. */

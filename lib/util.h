@@ -8,7 +8,7 @@
  *   read_file, AtomicFile      whole files in; whole files, or none, out
  *   now_seconds, hash64
  *
- * Nothing in lib/ knows about models or reinforcement learning. */
+ * Nothing here knows of models or reinforcement learning. */
 #ifndef UTIL_H
 #define UTIL_H
 
@@ -466,6 +466,25 @@ static inline void write_file(const char *path, const char *text, size_t n)
     AtomicFile a = atomic_open(path);
     fwrite(text, 1, n, a.f);
     atomic_close(&a);
+}
+
+/* Prints text in lines of at most `width` columns, broken at blanks. It begins in column `at`; all
+ * but the first line stand `indent` in. */
+static inline void put_wrapped(FILE *f, const char *text, int at, int indent, int width)
+{
+    for (int column = at; *text; text += strspn(text, " ")) {
+        int word = (int)strcspn(text, " "), columns = 0;
+        for (int k = 0; k < word; k++)
+            columns += (text[k] & 0xC0) != 0x80; /* characters, of UTF-8 */
+        if (column > at && column + 1 + columns > width) {
+            fprintf(f, "\n%*s", indent, "");
+            column = at = indent;
+        }
+        column += columns + (column > at);
+        fprintf(f, "%s%.*s", column > at + columns ? " " : "", word, text);
+        text += word;
+    }
+    fputc('\n', f);
 }
 
 #endif

@@ -694,9 +694,9 @@ static void test_kl_exact(void)
     model_free(&q);
 }
 
-/* What each KL term does in a loss (METHOD 3.6), by enumeration: drawn from p, k2's expected
- * gradient is that of KL(p || q), which the exact term has, and k3's that of KL(q || p), whose
- * dK/dz = (p - q) / T. One hidden row; every token of the vocabulary is a target once. */
+/* What each KL term does in a loss, by enumeration: drawn from p, k2's expected gradient is that of
+ * KL(p || q), which the exact term has, and k3's that of KL(q || p), whose dK/dz = (p - q) / T. One
+ * hidden row; every token of the vocabulary is a target once. */
 static void test_kl_bias(void)
 {
     enum { V = 40, D = 20 };

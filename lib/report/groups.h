@@ -3,9 +3,9 @@
 #ifndef GROUPS_H
 #define GROUPS_H
 
-#include "correlation.h" /* defines: correlation */
-#include "ledger.h"      /* defines: Ledger, LedgerGroup, LedgerRow */
-#include "panels.h"      /* defines: page_heading, page_caption, signed_number; svg.h: Plot */
+#include "../correlation.h" /* defines: correlation */
+#include "ledger.h"         /* defines: Ledger, LedgerGroup, LedgerRow */
+#include "panels.h"         /* defines: page_heading, page_caption, signed_number; svg.h: Plot */
 
 /* ---------------------------------------------------------------- groups */
 

@@ -13,7 +13,7 @@
 #ifndef LATEX_H
 #define LATEX_H
 
-#include "util.h" /* defines: Buf, buf_add */
+#include "../util.h" /* defines: Buf, buf_add */
 
 enum { LATEX_TEXT = 4096, LATEX_TOKENS = 1024, LATEX_DEPTH = 40, LATEX_AHEAD = 8 };
 
