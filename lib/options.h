@@ -193,11 +193,10 @@ static inline void options_file(const Option *table, int n, int command, const c
         if (*line != '-')
             usage("%s: '%.60s'; expected --name value on each line", path, line);
         char *gap = line + strcspn(line, " \t="), *value = gap + strspn(gap, " \t");
-        if (value > gap && *value) { /* --name=value: one word, which can be nothing else */
+        if (value > gap) { /* --name=value: one word, which can be nothing else */
             *gap = '=';
             memmove(gap + 1, value, strlen(value) + 1);
-        } else if (value > gap)
-            *gap = 0;
+        }
         options_parse(table, n, command, command_name, options, 1, &line, words);
     }
 }
