@@ -5,6 +5,8 @@
 # make fuzz       every parser and verifier on made-up input, 10 minutes each (clang);
 #                 make fuzz TARGET='json math' FOR=60: these, a minute each
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'      for ARM (NEON); qemu-aarch64 ./g2rl runs it
+# make test-arm   every test of that build, in qemu       make race       do threads meet? (clang)
+# make nightly    the tests of every build, and make fuzz: hours
 # make clean, make help
 
 CC     ?= cc
@@ -76,19 +78,49 @@ fuzz: fuzz_g2rl
 fuzz_g2rl: fuzz_g2rl.c tests/check.h tests/report.h $(SOURCES)
 	clang $(FUZZ) fuzz_g2rl.c -o $@ -lm
 
+# ThreadSanitizer with Archer, which tells it what OpenMP's barriers order, needs clang and its
+# libomp. The first line: a race that is there must be seen.
+RACE_CC    = clang
+RACE_TESTS = =gemm =invariance =adamw =on_policy =shared_batch =true_gradients \
+             =group_bootstrap
+race: export TSAN_OPTIONS = ignore_noninstrumented_modules=1
+race: export OMP_TOOL_LIBRARIES = $(shell $(RACE_CC) -print-resource-dir)/../../libarcher.so
+race: test_g2rl_race
+	! ./test_g2rl_race --race >/dev/null 2>&1
+	./test_g2rl_race $(RACE_TESTS)
+
+test_g2rl_race: test_g2rl.c $(TESTS) $(SOURCES)
+	$(RACE_CC) $(EXACT) $(ARCH_scalar) -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c -o $@ -lm
+
+ARM_CC = aarch64-linux-gnu-gcc
+test-arm:
+	$(MAKE) CC=$(ARM_CC) CFLAGS='-O2 -static' test_g2rl
+	G2RL_RUNNER=qemu-aarch64 qemu-aarch64 ./test_g2rl $(ARM_TESTS)
+
+nightly:
+	for cc in gcc clang; do for o in 0 1 2 3; do for omp in 0 1; do \
+	    $(MAKE) CC=$$cc CFLAGS="-O$$o -g -Werror" OMP=$$omp test || exit 1; \
+	done; done; done
+	for simd in avx2 scalar; do $(MAKE) SIMD=$$simd test || exit 1; done
+	$(MAKE) CC=musl-gcc OMP=0 test
+	$(MAKE) test-debug
+	$(MAKE) race RACE_TESTS=
+	$(MAKE) test-arm
+	$(MAKE) fuzz
+
 install: g2rl
 	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug fuzz_g2rl .flags
+	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
 
 help:
-	@sed -n 's/^# //p' Makefile | head -8
+	@sed -n 's/^# //p' Makefile | head -10
 
 # Rebuilds when compiler or flags change.
 .flags: force
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug mutants kills fuzz install clean help force
+.PHONY: all test test-debug debug mutants kills fuzz race test-arm nightly install clean help force

@@ -617,7 +617,8 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
 }
 
 /* One more token for each of n rollouts, from the hidden rows that predict them. A token depends
- * on (seed, step, prompt, sample, position) alone: not on who is in the batch. */
+ * on (seed, step, prompt, sample, position) alone: not on who is in the batch. No rollout is there
+ * twice. */
 static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *const *r, int n,
                         const Sampling *s)
 {

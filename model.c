@@ -883,7 +883,8 @@ static void engine_free(Engine *e)
 /* Whether all threads help with each of n passes, one after the other. */
 static bool one_by_one(const Engine *e, int n) { return e->frugal || n < e->threads; }
 
-/* Runs work(a, i, context) for i = 0 .. n - 1. What it takes from the arena is given back. */
+/* Runs work(a, i, context) for i = 0 .. n - 1. What it takes from the arena is given back. `work`
+ * writes only what is number i behind its context. */
 static void engine_each(Engine *e, int n, void (*work)(Arena *, int, void *), void *context)
 {
     if (one_by_one(e, n)) {
@@ -1252,7 +1253,8 @@ static void attend_unit(const Heads *s, const Batch *b, int unit, const float *q
     }
 }
 
-/* att: [rows, H hd] */
+/* att: [rows, H hd]. A unit writes, in the rows of its own tree of sequences, the columns of its kv
+ * head's query heads. */
 static void attention_forward(Arena *a, const Config *c, const Batch *b, const float *qk,
                               const float *qkv, float *att)
 {
@@ -1379,6 +1381,9 @@ static int cut_sharers(const Heads *s, const Batch *b, int *first)
     return n;
 }
 
+/* A unit writes, in the rows of its run of sequences, the columns of its kv head's query heads; and
+ * in the caches of these sequences, each of which has its own, the part of this layer and kv head.
+ * What several runs share, the prefix, is read. */
 static void attention_cached(Arena *a, const Config *c, int layer, const Batch *b,
                              const float *qk, const float *qkv, float *att)
 {
@@ -1517,7 +1522,8 @@ static void unit_backward(const Heads *s, const Batch *b, int unit, const float 
     store_key_grads(s, &b->seq[first], kv_head, g, dqkv);
 }
 
-/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. */
+/* dqkv: [rows, (H + 2 KV) hd], gradients of the rotated q, k and of v. A unit writes, in the rows
+ * of its own tree of sequences, the columns of its kv head and of that head's query heads. */
 static void attention_backward(Arena *a, const Config *c, const Batch *b, const float *qk,
                                const float *qkv, const float *att, const float *datt, float *dqkv)
 {
@@ -1724,7 +1730,8 @@ static float beside_kl(const Beside *b, int r, const Softmax *s, float inv)
     return (float)((double)b->gap_sum[r] / (double)s->sum * (double)inv - (ours - its));
 }
 
-/* The targets first .. first + rows - 1, of `targets`, through the whole vocabulary. */
+/* The targets first .. first + rows - 1, of `targets`, through the whole vocabulary. The loop over
+ * rows writes the r-th row, or number, of `e`, `phi`, `s`, `target_z` and all of `b`. */
 static void head_block(Arena *a, const Model *m, const float *h, const int *target, int targets,
                        Head *out, int first, int rows)
 {
@@ -2224,8 +2231,8 @@ static bool piece_in(const Piece *x, int layer)
     return layer == EVERYTHING || layer == (x->kind <= VECTORS ? x->layer : ENDS);
 }
 
-/* Adds to m->grads the gradients of weights over n passes, in order. The scratch memory is what the
- * passes left free in the workers' arenas. */
+/* Adds to m->grads the gradients of weights over n passes, in order. No two pieces have a weight in
+ * common. The scratch memory is what the passes left free in the workers' arenas. */
 static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int layer)
 {
     PARALLEL_FOR_DYNAMIC (e->threads)
@@ -2275,7 +2282,8 @@ static double gradient_together(Engine *e, Model *m, int part, Look *look, void 
     return forward_end;
 }
 
-/* As many parts as there are threads, one each; then, together, the gradients of the weights. */
+/* As many parts as there are threads, one each; then, together, the gradients of the weights. Part
+ * i writes worker i's arena, p[i] and, through `look`, what is its own behind `context`. */
 static double gradient_side_by_side(Engine *e, Model *m, int first, int n, Look *look,
                                     void *context, Pass *p)
 {

@@ -125,6 +125,7 @@ static const Test TESTS[] = {
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(threads, "equal bits with 1, 2, 3 and 7 threads, whatever the command"),
     TEST(methods_repeat, "every method and loss: equal runs for any threads, frugal or not"),
     TEST(preset_tokenizer, "a preset with a tokenizer of one's own"),
     TEST(saved_files, "saved models take tokenizer, templates and config along"),
@@ -190,12 +191,24 @@ static void remove_tmp(void)
         warn("%s: cannot be removed", tmp_dir());
 }
 
+/* Two threads write one place: `make race` must see it. */
+static int planted_race(void)
+{
+    int sum = 0;
+    PARALLEL_FOR (3)
+    for (int i = 0; i < 300; i++)
+        sum += i;
+    return sum < 0;
+}
+
 int main(int argc, char **argv)
 {
     int passed = 0, failed = 0;
     self = argv[0];
     if (argc > 1 && !strcmp(argv[1], "--cli")) /* see cli_child */
         return run_command(argc - 1, argv + 1);
+    if (argc == 2 && !strcmp(argv[1], "--race"))
+        return planted_race();
     if (argc == 2 && !strcmp(argv[1], "--list")) {
         for (int i = 0; i < N_TESTS; i++)
             printf("%-20s %s\n", TESTS[i].name, TESTS[i].description);

@@ -31,6 +31,7 @@ text=$(printf '%s' "$line" | cut -d "$tab" -f 2)
 new=$(printf '%s' "$line" | cut -d "$tab" -f 3)
 test=$(printf '%s' "$line" | cut -d "$tab" -f 4)
 say() { printf '%s\n' "$1"; }
+limit=$(command -v timeout >/dev/null && echo "timeout 120") # macOS has none
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cp -r ./*.c lib tests "$dir" && ln -s "$PWD/data" "$dir/data"
@@ -41,7 +42,7 @@ if ! TEXT=$text NEW=$new awk '
     say "$3 UNUSABLE: the text does not occur once in $file: $text"
 elif ! (cd "$dir" && $cc $flags -O0 -w test_g2rl.c -o test_g2rl -lm) 2>"$dir/log"; then
     say "$3 UNUSABLE: does not compile: $file: $text -> $new: $(head -n 1 "$dir/log")"
-elif (cd "$dir" && timeout 120 ./test_g2rl "=$test" >"$dir/log" 2>&1); then
+elif (cd "$dir" && $limit ./test_g2rl "=$test" >"$dir/log" 2>&1); then
     say "$3 MISSED $file: $text -> $new ($test)"
 else
     say "$3 caught $file: $text ($test)"

@@ -228,7 +228,7 @@ static const Option OPTIONS[] = {
      "results as JSON"},
     {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(BARE | C(SCORE)), "N",
      "of all random numbers"},
-    {"threads", OPT_INT, O(threads), "0", 0, 1024,
+    {"threads", OPT_INT, O(threads), "0", 0, MOST_THREADS,
      ALL & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA) | C(REPORT)), "N",
      "0: one for each core; the results do not depend on it"},
     {"micro-batch", OPT_INT, O(micro_batch), "0", 0, 65536, C(SFT), "N",
@@ -281,7 +281,7 @@ typedef struct {
 static int default_threads(int asked)
 {
 #ifdef _OPENMP
-    return asked ? asked : omp_get_max_threads();
+    return asked ? asked : imin(omp_get_max_threads(), MOST_THREADS);
 #else
     (void)asked;
     return 1;

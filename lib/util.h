@@ -39,8 +39,19 @@
 #define PRINTF_LIKE(fmt, args)
 #endif
 
-/* One loop over independent outputs, spread over `threads` threads. The body may write only what
- * its own index owns; reductions are never split, so the number of threads changes no bit. */
+/* One loop over independent outputs, spread over `threads` threads: the only way in which threads
+ * are used. No two of them write one place, because
+ *   - iteration i writes only what bears its number: row, block, tile, piece, unit of attention,
+ *     group, part i of arrays that were there before the loop (which, each loop says where its
+ *     lines do not show it), or variables of its own;
+ *   - scratch memory comes from the arena of the worker with this thread's index, or of worker i.
+ *     A loop within an iteration has one thread, whose index would be 0 again: `threads` of an
+ *     arena is 1 while workers run side by side, and 1 means its own memory, not worker 0's;
+ *   - all else is only read, and was finished before the loop. The next line after a loop comes
+ *     when every iteration has ended.
+ * A sum over iterations is made after the loop, in order, by one thread: none is ever split, so the
+ * number of threads changes no bit. `make race` watches the loops. */
+enum { MOST_THREADS = 1024 };
 #ifdef _OPENMP
 #include <omp.h>
 #define PRAGMA(x) _Pragma(#x)
@@ -108,11 +119,11 @@ static inline char *xstrdup(const char *s)
  * system has them, so that walking it does not wait for page tables. NULL if there is none. */
 static inline void *large_alloc(size_t bytes)
 {
-    enum { HUGE = 1 << 21 };
+    enum { HUGE_PAGE = 1 << 21 };
     void *p = NULL;
-    bool huge = bytes >= 4 * HUGE;
-    bytes = huge ? (bytes + HUGE - 1) / HUGE * HUGE : bytes + 64;
-    if (posix_memalign(&p, huge ? HUGE : 64, bytes))
+    bool huge = bytes >= 4 * HUGE_PAGE;
+    bytes = huge ? (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE : bytes + 64;
+    if (posix_memalign(&p, huge ? HUGE_PAGE : 64, bytes))
         return NULL;
 #ifdef MADV_HUGEPAGE
     if (huge)
@@ -144,13 +155,18 @@ static inline double file_number(const char *path, const char *key, double other
  * own limit leaves (Linux; elsewhere all that the machine has). */
 static inline double memory_available(void)
 {
-    double free = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    double free = HUGE_VAL;
+#ifdef _SC_PHYS_PAGES
+    free = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+#endif
     double limit = file_number("/sys/fs/cgroup/memory.max", "", HUGE_VAL);
     double used = file_number("/sys/fs/cgroup/memory.current", "", 0);
-    struct rlimit own;
     free = 1024 * file_number("/proc/meminfo", "MemAvailable:", free / 1024);
+#ifdef RLIMIT_AS
+    struct rlimit own;
     if (!getrlimit(RLIMIT_AS, &own) && own.rlim_cur != RLIM_INFINITY)
         free = fmin(free, (double)own.rlim_cur);
+#endif
     return fmax(0, fmin(free, limit - used));
 }
 

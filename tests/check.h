@@ -112,6 +112,10 @@ static int in_child(void (*f)(void *), void *argument, const char *input, char *
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* The numbers of threads that must make no difference: fewer and more than there may be cores. */
+static const int THREADS[] = {1, 2, 3, 7};
+enum { N_THREADS = sizeof THREADS / sizeof *THREADS };
+
 /* Without what LeakSanitizer says of threads that a fork does not have. */
 static int dies(void (*f)(void *), void *argument, char *err, size_t capacity)
 {
@@ -136,16 +140,20 @@ static const char *self; /* this program's path */
 static void cli_child(void *argument)
 {
     Words128 *w = argument;
-    execv(self, w->argv);
+    execvp(w->argv[0], w->argv);
     _exit(127);
 }
 
-/* The words of `g2rl <words>`, for this program. */
+/* The words of `g2rl <words>`, for this program; first the emulator that runs it, if $G2RL_RUNNER
+ * names one (the kernel itself may not know how to run a program of another machine). */
 static void cut_words(Words128 *w, const char *fmt, va_list ap)
 {
-    w->argc = 2;
-    w->argv[0] = (char *)self;
-    w->argv[1] = (char *)"--cli";
+    char *runner = getenv("G2RL_RUNNER");
+    w->argc = 0;
+    if (runner)
+        w->argv[w->argc++] = runner;
+    w->argv[w->argc++] = (char *)self;
+    w->argv[w->argc++] = (char *)"--cli";
     vsnprintf(w->text, sizeof w->text, fmt, ap);
     for (char *word = strtok(w->text, " "); word; word = strtok(NULL, " "))
         w->argv[w->argc++] = word;

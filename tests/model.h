@@ -532,7 +532,7 @@ static void test_phi(void)
 /* ---------------------------------------------------------------- equal bits */
 
 /* 323 rows and 258 targets: more than a block of the head, and every product has work for
- * three threads. */
+ * three threads, most of them for seven. */
 static const Tree FOREST[] = {{33, 3, {40, 1, 7}}, {1, 1, {50}}, {64, 0, {0}},
                               {31, 4, {12, 66, 2, 9}}, {32, 3, {33, 34, 8}}};
 enum { TREES = sizeof FOREST / sizeof *FOREST, FOREST_ROWS = 512, FOREST_V = 2 * TILE + 20 };
@@ -563,8 +563,8 @@ static void check_invariance(ModelType type, bool tied)
     CHECK(is_alive(o.logprob, o.n) && is_alive(o.entropy, o.n) && is_alive(o.phi, o.n * o.d) &&
               is_alive(o.grads, o.n_grads), "nothing to compare");
     for (int packed = 0; packed < 2; packed++) {
-        for (int threads = 1; threads <= 3; threads++) {
-            other = outcome_of(&m, &whole, 1, coef, 0.7f, threads);
+        for (int k = 0; k < N_THREADS; k++) {
+            other = outcome_of(&m, &whole, 1, coef, 0.7f, THREADS[k]);
             check_same_outcome(&o, &other, packed ? "packing" : "threads");
             outcome_free(&other);
         }
@@ -1103,10 +1103,11 @@ static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash
 
 static void test_adamw(void)
 {
-    uint64_t hash[3], other;
-    for (int threads = 1; threads <= 3; threads++)
-        check_adamw(0, true, threads, &hash[threads - 1]);
-    CHECK(hash[0] == hash[1] && hash[0] == hash[2], "threads change the weights");
+    uint64_t hash[N_THREADS], other;
+    for (int k = 0; k < N_THREADS; k++) {
+        check_adamw(0, true, THREADS[k], &hash[k]);
+        CHECK(hash[0] == hash[k], "%d threads change the weights", THREADS[k]);
+    }
     check_adamw(0.5, true, 2, &other);
     CHECK(hash[0] != other, "clipping changes nothing");
     check_adamw(0.5, false, 1, &other);

@@ -412,7 +412,7 @@ static void test_reward_failures(void)
         {"read x; tr '\\0' 1 </dev/zero", "longer than 1048576 bytes", 1},
         {"read x; printf '1\n1\n1\n1\n1\n'; sleep 30", "more than one line", 1},
         {"while read x; do echo 1; echo 1; done", "wrote ", 2},
-        {"for i in 1 2 3 4; do read x; echo 1; done; sleep 0.02; echo 5; sleep 30", "unasked", 2},
+        {"for i in 1 2 3 4; do read x; echo 1; done; sleep 0.2; echo 5; sleep 30", "unasked", 2},
         {"for i in 1 2 3 4; do read x; echo 1; done", "status 0, after 0 of 4", 2},
     };
     char err[1024];
@@ -582,7 +582,7 @@ static void test_reward_cmd(void)
     int rows = 0;
     char *text = read_file(tmp_path("cmd1/rollouts.jsonl").s, &n);
     for (char *line = text, *next; *line; line = next, rows++) {
-        char response[64], reason[80], number[16];
+        char response[64], reason[80], number[32];
         next = strchr(line, '\n') + 1;
         snprintf(response, sizeof response, "%.60s", strstr(line, "\"response\": \"") + 13);
         response[strcspn(response, "\"")] = 0;

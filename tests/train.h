@@ -104,9 +104,9 @@ static void test_methods_repeat(void)
     for (int i = 0; i < N; i++) {
         CHECK(cli("train --model %s %s %s --out %s/m1 --threads 1 --force", base, common,
                   methods[i], dir) == 0, "%s: %s", methods[i], cli_err);
-        CHECK(cli("train --model %s %s %s --out %s/m2 --threads 3 %s --force", base, common,
-                  methods[i], dir, i % 2 ? "--recompute" : "--micro-batch 1") == 0, "%s: %s",
-              methods[i], cli_err);
+        CHECK(cli("train --model %s %s %s --out %s/m2 --threads %d %s --force", base, common,
+                  methods[i], dir, THREADS[1 + i % 3], i % 2 ? "--recompute" : "--micro-batch 1")
+                  == 0, "%s: %s", methods[i], cli_err);
         CHECK(same_lines(tmp_path("m1/metrics.jsonl").s, tmp_path("m2/metrics.jsonl").s),
               "%s: threads, micro-batches or recomputation changed the metrics", methods[i]);
         CHECK(same_lines(tmp_path("m1/rollouts.jsonl").s, tmp_path("m2/rollouts.jsonl").s), "%s: "
@@ -117,6 +117,46 @@ static void test_methods_repeat(void)
         for (int k = 0; k < i; k++)
             CHECK(hash[k] != hash[i], "'%s' trains as '%s' does", methods[k], methods[i]);
     }
+}
+
+/* Equal bits for 1, 2, 3 and 7 threads in every command that uses them: what it prints, and the
+ * files of its run; among them, weights_hash of every step. */
+static void test_threads(void)
+{
+#define TRAIN(method) "train --steps 1 --prompts 3 --rollouts 5 " method
+    static const char *const commands[] = {
+        "sft --steps 2 --batch 9",
+        TRAIN("--method grpo"),
+        TRAIN("--method entropy"),
+        TRAIN("--method evol"),
+        TRAIN("--method g2rl"),
+        "eval --json --problems 3 --samples 5",
+        "geometry --json --true-gradients --problems 3 --samples 3",
+        "sample --prompt 1+2:",
+    };
+    static const char *const files[] = {"rollouts.jsonl", "metrics.jsonl"};
+    const char *base = base_model();
+    char out[128];
+    for (size_t c = 0; c < sizeof commands / sizeof *commands; c++) {
+        bool is_run = c < 5;
+        char *one = NULL;
+        for (int k = 0; k < N_THREADS; k++) {
+            Path first = tmp_path("threads0"), run = first;
+            run.s[strlen(run.s) - 1] = (char)('0' + k);
+            snprintf(out, sizeof out, "--out %.100s --force", run.s);
+            CHECK(cli("%s --model %s --task add:digits=1 --max-tokens 12 --threads %d %s",
+                      commands[c], base, THREADS[k], is_run ? out : "") == 0, "%s: %s",
+                  commands[c], cli_err);
+            one = one ? one : xstrdup(cli_out);
+            CHECK(is_run || (*one && !strcmp(one, cli_out)), "%s: %d threads print %s",
+                  commands[c], THREADS[k], cli_out);
+            for (int f = c ? 0 : 1; f < 2 && is_run; f++)
+                CHECK(same_lines(path_join(first.s, files[f]).s, path_join(run.s, files[f]).s),
+                      "%s: %d threads change %s", commands[c], THREADS[k], files[f]);
+        }
+        free(one);
+    }
+#undef TRAIN
 }
 
 /* --tokenizer: a preset keeps its own vocab_size, and a directory with everything is written

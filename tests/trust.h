@@ -486,11 +486,15 @@ static void test_run_failures(void)
     int status;
     Path full = tmp_path("full"), metrics = path_join(full.s, "metrics.jsonl");
     make_dirs(full.s);
-    CHECK(symlink("/dev/full", metrics.s) == 0, "symlink");
-    CHECK(cli("sft " SMALL_SFT " --steps 2 --out %s", full.s) == 1 &&
-              strstr(cli_err, "full/metrics.jsonl: cannot be written: No space"),
-          "%s", cli_err);
-    unlink(metrics.s);
+    if (access("/dev/full", W_OK))
+        skip("there is no /dev/full here");
+    else {
+        CHECK(symlink("/dev/full", metrics.s) == 0, "symlink");
+        CHECK(cli("sft " SMALL_SFT " --steps 2 --out %s", full.s) == 1 &&
+                  strstr(cli_err, "full/metrics.jsonl: cannot be written: No space"),
+              "%s", cli_err);
+        unlink(metrics.s);
+    }
 
     CHECK(cli_limited("sft " SMALL_SFT " --steps 2 --force --out %s", full.s) == 1 &&
               strstr(cli_err, "model.safetensors: cannot be written: File too large"),
