@@ -6,8 +6,9 @@
 # how far it can be trusted:
 # make mutants    do the tests catch planted bugs?         make kills N=50 kill -9, again and again
 # make race       do threads meet? (clang)                 make long STEPS=2000: does memory grow?
+# make fuzz       every parser on made-up input (clang), 10 minutes each; FOR=60 TARGET='json math'
 # make test-arm   every test of the ARM build, in qemu     make lessons    do the lessons' tests tell?
-# make nightly    the tests of every build: hours          make clean, make help
+# make nightly    tests of every build, and fuzz: hours    make clean, make help
 
 CC     ?= cc
 SIMD   ?= native
@@ -71,6 +72,16 @@ kills: g2rl
 long: g2rl
 	sh data/long.sh $(or $(STEPS),2000)
 
+FUZZ = $(EXACT) -DSIMD_SCALAR $(WARN) -Wno-unused-function -O1 -g -fno-sanitize-recover=all \
+       -fsanitize=fuzzer,address,undefined,float-cast-overflow \
+       -fsanitize-ignorelist=data/fuzz/ignore.txt
+
+fuzz: fuzz_g2rl
+	sh data/fuzz.sh $(or $(FOR),600) $(TARGET)
+
+fuzz_g2rl: fuzz_g2rl.c tests/check.h tests/report.h $(SOURCES)
+	clang $(FUZZ) fuzz_g2rl.c -o $@ -lm
+
 # ThreadSanitizer with Archer, which tells it what OpenMP's barriers order, needs clang and its
 # libomp. The first line: a race that is there must be seen.
 RACE_CC    = clang
@@ -99,6 +110,7 @@ nightly:
 	$(MAKE) test-debug
 	$(MAKE) race RACE_TESTS=
 	$(MAKE) test-arm
+	$(MAKE) fuzz
 
 lesson:
 	@MAKE="$(MAKE)" sh data/lesson.sh $(N)
@@ -111,7 +123,7 @@ install: g2rl
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race .flags
+	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -121,4 +133,4 @@ help:
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug lesson lessons mutants kills long race test-arm nightly install clean help force
+.PHONY: all test test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force

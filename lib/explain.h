@@ -464,9 +464,10 @@ static Given given_read(Session *s, Json *j, const char *path, int line)
     Given x = {0};
     Buf key = {0};
     for (json_object(j); json_key(j, &key);)
-        if (!strcmp(key.s, "prompt"))
+        if (!strcmp(key.s, "prompt")) {
+            free(x.prompt);
             x.prompt = given_text(s, j, false, &x.prompt_length);
-        else if (!strcmp(key.s, "prompt_ids"))
+        } else if (!strcmp(key.s, "prompt_ids"))
             x.prompt_length = read_ids(j, c, false, &x.prompt, path, line);
         else if (!strcmp(key.s, "responses") || !strcmp(key.s, "response_ids")) {
             for (json_array(j); json_item(j);) {

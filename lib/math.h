@@ -767,35 +767,4 @@ static inline Verdict math_verify(const char *response, const char *gold)
     return v;
 }
 
-/* clang -x c -DFUZZ_MATH -fsanitize=fuzzer,address,undefined lib/math.h -lm
- * The input is a prediction, a line end and a gold answer. What equals its own text must be right,
- * and what is right must be so wherever it stands. */
-#ifdef FUZZ_MATH
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
-{
-    Buf pred = {0}, gold = {0}, out = {0};
-    const uint8_t *line = memchr(bytes, '\n', n);
-    size_t length = line ? (size_t)(line - bytes) : n;
-    buf_add(&pred, bytes, length);
-    buf_add(&gold, line ? line + 1 : bytes, line ? n - length - 1 : n);
-    Verdict v = math_compare(pred.s, strlen(pred.s), gold.s);
-    bool empty = !pred.s[strspn(pred.s, " \t\n\v\f\r")];
-    if (math_compare(pred.s, strlen(pred.s), pred.s).right == empty)
-        abort();
-    math_verify(pred.s, gold.s);
-    math_normal(gold.s, &out);
-    if (v.right && !strpbrk(pred.s, "\\{}$\n\r")) {
-        out.n = 0;
-        buf_printf(&out, "so \\boxed{%s}", pred.s);
-        if (!math_extract(out.s, &pred) && !math_compare(pred.s, pred.n, gold.s).right)
-            abort();
-    }
-    buf_free(&pred);
-    buf_free(&gold);
-    buf_free(&out);
-    return 0;
-}
-#endif
-
 #endif

@@ -192,13 +192,12 @@ static inline void options_file(const Option *table, int n, int command, const c
             continue;
         if (*line != '-')
             usage("%s: '%.60s'; expected --name value on each line", path, line);
-        char *value = line + strcspn(line, " \t"), *argv[2] = {line, value};
-        int argc = *value ? 2 : 1;
-        if (*value) {
-            *value++ = 0;
-            argv[1] = value + strspn(value, " \t");
+        char *gap = line + strcspn(line, " \t="), *value = gap + strspn(gap, " \t");
+        if (value > gap) { /* --name=value: one word, which can be nothing else */
+            *gap = '=';
+            memmove(gap + 1, value, strlen(value) + 1);
         }
-        options_parse(table, n, command, command_name, options, argc, argv, words);
+        options_parse(table, n, command, command_name, options, 1, &line, words);
     }
 }
 

@@ -745,38 +745,4 @@ static inline void st_write(const char *path, const char *notes, const StOut *te
     buf_free(&header);
 }
 
-/* ---------------------------------------------------------------- fuzzing */
-
-/* clang -x c -DFUZZ_SAFETENSORS -fsanitize=fuzzer,address,undefined lib/safetensors.h -lm
- * What was accepted must be what the top of this file promises. */
-#ifdef FUZZ_SAFETENSORS
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
-int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
-{
-    SafeTensors st = {0};
-    Buf error = {0};
-    bool good = st_parse(&st, "fuzz", bytes, n, &error);
-    if (good == (error.n > 0))
-        abort();
-    for (int i = 0; good && i < st.n; i++) {
-        const StTensor *t = &st.tensors[i];
-        bool inside = t->data >= bytes + 8 && t->data <= bytes + n &&
-                      t->bytes <= (size_t)(bytes + n - t->data);
-        if (!inside || st_bytes_needed(t) != (int64_t)t->bytes || st_find(&st, t->name) != t)
-            abort();
-        for (int k = 0; k < i; k++)
-            if (t->data < st.tensors[k].data + st.tensors[k].bytes &&
-                st.tensors[k].data < t->data + t->bytes)
-                abort();
-        float *out = xmalloc(2 * t->bytes);
-        if (t->dtype <= ST_BF16)
-            st_read_f32(t, out);
-        free(out);
-    }
-    buf_free(&error);
-    st_close(&st);
-    return 0;
-}
-#endif
-
 #endif

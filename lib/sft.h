@@ -95,6 +95,8 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
         else
             json_skip(j);
     jsonl_end(j, path, line);
+    if (!r.ids) /* labels of nothing */
+        free(r.labels);
     snprintf(what, sizeof what, "%s: line %d", path, line);
     if (!r.ids && prompt.n && response.n)
         r = record_of_text(s, prompt.s, response.s, what);

@@ -68,16 +68,20 @@ static inline int thread_index(void) { return 0; }
 
 /* ---------------------------------------------------------------- messages */
 
+/* One line, whatever it quotes: a control character of somebody's file becomes a ?. */
 static inline void warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
 static inline void warn(const char *fmt, ...)
 {
+    char text[3 * 4096]; /* room for two paths */
     va_list ap;
     va_start(ap, fmt);
-    fflush(stdout);
-    fputs("g2rl: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    for (char *c = text; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7F)
+            *c = '?';
+    fflush(stdout);
+    fprintf(stderr, "g2rl: %s\n", text);
 }
 
 #define die(...) (warn(__VA_ARGS__), exit(1))

@@ -760,6 +760,9 @@ static void test_command_line(void)
     }
     CHECK(cli("train --model /nonexistent --out %s/x", tmp_dir()) == 1 &&
               strstr(cli_err, "config.json"), "%s", cli_err);
+    Path p = put_file("escapes.jsonl", "{\"a\\nb\\u001b\": tru}\n");
+    CHECK(cli("data --data %s", p.s) == 1 && strstr(cli_err, "line 1: a?b?: ") &&
+              strchr(cli_err, '\n') == cli_err + strlen(cli_err) - 1, "%s", cli_err);
     for (int c = 0; c < N_COMMANDS; c++) {
         CHECK(cli("%s --help", COMMANDS[c]) == 0 && !*cli_err, "help of %s: %s", COMMANDS[c],
               cli_err);
@@ -799,6 +802,11 @@ static void test_options(void)
     CHECK(o.steps == 9 && o.method == GRPO && o.force && o.lr == 0.5 && !strcmp(o.out, "x"),
           "@file, and what comes later wins");
     words_free(&w);
+    Buf loop = {0}; /* a file that names itself, behind an option without a value */
+    buf_printf(&loop, "--force @%s\n--steps 8\n", tmp_path("loop").s);
+    write_file(tmp_path("loop").s, loop.s, loop.n);
+    buf_free(&loop);
+    CHECK(cli("train @%s", tmp_path("loop").s) == 2 && strstr(cli_err, "no value"), "%s", cli_err);
     CHECK(edit_distance("lamda", "lambda") == 1 && edit_distance("abc", "abc") == 0 &&
               edit_distance("", "abc") == 3 && edit_distance("kitten", "sitting") == 3,
           "edit distance");

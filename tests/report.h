@@ -252,6 +252,7 @@ static void test_report_refused(void)
         {"eval.jsonl", "{\"step\": 0, \"problems\": 3, \"samples\": 2, \"maj@2\": 1}\n",
          "line 1: 3 problems, 2 samples, maj@2; expected 2, 2"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 3000000000}\n", "line 1: problems: expected"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 10000001, \"samples\": 2}\n", "at most 1"},
         {"rollouts.jsonl", "{\"step\": 1, \"rollout\": 0, \"prompt_index\": 1}\n",
          "line 1: expected step, prompt_index, rollout and reward"},
         {"rollouts.jsonl", "{\"step\": 1, \"rollout\": 0, \"prompt_index\": 1, \"reward\": 1}\n"

@@ -46,6 +46,8 @@ enum { N_ASIDES = sizeof ASIDES / sizeof *ASIDES };
 /* Quantities of an evaluation: q < MAX_PASS is pass@2^q, then maj@k. */
 enum { MAX_PASS = 13, MAJ = MAX_PASS, N_QUANTITIES };
 
+enum { MOST_PROBLEMS = 10000000 }; /* of an evaluation: memory is taken for each */
+
 /* A row of eval.jsonl. What it lacks is NaN, or NULL. */
 typedef struct {
     int step, problems, samples, maj_k;
@@ -275,8 +277,9 @@ static inline void evals_read(RunFiles *r, Runs *all)
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         EvalRow row = eval_line(&j, path.s, line);
         check_step(path.s, line, r->n_evals ? r->eval[r->n_evals - 1].step : -1, row.step);
-        if (row.samples < 1 || row.problems < 1)
-            die("%s: line %d: expected problems and samples", path.s, line);
+        if (row.samples < 1 || row.problems < 1 || row.problems > MOST_PROBLEMS)
+            die("%s: line %d: expected problems and samples, of the former at most %d", path.s,
+                line, MOST_PROBLEMS);
         r->eval = room_for_one(r->eval, r->n_evals, sizeof row);
         r->eval[r->n_evals++] = row;
         const EvalRow *one = all->shape ? all->shape : r->eval;

@@ -35,12 +35,12 @@ static inline uint32_t html_code(uint32_t c)
 static inline void html_text(Buf *b, const char *s, size_t n, int limit)
 {
     uint32_t code;
-    for (const char *end = s + n; s < end; limit--) {
+    for (size_t i = 0; i < n; limit--) {
         if (limit == 0) {
             utf8_encode(b, 0x2026);
             return;
         }
-        s += abs(utf8_decode(s, (size_t)(end - s), &code));
+        i += (size_t)abs(utf8_decode(s + i, n - i, &code));
         switch (code) {
         case '&': buf_str(b, "&amp;"); break;
         case '<': buf_str(b, "&lt;"); break;
