@@ -920,7 +920,7 @@ static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, bool 
     Pass p = forward(a, v->m, &b, keep);
     size_t offset = 0, d = (size_t)v->m->config.hidden_size;
     bool beside = v->ref && (fresh || uses_exact_kl(&v->method));
-    forward_heads(a, v->m, &p, (float)v->temperature, true, beside ? v->ref : NULL,
+    forward_head_beside(a, v->m, &p, (float)v->temperature, true, beside ? v->ref : NULL,
                   beside ? pack_hidden_ref(a, groups, n, d) : NULL);
     for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens) {
         Group *g = &groups[i];
