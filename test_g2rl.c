@@ -45,6 +45,7 @@ static const Test TESTS[] = {
     TEST(safetensors_refused, "bad files, each with its reason"),
     TEST(safetensors_need, "missing and misshapen tensors"),
     TEST(safetensors_shards, "sharded directories, bad indices"),
+    TEST(write_file, "a file that cannot take its name"),
     TEST(task_spec, "task options"),
     TEST(countdown_verifier, "the verifier against its adversaries"),
     TEST(countdown_problems, "solvable, deterministic, held out"),

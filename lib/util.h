@@ -4,9 +4,10 @@
  *   xmalloc, floats_new, ...   memory that is there, or a clear end
  *   Arena                      a training step's memory: reserved once, marked and reset
  *   Buf                        text that grows
- *   philox, uniform            counter-based random numbers: a draw depends on its counter alone
+ *   philox, uniform, below     counter-based random numbers: a draw depends on its counter alone
  *   read_file, AtomicFile      whole files in; whole files, or none, out
- *   now_seconds, hash64
+ *   now_seconds, hash64        a clock; a name for what some memory holds
+ *   put_wrapped                text in lines
  *
  * Nothing here knows of models or reinforcement learning. */
 #ifndef UTIL_H
@@ -124,12 +125,12 @@ static inline double file_number(const char *path, const char *key, double other
     FILE *f = fopen(path, "r");
     size_t n = strlen(key);
     while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, n))
+            continue;
         char *end;
         double x = strtod(line + n, &end);
-        if (!strncmp(line, key, n) && end > line + n) {
-            otherwise = x;
-            break;
-        }
+        otherwise = end > line + n ? x : otherwise;
+        break;
     }
     if (f)
         fclose(f);
@@ -289,14 +290,15 @@ static inline Random philox(uint64_t seed, uint32_t stream, uint32_t a, uint32_t
     return (Random){{x0, x1, x2, x3}};
 }
 
-/* 53 random bits as a double in [0, 1). */
+/* 53 random bits as a double in [0, 1). (uniform and below take different words of a draw: both may
+ * be asked of one.) */
 static inline double uniform(Random r)
 {
     uint64_t bits = (uint64_t)r.r[0] << 32 | r.r[1];
     return (double)(bits >> 11) * 0x1p-53;
 }
 
-/* A whole number in [0, n), without the bias of a remainder beyond 2^-32. */
+/* A whole number in [0, n): a remainder of 64 random bits, whose bias is below 2^-32. */
 static inline uint32_t below(Random r, uint32_t n)
 {
     return (uint32_t)(((uint64_t)r.r[2] << 32 | r.r[3]) % n);
@@ -412,7 +414,7 @@ static inline char *read_file(const char *path, size_t *length)
 }
 
 /* A file that appears whole or not at all: written under a temporary name beside its final one,
- * fsynced, renamed, and the directory fsynced. */
+ * brought to the disk (fsync), renamed, and the directory brought to the disk. */
 typedef struct {
     FILE *f;
     Path path, temporary;
@@ -444,7 +446,7 @@ static inline void sync_dir(const char *path)
 static inline void atomic_close(AtomicFile *a)
 {
     bool bad = fflush(a->f) != 0 || ferror(a->f) || fsync(fileno(a->f)) != 0;
-    int why = errno;
+    int why = bad ? errno : 0;
     bad |= fclose(a->f) != 0;
     if (bad || rename(a->temporary.s, a->path.s)) {
         why = why ? why : errno;
