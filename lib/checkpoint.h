@@ -10,7 +10,7 @@
  *                        moments
  *   run_begin            the directory and its files, cut back to that checkpoint
  *   run_line             a line of one of them
- *   run_goes_on, run_step, run_finish
+ *   run_goes_on, run_step_done, run_finish
  *
  * A run is a function of its options: its random numbers and its data are counted by step, so that
  * nothing but the step, the weights and AdamW's state lasts from one step to the next. A run that
@@ -550,7 +550,7 @@ static bool run_goes_on(const Run *run)
 }
 
 /* A step is done, and evaluated: is it time for a checkpoint? */
-static void run_step(Run *run)
+static void run_step_done(Run *run)
 {
     const Options *o = &run->s->o;
     if (o->save_every && run->step % o->save_every == 0 && run->step < o->steps)

@@ -451,7 +451,7 @@ static void cmd_sft(Session *s)
         sft_step(&t, &report);
         if (o->eval_every && run->step % o->eval_every == 0)
             sft_eval(&t, run->step);
-        run_step(run);
+        run_step_done(run);
     }
     run_finish(run);
     records_free(&t.records);
