@@ -530,6 +530,9 @@ static void cmd_report(Session *s)
     report(&x);
 }
 
+/* ================================================================ main */
+
+/* The command of this name; a wrong name ends the program and names the nearest one. */
 static int command_find(const char *name)
 {
     int best = 1000, nearest = 0;
@@ -546,7 +549,8 @@ static int command_find(const char *name)
     return -1;
 }
 
-/* These files may be what includes this one. */
+/* Declared once more for the compiler: where one of these files is compiled alone, it includes this
+ * one (through g2rl.c) before it defines its command. */
 static void cmd_sft(Session *s);      /* sft.h */
 static void cmd_explain(Session *s);  /* explain.h */
 static void cmd_bench(Session *s);    /* bench.h */

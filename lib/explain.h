@@ -338,7 +338,7 @@ static void print_matrices(const Group *g, const MethodOptions *o)
     putchar('\n');
 }
 
-/* The whole computation of one group, so that a class can follow it. */
+/* The whole computation of one group: table, matrices, a sentence for each response, and a key. */
 static void explain_table(const Group *g, const Tokenizer *t, const MethodOptions *o)
 {
     Buf text = {0};

@@ -17,6 +17,9 @@ enum {
 static const char *const COMMANDS[N_COMMANDS] = {
     "sft",      "train",   "eval",   "geometry", "report", "sample", "score",
     "tokenize", "explain", "replay", "data",     "verify", "bench"};
+
+/* The values of the options, which OPTIONS describes. A choice is its index; text that was not
+ * given is NULL. */
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
     const char *pred, *gold, *valid;
@@ -363,7 +366,8 @@ static void carry_files(Session *s, const char *path, const char *without)
         closedir(dir);
 }
 
-/* The model of --model, and its tokenizer. */
+/* The model at `path` (NULL: --model is missing), and, if asked for, its tokenizer; where that lies
+ * is known in any case. */
 static void session_load(Session *s, const char *path, bool tokenizer)
 {
     if (!path)

@@ -762,6 +762,7 @@ static void test_command_line(void)
         {"train word", "word"},
         {"train --prompt 1", "no option --prompt"},
         {"train", "--model"},
+        {"train --model x --out=", "--out is missing"},
         {"sft --out x", "--preset"},
         {"sft --preset huge --out x", "nano"},
         {"eval", "--model"},
