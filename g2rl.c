@@ -1258,8 +1258,8 @@ static size_t sampling_bytes(const Model *m, Extent x)
 /* Bytes for a pass over `at_once` groups. */
 static size_t groups_pass_bytes(const Model *m, Extent x)
 {
-    size_t rows = (size_t)x.at_once * (size_t)(x.max_prompt + x.m * x.max_tokens);
-    size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
+    size_t targets = (size_t)x.at_once * (size_t)x.m * (size_t)x.max_tokens;
+    size_t rows = (size_t)x.at_once * (size_t)x.max_prompt + targets;
     int longest = x.max_prompt + x.max_tokens;
     size_t embeddings = (size_t)x.m * (size_t)imax(NGRAM_BUCKETS, m->config.hidden_size) * 4;
     return pass_bytes(m, rows, targets, longest, x.keep) + targets * 16 + embeddings + (1 << 16);
@@ -1899,7 +1899,7 @@ static Engine train_engine(const Trainer *t)
     const Session *s = t->s;
     const Model *m = &s->model;
     Extent x = t->extent, aside = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
-    size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
+    size_t targets = (size_t)x.at_once * (size_t)x.m * (size_t)x.max_tokens;
     Needs n = {groups_bytes(m, x), sampling_bytes(m, x), groups_pass_bytes(m, x),
                pieces_bytes(&m->config, targets), keeps_reference(&s->o)};
     if (s->o.eval_every) {
@@ -1950,13 +1950,14 @@ static Trainer train_open(Session *s, Run run)
 {
     const Options *o = &s->o;
     Trainer t = {.s = s, .run = run};
-    session_load(s, *run.from.s ? run.from.s : NULL, true);
+    session_load(s, *run.from.s ? run.from.s : NULL);
+    session_tokenizer(s);
     s->model.n_vocab = s->tokenizer.n_vocab;
     train_problems(&t);
     int longest = t.problems.longest;
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
-                                         longest + o->rollouts * o->max_tokens / 2),
+                                         longest + o->rollouts / 2 * o->max_tokens),
                         o->recompute ? KEEP_INPUTS : KEEP_ALL, keeps_reference(o)};
     session_prepare_saving(s, run.from.s);
     s->engine = train_engine(&t);

@@ -122,6 +122,7 @@ static const Test TESTS[] = {
     TEST(chat, "Qwen3's chat template"),
     TEST(tokenize, "the command tokenize"),
     TEST(bpe_model, "a model with a BPE tokenizer: checkpoints, score, sample"),
+    TEST(foreign_tokenizer, "a tokenizer with more ids than the model has"),
     TEST(options, "the option table, option files"),
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),

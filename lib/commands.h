@@ -222,8 +222,7 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
             json_skip(j);
     jsonl_end(j, "stdin", line);
     if (!ids && have_text) {
-        if (!s->tokenizer.n_vocab)
-            s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+        session_tokenizer(s);
         Ids all = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "stdin");
         ids = all.id;
         n = all.n;
@@ -260,7 +259,7 @@ static void cmd_score(Session *s)
     size_t n, offset = 0;
     int line = 0;
     Buf out = {0};
-    session_load(s, s->o.model, false);
+    session_load(s, s->o.model);
     model_pack(&s->model, s->engine.threads);
     char *text = read_stream(stdin, "stdin", &n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {

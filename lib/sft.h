@@ -290,7 +290,8 @@ static void sft_model(Session *s, const Run *run)
     if (o->model && o->tokenizer)
         usage("sft: --tokenizer goes with --preset; --model brings its own");
     if (*run->from.s) {
-        session_load(s, run->from.s, true);
+        session_load(s, run->from.s);
+        session_tokenizer(s);
         return;
     }
     if (!preset)
