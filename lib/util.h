@@ -4,10 +4,9 @@
  *   xmalloc, floats_new, ...   memory that is there, or a clear end
  *   Arena                      a training step's memory: reserved once, marked and reset
  *   Buf                        text that grows
- *   philox, uniform, below     counter-based random numbers: a draw depends on its counter alone
+ *   philox, uniform            counter-based random numbers: a draw depends on its counter alone
  *   read_file, AtomicFile      whole files in; whole files, or none, out
- *   now_seconds, hash64        a clock; a name for what some memory holds
- *   put_wrapped                text in lines
+ *   now_seconds, hash64
  *
  * Nothing here knows of models or reinforcement learning. */
 #ifndef UTIL_H
