@@ -404,8 +404,10 @@ static void rl_run(StepWork *w, Update *u, Method method)
     sample_run(w);
     u->seconds[SAMPLE] = lap(&clock);
     for (int i = 0; i < w->n_groups; i++)
-        for (int k = 0; k < w->groups[i].m; k++)
+        for (int k = 0; k < w->groups[i].m; k++) {
             w->groups[i].reward[k] = (i + k) % 3 ? -1 : 1;
+            w->groups[i].answered[k] = true;
+        }
     u->seconds[VERIFY] = lap(&clock);
     size_t mark = w->e.arena.used;
     reference_hidden(&w->e, &w->m, w->groups, w->n_groups);
