@@ -32,9 +32,10 @@
  *      --dead-groups full is the paper; zero skips them.
  *   5. The ratio is per token (verl), not per sequence (Eq 3). --loss token: mean over all tokens
  *      of the batch; sequence: mean over a response's tokens, then over responses.
- *   6. The KL penalty is k3 on the sampled tokens (verl's low_var_kl). Used as a loss its expected
- *      gradient is that of KL(reference || policy). --kl k2 has the gradient of KL(policy ||
- *      reference) in expectation, exact has it without sampling noise.
+ *   6. The KL penalty is k3 on the sampled tokens (verl's low_var_kl). Its expectation is KL(policy
+ *      || reference), but used as a loss its expected gradient is that of KL(reference || policy).
+ *      --kl k2 has the gradient of KL(policy || reference) in expectation, exact has it without
+ *      sampling noise.
  *   7. Eq 5 writes a bias and W^T h; these models have none, and we write W h, W: [vocab, hidden].
  *   8. Eq 28 (upstream gradients are a linear image of Phi) does not hold in general; that
  *      cosines of Phi stand for cosines of gradients is an empirical matter, which
@@ -42,8 +43,9 @@
  *   9. The paper makes several updates on one batch of rollouts (--mini-batch, --epochs); our
  *      default is one, exactly on-policy. Novelty is computed once, with the sampling policy's phi.
  *
- * The file in order: the method; rollouts; updates; evaluation; training. Every other command, and
- * main, is in lib/commands.h. */
+ * The file in order: the group; the method; rollouts; groups as batches, and updates; asking and
+ * judging; what is counted; memory and options; evaluation; training. Every other command is in a
+ * file of lib/, and main in lib/commands.h. */
 #ifndef G2RL_C
 #define G2RL_C
 
@@ -140,12 +142,12 @@ typedef enum { EMBED_REF, EMBED_NGRAM } Embedding;
 /* Everything that the method's equations leave open. */
 typedef struct {
     Method method;
-    Shaping shaping;
-    DeadGroups dead_groups;
-    AdvNorm adv_norm;
-    Loss loss;
-    Novelty novelty;
-    Embedding encoder;
+    Shaping shaping;            /* the text's, or Eq 12 as printed */
+    DeadGroups dead_groups;     /* zero: groups whose rewards are all equal get no advantage */
+    AdvNorm adv_norm;           /* none: advantages are not divided by the standard deviation */
+    Loss loss;                  /* mean over tokens, or over each response's and then responses */
+    Novelty novelty;            /* random: nu dealt out anew inside the group, as a control */
+    Embedding encoder;          /* EVOL-RL: what embeds a response */
     KlTerm kl;
     bool mask_truncated;        /* responses that were cut off are left out of the loss */
     double lambda;              /* strength of the shaping */
@@ -156,7 +158,7 @@ typedef struct {
 
 #define SHAPED_LIMIT 3.0  /* c of section 2.5: r~ is clipped to [-c, c] */
 #define FLOOR 1e-6        /* differences below this are rounding, not signal */
-#define LOG_RATIO_LIMIT 20.0
+#define LOG_RATIO_LIMIT 20.0 /* log ratios are held within +-20, so that e^ of them is bounded */
 
 /* Eq 8: Phi = sum_t a_t phi_t / (sum_t a_t + eps), a_t = 1 on the response's tokens.
  * phi: [tokens, d], Phi: [d] */
@@ -250,8 +252,8 @@ static double shape_reward(double reward, double nubar, const MethodOptions *o)
 {
     if (o->method != G2RL)
         return reward;
-    double r = o->shaping == SHAPING_TEXT ? 1 : reward;
-    double shaped = reward * (1 + o->lambda * r * nubar);
+    double by = o->shaping == SHAPING_TEXT ? 1 : reward;
+    double shaped = reward * (1 + o->lambda * by * nubar);
     return fmax(-SHAPED_LIMIT, fmin(SHAPED_LIMIT, shaped));
 }
 
@@ -283,7 +285,10 @@ static bool is_dead(const Group *g)
  *     grad E_{y ~ p}[r(y)] = sum_y r(y) grad p(y) = E[r grad log p]
  *     E[b grad log p] = b grad sum_y p(y) = b grad 1 = 0           for any b that does not know y
  * so (r - b) grad log p is an estimate of it for every b, and with b near the mean one that
- * fluctuates less. (The group's mean knows y_i, by 1 / m of it: a scale of (m - 1) / m.) */
+ * fluctuates less. (The group's mean knows y_i, by 1 / m of it: a scale of (m - 1) / m.)
+ * log p(y) is the sum of its tokens' log p: hence a loss for each token, whose derivative by its
+ * log p is -A_i (token_loss, at rho = 1). The division by std gives each group the same weight,
+ * however little its rewards differ; no estimate of the gradient asks for it. */
 static void advantages(Group *g, const MethodOptions *o)
 {
     double mean = 0, variance = 0;
@@ -329,7 +334,7 @@ static void embed_by_ngrams(const Group *g, float *E)
     }
 }
 
-/* Cosines of the responses' embeddings, where there is a reference or none is needed. */
+/* Cosines of the responses' embeddings; none where --encoder ref has no reference. */
 static void semantic_similarity(Arena *a, Group *g, Embedding encoder, int d)
 {
     size_t mark = a->used;
@@ -414,10 +419,10 @@ static void annotate(Arena *a, Group *g, const float *phi, int d, const MethodOp
 
 /* What the loss says about the tokens that went through it. */
 typedef struct {
-    double loss, policy, k1, k3; /* sums; policy: of -min(..), k1 and k3: the KL estimators */
+    double loss, policy, k1, k3; /* sums; policy: of -min(..), k1 = -q and k3: KL estimators */
     double entropy;
     double logp_gap; /* largest |log p of the sampler - log p of the trainer| before any update */
-    int tokens, clipped_low, clipped_high, clamped;
+    int tokens, clipped_low, clipped_high, clamped; /* clamped: by LOG_RATIO_LIMIT */
 } LossSums;
 
 static void loss_sums_add(LossSums *total, const LossSums *s)
@@ -600,9 +605,9 @@ static void cut_distribution(float *p, int n, const Sampling *s, float *sorted)
         p[i] = p[i] >= sorted[last] ? p[i] : 0;
 }
 
-/* Draws a token from softmax(z / T) by inverting its cumulative distribution at `u`, and gives its
- * log-prob, made by the very functions that the trainer uses (promise 1). Temperature 0: the
- * largest logit. z: [V]; scratch: [2 V] */
+/* Draws a token from softmax(z / T) by inverting its cumulative distribution at u in [0, 1), and
+ * gives its log-prob, made by the very functions that the trainer uses, and so of the same bits.
+ * Temperature 0: the largest logit. z: [V]; scratch: [2 V] */
 static int draw_token(const float *z, int V, const Sampling *s, double u, float *logprob,
                       float *scratch)
 {
@@ -901,11 +906,6 @@ static Batch pack_groups(Arena *a, const Group *groups, int n)
     return b;
 }
 
-/* Where the time goes. */
-enum { SAMPLE, VERIFY, REFERENCE, FORWARD, BACKWARD, OPTIMIZER, PHASES }; /* as `gradient` has it */
-static const char *const PHASE_NAMES[PHASES] = {"sample",  "verify",   "reference",
-                                                "forward", "backward", "optimizer"};
-
 /* What the reference's head reads for the targets of packed groups. */
 static const float *pack_hidden_ref(Arena *a, const Group *groups, int n, size_t d)
 {
@@ -938,7 +938,7 @@ static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, bool 
     Pass p = forward(a, v->m, &b, keep);
     size_t offset = 0, d = (size_t)v->m->config.hidden_size;
     bool beside = v->ref && (fresh || uses_exact_kl(&v->method));
-    forward_heads(a, v->m, &p, (float)v->temperature, true, beside ? v->ref : NULL,
+    forward_head_beside(a, v->m, &p, (float)v->temperature, true, beside ? v->ref : NULL,
                   beside ? pack_hidden_ref(a, groups, n, d) : NULL);
     for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens) {
         Group *g = &groups[i];
@@ -968,7 +968,7 @@ static void reference_group(Arena *a, int i, void *context)
     Batch b = pack_groups(a, g, 1);
     Pass p = forward(a, f->m, &b, KEEP_NOTHING);
     memcpy(g->hidden_ref, p.hidden,
-           (size_t)(g->n_tokens * f->m->config.hidden_size) * sizeof(float));
+           (size_t)g->n_tokens * (size_t)f->m->config.hidden_size * sizeof(float));
 }
 
 /* Runs all groups through a frozen model, up to its head: that runs beside the policy's own (see
@@ -982,11 +982,16 @@ static void reference_hidden(Engine *e, const Model *ref, Group *groups, int n)
     engine_each(e, n, reference_group, &f);
 }
 
-/* What an update needs to know. */
+/* Where the time goes. (`gradient` writes two of them, FORWARD and the next.) */
+enum { SAMPLE, VERIFY, REFERENCE, FORWARD, BACKWARD, OPTIMIZER, PHASES };
+static const char *const PHASE_NAMES[PHASES] = {"sample",  "verify",   "reference",
+                                                "forward", "backward", "optimizer"};
+
+/* What an update needs to know, and what its phases took. */
 typedef struct {
     View view;
     int micro_batch;        /* groups in one pass */
-    double seconds[PHASES], flops[PHASES];
+    double seconds[PHASES], flops[PHASES]; /* flops: as count_work has them */
 } Update;
 
 /* The groups of one optimizer batch, with what their loss needs. */
@@ -1223,136 +1228,10 @@ static void group_sums(GroupSums *s, const Group *g)
     s->novelty2 += novelty_part(g);
 }
 
+/* a / b; 0 where there is nothing to divide by. */
 static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-/* ================================================================ evaluation */
-
-enum { MAX_K = 13 }; /* pass@k for k = 1, 2, 4, .. 4096 */
-
-/* What one model does on held-out problems, a row for each problem. */
-typedef struct {
-    const char *name;
-    int problems, samples;
-    int maj_k;       /* votes are taken among so many samples */
-    double *right, *pass[MAX_K], *maj; /* [problems] right: samples that are */
-    GroupSums sums;
-    uint64_t seed;
-} Evaluation;
-
-/* The class of response i: the first response, perhaps itself, that answers the same. */
-static int first_alike(const Group *g, const Judge *j, char **answer, const int *class, int i)
-{
-    for (int k = 0; k < i; k++)
-        if (class[k] == k && g->truncated[k] == g->truncated[i] &&
-            judge_same(j, answer[k], answer[i]))
-            return k;
-    return i;
-}
-
-/* maj@k of a group: the mean over its disjoint blocks of k samples. */
-static double group_majority(const Group *g, const Judge *j, const Tokenizer *t, int k)
-{
-    char **answer = xcalloc((size_t)g->m, sizeof *answer);
-    int *class = xcalloc((size_t)g->m, sizeof *class);
-    bool *right = xcalloc((size_t)g->m, sizeof *right);
-    Buf text = {0}, name = {0};
-    double sum = 0;
-    for (int i = 0; i < g->m; i++) {
-        response_text(g, i, t, &text);
-        judge_class(j, g->text, text.s, &name);
-        answer[i] = xstrdup(name.s);
-        right[i] = is_right(g->reward[i]);
-        class[i] = first_alike(g, j, answer, class, i);
-    }
-    for (int i = 0; i + k <= g->m; i += k)
-        sum += majority(class + i, right + i, k);
-    for (int i = 0; i < g->m; i++)
-        free(answer[i]);
-    free(answer);
-    free(class);
-    free(right);
-    buf_free(&text);
-    buf_free(&name);
-    return sum / (g->m / k);
-}
-
-static int passes(int samples)
-{
-    int n = 0;
-    while (n < MAX_K && 1 << n <= samples)
-        n++;
-    return n;
-}
-
-static Evaluation evaluation_new(const char *name, int problems, int samples, uint64_t seed)
-{
-    Evaluation ev = {.name = name, .problems = problems, .samples = samples, .seed = seed,
-                     .maj_k = imin(16, samples)};
-    for (int k = 0; k < passes(samples); k++)
-        ev.pass[k] = xcalloc((size_t)problems, sizeof(double));
-    ev.right = xcalloc((size_t)problems, sizeof(double));
-    ev.maj = xcalloc((size_t)problems, sizeof(double));
-    return ev;
-}
-
-static void evaluation_free(Evaluation *ev)
-{
-    for (int k = 0; k < MAX_K; k++)
-        free(ev->pass[k]);
-    free(ev->right);
-    free(ev->maj);
-}
-
-/* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
- * maj@k; then NULL. */
-static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
-{
-    int last = passes(ev->samples);
-    snprintf(name, 32, k < last ? "pass@%d" : "maj@%d", k < last ? 1 << k : ev->maj_k);
-    return k < last ? ev->pass[k] : k == last ? ev->maj : NULL;
-}
-
-static void put_estimate(Buf *b, const char *name, Estimate x)
-{
-    put(b, name, x.value);
-    buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
-}
-
-/* How an evaluation differs from another on the same problems, metric by metric. */
-static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b)
-{
-    const double *x, *y;
-    char name[32];
-    buf_str(b, ", \"difference\": {\"from\": ");
-    json_put_string(b, from->name, strlen(from->name));
-    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
-        y = evaluation_metric(from, k, name);
-        put_estimate(b, name, paired(x, y, ev->problems, ev->seed));
-    }
-    buf_str(b, "}");
-}
-
-/* The whole evaluation as the members of a JSON object. */
-static void evaluation_json(const Evaluation *ev, Buf *b)
-{
-    const GroupSums *s = &ev->sums;
-    const double *x;
-    char name[32];
-    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
-        put_estimate(b, name, bootstrap(x, ev->problems, ev->seed));
-    snprintf(name, sizeof name, "mean@%d", ev->samples);
-    put(b, name, ratio(s->right, s->responses));
-    put(b, "problems", ev->problems);
-    put(b, "samples", ev->samples);
-    put(b, "phi/cos_mean", ratio(s->cosine, s->pairs));
-    put(b, "phi/neg_ratio", ratio(s->negative, s->pairs));
-    put(b, "phi/nu_mean", ratio(s->nu, s->responses));
-    put(b, "entropy", ratio(s->entropy, s->tokens));
-    put(b, "completions/mean_length", ratio(s->tokens, s->responses));
-    put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
-    put_vector(b, "right", ev->right, ev->problems);
-    put_vector(b, "maj", ev->maj, ev->problems);
-}
+/* ================================================================ memory and options */
 
 /* A command without --top-p and --top-k draws from the whole distribution. */
 static Sampling session_sampling(const Session *s, int step)
@@ -1363,7 +1242,6 @@ static Sampling session_sampling(const Session *s, int step)
                       .max_tokens = o->max_tokens, .seed = o->seed, .step = step,
                       .stop = o->stop, .tokenizer = &s->tokenizer};
 }
-
 
 /* How large the groups of a run are, at most. */
 typedef struct {
@@ -1398,8 +1276,8 @@ static size_t sampling_bytes(const Model *m, Extent x)
 /* Bytes for a pass over `at_once` groups. */
 static size_t groups_pass_bytes(const Model *m, Extent x)
 {
-    size_t rows = (size_t)x.at_once * (size_t)(x.max_prompt + x.m * x.max_tokens);
-    size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
+    size_t targets = (size_t)x.at_once * (size_t)x.m * (size_t)x.max_tokens;
+    size_t rows = (size_t)x.at_once * (size_t)x.max_prompt + targets;
     int longest = x.max_prompt + x.max_tokens;
     size_t embeddings = (size_t)x.m * (size_t)imax(NGRAM_BUCKETS, m->config.hidden_size) * 4;
     return pass_bytes(m, rows, targets, longest, x.keep) + targets * 16 + embeddings + (1 << 16);
@@ -1500,10 +1378,141 @@ static void check_method(const Options *o, bool train)
              "no clip holds; see --mini-batch and --epochs");
 }
 
-/* Is the model that training began with needed? Its embeddings are, for EVOL-RL by them. */
+/* Is the reference needed, the model that training began with: for a KL penalty, or for EVOL-RL's
+ * embeddings? */
 static bool keeps_reference(const Options *o)
 {
     return o->kl_coef > 0 || (o->method == EVOL && o->encoder == EMBED_REF);
+}
+
+/* ================================================================ evaluation */
+
+enum { MAX_K = 13 }; /* pass@k for k = 1, 2, 4, .. 4096 */
+
+/* What one model does on held-out problems, a row for each problem. */
+typedef struct {
+    const char *name;
+    int problems, samples;
+    int maj_k;       /* votes are taken among so many samples */
+    double *right, *pass[MAX_K], *maj; /* [problems] right: samples that are */
+    GroupSums sums;
+    uint64_t seed;
+} Evaluation;
+
+/* The class of response i: the first response, perhaps itself, that answers the same. */
+static int first_alike(const Group *g, const Judge *j, char **answer, const int *class, int i)
+{
+    for (int k = 0; k < i; k++)
+        if (class[k] == k && g->truncated[k] == g->truncated[i] &&
+            judge_same(j, answer[k], answer[i]))
+            return k;
+    return i;
+}
+
+/* maj@k of a group: the mean over its disjoint blocks of k samples. */
+static double group_majority(const Group *g, const Judge *j, const Tokenizer *t, int k)
+{
+    char **answer = xcalloc((size_t)g->m, sizeof *answer);
+    int *class = xcalloc((size_t)g->m, sizeof *class);
+    bool *right = xcalloc((size_t)g->m, sizeof *right);
+    Buf text = {0}, name = {0};
+    double sum = 0;
+    for (int i = 0; i < g->m; i++) {
+        response_text(g, i, t, &text);
+        judge_class(j, g->text, text.s, &name);
+        answer[i] = xstrdup(name.s);
+        right[i] = is_right(g->reward[i]);
+        class[i] = first_alike(g, j, answer, class, i);
+    }
+    for (int i = 0; i + k <= g->m; i += k)
+        sum += majority(class + i, right + i, k);
+    for (int i = 0; i < g->m; i++)
+        free(answer[i]);
+    free(answer);
+    free(class);
+    free(right);
+    buf_free(&text);
+    buf_free(&name);
+    return sum / (g->m / k);
+}
+
+/* How many pass@k there are of so many samples: k = 1, 2, 4, .. */
+static int passes(int samples)
+{
+    int n = 0;
+    while (n < MAX_K && 1 << n <= samples)
+        n++;
+    return n;
+}
+
+static Evaluation evaluation_new(const char *name, int problems, int samples, uint64_t seed)
+{
+    Evaluation ev = {.name = name, .problems = problems, .samples = samples, .seed = seed,
+                     .maj_k = imin(16, samples)};
+    for (int k = 0; k < passes(samples); k++)
+        ev.pass[k] = xcalloc((size_t)problems, sizeof(double));
+    ev.right = xcalloc((size_t)problems, sizeof(double));
+    ev.maj = xcalloc((size_t)problems, sizeof(double));
+    return ev;
+}
+
+static void evaluation_free(Evaluation *ev)
+{
+    for (int k = 0; k < MAX_K; k++)
+        free(ev->pass[k]);
+    free(ev->right);
+    free(ev->maj);
+}
+
+/* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
+ * maj@k; then NULL. */
+static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
+{
+    int last = passes(ev->samples);
+    snprintf(name, 32, k < last ? "pass@%d" : "maj@%d", k < last ? 1 << k : ev->maj_k);
+    return k < last ? ev->pass[k] : k == last ? ev->maj : NULL;
+}
+
+static void put_estimate(Buf *b, const char *name, Estimate x)
+{
+    put(b, name, x.value);
+    buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
+}
+
+/* How an evaluation differs from another on the same problems, metric by metric. */
+static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b)
+{
+    const double *x, *y;
+    char name[32];
+    buf_str(b, ", \"difference\": {\"from\": ");
+    json_put_string(b, from->name, strlen(from->name));
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
+        y = evaluation_metric(from, k, name);
+        put_estimate(b, name, paired(x, y, ev->problems, ev->seed));
+    }
+    buf_str(b, "}");
+}
+
+/* The whole evaluation as the members of a JSON object. */
+static void evaluation_json(const Evaluation *ev, Buf *b)
+{
+    const GroupSums *s = &ev->sums;
+    const double *x;
+    char name[32];
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
+        put_estimate(b, name, bootstrap(x, ev->problems, ev->seed));
+    snprintf(name, sizeof name, "mean@%d", ev->samples);
+    put(b, name, ratio(s->right, s->responses));
+    put(b, "problems", ev->problems);
+    put(b, "samples", ev->samples);
+    put(b, "phi/cos_mean", ratio(s->cosine, s->pairs));
+    put(b, "phi/neg_ratio", ratio(s->negative, s->pairs));
+    put(b, "phi/nu_mean", ratio(s->nu, s->responses));
+    put(b, "entropy", ratio(s->entropy, s->tokens));
+    put(b, "completions/mean_length", ratio(s->tokens, s->responses));
+    put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
+    put_vector(b, "right", ev->right, ev->problems);
+    put_vector(b, "maj", ev->maj, ev->problems);
 }
 
 /* A few problems of an evaluation, sampled: rows `first`, first + 1, ... */
@@ -1557,6 +1566,7 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
     }
 }
 
+/* The groups of an evaluation that are sampled together: about 512 responses. */
 static Extent eval_extent(const Problems *p, int samples, int max_tokens)
 {
     int at_once = imax(1, 512 / samples);
@@ -1587,7 +1597,7 @@ static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int ste
     Sampling sampling = session_sampling(s, 0);
     Extent x = eval_extent(held_out, s->o.samples, s->o.max_tokens);
     int n_vocab = s->model.n_vocab;
-    s->model.n_vocab = s->tokenizer.n_vocab;
+    s->model.n_vocab = s->tokenizer.n_vocab; /* sft trains on all ids, some without a text */
     sampling_begins(s);
     evaluate(&s->engine, &s->model, &s->tokenizer, held_out, &sampling, x.groups, &ev, NULL);
     sampling_ends(s);
@@ -1812,10 +1822,8 @@ static double update(Trainer *t, Group *g, Update *u, double lr, LossSums *sums)
     u->seconds[FORWARD] += lap(&clock);
     for (int epoch = 0; epoch < o->epochs; epoch++)
         for (int i = 0; i < n; i += size, updates++) {
-            size_t mark = e->arena.used;
             grads_zero(&s->model);
             accumulate_gradient(e, &s->model, g + i, imin(size, n - i), u, !several, sums);
-            e->arena.used = mark;
             clock = now_seconds();
             double length = adamw_step(&s->model, &t->run.adam, lr, e->threads);
             demand_finite(&s->model, u->view.step + 1, sums->loss, length);
@@ -1909,7 +1917,7 @@ static Engine train_engine(const Trainer *t)
     const Session *s = t->s;
     const Model *m = &s->model;
     Extent x = t->extent, aside = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
-    size_t targets = (size_t)x.at_once * (size_t)(x.m * x.max_tokens);
+    size_t targets = (size_t)x.at_once * (size_t)x.m * (size_t)x.max_tokens;
     Needs n = {groups_bytes(m, x), sampling_bytes(m, x), groups_pass_bytes(m, x),
                pieces_bytes(&m->config, targets), keeps_reference(&s->o)};
     if (s->o.eval_every) {
@@ -1960,13 +1968,14 @@ static Trainer train_open(Session *s, Run run)
 {
     const Options *o = &s->o;
     Trainer t = {.s = s, .run = run};
-    session_load(s, *run.from.s ? run.from.s : NULL, true);
+    session_load(s, *run.from.s ? run.from.s : NULL);
+    session_tokenizer(s);
     s->model.n_vocab = s->tokenizer.n_vocab;
     train_problems(&t);
     int longest = t.problems.longest;
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
-                                         longest + o->rollouts * o->max_tokens / 2),
+                                         longest + o->rollouts / 2 * o->max_tokens),
                         o->recompute ? KEEP_INPUTS : KEEP_ALL, keeps_reference(o)};
     session_prepare_saving(s, run.from.s);
     s->engine = train_engine(&t);
@@ -2004,7 +2013,7 @@ static void cmd_train(Session *s)
         train_step(&t, &report);
         if (o->eval_every && run->step % o->eval_every == 0)
             eval_on_the_side(s, &t.held_out, run->evals, run->step);
-        run_step(run);
+        run_step_done(run);
     }
     run_finish(run);
     if (!s->status)

@@ -1,9 +1,10 @@
 /* model.c: the transformer, by hand.
  *
  *   What it is: a decoder-only language model of the Qwen3 family (RMSNorm, rotary positions,
- *   grouped-query attention with normalised queries and keys, SwiGLU), its exact gradients, its
- *   cached sampling, its optimizer, and its directory on disk in the Hugging Face layout. The
- *   same text runs Qwen2 (biases on q, k, v; no norm on q and k) and Llama (neither).
+ *   grouped-query attention with normalised queries and keys, SwiGLU), its exact gradients, the
+ *   cache of keys and values that sampling uses, its optimizer, and its directory on disk in the
+ *   Hugging Face layout. The same text runs Qwen2 (biases on q, k, v; no norm on q and k) and
+ *   Llama (neither).
  *   What it is not: it knows nothing of rewards, groups or advantages. fp32 throughout.
  *
  *   How data flows. A Batch packs sequences end to end, without padding, into rows:
@@ -486,14 +487,14 @@ typedef struct {
     char *config_text; /* the config.json it was read from, or NULL */
     Tensor *tensors;
     int n_tensors;
-    size_t n_params, n_grads; /* n_grads: see HEAD below */
+    size_t n_params, n_grads; /* n_grads: see model_table */
     float *params, *grads, *m, *v;
-    double *partial; /* [n_params / FLAT] the gradient norm's partial sums */
+    double *partial; /* [flat_blocks] the gradient norm's partial sums */
     struct Piece *piece; /* the gradients, cut for threads: see weights_backward */
     int n_pieces;
     bool frugal; /* memory matters more than time: see model_trainable */
     float *packed, *packed_back;
-    float *rope; /* [max positions][head_dim / 2][cos, sin] */
+    float *rope; /* [n_positions][head_dim]: half of it cosines, half sines */
     int n_positions;
 } Model;
 
@@ -592,7 +593,7 @@ static float normal(Random r)
     return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * angle));
 }
 
-/* Random weights: norms 1, biases 0, matrices normal with standard deviation 0.02, or 1 / sqrt of
+/* Random weights: norms 1, biases 0, matrices normal with standard deviation 0.02, or 0.5 / sqrt of
  * their width where that is more (small models); those that write into the residual stream are
  * scaled down by sqrt(2 layers), so that its variance does not grow with depth (GPT-2). */
 static void model_init(Model *m, uint64_t seed)
@@ -639,8 +640,9 @@ static Matrix matrix(const Model *m, int layer, int kind)
     return x;
 }
 
-/* The head as a matrix. It is worked on in tiles of TILE tokens; packed_back holds these one by
- * one, the tile of token v0 packed_floats(v0, k) behind the first. */
+/* The head as a matrix, of which head_weight gives the weights (`tensor` says nothing here). It is
+ * worked on in tiles of TILE tokens; packed_back holds these one by one, the tile of token v0
+ * packed_floats(v0, k) behind the first. */
 enum { TILE = 256 };
 static Matrix head_matrix(const Model *m)
 {
@@ -684,6 +686,14 @@ static void model_pack(Model *m, int threads)
     }
 }
 
+/* Gives the packed copies back. */
+static void model_unpack(Model *m)
+{
+    free(m->packed);
+    free(m->packed_back);
+    m->packed = m->packed_back = NULL;
+}
+
 /* Weights of the layers' matrices, and of the head's: each is one multiply-add a row. */
 static double layer_weights(const Config *c)
 {
@@ -702,74 +712,19 @@ static double attention_flops(const Config *c)
     return 4.0 * c->num_attention_heads * c->head_dim * c->num_hidden_layers;
 }
 
-/* ---------------------------------------------------------------- room for training */
-
-/* A piece of the weights' gradients, the unit that threads take: rows first .. first + n - 1 of a
- * matrix, or what a layer has beside its matrices. */
-enum { VECTORS = MATRICES, HEAD, EMBEDDING, FINAL_NORM };
-typedef struct Piece {
-    int kind, layer, first, n;
-} Piece;
-
-/* Appends the pieces of a matrix of `rows` rows; with `out` NULL, counts them. */
-static int add_pieces(Piece *out, int n, int kind, int layer, int rows)
-{
-    enum { ROWS = 1024 };
-    for (int first = 0; first < rows; first += ROWS, n++)
-        if (out)
-            out[n] = (Piece){kind, layer, first, imin(ROWS, rows - first)};
-    return n;
-}
-
-/* All pieces, the largest first; returns how many. */
-static int cut_pieces(const Model *m, Piece *out)
-{
-    const Config *c = &m->config;
-    int n = add_pieces(out, 0, HEAD, 0, c->vocab_size);
-    for (int layer = 0; layer < c->num_hidden_layers; layer++)
-        for (int kind = 0; kind < MATRICES; kind++)
-            n = add_pieces(out, n, kind, layer, matrix(m, layer, kind).n);
-    for (int layer = 0; layer < c->num_hidden_layers; layer++)
-        n = add_pieces(out, n, VECTORS, layer, 1);
-    n = add_pieces(out, n, EMBEDDING, 0, c->vocab_size);
-    return add_pieces(out, n, FINAL_NORM, 0, 1);
-}
-
-/* Gives the packed copies back. */
-static void model_unpack(Model *m)
-{
-    free(m->packed);
-    free(m->packed_back);
-    m->packed = m->packed_back = NULL;
-}
-
-/* Gradients, Adam's moments, and the pieces of work. `frugal`: the weights are packed while
- * sampling only, and the backward pass makes each layer's activations a second time. */
-static void model_trainable(Model *m, bool frugal)
-{
-    m->frugal = frugal;
-    m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
-    m->grads = floats_new(m->n_grads);
-    m->m = floats_new(m->n_params);
-    m->v = floats_new(m->n_params);
-    m->n_pieces = cut_pieces(m, NULL);
-    m->piece = xcalloc((size_t)m->n_pieces, sizeof(Piece));
-    cut_pieces(m, m->piece);
-    if (m->packed)
-        model_pack(m, 1);
-}
-
 /* ================================================================ batches */
 
-/* Keys and values of one sequence, kept while it is being sampled. They are held in blocks of
- * KEYS positions, each for all layers and kv heads: k transposed [head_dim][KEYS], so that a
- * query meets KEYS keys at a time, and v [KEYS][head_dim, padded to LANES]. */
+/* Attention reads keys and values in blocks of KEYS positions, for one layer and kv head: k
+ * transposed [head_dim][KEYS], so that a query meets KEYS keys at a time, and v [KEYS][head_dim,
+ * padded to LANES]. */
 enum { KEYS = 32 };
 typedef struct {
     const float *k, *v;
     int n; /* keys in it */
 } KvBlock;
 
+/* Keys and values of one sequence, kept while it is being sampled: a block here holds KEYS
+ * positions for all layers and kv heads, one KvBlock's memory after the other. */
 typedef struct {
     float **block;
     int n_blocks;
@@ -956,7 +911,8 @@ static void norm_row_backward(float *dx, const float *base, const float *dy, con
     }
 }
 
-/* dw_j += sum_r dy[r][j] x[r][j] rstd[r], rows in order. */
+/* dw_j += sum_r dy[r][j] x[r][j] rstd[r], rows in order.   Forward: y[r][j] = x[r][j] rstd[r] w_j.
+ * dy, x: [rows, d] */
 static void norm_weights_backward(float *dw, const float *dy, const float *x, const float *rstd,
                                   int rows, int d)
 {
@@ -1006,7 +962,8 @@ static void bias_forward(float *y, const float *bias, int rows, int n)
         memcpy(y + (ptrdiff_t)r * n, bias, (size_t)n * sizeof(float));
 }
 
-/* dx = dy W.   (dW += dy^T x: see matrix_backward.) */
+/* Forward: y_i = sum_j W_ij x_j, so dx_j = sum_i dy_i W_ij: dx = dy W.   (dW_ij = dy_i x_j, summed
+ * over rows: see matrix_backward.) */
 static void linear_backward(Arena *a, const Model *m, Matrix w, int rows, const float *dy,
                             float *dx)
 {
@@ -1123,8 +1080,8 @@ enum { QUERIES = 32 }; /* rows of scores held at a time */
 
 typedef struct {
     int H, KV, group, hd, hd_pad; /* query heads, kv heads, H / KV, head_dim, padded to LANES */
-    ptrdiff_t ld_qk, ld_qkv, ld_out;
-    float scale;
+    ptrdiff_t ld_qk, ld_qkv, ld_out; /* floats from one row to the next of qk, of qkv, of att */
+    float scale;                     /* 1 / sqrt(hd) */
 } Heads;
 
 static Heads heads_of(const Config *c)
@@ -1193,8 +1150,8 @@ static void attend(const Heads *s, const float *q, ptrdiff_t stride, int rows, i
     }
 }
 
-/* All heads of one kv head for one sequence: head after head, or, for a single row, the heads as
- * the rows. q and out point at the sequence's first row. */
+/* All query heads of one kv head, for one sequence: head after head, or, for a single row, the
+ * heads as the rows. */
 static void attend_seq(const Heads *s, const Seq *seq, int kv_head, const float *qk,
                        const KvBlock *blocks, float *att, float *scratch)
 {
@@ -1403,9 +1360,9 @@ static void attention_cached(Arena *a, const Config *c, int layer, const Batch *
     a->used = mark;
 }
 
-/* Memory of the backward pass. `kt`, `vt`: the KvBlock form of the keys and of the
- * values (k and v change places, since dA = dO V^T reads v as q K^T reads k); `k`: keys by rows;
- * `dk`, `dv`: their gradients; all by absolute position. */
+/* Memory of the backward pass. `keys`, `values`: the keys and the values as KvBlocks (in `values` k
+ * and v change places, since dA = dO V^T reads v as q K^T reads k); `k`: keys by rows; `dk`, `dv`:
+ * gradients; all by absolute position. `p`, `dp`, `dq`: A, dA (then dS) and dQ of a few rows. */
 typedef struct {
     KvBlock *keys, *values;
     float *key_memory, *value_memory, *k, *dk, *dv;
@@ -1471,8 +1428,8 @@ static int load_keys(const Heads *s, const Seq *seq, int kv_head, int shared, co
 {
     const float *k = qk + seq->row * s->ld_qk + (s->H + kv_head) * s->hd;
     const float *v = qkv + seq->row * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd;
-    size_t skip = kv_block_floats(s) * (size_t)shared, at = (size_t)(seq->start * s->hd_pad);
-    size_t bytes = (size_t)(seq->rows * s->hd_pad) * sizeof(float);
+    size_t skip = kv_block_floats(s) * (size_t)shared, pad = (size_t)s->hd_pad;
+    size_t at = (size_t)seq->start * pad, bytes = (size_t)seq->rows * pad * sizeof(float);
     int n = pack_keys(s, seq, kv_head, qk, qkv, g->keys + shared, g->key_memory + skip);
     for (int i = 0; i < n; i++) {
         float *block = g->value_memory + skip + kv_block_floats(s) * (size_t)i;
@@ -1591,7 +1548,8 @@ static void swiglu_backward(float *dgu, const float *dout, const float *gu, int 
  * the same bits. */
 enum { HEAD_ROWS = 128 };
 
-/* A softmax on its way through the vocabulary. */
+/* A softmax on its way through the vocabulary. It does not change where all z change by the same:
+ * with the largest taken off no e^ is above 1. */
 typedef struct {
     float max, sum; /* of z / T, and of e^(z / T - max) */
     float spread;   /* sum of e^y y, y = z / T - max: the entropy is log sum - spread / sum */
@@ -1617,7 +1575,7 @@ static float softmax_tile(Softmax *s, const float *z, float *e, int n, float inv
         vf x = vmul(vrow_load(z + i, part), vset(inverse_temperature));
         vf y = vsub(x, vset(max)), v = vexp(y);
         vrow_store(e + i, v, part);
-        v = vrow_load(e + i, part);
+        v = vrow_load(e + i, part); /* 0 beyond the row's end */
         LANE_OF(sum, i) = vadd(LANE_OF(sum, i), v);
         LANE_OF(spread, i) = vfma(v, y, LANE_OF(spread, i));
     }
@@ -1669,12 +1627,14 @@ static size_t logits_floats(const Config *c, size_t targets)
     return targets * (size_t)((c->vocab_size + TILE - 1) / TILE * TILE);
 }
 
+/* Where the logit of token v for a target is kept. */
 static float *kept_logits(const Head *head, int v, int targets, int target)
 {
     return head->logits + ((ptrdiff_t)(v / TILE) * targets + target) * TILE + v % TILE;
 }
 
-/* Logits of n tokens from v0 on, for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. */
+/* Logits of n tokens from v0 on, for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. v0 is a multiple
+ * of NR; columns beyond n, up to the next multiple of NR, may be written too. */
 static void head_logits(Arena *a, const Model *m, const float *h, int rows, int v0, int n,
                         float *z, int ld)
 {
@@ -1876,8 +1836,8 @@ static void head_backward(Arena *a, const Model *m, const float *h, int targets,
         head_terms_backward(a, m, h, targets, head, coef, dh);
 }
 
-/* dW's rows first .. first + n - 1, from the logits that were kept or are made once more. `first`
- * is where a tile begins. */
+/* dW += dz^T h, with dz as above: its rows first .. first + n - 1, from the logits that were kept
+ * or are made once more. `first` is where a tile begins. */
 static void head_weights_backward(Arena *a, const Model *m, const float *h, const int *target,
                                   int targets, const Head *head, const HeadCoef *coef, int first,
                                   int n, float *dw)
@@ -1986,7 +1946,7 @@ static Layer layer_new(Arena *a, const Config *c, int rows)
     l.qkv = arena_floats(a, n * (size_t)((H + 2 * KV) * hd));
     l.qk = arena_floats(a, n * (size_t)((H + KV) * hd));
     l.rstd_head = arena_floats(a, n * (size_t)(H + KV));
-    l.att = arena_floats(a, n * (size_t)(H * hd) + LANES); /* gemm_small reads past a short head */
+    l.att = arena_floats(a, n * (size_t)(H * hd));
     l.x2 = arena_floats(a, n * d);
     l.rstd2 = arena_floats(a, n);
     l.normed2 = arena_floats(a, n * d);
@@ -2039,8 +1999,9 @@ static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, L
         linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
 }
 
-/* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g. The
- * residual stream carries the gradient past each block: rmsnorm_backward adds to it. */
+/* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g.
+ * Forward, twice: y = x + f(norm(x)). So the gradient of y goes past f unchanged, and what comes
+ * back through f and the norm is added to it: by rmsnorm_backward. */
 static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, const Layer *l,
                            LayerGrad *g, float *dx)
 {
@@ -2048,7 +2009,8 @@ static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, 
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
     size_t mark = a->used, rows = (size_t)n;
     float *dact = arena_floats(a, rows * (size_t)ff);
-    float *datt = arena_floats(a, rows * (size_t)(c->num_attention_heads * c->head_dim) + LANES);
+    size_t width = (size_t)(c->num_attention_heads * c->head_dim);
+    float *datt = arena_floats(a, rows * width + LANES); /* gemm_small reads past a short head */
     const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
 
@@ -2093,8 +2055,8 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
 
 /* Log-prob, entropy and, if `features`, phi of every target at this temperature; and, where `other`
  * is given with its hidden rows, its log-probs and the KL divergence from it. */
-static void forward_heads(Arena *a, const Model *m, Pass *p, float temperature, bool features,
-                          const Model *other, const float *other_hidden)
+static void forward_head_beside(Arena *a, const Model *m, Pass *p, float temperature,
+                                bool features, const Model *other, const float *other_hidden)
 {
     size_t n = (size_t)p->batch.n_targets, d = (size_t)m->config.hidden_size;
     size_t logits = logits_floats(&m->config, n);
@@ -2114,12 +2076,12 @@ static void forward_heads(Arena *a, const Model *m, Pass *p, float temperature, 
 
 static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, bool features)
 {
-    forward_heads(a, m, p, temperature, features, NULL, NULL);
+    forward_head_beside(a, m, p, temperature, features, NULL, NULL);
 }
 
-/* Room for the gradients of the rows, and from the loss by each target (p->coef) to the gradient
- * of the last layer's output. Layers that are to be made again share the memory of one, but for
- * `out`: there each reads one while the one before it writes the other of two. */
+/* Room for the gradients of the rows, and from the loss by each target (p->coef) to the gradient of
+ * the last layer's output. Layers that are to be made again share the memory of one, but for `out`,
+ * of which there are two, by turns: a layer reads its own and writes that of the one below. */
 static void backward_start(Arena *a, const Model *m, Pass *p)
 {
     const Config *c = &m->config;
@@ -2159,6 +2121,55 @@ static void backward(Arena *a, const Model *m, Pass *p)
     backward_start(a, m, p);
     for (int l = m->config.num_hidden_layers - 1; l >= 0; l--)
         backward_layer(a, m, p, l);
+}
+
+/* ---------------------------------------------------------------- room for training */
+
+/* A piece of the weights' gradients, the unit that threads take: rows first .. first + n - 1 of a
+ * matrix, or what a layer has beside its matrices. */
+enum { VECTORS = MATRICES, HEAD, EMBEDDING, FINAL_NORM };
+typedef struct Piece {
+    int kind, layer, first, n;
+} Piece;
+
+/* Appends the pieces of a matrix of `rows` rows; with `out` NULL, counts them. */
+static int add_pieces(Piece *out, int n, int kind, int layer, int rows)
+{
+    enum { ROWS = 1024 };
+    for (int first = 0; first < rows; first += ROWS, n++)
+        if (out)
+            out[n] = (Piece){kind, layer, first, imin(ROWS, rows - first)};
+    return n;
+}
+
+/* All pieces, the largest first; returns how many. */
+static int cut_pieces(const Model *m, Piece *out)
+{
+    const Config *c = &m->config;
+    int n = add_pieces(out, 0, HEAD, 0, c->vocab_size);
+    for (int layer = 0; layer < c->num_hidden_layers; layer++)
+        for (int kind = 0; kind < MATRICES; kind++)
+            n = add_pieces(out, n, kind, layer, matrix(m, layer, kind).n);
+    for (int layer = 0; layer < c->num_hidden_layers; layer++)
+        n = add_pieces(out, n, VECTORS, layer, 1);
+    n = add_pieces(out, n, EMBEDDING, 0, c->vocab_size);
+    return add_pieces(out, n, FINAL_NORM, 0, 1);
+}
+
+/* Gradients, Adam's moments, and the pieces of work. `frugal`: the weights are packed while
+ * sampling only, and the backward pass makes each layer's activations a second time. */
+static void model_trainable(Model *m, bool frugal)
+{
+    m->frugal = frugal;
+    m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
+    m->grads = floats_new(m->n_grads);
+    m->m = floats_new(m->n_params);
+    m->v = floats_new(m->n_params);
+    m->n_pieces = cut_pieces(m, NULL);
+    m->piece = xcalloc((size_t)m->n_pieces, sizeof(Piece));
+    cut_pieces(m, m->piece);
+    if (m->packed)
+        model_pack(m, 1);
 }
 
 /* ---------------------------------------------------------------- gradients of the weights */
@@ -2264,11 +2275,11 @@ static void backward_again(Engine *e, Model *m, Pass *p)
     }
 }
 
-/* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef`
- * says how the loss looks at each target. */
+/* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef` says how
+ * the loss looks at each target. */
 typedef Pass Look(Arena *a, int i, Keep keep, void *context);
 
-/* One part with the help of all threads. Returns when its forward pass ended. */
+/* One part with the help of all threads. Returns the time at which its forward pass ended. */
 static double gradient_together(Engine *e, Model *m, int part, Look *look, void *context)
 {
     Arena *a = &e->worker[0];
@@ -2411,7 +2422,7 @@ static void kv_release(KvPool *p, KvSeq *kv)
 
 static void grads_zero(Model *m) { memset(m->grads, 0, m->n_grads * sizeof(float)); }
 
-/* A tied head's own gradient joins the embedding's (see model_new). */
+/* A tied head's own gradient joins the embedding's (see model_table). */
 static void grads_finish(Model *m)
 {
     if (m->config.tie_word_embeddings)
@@ -2441,18 +2452,20 @@ typedef struct {
     int64_t step; /* updates made so far */
 } AdamW;
 
-/* AdamW (Loshchilov and Hutter 2019) with the decay on every tensor, and the gradient scaled to
- * at most clip_norm first:
+/* AdamW (Loshchilov and Hutter 2019) with the decay on every tensor, and the gradient scaled to at
+ * most clip_norm first:
  *     m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
  *     w = w - lr decay w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
- * Returns the gradient's norm before clipping. */
+ * m and v begin at 0, so after t updates they are means of g and g^2 by weights that add up to
+ * 1 - b^t: hence the divisions. A weight moves by about lr, however large its gradient is; the
+ * decay is no part of g, so that it is not divided by sqrt(v). Returns the norm before clipping. */
 static double adamw_step(Model *m, AdamW *o, double lr, int threads)
 {
     grads_finish(m);
     double norm = grads_norm(m, threads);
     double clip = o->clip_norm > 0 && norm > o->clip_norm ? o->clip_norm / (norm + 1e-6) : 1.0;
-    double correct1 = 1 - pow(o->beta1, (double)++o->step), correct2;
-    correct2 = 1 - pow(o->beta2, (double)o->step);
+    double t = (double)++o->step;
+    double correct1 = 1 - pow(o->beta1, t), correct2 = 1 - pow(o->beta2, t);
     vf b1 = vset((float)o->beta1), b2 = vset((float)o->beta2), scale = vset((float)clip);
     vf c1 = vset((float)(1 - o->beta1)), c2 = vset((float)(1 - o->beta2));
     vf rate = vset((float)(-lr / correct1)), root = vset((float)(1 / sqrt(correct2)));
@@ -2584,9 +2597,9 @@ static Config config_read(const char *path, char **text)
     return c;
 }
 
-/* Reads a model's configuration and its weights. Every tensor must be there with its
- * exact shape, in F32, BF16 or F16; tensors that nobody asks for are let be. A tied model may
- * store its head again: then it must be the embedding. */
+/* Reads a model's configuration and its weights. Every tensor must be there with its exact shape,
+ * in F32, BF16 or F16; tensors that nobody asks for are let be. A tied model may store its head
+ * again: then it must be the embedding. */
 static Model model_load(const char *path)
 {
     Path dir = model_dir(path), file = path_join(dir.s, "config.json");

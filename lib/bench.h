@@ -48,8 +48,8 @@ static double seconds_of(const Bench *b, void (*run)(void *), void *what, double
     return median(sample, b->repetitions);
 }
 
-static const char *const ROW_NAMES[] = {"peak", "gemm", "head", "kernel", "train_step", "sample",
-                                   "rl_step"};
+static const char *const ROW_NAMES[] = {"peak",       "gemm",   "head",   "kernel",
+                                        "train_step", "sample", "rl_step"};
 
 /* Is a row of this name wanted (--only)? */
 static bool bench_wants(const Bench *b, const char *name)
@@ -199,7 +199,7 @@ static Pass bench_look(Arena *a, int part, Keep keep, void *context)
 static void train_run(void *what)
 {
     StepWork *w = what;
-    double seconds[2];
+    double seconds[2] = {0};
     grads_zero(&w->m);
     gradient(&w->e, &w->m, (w->batch + w->at_once - 1) / w->at_once, bench_look, w, seconds);
     adamw_step(&w->m, &w->adam, 1e-5, w->e.threads);
@@ -207,8 +207,6 @@ static void train_run(void *what)
 
 static double sample_run(StepWork *w)
 {
-    for (int i = 0; i < w->n_groups; i++)
-        w->groups[i].n_tokens = 0;
     return sample_groups(&w->e, &w->m, w->groups, w->n_groups, &w->sampling);
 }
 
@@ -406,8 +404,10 @@ static void rl_run(StepWork *w, Update *u, Method method)
     sample_run(w);
     u->seconds[SAMPLE] = lap(&clock);
     for (int i = 0; i < w->n_groups; i++)
-        for (int k = 0; k < w->groups[i].m; k++)
+        for (int k = 0; k < w->groups[i].m; k++) {
             w->groups[i].reward[k] = (i + k) % 3 ? -1 : 1;
+            w->groups[i].answered[k] = true;
+        }
     u->seconds[VERIFY] = lap(&clock);
     size_t mark = w->e.arena.used;
     reference_hidden(&w->e, &w->m, w->groups, w->n_groups);
@@ -420,24 +420,27 @@ static void rl_run(StepWork *w, Update *u, Method method)
     u->seconds[OPTIMIZER] = lap(&clock);
 }
 
-/* The medians of one method's steps, and of their ratios to the steps of GRPO beside them. */
-static void rl_row(const Bench *b, const char *preset, int prompts, Method method,
+/* The methods that bench_rl compares: with the first. */
+static const Method RL_METHODS[] = {GRPO, G2RL};
+
+/* The medians of the steps of method k, and of their ratios to the steps of GRPO beside them.
+ * seconds: of each method, phase (after the last one: of the whole step), and repetition. */
+static void rl_row(const Bench *b, const char *preset, int prompts, int k,
                    double seconds[2][PHASES + 1][16])
 {
-    static const char *const names[] = {"grpo", "g2rl"};
     double middle[PHASES + 1], sorted[16], ratios[16];
     int n = b->repetitions;
     for (int r = 0; r < n; r++)
-        ratios[r] = seconds[method][PHASES][r] / seconds[GRPO][PHASES][r];
+        ratios[r] = seconds[k][PHASES][r] / seconds[0][PHASES][r];
     for (int i = 0; i <= PHASES; i++) {
-        memcpy(sorted, seconds[method][i], (size_t)n * sizeof(double));
+        memcpy(sorted, seconds[k][i], (size_t)n * sizeof(double));
         middle[i] = median(sorted, n);
     }
     printf(b->o->json ? "{\"name\": \"rl_step\", \"preset\": \"%s\", \"method\": \"%s\", "
                         "\"prompts\": %d, \"threads\": %d, \"seconds\": %.6g, "
                         "\"ratio_to_grpo\": %.4f"
                       : "rl_step     %-6s %s %3d prompts %12d thr  %.3f s, %.3f of grpo:",
-           preset, names[method], prompts, b->threads, middle[PHASES], median(ratios, n));
+           preset, METHODS[RL_METHODS[k]], prompts, b->threads, middle[PHASES], median(ratios, n));
     for (int i = 0; i < PHASES; i++)
         printf(b->o->json ? ", \"time/%s\": %.6g" : "  %s %.3f", PHASE_NAMES[i], middle[i]);
     puts(b->o->json ? "}" : "");
@@ -454,15 +457,15 @@ static void bench_rl(const Bench *b, const char *preset, StepWork *w)
     bench_groups(w, prompts, ROLLOUTS, NEW_TOKENS, KEEP_ALL);
     for (int r = -1; r < b->repetitions; r++) /* -1 warms up */
         for (int k = 0; k < 2; k++) {
-            int method = (r + 1 + k) % 2;
+            int turn = (r + 1 + k) % 2; /* each goes first in every other repetition */
             double clock = now_seconds();
-            rl_run(w, &w->update, (Method)method);
-            seconds[method][PHASES][imax(r, 0)] = lap(&clock);
+            rl_run(w, &w->update, RL_METHODS[turn]);
+            seconds[turn][PHASES][imax(r, 0)] = lap(&clock);
             for (int i = 0; i < PHASES; i++)
-                seconds[method][i][imax(r, 0)] = w->update.seconds[i];
+                seconds[turn][i][imax(r, 0)] = w->update.seconds[i];
         }
-    rl_row(b, preset, prompts, GRPO, seconds);
-    rl_row(b, preset, prompts, G2RL, seconds);
+    for (int k = 0; k < 2; k++)
+        rl_row(b, preset, prompts, k, seconds);
     engine_free(&w->e);
 }
 

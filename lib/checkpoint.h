@@ -10,7 +10,7 @@
  *                        moments
  *   run_begin            the directory and its files, cut back to that checkpoint
  *   run_line             a line of one of them
- *   run_goes_on, run_step, run_finish
+ *   run_goes_on, run_step_done, run_finish
  *
  * A run is a function of its options: its random numbers and its data are counted by step, so that
  * nothing but the step, the weights and AdamW's state lasts from one step to the next. A run that
@@ -46,7 +46,7 @@ typedef struct {
     uint64_t inputs[N_INPUTS]; /* names of what these files hold */
     FILE *metrics, *ledger, *evals; /* NULL: not written */
     int lock;                  /* the directory, held by one process */
-    int different;             /* inputs that are not what they were */
+    int different;             /* inputs and options that are not what they were */
 } Run;
 
 /* ---------------------------------------------------------------- options */
@@ -198,7 +198,7 @@ static uint64_t trainer_hash(const SafeTensors *st, const char *key)
 }
 
 /* Gives a run the state of the checkpoint that it goes on from: AdamW's, and the weights that the
- * saved model rounds. To be called when there is room for moments. A new run is as it should be. */
+ * saved model rounds. A new run keeps what it has. To be called when there is room for moments. */
 static void run_load(Run *run)
 {
     Model *m = &run->s->model;
@@ -495,7 +495,7 @@ static Run run_find(Session *s, int command)
 {
     const Options *o = &s->o;
     Run run = run_new(s, command);
-    if (!o->out)
+    if (!o->out || !*o->out)
         usage("--out is missing%s", o->model || o->preset ? "" : ", and --model");
     if (!o->resume && !o->force && is_file(path_join(o->out, "run.json").s))
         die("%s: holds a run already; choose another --out, --resume to go on with it, or --force "
@@ -552,7 +552,7 @@ static bool run_goes_on(const Run *run)
 }
 
 /* A step is done, and evaluated: is it time for a checkpoint? */
-static void run_step(Run *run)
+static void run_step_done(Run *run)
 {
     const Options *o = &run->s->o;
     if (o->save_every && run->step % o->save_every == 0 && run->step < o->steps)

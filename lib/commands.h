@@ -223,8 +223,7 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
             json_skip(j);
     jsonl_end(j, "stdin", line);
     if (!ids && have_text) {
-        if (!s->tokenizer.n_vocab)
-            s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+        session_tokenizer(s);
         Ids all = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "stdin");
         ids = all.id;
         n = all.n;
@@ -264,7 +263,7 @@ static void cmd_score(Session *s)
     size_t n, offset = 0;
     int line = 0;
     Buf out = {0};
-    session_load(s, s->o.model, false);
+    session_load(s, s->o.model);
     model_pack(&s->model, s->engine.threads);
     char *text = read_stream(stdin, "stdin", &n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
@@ -537,6 +536,9 @@ static void cmd_report(Session *s)
     report(&x);
 }
 
+/* ================================================================ main */
+
+/* The command of this name; a wrong name ends the program and names the nearest one. */
 static int command_find(const char *name)
 {
     int best = 1000, nearest = 0;
@@ -553,7 +555,8 @@ static int command_find(const char *name)
     return -1;
 }
 
-/* These files may be what includes this one. */
+/* Declared once more for the compiler: where one of these files is compiled alone, it includes this
+ * one (through g2rl.c) before it defines its command. */
 static void cmd_sft(Session *s);      /* sft.h */
 static void cmd_explain(Session *s);  /* explain.h */
 static void cmd_bench(Session *s);    /* bench.h */

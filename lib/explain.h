@@ -338,7 +338,7 @@ static void print_matrices(const Group *g, const MethodOptions *o)
     putchar('\n');
 }
 
-/* The whole computation of one group, so that a class can follow it. */
+/* The whole computation of one group: table, matrices, a sentence for each response, and a key. */
 static void explain_table(const Group *g, const Tokenizer *t, const MethodOptions *o)
 {
     Buf text = {0};
@@ -440,8 +440,7 @@ static int *given_text(Session *s, Json *j, bool response, int *n)
     Buf given = {0}, text = {0};
     if (!json_string(j, &given))
         return NULL;
-    if (!s->tokenizer.n_vocab)
-        s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    session_tokenizer(s);
     if (response)
         buf_str(&text, given.s);
     else
@@ -519,8 +518,8 @@ static void explain_given(Session *s, const Given *x)
     }
     g->n_tokens = g->start[x->m];
     Buf text = {0};
-    if (!s->o.json && !s->tokenizer.n_vocab)
-        s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    if (!s->o.json)
+        session_tokenizer(s);
     tokenizer_decode(&s->tokenizer, g->prompt, g->prompt_length, false, &text);
     g->text = text.s;
     explain_group(s, g);
@@ -589,7 +588,7 @@ static void cmd_explain(Session *s)
     if (o->data && o->prompt)
         usage("explain: expected one of --data and --prompt");
     if (given) {
-        session_load(s, o->model, false);
+        session_load(s, o->model);
         explain_file(s);
         return;
     }

@@ -8,9 +8,9 @@
  * kernel text. THE promise, on which every bitwise guarantee of this program rests: each output is
  * exactly the chain
  *         s = C[i,j] or 0;   for k = 0 .. K-1 in order:  s = fmaf(A[i,k], B[k,j], s)
- * whatever the tile, the blocking or the instruction set. So a row's result
- * does not depend on the rows it is computed beside, and a sum over rows (the weights' gradient)
- * may be cut into pieces that continue each other.
+ * whatever the tile, the blocking or the instruction set. So a row's result does not depend on the
+ * rows it is computed beside, and a sum over rows (the weights' gradient) may be cut into pieces
+ * that continue each other.
  *
  * How (Goto's scheme): B is packed into panels of NR = 2 vectors, [k][NR], zero-padded; a tile of
  * MR rows times one panel lives in registers while k runs; A is read in place by broadcast. While
@@ -24,7 +24,7 @@ enum {
     NR = 2 * VL,   /* columns of a panel */
     MR = VL == 16 ? 14 : VL == 8 ? 6 : VL == 4 ? 10 : 6, /* rows of a tile: fills the registers */
     KC = 1024,     /* k is cut into blocks so that a panel stays in the cache */
-    BLOCK = 1 << 17 /* floats of A that go through one panel after the other: half the L2 cache */
+    BLOCK = 1 << 17 /* floats of A that go through one panel after the other: half of 1 MiB of L2 */
 };
 
 /* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * rs + k * cs];
@@ -109,8 +109,8 @@ static void gemm_panel(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
     }
 }
 
-/* A small product with B in place: attention's. Both B and C must be readable and
- * C writable up to the next multiple of VL columns. */
+/* A small product with B in place: attention's. B and C must be readable, and C writable, up to the
+ * next multiple of VL columns. */
 static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
                        const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc)
 {
@@ -124,8 +124,8 @@ static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
 /* Floats that a packed B[K,N] takes: panels are whole. */
 static size_t packed_floats(int K, int N) { return (size_t)K * (size_t)round_up(N, NR); }
 
-/* Packs panel j of the k-block [k0, k0 + kc): out[k][0..NR). B[k][j] is b[k * rsb + j * csb]; one
- * of the strides is 1. */
+/* Packs one panel of kc values of k: out[k][0 .. NR), zero from column `width` on. B[k][j] is
+ * b[k * rsb + j * csb]; one of the strides is 1. */
 static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb, int kc, int width)
 {
     if (width < NR)
@@ -166,7 +166,8 @@ static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb
  * few sets of the cache and push each other out. */
 static bool collide(ptrdiff_t stride) { return stride % 512 == 0; }
 
-/* Copies a block of A[m, k] to where its rows do not collide, and sets the strides to match. */
+/* Copies a block of A[m, k] to where its rows (or columns) do not collide, an odd number of lines
+ * of the cache apart, and sets the strides to match. */
 static const float *spread_out(Arena *arena, int m, int k, const float *a, ptrdiff_t *rs,
                                ptrdiff_t *cs)
 {

@@ -82,7 +82,8 @@ static const struct {
      "    were cut off are judged like any other. Example: data/reward_story.sh\n"},
     {C(SCORE),
      "Reads lines {\"text\": \"..\"} or {\"input_ids\": [..]} and writes for each\n"
-     "    {\"input_ids\": [..], \"logprobs\": [null, ..]}: ln p of each id after the others.\n"},
+     "    {\"input_ids\": [..], \"logprobs\": [null, ..]}: ln p of each id, given\n"
+     "    those before it.\n"},
     {C(TOKENIZE),
      "Reads lines {\"text\": \"..\"} and writes {\"input_ids\": [..]}; a line of \"messages\"\n"
      "    becomes a prompt first, as the chat template says. --decode goes the other way.\n"},

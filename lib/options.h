@@ -324,6 +324,7 @@ static inline void options_help(const Option *table, int n, int command, FILE *f
         heading = NULL;
         bool standard = o->standard && *o->standard && o->kind != OPT_FLAG;
         snprintf(left, sizeof left, "--%s %s", o->name, o->kind == OPT_FLAG ? "" : o->choices);
+        /* a left side that is too long has a line of its own */
         snprintf(right, sizeof right, standard ? "%s [%s]" : "%s", o->help, o->standard);
         fprintf(f, strlen(left) > LEFT ? "  %s\n%*s" : "  %-28s%.*s", left,
                 strlen(left) > LEFT ? LEFT + 4 : 0, "");

@@ -17,6 +17,9 @@ enum {
 static const char *const COMMANDS[N_COMMANDS] = {
     "sft",      "train",   "eval",   "geometry", "report", "sample", "score",
     "tokenize", "explain", "replay", "data",     "verify", "bench"};
+
+/* The values of the options, which OPTIONS describes. A choice is its index; text that was not
+ * given is NULL. */
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
     const char *pred, *gold, *valid;
@@ -363,25 +366,32 @@ static void carry_files(Session *s, const char *path, const char *without)
         closedir(dir);
 }
 
-/* The model of --model, and its tokenizer. */
-static void session_load(Session *s, const char *path, bool tokenizer)
+/* The tokenizer that lies beside the model, read when it is asked for first. */
+static void session_tokenizer(Session *s)
+{
+    if (s->tokenizer.n_vocab)
+        return;
+    s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    if (s->tokenizer.n_vocab > s->model.config.vocab_size)
+        die("%s: has ids up to %d, but vocab_size of config.json is %d", s->tokenizer_path.s,
+            s->tokenizer.n_vocab - 1, s->model.config.vocab_size);
+}
+
+/* The model at `path`; NULL: --model is missing. */
+static void session_load(Session *s, const char *path)
 {
     if (!path)
         usage("--model is missing");
     Path dir = model_dir(path);
     s->model = model_load(dir.s);
     s->tokenizer_path = path_join(dir.s, "tokenizer.json");
-    if (tokenizer)
-        s->tokenizer = tokenizer_load(s->tokenizer_path.s);
-    if (s->tokenizer.n_vocab > s->model.config.vocab_size)
-        die("%s: has ids up to %d, but vocab_size of config.json is %d", s->tokenizer_path.s,
-            s->tokenizer.n_vocab - 1, s->model.config.vocab_size);
 }
 
-/* The same, to draw from: ids beyond the tokenizer's do not exist, and the weights are packed. */
+/* The same, to draw from: with its tokenizer, whose ids alone may be drawn, and packed weights. */
 static void session_sampler(Session *s, const char *path)
 {
-    session_load(s, path, true);
+    session_load(s, path);
+    session_tokenizer(s);
     s->model.n_vocab = s->tokenizer.n_vocab;
     model_pack(&s->model, s->engine.threads);
 }

@@ -224,7 +224,7 @@ static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
     return p;
 }
 
-/* Adds the gradient of one batch to the model's, and returns its loss. */
+/* Adds the gradient of one batch to the model's, and returns its loss, a mean over *tokens. */
 static double sft_gradient(Session *s, const Record *r, int n, int at_once, int *tokens)
 {
     Engine *e = &s->engine;
@@ -295,7 +295,8 @@ static void sft_model(Session *s, const Run *run)
     if (o->model && o->tokenizer)
         usage("sft: --tokenizer goes with --preset; --model brings its own");
     if (*run->from.s) {
-        session_load(s, run->from.s, true);
+        session_load(s, run->from.s);
+        session_tokenizer(s);
         return;
     }
     if (!preset)
@@ -306,7 +307,7 @@ static void sft_model(Session *s, const Run *run)
     else {
         s->tokenizer = tokenizer_characters(TASK_ALPHABET);
         c.vocab_size = s->tokenizer.n_vocab;
-        c.n_eos = 1; /* id 0 */
+        c.n_eos = 1; /* eos_token_id[0] is 0, as the tasks' end token is */
     }
     s->model = model_new(&c);
     model_init(&s->model, o->seed);
@@ -429,6 +430,7 @@ static int sft_records(Teacher *t)
 
 static void cmd_sft(Session *s)
 {
+    enum { TYPICAL = 32 }; /* tokens of a drawn record; the longest has many more */
     const Options *o = &s->o;
     Teacher t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
     Run *run = &t.run;
@@ -442,7 +444,7 @@ static void cmd_sft(Session *s)
     session_prepare_saving(s, run->from.s);
     t.order = xcalloc((size_t)t.records.n, sizeof(int));
     t.batch = xcalloc((size_t)o->batch, sizeof(Record));
-    t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : 32);
+    t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : TYPICAL);
     s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
     if (o->steps) /* none: the model is only saved */
         model_trainable(&s->model, o->recompute);
@@ -456,7 +458,7 @@ static void cmd_sft(Session *s)
         sft_step(&t, &report);
         if (o->eval_every && run->step % o->eval_every == 0)
             sft_eval(&t, run->step);
-        run_step(run);
+        run_step_done(run);
     }
     run_finish(run);
     records_free(&t.records);

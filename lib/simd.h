@@ -278,7 +278,8 @@ static inline float row_max(const float *x, int n)
     return best;
 }
 
-/* out_i = exp((x_i - shift) scale); returns their sum over the 16 lanes. out may be x. */
+/* out_i = exp((x_i - shift) scale); returns their sum over the 16 lanes. out may be x. What is
+ * added is loaded again: beyond the row's end it is 0 then, and not some exp. */
 static inline float row_exp(float *out, const float *x, int n, float shift, float scale)
 {
     Lanes s = lanes_zero();

@@ -147,12 +147,12 @@ static inline double file_number(const char *path, const char *key, double other
     FILE *f = fopen(path, "r");
     size_t n = strlen(key);
     while (f && fgets(line, sizeof line, f)) {
+        if (strncmp(line, key, n))
+            continue;
         char *end;
         double x = strtod(line + n, &end);
-        if (!strncmp(line, key, n) && end > line + n) {
-            otherwise = x;
-            break;
-        }
+        otherwise = end > line + n ? x : otherwise;
+        break;
     }
     if (f)
         fclose(f);
@@ -317,14 +317,15 @@ static inline Random philox(uint64_t seed, uint32_t stream, uint32_t a, uint32_t
     return (Random){{x0, x1, x2, x3}};
 }
 
-/* 53 random bits as a double in [0, 1). */
+/* 53 random bits as a double in [0, 1). (uniform and below take different words of a draw: both may
+ * be asked of one.) */
 static inline double uniform(Random r)
 {
     uint64_t bits = (uint64_t)r.r[0] << 32 | r.r[1];
     return (double)(bits >> 11) * 0x1p-53;
 }
 
-/* A whole number in [0, n), without the bias of a remainder beyond 2^-32. */
+/* A whole number in [0, n): a remainder of 64 random bits, whose bias is below 2^-32. */
 static inline uint32_t below(Random r, uint32_t n)
 {
     return (uint32_t)(((uint64_t)r.r[2] << 32 | r.r[3]) % n);
@@ -471,7 +472,7 @@ static inline char *read_file(const char *path, size_t *length)
 }
 
 /* A file that appears whole or not at all: written under a temporary name beside its final one,
- * fsynced, renamed, and the directory fsynced. */
+ * brought to the disk (fsync), renamed, and the directory brought to the disk. */
 typedef struct {
     FILE *f;
     Path path, temporary;

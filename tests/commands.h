@@ -707,9 +707,24 @@ static void test_data(void)
     }
 }
 
+static void bench_rl_child(void *argument)
+{
+    (void)argument;
+    Options o = {.json = true, .quick = true};
+    Bench b = {&o, 1, 1, 1};
+    StepWork w = step_work("nano", 1, true);
+    bench_rl(&b, "nano", &w);
+    model_free(&w.m);
+}
+
 /* bench: a row's figures belong together. (How fast it is, no test can say.) */
 static void test_bench(void)
 {
+    char out[4096], err[256];
+    int status = in_child(bench_rl_child, NULL, "", out, sizeof out, err, sizeof err);
+    const char *grpo = strstr(out, "\"method\": \"grpo\""), *g2rl = strstr(out, "\"g2rl\"");
+    CHECK(status == 0 && grpo && g2rl, "%d, %s %s", status, out, err);
+    CHECK(g2rl && field(g2rl, "seconds") > 0 && field(g2rl, "ratio_to_grpo") > 0.1, "%s", out);
     CHECK(cli("bench --json --quick --threads 1 --only peak") == 0, "%s", cli_err);
     double peak = field(cli_out, "peak_gflops");
     CHECK(peak > 0.1 && field(cli_out, "fraction") == 1, "%s", cli_out);
@@ -747,6 +762,7 @@ static void test_command_line(void)
         {"train word", "word"},
         {"train --prompt 1", "no option --prompt"},
         {"train", "--model"},
+        {"train --model x --out=", "--out is missing"},
         {"sft --out x", "--preset"},
         {"sft --preset huge --out x", "nano"},
         {"eval", "--model"},

@@ -688,7 +688,7 @@ static double head_loss(Layers *l)
     size_t mark = l->e.worker->used;
     Pass f = {.batch = l->b, .hidden = l->in};
     HeadCoef coef = head_coef(l);
-    forward_heads(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
+    forward_head_beside(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
     double loss = head_sum(&f.head, &coef, (size_t)l->b.n_targets);
     l->e.worker->used = mark;
     return loss;
@@ -714,7 +714,7 @@ static void check_head_gradient(float temperature, int terms, Keep keep)
     float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
     Pass f = {.batch = l.b, .hidden = l.in, .keep = keep};
     HeadCoef coef = head_coef(&l);
-    forward_heads(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
+    forward_head_beside(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
     head_backward(&l.e.worker[0], &l.m, l.in, TARGETS, &f.head, &coef, dh);
     for (int v = 0; v < V; v += TILE) /* in slices */
         head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, &coef, v,

@@ -672,8 +672,8 @@ static void test_kl_exact(void)
     Pass other = forward(&e.worker[1], &q, &b, KEEP_NOTHING);
     Pass same = forward(&e.worker[2], &m, &b, KEEP_NOTHING);
     forward_head(&e.worker[1], &q, &other, (float)T, false);
-    forward_heads(&e.worker[2], &m, &same, (float)T, false, &m, same.hidden);
-    forward_heads(&e.worker[0], &m, &p, (float)T, true, &q, other.hidden);
+    forward_head_beside(&e.worker[2], &m, &same, (float)T, false, &m, same.hidden);
+    forward_head_beside(&e.worker[0], &m, &p, (float)T, true, &q, other.hidden);
     size_t n = (size_t)b.n_targets;
     CHECK(same_bits(p.head.other_logprob, other.head.logprob, n), "q has other log-probs beside p");
     CHECK(same_bits(p.head.logprob, same.head.logprob, n), "p has other log-probs beside q");
@@ -717,7 +717,7 @@ static void test_kl_bias(void)
         memcpy(other + v * d, g, (size_t)d * sizeof(float));
     }
     Pass p = {.batch = b, .hidden = rows};
-    forward_heads(a, &m, &p, T, true, &q, other);
+    forward_head_beside(a, &m, &p, T, true, &q, other);
     for (int v = 0; v < V; v++) {
         double P = exp((double)p.head.logprob[v]), gap, slope;
         MethodOptions o = {.kl_coef = 1, .clip_low = 1, .clip_high = 1};

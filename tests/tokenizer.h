@@ -741,6 +741,22 @@ static void test_tokenize(void)
           cli_err);
 }
 
+/* A tokenizer with more ids than the model has rows: refused wherever a text becomes ids. */
+static void test_foreign_tokenizer(void)
+{
+    static const char *const commands[] = {"score", "sample --prompt in", "explain --data"};
+    const char *group =
+        "{\"prompt\": \"in\", \"responses\": [\"in\", \"out\"], \"rewards\": [1, 0]}\n";
+    Path run = tmp_path("foreign"), data = put_file("foreign.jsonl", group);
+    CHECK(cli("sft --preset nano --steps 0 --out %s", run.s) == 0, "%s", cli_err);
+    copy_file("data/tok/qwen3mini512/tokenizer.json",
+              path_join(run.s, "checkpoint-0/tokenizer.json").s);
+    for (int i = 0; i < 3; i++)
+        CHECK(cli_in("{\"text\": \"in in\"}\n", "%s %s --model %s", commands[i],
+                     i == 2 ? data.s : "", run.s) == 1 && strstr(cli_err, "vocab_size"),
+              "%s: %s%s", commands[i], cli_out, cli_err);
+}
+
 /* A model with a BPE tokenizer: its files go with its checkpoints; stories260k tells its story. */
 static void test_bpe_model(void)
 {
