@@ -38,7 +38,7 @@ endif
 
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
-SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
+SOURCES  = g2rl.c model.c attention.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
 TESTS    = $(wildcard tests/*.h)
 
 all: g2rl

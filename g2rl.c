@@ -419,7 +419,7 @@ static void annotate(Arena *a, Group *g, const float *phi, int d, const MethodOp
 
 /* What the loss says about the tokens that went through it. */
 typedef struct {
-    double loss, policy, k1, k3; /* sums; policy: of -min(..), k1 = -q and k3: KL estimators */
+    double loss, k1, k3; /* sums; k1 = -q and k3: the KL estimators */
     double entropy;
     double logp_gap; /* largest |log p of the sampler - log p of the trainer| before any update */
     int tokens, clipped_low, clipped_high, clamped; /* clamped: by LOG_RATIO_LIMIT */
@@ -428,7 +428,6 @@ typedef struct {
 static void loss_sums_add(LossSums *total, const LossSums *s)
 {
     total->loss += s->loss;
-    total->policy += s->policy;
     total->k1 += s->k1;
     total->k3 += s->k3;
     total->entropy += s->entropy;
@@ -477,7 +476,6 @@ static double token_loss(double logprob, double old, double ref, double advantag
     *derivative = log_ratio == logprob - old ? slope : 0;
     if (q == ref - logprob)
         *derivative += o->kl_coef * kl_slope;
-    sums->policy += policy;
     sums->k1 += -q;
     sums->k3 += exp(q) - q - 1;
     sums->tokens++;

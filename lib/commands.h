@@ -564,8 +564,10 @@ static void cmd_geometry(Session *s); /* geometry.h */
 static void cmd_replay(Session *s);   /* replay.h */
 
 static void (*const RUN[N_COMMANDS])(Session *) = {
-    cmd_sft,      cmd_train,   cmd_eval,   cmd_geometry, cmd_report, cmd_sample, cmd_score,
-    cmd_tokenize, cmd_explain, cmd_replay, cmd_data, cmd_verify, cmd_bench};
+    [SFT] = cmd_sft, [TRAIN] = cmd_train, [EVAL] = cmd_eval, [GEOMETRY] = cmd_geometry,
+    [REPORT] = cmd_report, [SAMPLE_TEXT] = cmd_sample, [SCORE] = cmd_score,
+    [TOKENIZE] = cmd_tokenize, [EXPLAIN] = cmd_explain, [REPLAY] = cmd_replay, [DATA] = cmd_data,
+    [VERIFY_ANSWER] = cmd_verify, [BENCH] = cmd_bench};
 
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)

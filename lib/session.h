@@ -15,8 +15,10 @@ enum {
     VERIFY_ANSWER, BENCH, N_COMMANDS
 };
 static const char *const COMMANDS[N_COMMANDS] = {
-    "sft",      "train",   "eval",   "geometry", "report", "sample", "score",
-    "tokenize", "explain", "replay", "data",     "verify", "bench"};
+    [SFT] = "sft", [TRAIN] = "train", [EVAL] = "eval", [GEOMETRY] = "geometry",
+    [REPORT] = "report", [SAMPLE_TEXT] = "sample", [SCORE] = "score", [TOKENIZE] = "tokenize",
+    [EXPLAIN] = "explain", [REPLAY] = "replay", [DATA] = "data", [VERIFY_ANSWER] = "verify",
+    [BENCH] = "bench"};
 
 /* The values of the options, which OPTIONS describes. A choice is its index; text that was not
  * given is NULL. */

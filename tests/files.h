@@ -650,10 +650,12 @@ static void test_safetensors_shards(void)
     check_refused(open_dir, path_join(tmp_dir(), "absent"), "model.safetensors", "no directory");
 }
 
-static void write_over_a_folder(void *path)
+static void write_where_a_folder_comes(void *path)
 {
+    AtomicFile a = atomic_open(path);
+    make_dirs(path);
     errno = ENOTTY; /* of some earlier call */
-    write_file(path, "x", 1);
+    atomic_close(&a);
 }
 
 /* A file that cannot take its name: the reason is that of the rename, and nothing stays behind. */
@@ -661,8 +663,8 @@ static void test_write_file(void)
 {
     char err[512];
     Path dir = tmp_path("write_file"), folder = path_join(dir.s, "folder");
-    make_dirs(folder.s);
-    CHECK(dies(write_over_a_folder, folder.s, err, sizeof err) == 1 && strstr(err, "directory"),
+    make_dirs(dir.s);
+    CHECK(dies(write_where_a_folder_comes, folder.s, err, sizeof err) == 1 && strstr(err, "directory"),
           "%s", err);
     CHECK(!rmdir(folder.s) && !rmdir(dir.s), "a temporary file stays: %s", strerror(errno));
 }

@@ -560,7 +560,7 @@ static void test_input_failures(void)
     static const struct {
         const char *name, *target, *expected;
     } cases[] = {
-        {"loop", "loop", "cannot be opened: Too many levels"},
+        {"turning", "turning", "cannot be opened: Too many levels"},
         {"nothing", "/dev/null", "holds no "},
         {"folder", "/", "cannot be read: Is a directory"},
         {"vanished", "/dev/null/x", "cannot be opened: Not a directory"},

@@ -1,0 +1,435 @@
+/* config.h: config.json of a model directory: the fields that a model's shape hangs on, what they
+ * mean where they are missing, and what is refused by name because it would change the numbers. The
+ * shapes that --preset names. */
+#ifndef CONFIG_H
+#define CONFIG_H
+
+#include "safetensors.h" /* defines: ST_F32, ..; st_label; json.h: Json */
+
+typedef enum { QWEN3, QWEN2, LLAMA } ModelType;
+static const char *const MODEL_TYPES[] = {"qwen3", "qwen2", "llama"};
+static const char *const ARCHITECTURES[] = {"Qwen3ForCausalLM", "Qwen2ForCausalLM",
+                                            "LlamaForCausalLM"};
+
+enum { MAX_EOS = 8 };
+
+/* The fields of config.json, under their own names. */
+typedef struct {
+    ModelType model_type;
+    int vocab_size, hidden_size, intermediate_size, num_hidden_layers;
+    int num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
+    double rms_norm_eps, rope_theta;
+    bool tie_word_embeddings;
+    int bos_token_id;                  /* -1: none */
+    int eos_token_id[MAX_EOS], n_eos;  /* any of them ends a response */
+} Config;
+
+/* The whole numbers among them; the named ones have defaults. */
+enum { NUM_KEY_VALUE_HEADS = 5, HEAD_DIM, MAX_POSITIONS, N_CONFIG_INTS };
+static const struct {
+    const char *name;
+    size_t offset;
+    int low, high; /* bounds that keep every product below inside its type */
+} CONFIG_INTS[N_CONFIG_INTS] = {
+    {"vocab_size", offsetof(Config, vocab_size), 1, 1 << 24},
+    {"hidden_size", offsetof(Config, hidden_size), 1, 1 << 16},
+    {"intermediate_size", offsetof(Config, intermediate_size), 1, 1 << 18},
+    {"num_hidden_layers", offsetof(Config, num_hidden_layers), 1, 1024},
+    {"num_attention_heads", offsetof(Config, num_attention_heads), 1, 1024},
+    [NUM_KEY_VALUE_HEADS] =
+        {"num_key_value_heads", offsetof(Config, num_key_value_heads), 1, 1024},
+    [HEAD_DIM] = {"head_dim", offsetof(Config, head_dim), 2, 1024},
+    [MAX_POSITIONS] =
+        {"max_position_embeddings", offsetof(Config, max_position_embeddings), 1, 1 << 24},
+};
+
+static int *config_int(Config *c, int i) { return (int *)((char *)c + CONFIG_INTS[i].offset); }
+
+/* What a config.json means where it is silent: the defaults of transformers' own class for each
+ * model_type (5.23; 0 and -1: none). A null is another matter: see config_defaults. */
+static const struct {
+    int num_key_value_heads, head_dim, max_position_embeddings, bos_token_id, eos_token_id;
+} CLASS_DEFAULTS[] = {
+    [QWEN3] = {32, 128, 32768, -1, -1},
+    [QWEN2] = {32, 0, 32768, -1, -1},
+    [LLAMA] = {0, 0, 2048, 1, 2},
+};
+
+/* Fields that would change the numbers: the value each must have, or else the file is refused.
+ * "or" is a second spelling of the same. */
+static const struct {
+    const char *name, *value, *or;
+} CONFIG_DEMANDS[] = {
+    {"hidden_act", "silu", "swish"},
+    {"mlp_bias", "false", "null"},
+    {"partial_rotary_factor", "1.0", "1"},
+    {"quantization_config", "null", "null"},
+    {"compression_config", "null", "null"},
+    {"attn_logit_softcapping", "null", "null"},
+    {"final_logit_softcapping", "null", "null"},
+    {"per_layer_config", "null", "null"},
+};
+enum { N_CONFIG_DEMANDS = sizeof CONFIG_DEMANDS / sizeof *CONFIG_DEMANDS };
+
+/* A config.json while it is read. Some fields mean something only beside others, which may come
+ * later in the file. */
+typedef struct {
+    Json json;
+    const char *path;
+    bool seen[N_CONFIG_INTS], bos, eos;
+    bool attention_bias;  /* is true; qwen2 has its biases whatever this says */
+    double nested_theta;  /* of rope_parameters; it wins over rope_theta beside it; 0: none */
+    bool window, layers;  /* use_sliding_window is true; layer_types is there */
+    bool no_window;       /* sliding_window is null */
+    int64_t first_window; /* max_window_layers: the first layer with a window */
+} ConfigReader;
+
+/* Takes a null, if one comes next. */
+static bool config_null(Json *j)
+{
+    return json_peek(j) == 'n' && json_null(j);
+}
+
+/* Dies where `key` must have one value for the numbers to be right, and has another. */
+static void config_demand(Json *j, const char *path, const char *key, const char *expected,
+                          const char *or)
+{
+    Buf text = {0};
+    if (json_peek(j) == '"')
+        json_string(j, &text);
+    else {
+        const char *from = j->p;
+        json_skip(j);
+        buf_add(&text, from, (size_t)(j->p - from));
+    }
+    if (!j->error && strcmp(text.s, expected) && strcmp(text.s, or))
+        die("%s: %s is %s; only %s is supported", path, key, st_label(text.s).s, expected);
+    buf_free(&text);
+}
+
+/* "rope_scaling" and "rope_parameters": nothing but the default rotation is supported. */
+static void config_rope(ConfigReader *r, const char *key)
+{
+    Json *j = &r->json;
+    Buf name = {0}, type = {0};
+    bool more = false;
+    if (config_null(j))
+        return;
+    json_object(j);
+    while (json_key(j, &name)) {
+        if (!strcmp(name.s, "rope_type") || !strcmp(name.s, "type")) {
+            if (json_string(j, &type) && strcmp(type.s, "default"))
+                die("%s: %s is of type '%s'; only 'default' is supported", r->path, key,
+                    st_label(type.s).s);
+        } else if (!strcmp(name.s, "rope_theta")) {
+            if (!json_number(j, &r->nested_theta) || !(r->nested_theta > 0))
+                die("%s: %s: rope_theta: expected a number above 0", r->path, key);
+        } else if (!strcmp(name.s, "partial_rotary_factor")) {
+            config_demand(j, r->path, "partial_rotary_factor", "1.0", "1");
+        } else {
+            more = true;
+            json_skip(j);
+        }
+    }
+    if (!j->error && more && !type.n)
+        die("%s: %s has no rope_type; only 'default' is supported", r->path, key);
+    buf_free(&name);
+    buf_free(&type);
+}
+
+/* eos_token_id and bos_token_id: a number, null, or a list of numbers. Returns how many. */
+static int config_ids(Json *j, const char *path, const char *key, int *ids)
+{
+    int n = 0;
+    bool list = json_peek(j) == '[';
+    int64_t id = 0;
+    if (config_null(j))
+        return 0;
+    if (list)
+        json_array(j);
+    while (!list || json_item(j)) {
+        if (json_int(j, &id) && (id < 0 || id >= 1 << 24 || n == MAX_EOS))
+            die("%s: %s: expected at most %d ids from 0 up", path, key, MAX_EOS);
+        if (j->error)
+            break;
+        ids[n++] = (int)id;
+        if (!list)
+            break;
+    }
+    return n;
+}
+
+static void config_model_type(ConfigReader *r, Config *c)
+{
+    Buf type = {0};
+    int t = 0;
+    if (!json_string(&r->json, &type))
+        return;
+    while (t < 3 && strcmp(type.s, MODEL_TYPES[t]))
+        t++;
+    if (t == 3)
+        die("%s: model_type '%s' is not supported; expected qwen3, qwen2 or llama", r->path,
+            st_label(type.s).s);
+    c->model_type = (ModelType)t;
+    buf_free(&type);
+}
+
+/* A whole number within its bounds; null counts as given, and leaves 0. */
+static void config_whole(ConfigReader *r, Config *c, int i)
+{
+    int64_t value;
+    r->seen[i] = true;
+    *config_int(c, i) = 0;
+    if (config_null(&r->json))
+        return;
+    if (!json_int(&r->json, &value) || value < CONFIG_INTS[i].low || value > CONFIG_INTS[i].high)
+        die("%s: %s: expected a whole number from %d to %d", r->path, CONFIG_INTS[i].name,
+            CONFIG_INTS[i].low, CONFIG_INTS[i].high);
+    *config_int(c, i) = (int)value;
+}
+
+static void config_bool(ConfigReader *r, const char *key, bool *to)
+{
+    if (!json_bool(&r->json, to))
+        die("%s: %s: expected true or false", r->path, key);
+}
+
+/* The fields that say how far back a layer looks. Returns false if `key` is none of them. */
+static bool config_window(ConfigReader *r, const char *key)
+{
+    Json *j = &r->json;
+    if (!strcmp(key, "use_sliding_window")) {
+        config_bool(r, key, &r->window);
+    } else if (!strcmp(key, "sliding_window")) {
+        r->no_window = json_peek(j) == 'n';
+        json_skip(j);
+    } else if (!strcmp(key, "max_window_layers")) {
+        json_int(j, &r->first_window);
+    } else if (!strcmp(key, "layer_types")) {
+        r->layers = !config_null(j);
+        for (bool more = r->layers && json_array(j); more && json_item(j);)
+            config_demand(j, r->path, key, "full_attention", "full_attention");
+    } else
+        return false;
+    return true;
+}
+
+/* One key of config.json. What changes the numbers and is not supported is refused by name. */
+static void config_key(ConfigReader *r, Config *c, const char *key)
+{
+    Json *j = &r->json;
+    int bos[MAX_EOS];
+    for (int i = 0; i < N_CONFIG_INTS; i++)
+        if (!strcmp(key, CONFIG_INTS[i].name)) {
+            config_whole(r, c, i);
+            return;
+        }
+    for (int i = 0; i < N_CONFIG_DEMANDS; i++)
+        if (!strcmp(key, CONFIG_DEMANDS[i].name)) {
+            config_demand(j, r->path, key, CONFIG_DEMANDS[i].value, CONFIG_DEMANDS[i].or);
+            return;
+        }
+    if (!strcmp(key, "model_type")) {
+        config_model_type(r, c);
+    } else if (!strcmp(key, "rms_norm_eps") || !strcmp(key, "rope_theta")) {
+        double *to = key[1] == 'm' ? &c->rms_norm_eps : &c->rope_theta;
+        if (!json_number(j, to) || !(*to > 0))
+            die("%s: %s: expected a number above 0", r->path, key);
+    } else if (!strcmp(key, "tie_word_embeddings")) {
+        config_bool(r, key, &c->tie_word_embeddings);
+    } else if (!strcmp(key, "attention_bias")) {
+        config_bool(r, key, &r->attention_bias);
+    } else if (!strcmp(key, "rope_scaling") || !strcmp(key, "rope_parameters")) {
+        config_rope(r, key);
+    } else if (!strcmp(key, "eos_token_id")) {
+        c->n_eos = config_ids(j, r->path, key, c->eos_token_id);
+        r->eos = true;
+    } else if (!strcmp(key, "bos_token_id")) {
+        c->bos_token_id = config_ids(j, r->path, key, bos) > 0 ? bos[0] : -1;
+        r->bos = true;
+    } else if (!config_window(r, key))
+        json_skip(j);
+}
+
+/* Fills in what the file left out, in transformers' way: a missing field is the class's default,
+ * and null, or a default of 0, follows from the other fields. */
+static void config_defaults(const ConfigReader *r, Config *c)
+{
+    const int missing[N_CONFIG_INTS] = {
+        [NUM_KEY_VALUE_HEADS] = CLASS_DEFAULTS[c->model_type].num_key_value_heads,
+        [HEAD_DIM] = CLASS_DEFAULTS[c->model_type].head_dim,
+        [MAX_POSITIONS] = CLASS_DEFAULTS[c->model_type].max_position_embeddings,
+    };
+    for (int i = 0; i < N_CONFIG_INTS; i++) {
+        if (!r->seen[i])
+            *config_int(c, i) = missing[i];
+        if (!*config_int(c, i) && i != NUM_KEY_VALUE_HEADS && i != HEAD_DIM)
+            die("%s: %s is missing", r->path, CONFIG_INTS[i].name);
+    }
+    if (!c->num_key_value_heads)
+        c->num_key_value_heads = c->num_attention_heads;
+    if (!c->head_dim && c->hidden_size % c->num_attention_heads)
+        die("%s: head_dim is missing, and hidden_size %d is no multiple of num_attention_heads %d",
+            r->path, c->hidden_size, c->num_attention_heads);
+    if (!c->head_dim)
+        c->head_dim = c->hidden_size / c->num_attention_heads;
+    if (r->nested_theta > 0)
+        c->rope_theta = r->nested_theta;
+    if (!r->bos)
+        c->bos_token_id = CLASS_DEFAULTS[c->model_type].bos_token_id;
+    if (!r->eos && CLASS_DEFAULTS[c->model_type].eos_token_id >= 0)
+        c->eos_token_id[c->n_eos++] = CLASS_DEFAULTS[c->model_type].eos_token_id;
+}
+
+/* What fields say together. */
+static void config_check(const ConfigReader *r, const Config *c)
+{
+    if (c->num_attention_heads % c->num_key_value_heads)
+        die("%s: num_key_value_heads is %d%s; expected a divisor of num_attention_heads %d",
+            r->path, c->num_key_value_heads,
+            r->seen[NUM_KEY_VALUE_HEADS] ? "" : " where it is missing", c->num_attention_heads);
+    if (c->head_dim % 2)
+        die("%s: head_dim is %d; rotary positions need an even number", r->path, c->head_dim);
+    if (r->attention_bias && c->model_type != QWEN2)
+        die("%s: attention_bias is true; only false is supported", r->path);
+    if (r->window && !r->no_window && !r->layers && r->first_window < c->num_hidden_layers)
+        die("%s: use_sliding_window is true, from layer max_window_layers %lld on; only full "
+            "attention is supported", r->path, (long long)r->first_window);
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos_token_id[i] >= c->vocab_size)
+            die("%s: eos_token_id %d is not below vocab_size %d", r->path, c->eos_token_id[i],
+                c->vocab_size);
+}
+
+/* The next key of a JSON object in a file, or the end of it all. */
+static bool config_next(Json *j, Buf *key, const char *path)
+{
+    if (json_key(j, key))
+        return true;
+    if (!json_end(j))
+        die("%s: line %d: %s", path, json_line(j), j->error ? j->error : "text after the object");
+    buf_free(key);
+    return false;
+}
+
+static Config config_parse(const char *path, const char *text, size_t n)
+{
+    Config c = {.model_type = QWEN3, .rms_norm_eps = 1e-6, .rope_theta = 10000.0};
+    ConfigReader r = {.json = json_open(text, n), .path = path, .first_window = 28};
+    Buf key = {0};
+    json_object(&r.json);
+    while (config_next(&r.json, &key, path))
+        config_key(&r, &c, key.s);
+    config_defaults(&r, &c);
+    config_check(&r, &c);
+    return c;
+}
+
+/* generation_config.json says at which ids a response ends, where it says so: it replaces what
+ * config.json says. (Where it is there and silent, transformers never ends a response; here
+ * config.json stays in force.) An id that the vocabulary does not have can end nothing. */
+static void config_generation(Config *c, const char *path)
+{
+    size_t n;
+    int ids[MAX_EOS], found = 0, good = 0;
+    Buf key = {0};
+    if (!is_file(path))
+        return;
+    char *text = read_file(path, &n);
+    Json j = json_open(text, n);
+    json_object(&j);
+    while (config_next(&j, &key, path))
+        if (!strcmp(key.s, "eos_token_id"))
+            found = config_ids(&j, path, key.s, ids);
+        else
+            json_skip(&j);
+    for (int i = 0; i < found; i++)
+        if (ids[i] < c->vocab_size)
+            c->eos_token_id[good++] = ids[i];
+        else
+            warn("%s: eos_token_id %d is not below vocab_size %d; ignored", path, ids[i],
+                 c->vocab_size);
+    if (good)
+        c->n_eos = good;
+    free(text);
+}
+
+/* The names that config.json has for what a file of weights calls ST_F32, ST_BF16 and ST_F16. */
+static const char *const TORCH_DTYPES[] = {
+    [ST_F32] = "float32", [ST_F16] = "float16", [ST_BF16] = "bfloat16"};
+
+static void config_write(const Config *c, int dtype, const char *path)
+{
+    Buf b = {0};
+    buf_printf(&b, "{\n  \"architectures\": [\"%s\"],\n  \"model_type\": \"%s\",\n",
+               ARCHITECTURES[c->model_type], MODEL_TYPES[c->model_type]);
+    for (int i = 0; i < N_CONFIG_INTS; i++)
+        buf_printf(&b, "  \"%s\": %d,\n", CONFIG_INTS[i].name, *config_int((Config *)c, i));
+    buf_printf(&b, "  \"rms_norm_eps\": %.9g,\n  \"rope_theta\": %.17g,\n", c->rms_norm_eps,
+               c->rope_theta);
+    buf_printf(&b, "  \"hidden_act\": \"silu\",\n  \"attention_bias\": false,\n");
+    buf_printf(&b, "  \"tie_word_embeddings\": %s,\n", c->tie_word_embeddings ? "true" : "false");
+    if (c->bos_token_id >= 0)
+        buf_printf(&b, "  \"bos_token_id\": %d,\n", c->bos_token_id);
+    else if (CLASS_DEFAULTS[c->model_type].bos_token_id >= 0)
+        buf_str(&b, "  \"bos_token_id\": null,\n");
+    buf_str(&b, "  \"eos_token_id\": ");
+    for (int i = 0; i < c->n_eos; i++)
+        buf_printf(&b, "%s%d", i ? ", " : c->n_eos > 1 ? "[" : "", c->eos_token_id[i]);
+    buf_str(&b, c->n_eos > 1 ? "],\n" : c->n_eos ? ",\n" : "null,\n");
+    buf_printf(&b, "  \"torch_dtype\": \"%s\"\n}\n", TORCH_DTYPES[dtype]);
+    write_file(path, b.s, b.n);
+    buf_free(&b);
+}
+
+/* A config.json (one that was read already) with its dtype, or torch_dtype, as given, and the rest
+ * as it is. A file without the field gets it first. The caller frees the text. */
+static char *config_with_dtype(const char *text, int dtype)
+{
+    Json j = json_open(text, strlen(text));
+    Buf out = {0}, key = {0};
+    const char *copied = text;
+    json_object(&j);
+    const char *inside = j.p;
+    while (json_key(&j, &key)) {
+        json_peek(&j);
+        const char *value = j.p;
+        json_skip(&j);
+        if (strcmp(key.s, "dtype") && strcmp(key.s, "torch_dtype"))
+            continue;
+        buf_add(&out, copied, (size_t)(value - copied));
+        buf_printf(&out, "\"%s\"", TORCH_DTYPES[dtype]);
+        copied = j.p;
+    }
+    if (copied == text) {
+        buf_add(&out, text, (size_t)(inside - text));
+        buf_printf(&out, "\n  \"torch_dtype\": \"%s\",", TORCH_DTYPES[dtype]);
+        copied = inside;
+    }
+    buf_str(&out, copied);
+    buf_free(&key);
+    return out.s;
+}
+
+/* The shapes that --preset names. A task's tokenizer replaces vocab_size. */
+static const struct {
+    const char *name;
+    Config c;
+} PRESETS[] = {
+    {"nano", {QWEN3, 64, 64, 192, 4, 4, 2, 16, 512, 1e-6, 10000, false, -1, {0}, 0}},
+    {"tiny", {QWEN3, 64, 128, 384, 4, 4, 2, 32, 1024, 1e-6, 10000, false, -1, {0}, 0}},
+    {"small", {QWEN3, 4096, 384, 1024, 6, 6, 2, 64, 2048, 1e-6, 10000, false, -1, {0}, 0}},
+    {"medium", {QWEN3, 49152, 576, 1536, 30, 9, 3, 64, 2048, 1e-6, 10000, true, -1, {0}, 0}},
+    {"qwen3-0.6b",
+     {QWEN3, 151936, 1024, 3072, 28, 16, 8, 128, 40960, 1e-6, 1000000, true, -1, {0}, 0}},
+};
+
+static const Config *preset_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof PRESETS / sizeof *PRESETS; i++)
+        if (!strcmp(name, PRESETS[i].name))
+            return &PRESETS[i].c;
+    return NULL;
+}
+
+#endif
