@@ -52,13 +52,13 @@ typedef enum {
     SPLIT_DIGITS     /* each run of them is */
 } Cut;
 
-enum { MAX_STEPS = 8, MAX_ID = (1 << 22) - 1, MAX_TEXT = 1 << 28,
-       MAX_NODES = 1 << 20 };
+/* Limits: steps of the pre-tokenizer, ids, bytes of a text, nodes of the trie. */
+enum { MAX_STEPS = 8, MAX_ID = (1 << 22) - 1, MAX_TEXT = 1 << 28, MAX_NODES = 1 << 20 };
 
 typedef struct {
     int n_vocab; /* one more than the largest id */
-    Token *token;
-    size_t room;
+    Token *token;       /* [n_vocab] by id */
+    size_t room;        /* for so many of them */
     Buf bytes;          /* of all tokens */
     Map vocab;          /* hash of the bytes -> id, of the model's own tokens */
     Map rank;           /* (left id, right id) -> rank of their merge, the smallest first */
@@ -291,7 +291,8 @@ static size_t split_piece(Cut step, const char *s, size_t n)
 typedef struct {
     const Tokenizer *t;
     Ids *out;
-    const char *missing; /* the first character that has no token (WordLevel), or NULL */
+    const char *missing; /* the first character that has no token, or NULL: in the text itself, as
+                          * no step before a WordLevel model makes a copy */
     struct Symbol {
         int id, before, after; /* id -1: merged into the one before it */
     } *symbol;                 /* the tokens of the piece: a list within an array */

@@ -77,8 +77,9 @@ static inline void chat_assistant(const Message *m, bool think, bool last, Buf *
     buf_add(out, content.s, content.n);
 }
 
-/* Appends the prompt. enable_thinking: 0 begins the answer with an empty thought, so that there is
- * none; 1 and -1 (not set) leave it to the model. */
+/* Appends the prompt. Messages of tools that follow each other are one turn of the user's.
+ * enable_thinking: 0 begins the answer with an empty thought, so that there is none; 1 and -1 (not
+ * set) leave it to the model. */
 static inline void chat_render(const Message *m, int n, bool add_generation_prompt,
                                int enable_thinking, Buf *out)
 {

@@ -307,7 +307,7 @@ static bool config_next(Json *j, Buf *key, const char *path)
     if (json_key(j, key))
         return true;
     if (!json_end(j))
-        die("%s: line %d: %s", path, json_line(j), j->error ? j->error : "text after the object");
+        die("%s: line %d: %s", path, json_line(j), j->error);
     buf_free(key);
     return false;
 }

@@ -133,8 +133,8 @@ static inline double resample(const Grouped *g, Measure *f, uint64_t seed, int r
     return result;
 }
 
-/* A measure with its percentile interval from 1,000 bootstrap samples of groups; samples in which
- * it is not defined are left out. NaN where it is not defined at all. */
+/* A measure with its 95 % percentile interval from 1,000 bootstrap samples of groups; samples in
+ * which it is not defined are left out. NaN where it is not defined at all. */
 static inline Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
 {
     enum { RESAMPLES = 1000 };

@@ -14,21 +14,22 @@
  *   if (!json_end(&j))
  *       die("%s: line %d: %s", path, json_line(&j), j.error);
  *
- *   json_peek                      what kind of value comes next, moving over white space only
+ *   json_peek                      which kind of value comes next, moving over white space only
  *   json_object, json_key          into an object; its next key, or false at its end
  *   json_array, json_item          into an array; is there another item?
  *   json_string ... json_null      one value; the variable keeps what it had if there is an error
  *   json_string_or_number          a string, or a number as it is written
  *   json_skip                      any value
  *   json_end, json_line            nothing is left; the line of the error
- *   jsonl_next, jsonl_end         a file of one object a line
+ *   jsonl_next, jsonl_end          a file of one object a line
  *   json_put_string, json_put_number
+ *   put, put_text, put_vector, put_matrix     a member of an object
  *   utf8_decode, utf8_encode
  *
  * It accepts RFC 8259 and nothing else (no comments, no trailing commas, no NaN), with three
  * limits: 64 levels of nesting, numbers of at most 1,000 characters, and no NUL in a string unless
- * the caller allows it, because strings here are C strings. It never exits, recurses, or reads
- * beyond text[n - 1]. */
+ * the caller allows it, because strings here are C strings. It never recurses or reads beyond
+ * text[n - 1], and of the reading functions jsonl_end alone exits. */
 #ifndef JSON_H
 #define JSON_H
 
@@ -115,6 +116,8 @@ static inline bool json_is_digit(const char *p, const char *end)
     return p < end && *p >= '0' && *p <= '9';
 }
 
+/* The kind of the value that comes next: '{', '[', '"', 'n' for null, '0' for any number, 't' for
+ * true and false; 0 where no value comes, or after an error. */
 static inline char json_peek(Json *j)
 {
     if (j->error)
@@ -472,10 +475,11 @@ static inline bool jsonl_next(const char *text, size_t n, size_t *offset, int *l
     return false;
 }
 
+/* Dies where the line was not good, or goes on behind its object. */
 static inline void jsonl_end(Json *j, const char *path, int line)
 {
     if (!json_end(j))
-        die("%s: line %d: %s", path, line, j->error ? j->error : "text after the object");
+        die("%s: line %d: %s", path, line, j->error);
 }
 
 /* ---------------------------------------------------------------- writing */
@@ -516,7 +520,8 @@ static inline void json_put_number(Buf *b, double x)
     buf_str(b, text);
 }
 
-/* One member of a JSON object. */
+/* Members of an object, each behind ", ": whoever prints the whole leaves out the first two bytes,
+ * or begins with a member written by hand. */
 static inline void put(Buf *b, const char *name, double value)
 {
     buf_printf(b, ", \"%s\": ", name);

@@ -82,12 +82,15 @@ static inline Verdict judge(const Judge *j, const char *prompt, const char *gold
     }
 }
 
+/* Is the whole response the answer? */
+static inline bool judge_whole(const Judge *j) { return j->command || j->verifier == VERIFY_EXACT; }
+
 /* The answer class of a response, for votes: what it answers, free of how it gets there. What
  * gives no answer stands for itself, behind a `?`. Replaces what is in `out`. */
 static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
 {
     out->n = 0;
-    if (j->command || j->verifier == VERIFY_EXACT) {
+    if (judge_whole(j)) {
         trimmed(response, out);
     } else if (j->verifier != VERIFY_MATH) {
         task_answer_class(&j->task, prompt, response, out);
@@ -102,7 +105,7 @@ static inline bool judge_finds(const Judge *j, const char *prompt, const char *r
 {
     Buf class = {0};
     judge_class(j, prompt, response, &class);
-    bool found = class.n > 0 && *class.s != '?';
+    bool found = class.n > 0 && (judge_whole(j) || *class.s != '?');
     buf_free(&class);
     return found;
 }

@@ -81,6 +81,7 @@ static inline bool interval_of_relation(Item x, Interval *iv)
     return true;
 }
 
+/* A bracket of two ends, or a relation, as an interval; false where it is none. */
 static inline bool interval_of(Item x, Interval *iv)
 {
     const Node *node = item_node(x);
@@ -111,7 +112,7 @@ static inline char flipped(char op)
 }
 
 /* a = b and c = d say the same if a - b is a constant times c - d, and that constant is positive
- * where they are a < b and c < d. (So does 2x = 4 the same as x = 2, but not x^2 = 4.) */
+ * where they are a < b and c < d. So 2x = 4 says what x = 2 says, and x^2 = 4 does not. */
 static inline bool same_two_sides(Item x, Item y)
 {
     int a = item_node(x)->child, c = item_node(y)->child;
@@ -328,7 +329,7 @@ static inline bool same_name(const Expr *e, int a, const Expr *f, int b)
     return same_item(item_of(e, a), item_of(f, b));
 }
 
-/* The items of a list, of a set, or a single one. */
+/* The items of a list, of a set, with `unions` of a union, or a single one. */
 static inline Answer answer_read(const Expr *e, bool unions)
 {
     Answer a = {.n = 0};
@@ -436,7 +437,9 @@ static inline const char *math_trim(const char *s, size_t *n)
     return s;
 }
 
-/* A full stop that is part of the answer, \boxed{60.} or "#### 60.", is refused, as the verifiers
+/* Is the answer, n bytes, the gold answer? One side may be a union where the other lists relations:
+ * (-\infty, 1) \cup (2, \infty) is "x < 1 or x > 2".
+ * A full stop that is part of the answer, \boxed{60.} or "#### 60.", is refused, as the verifiers
  * refuse it that others train with (verl's, DAPO's, GSM8K's; Math-Verify's for whole numbers), so
  * that rewards can be compared. Around a box, and after "the answer is", it may stand. */
 static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
@@ -476,7 +479,7 @@ static inline Verdict math_compare(const char *answer, size_t n, const char *gol
     if (same_answers(&right, &given))
         return verdict(NULL);
     return verdict(right.n != given.n ? "another number of answers than the gold answer"
-                                           : "not equal to the gold answer");
+                                      : "not equal to the gold answer");
 }
 
 static inline void math_normal(const char *text, Buf *out)

@@ -94,7 +94,8 @@ static inline int decompose(uint32_t code, uint32_t out[4])
     return length;
 }
 
-/* What a and b together compose to; 0 if to nothing. */
+/* What a and b together compose to; 0 if to nothing. UNICODE_COMPOSITION sorts the decompositions
+ * that compose again by their parts (a, b). */
 static inline uint32_t compose(uint32_t a, uint32_t b)
 {
     uint32_t l = a - HANGUL_L, v = b - HANGUL_V, s = a - HANGUL, t = b - HANGUL_T;
@@ -145,16 +146,17 @@ static inline void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
     }
 }
 
-/* Composes in place; returns the new length. A mark joins the last character of class 0 before it
- * unless something between them has its class or a higher one, or is itself of class 0. */
+/* Composes in place; returns the new length. A character joins the last one of class 0 before it
+ * (the starter) if the two compose, unless something between them has its class or a higher one, or
+ * is itself of class 0. */
 static inline size_t canonical_compose(uint32_t *c, size_t n)
 {
     size_t length = 0, starter = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
-        bool free = starter != SIZE_MAX &&
-                    (length == starter + 1 ||
-                     (class_of(c[length - 1]) && class_of(c[length - 1]) < class_of(c[i])));
-        uint32_t both = free ? compose(code_of(c[starter]), code_of(c[i])) : 0;
+        bool joins = starter != SIZE_MAX &&
+                     (length == starter + 1 ||
+                      (class_of(c[length - 1]) && class_of(c[length - 1]) < class_of(c[i])));
+        uint32_t both = joins ? compose(code_of(c[starter]), code_of(c[i])) : 0;
         if (both) {
             c[starter] = both;
             continue;

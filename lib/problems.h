@@ -12,7 +12,7 @@ typedef struct {
     int line; /* of the file */
 } Problem;
 
-/* A built-in task draws as many problems as are wanted; a file holds so many. */
+/* A built-in task draws as many problems as are wanted; a file holds n. */
 typedef struct {
     Task task;
     bool held_out;

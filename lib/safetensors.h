@@ -144,6 +144,7 @@ static inline void st_cursor_free(StCursor *c)
     buf_free(&c->inner);
 }
 
+/* The StDtype of this name; ST_DTYPES where there is none. */
 static inline int st_dtype(const char *name)
 {
     int dtype = 0;
@@ -343,7 +344,8 @@ static inline bool st_parse(SafeTensors *st, const char *path, const unsigned ch
 
 /* ---------------------------------------------------------------- opening and closing */
 
-/* SIGBUS. BUS_ADRERR: at this place the mapped file has no bytes any more. */
+/* Handles SIGBUS. Its code is BUS_ADRERR where a mapped file has become shorter and has no bytes at
+ * this place any more; any other SIGBUS comes again, and then ends the program as usual. */
 static inline void st_gone(int number, siginfo_t *info, void *context)
 {
     static const char line[] = "g2rl: a file of weights became shorter while it was read\n";
@@ -559,7 +561,7 @@ static inline const char *st_note(const SafeTensors *st, const char *key)
     return NULL;
 }
 
-/* `shape` has `rank` numbers, none of them 0. */
+/* The tensor of this name; dies where it is missing or has another shape than shape[rank]. */
 static inline const StTensor *st_need(const SafeTensors *st, const char *name, int rank,
                                       const int64_t *shape)
 {
@@ -596,7 +598,7 @@ static inline float st_bf16_to_float(uint16_t upper)
     return f;
 }
 
-/* Values [first, first + n) of a tensor, as floats. */
+/* Values [first, first + n) of a tensor, as floats; the caller knows that it has so many. */
 static inline void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
 {
     if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
@@ -614,6 +616,7 @@ static inline void st_read_part(const StTensor *t, size_t first, size_t n, float
     }
 }
 
+/* How many values a tensor has. */
 static inline size_t st_values(const StTensor *t)
 {
     return t->bytes / (size_t)st_dtypes[t->dtype].size;
@@ -711,7 +714,8 @@ static inline void st_put(const StOut *t, FILE *f)
     }
 }
 
-/* The floats come first, then the halves, so that every value is aligned: other readers map too.
+/* Writes a whole file, or none. The floats come first, then the halves, so that every value is
+ * aligned: other readers map too.
  * `notes`: more members of __metadata__, each behind a comma, with texts for values. */
 static inline void st_write(const char *path, const char *notes, const StOut *tensors, int n)
 {

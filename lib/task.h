@@ -459,9 +459,10 @@ static inline bool step_make(int64_t x, char op, int64_t y, Bounds bounds, Step 
     return bounds.low <= c && c <= bounds.high;
 }
 
-/* Draws numbers and then steps: an ordered pair of the values left, and one of the operations that
- * are possible on it, each with the same chance. Where the steps end is the target, so every
- * problem has a solution. False where no operation is possible (then all is drawn again). */
+/* Draws numbers and then steps, count - 1 of them: an ordered pair of the values left, and one of
+ * the operations that are possible on it, each with the same chance. Where the steps end is the
+ * target, so every problem has a solution. False where no operation is possible (then all is drawn
+ * again). */
 static inline bool countdown_draw(const Task *t, Dice *d, Countdown *p, Step *step)
 {
     int64_t value[COUNTDOWN_NUMBERS] = {0};
@@ -597,14 +598,14 @@ static inline Verdict add_verify(const Task *t, const char *prompt, const char *
     if (*response == 0)
         return verdict("the response is empty");
     add_derivation(a, b, right);
-    size_t same = 0, total = (size_t)(strrchr(right, ',') + 1 - right);
+    size_t same = 0, sum_at = (size_t)(strrchr(right, ',') + 1 - right);
     while (right[same] && right[same] == response[same])
         same++;
     if (right[same] == 0)
         return verdict(response[same] ? "text after the sum" : NULL);
     if (response[same] == 0)
         return verdict("the response ends before the sum");
-    if (same >= total)
+    if (same >= sum_at)
         return verdict("the sum is false");
     size_t column = same;
     while (column > 0 && right[column - 1] != ',' && right[column - 1] != '=')

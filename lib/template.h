@@ -29,6 +29,7 @@ static inline void template_free(Template *t)
     *t = (Template){0};
 }
 
+/* The text of a template file; dies where it lacks a place for the prompt or the system text. */
 static inline char *template_read(const char *path, const char *system)
 {
     size_t n;
@@ -73,12 +74,12 @@ static inline void template_render(const Template *t, const char *problem, Buf *
         size_t n = strcspn(s, "{");
         buf_add(out, s, n);
         s += n;
-        bool prompt = !strncmp(s, "{prompt}", 8), in_system = !strncmp(s, "{system}", 8);
-        if (prompt || in_system)
-            buf_str(out, prompt ? problem : system);
+        bool is_prompt = !strncmp(s, "{prompt}", 8), is_system = !strncmp(s, "{system}", 8);
+        if (is_prompt || is_system)
+            buf_str(out, is_prompt ? problem : system);
         else
             buf_add(out, s, *s != 0);
-        s += prompt || in_system ? 8 : *s != 0;
+        s += is_prompt || is_system ? 8 : *s != 0;
     }
 }
 

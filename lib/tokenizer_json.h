@@ -74,6 +74,7 @@ static void add_model_token(Tokenizer *t, const char *path, int64_t id, const ch
     map_set(&t->vocab, key, (int)id);
 }
 
+/* A new node of the trie, in which no token ends. */
 static int add_node(Tokenizer *t)
 {
     t->leaf = room_for_one(t->leaf, t->n_nodes, sizeof(int));
@@ -124,6 +125,7 @@ static Json member(Json j, const char *name)
     return found;
 }
 
+/* Is there a value other than null? */
 static bool given(Json j) { return json_peek(&j) && json_peek(&j) != 'n'; }
 
 static bool string_is(Json j, const char *text)
@@ -152,6 +154,7 @@ static void refuse(const char *path, const char *name, Json j, const char *expec
         there && p < j.p ? "..." : "", expected);
 }
 
+/* The truth of a member; `otherwise` where it is not given. */
 static bool flag(Json j, const char *path, const char *name, bool otherwise)
 {
     Json value = member(j, name);
@@ -309,7 +312,7 @@ static void add_step(Tokenizer *t, const char *path, Cut step)
 }
 
 /* "pre_tokenizer": ByteLevel, Split, Digits, or a Sequence of them that ends with ByteLevel; for
- * a WordLevel model a Split into characters. *ended: after ByteLevel pieces are bytes. */
+ * a WordLevel model a Split into characters. *ended: that last step was there. */
 static void read_pre_tokenizer(Tokenizer *t, const char *path, Json j, bool *ended)
 {
     Json list = member(j, "pretokenizers"), regex = member(member(j, "pattern"), "Regex");
@@ -411,9 +414,10 @@ static void read_post_processor(Tokenizer *t, const char *path, Json j)
         refuse(path, "post_processor", j, "null, ByteLevel or TemplateProcessing");
     for (json_array(&single); json_item(&single); json_skip(&single)) {
         Json special = member(single, "SpecialToken");
-        if (given(special) && !text && t->bos < 0)
+        bool second = t->bos >= 0;
+        if (given(special) && !text && !second)
             t->bos = added_id(t, member(special, "id"));
-        if (text || (given(special) && t->bos < 0))
+        if (text || (given(special) && (second || t->bos < 0)))
             refuse(path, "post_processor.single", member(j, "single"),
                    "at most one token, of added_tokens, and then the text");
         text = given(member(single, "Sequence"));
@@ -440,6 +444,7 @@ static void read_bos(Tokenizer *t, const char *path)
     free(text);
 }
 
+/* `where`: a tokenizer.json, or a directory that holds one. */
 static Tokenizer tokenizer_load(const char *where)
 {
     Tokenizer t = {.bos = -1};
@@ -462,7 +467,7 @@ static Tokenizer tokenizer_load(const char *where)
         read_bos(&t, path);
     for (int i = 0; i < 2; i++)
         if (given(set = member(j, i ? "padding" : "truncation")))
-            warn("%s: %s is set; it is left out of account", path, i ? "padding" : "truncation");
+            warn("%s: %s is set; it is ignored", path, i ? "padding" : "truncation");
     free(text);
     return t;
 }

@@ -664,8 +664,8 @@ static void test_write_file(void)
     char err[512];
     Path dir = tmp_path("write_file"), folder = path_join(dir.s, "folder");
     make_dirs(dir.s);
-    CHECK(dies(write_where_a_folder_comes, folder.s, err, sizeof err) == 1 && strstr(err, "directory"),
-          "%s", err);
+    CHECK(dies(write_where_a_folder_comes, folder.s, err, sizeof err) == 1 &&
+              strstr(err, "directory"), "%s", err);
     CHECK(!rmdir(folder.s) && !rmdir(dir.s), "a temporary file stays: %s", strerror(errno));
 }
 

@@ -21,7 +21,6 @@
 
 enum { EXPR_NODES = 1024 };
 
-
 typedef enum {
     N_BAD,
     N_NUMBER,    /* s: digits, one point at most */
@@ -69,6 +68,7 @@ typedef struct {
     bool bad, bars; /* bars: inside |...|, where | closes */
 } Parser;
 
+/* A node without children; 0, and the parser is bad, where there is no room. */
 static inline int node_new(Parser *p, NodeKind kind)
 {
     if (p->e->n == EXPR_NODES) {
@@ -79,6 +79,7 @@ static inline int node_new(Parser *p, NodeKind kind)
     return p->e->n++;
 }
 
+/* Adds a child behind those that the parent has. */
 static inline void node_add(Parser *p, int parent, int child)
 {
     Node *node = p->e->node;
@@ -91,6 +92,7 @@ static inline void node_add(Parser *p, int parent, int child)
     node[parent].last = (short)child;
 }
 
+/* A node with its first child. */
 static inline int node_of(Parser *p, NodeKind kind, int child)
 {
     int node = node_new(p, kind);
@@ -130,6 +132,9 @@ static inline int parse_fail(Parser *p)
     return 0;
 }
 
+/* From here on, each function takes its part of the grammar from the cursor on, and returns its
+ * node; after a failure (parse_fail) the rest is of no account. `argument`: of a function or a
+ * root without brackets, \sin 2x, which ends earlier. */
 static inline int parse_list(Parser *p);
 static inline int parse_factor(Parser *p, bool argument);
 static inline int parse_product(Parser *p, bool argument);
@@ -213,6 +218,7 @@ static inline int parse_bracket(Parser *p)
     return bracket;
 }
 
+/* |list|, floor or ceiling: the function `name` of what stands before the sign that closes it. */
 static inline int parse_between(Parser *p, const char *name, bool (*closes)(const Parser *))
 {
     bool bars = p->bars;
@@ -503,7 +509,6 @@ static inline int parse_signed(Parser *p)
         }
     }
     int node = parse_product(p, false);
-    /* The unit belongs to what the sign makes of the value: -(5 cm) is (-5) cm. */
     if (minus)
         node = node_of(p, N_NEGATE, node);
     if (either) {

@@ -15,6 +15,7 @@
 
 #include "../util.h" /* defines: Buf, buf_add */
 
+/* LATEX_AHEAD: a parser may look at so many tokens from the one it is at. */
 enum { LATEX_TEXT = 4096, LATEX_TOKENS = 1024, LATEX_DEPTH = 40, LATEX_AHEAD = 8 };
 
 /* ---------------------------------------------------------------- tokens */
@@ -128,6 +129,9 @@ static inline bool lex_argument(Lexed *lx)
 
 /* ---------------------------------------------------------------- numbers */
 
+/* From here on, a function that takes s and returns a const char * appends the tokens of what
+ * begins at s, and returns where it ends. `end` is the end of the text. */
+
 /* The length of a separator of thousands at s, 0 if there is none: "," "{,}" ",\!" "\," or " ", and
  * then exactly three digits. A plain comma or space is one only outside of brackets: (1,200) has
  * two coordinates. */
@@ -154,8 +158,8 @@ static inline const char *lex_number(Lexed *lx, const char *s, const char *end)
 {
     int from = lx->used, lead = 0, n;
     bool one_digit = lx->one_digit[lx->depth], argument = lex_argument(lx);
-    if (argument && one_digit) {
-        lex_put(lx, T_NUMBER, s, 1);
+    if (argument && one_digit) { /* the point of \frac.5 is no number */
+        lex_put(lx, *s == '.' ? T_SIGN : T_NUMBER, s, 1);
         lex_close(lx);
         return s + 1;
     }
@@ -603,14 +607,15 @@ static inline bool lexeme_is(const Lexeme *t, const char *sign)
     return t->kind == T_SIGN && t->n == 1 && *t->s == *sign;
 }
 
-/* What may stand before an answer and is none of it: a comma, a colon, an equals sign. */
+/* What may stand before an answer and is none of it: a comma, a colon, = or \approx, but not one of
+ * \le, \ge, \ne, \in, which have three bytes. */
 static inline bool is_lead_in(const Lexeme *t)
 {
     return lexeme_is(t, ",") || lexeme_is(t, ":") ||
            (t->kind == T_RELATION && strchr("=\\", *t->s) && t->n != 3);
 }
 
-/* False where the text is too long, too deep or not balanced. */
+/* The tokens of n bytes; false where they are too many, too deep or not balanced. */
 static inline bool latex_lex(const char *text, size_t n, Lexed *lx)
 {
     lx->n = lx->used = lx->brackets = lx->environments = lx->nesting = 0;
@@ -647,6 +652,7 @@ static inline bool latex_same(const Lexed *a, const Lexed *b)
     return same;
 }
 
+/* A space stands only where the token and the next one would run together. */
 static inline void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
 {
     bool letter = next->kind == T_LETTER || next->kind == T_NUMBER;

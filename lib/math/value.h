@@ -475,6 +475,7 @@ static inline bool values_equal(Value a, Value b)
            (unknown || cabs(a.z - b.z) <= 1e-6 * largest + 1e-10 * size);
 }
 
+/* Are a of x and b of y, at one point, equal? */
 static inline bool same_at(Item x, Item y, Value a, Value b)
 {
     if (a.infinite || b.infinite)
@@ -484,6 +485,8 @@ static inline bool same_at(Item x, Item y, Value a, Value b)
     return a.exact && b.exact ? values_equal(a, b) : values_close(a, b, 1e-12);
 }
 
+/* Equal at every point; of those with mixed signs only the ones where both sides have a value that
+ * is real or exact count. */
 static inline bool same_value(Item x, Item y)
 {
     for (int k = 0; k < VALUE_POINTS; k++) {
