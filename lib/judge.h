@@ -85,8 +85,8 @@ static inline Verdict judge(const Judge *j, const char *prompt, const char *gold
 /* Is the whole response the answer? */
 static inline bool judge_whole(const Judge *j) { return j->command || j->verifier == VERIFY_EXACT; }
 
-/* The answer class of a response, for votes: what it answers, free of how it gets there. What
- * gives no answer stands for itself, behind a `?`. Replaces what is in `out`. */
+/* The answer class of a response, for votes: what it answers, free of how it gets there (for math,
+ * behind a `=`). What gives no answer stands for itself, behind a `?`. Replaces what `out` holds. */
 static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
 {
     out->n = 0;
@@ -94,9 +94,11 @@ static inline void judge_class(const Judge *j, const char *prompt, const char *r
         trimmed(response, out);
     } else if (j->verifier != VERIFY_MATH) {
         task_answer_class(&j->task, prompt, response, out);
-    } else if (math_extract(response, out)) {
-        out->n = 0;
-        buf_printf(out, "?%s", response);
+    } else {
+        Buf answer = {0};
+        bool none = math_extract(response, &answer);
+        buf_printf(out, none ? "?%s" : "=%s", none ? response : answer.s);
+        buf_free(&answer);
     }
 }
 
@@ -113,8 +115,9 @@ static inline bool judge_finds(const Judge *j, const char *prompt, const char *r
 /* Do two classes vote together? For math: where the verifier takes one for the other. */
 static inline bool judge_same(const Judge *j, const char *class1, const char *class2)
 {
-    bool math = !j->command && j->verifier == VERIFY_MATH && *class1 != '?' && *class2 != '?';
-    return !strcmp(class1, class2) || (math && math_compare(class2, strlen(class2), class1).right);
+    bool math = !judge_whole(j) && j->verifier == VERIFY_MATH && *class1 == '=' && *class2 == '=';
+    return !strcmp(class1, class2) ||
+           (math && math_compare(class2 + 1, strlen(class2 + 1), class1 + 1).right);
 }
 
 /* The bare gold answer of a data file's `answer` into `gold` (for math: "18" of "... #### 18"), and
