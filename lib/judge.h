@@ -86,7 +86,8 @@ static inline Verdict judge(const Judge *j, const char *prompt, const char *gold
 static inline bool judge_whole(const Judge *j) { return j->command || j->verifier == VERIFY_EXACT; }
 
 /* The answer class of a response, for votes: what it answers, free of how it gets there (for math,
- * behind a `=`). What gives no answer stands for itself, behind a `?`. Replaces what `out` holds. */
+ * behind a `=`). What gives no answer stands for itself, behind a `?`. Replaces what `out`
+ * holds. */
 static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
 {
     out->n = 0;
