@@ -71,7 +71,12 @@ while [ $# -gt 0 ]; do
         runs=runs/quick task=countdown:numbers=3 sft=400 steps=30 every=15 problems=100 groups=20
         ;;
     --seeds)
-        seeds=${2:?"--seeds: expected a number"}
+        seeds=${2-}
+        case $seeds in '' | 0* | *[!0-9]*)
+            echo "run.sh: --seeds: expected a number from 1 on" >&2
+            exit 2
+            ;;
+        esac
         shift
         ;;
     *)

@@ -11,18 +11,18 @@
  * failed. That each test can fail is tested too: see data/mutants.txt. */
 #include "tests/files.h"
 #include "tests/tasks.h"
+#include "tests/math.h"
 #include "tests/kernels.h"
 #include "tests/model.h"
 #include "tests/directory.h"
 #include "tests/method.h"
 #include "tests/rollouts.h"
 #include "tests/geometry.h"
+#include "tests/tokenizer.h"
+#include "tests/commands.h"
 #include "tests/train.h"
 #include "tests/trust.h"
-#include "tests/commands.h"
 #include "tests/problems.h"
-#include "tests/tokenizer.h"
-#include "tests/math.h"
 #include "tests/report.h"
 
 typedef struct {

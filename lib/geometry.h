@@ -300,7 +300,7 @@ static void measure_truth(Engine *e, const Model *m, const Group *g, double temp
     free(cosine);
 }
 
-/* How large the groups are. */
+/* How many groups are sampled at once, and how large they are. */
 static Extent geometry_extent(const Problems *p, const Options *o)
 {
     return eval_extent(p, o->samples, o->max_tokens);
@@ -395,7 +395,8 @@ static Grouped over_pairs(const Geometry *x, bool distinct, const double *first,
     return g;
 }
 
-/* The mean of a cosine over pairs, or how many of them are negative. */
+/* The mean of a cosine over pairs, or the share of them where it is negative. how: DISTINCT and
+ * NEGATIVE, or 0. */
 static Estimate pair_mean(const Geometry *x, const double *cosine, int how)
 {
     Grouped g = over_pairs(x, how & DISTINCT, cosine, NULL);

@@ -106,13 +106,16 @@ static inline bool same_interval(Item x, Item y)
             (a.high_in == b.high_in && same_value(item_at(x, a.high), item_at(y, b.high))));
 }
 
+/* The relation read from the right; 0 for \in, which has no such reading. */
 static inline char flipped(char op)
 {
-    return op == '<' ? '>' : op == '>' ? '<' : op == 'l' ? 'g' : op == 'g' ? 'l' : op;
+    return op == '<' ? '>' : op == '>' ? '<' : op == 'l' ? 'g' : op == 'g' ? 'l'
+           : op == 'i' ? 0 : op;
 }
 
 /* a = b and c = d say the same if a - b is a constant times c - d, and that constant is positive
- * where they are a < b and c < d. So 2x = 4 says what x = 2 says, and x^2 = 4 does not. */
+ * where they are a < b and c < d. So 2x = 4 says what x = 2 says, and x^2 = 4 does not; \in has no
+ * such sides. */
 static inline bool same_two_sides(Item x, Item y)
 {
     int a = item_node(x)->child, c = item_node(y)->child;
@@ -139,7 +142,7 @@ static inline bool same_two_sides(Item x, Item y)
     }
     double ratio = creal(first[0].z / first[1].z);
     bool ordered = strchr("<>lg", op) != NULL;
-    return varies && (ordered && ratio < 0 ? flipped(op) : op) == op2;
+    return varies && op != 'i' && (ordered && ratio < 0 ? flipped(op) : op) == op2;
 }
 
 /* Chains: the same relations between the same things, from the left or from the right. */

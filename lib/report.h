@@ -14,7 +14,7 @@
 
 /* ---------------------------------------------------------------- options */
 
-/* Is an option equal in all runs? Where a run lies is not an option of the method. */
+/* Is an option equal in all runs? */
 static inline bool option_shared(const Runs *all, const char *name)
 {
     for (int i = 1; i < all->n; i++)

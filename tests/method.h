@@ -4,8 +4,8 @@
 
 #include "model.h"
 
-/* Groups of ../oracle/MODEL.g2rl: 4 of 6 responses. Group 1 is all wrong, group 2 six times the
- * same response, group 3 holds a duplicate pair and a response of one token. */
+/* Groups of oracle/MODEL.g2rl.safetensors: 4 of 6 responses. Group 1 is all wrong, group 2 six
+ * times the same response, group 3 holds a duplicate pair and a response of one token. */
 enum { ORACLE_GROUPS = 4, ORACLE_M = 6 };
 
 static void oracle_groups(const SafeTensors *st, Engine *e, int d, Group *g)

@@ -247,6 +247,10 @@ static void test_report_refused(void)
         {"eval.jsonl", "{\"step\": 0, \"pass@1\": 1}\n", "line 1: expected problems and samples"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 2, \"samples\": 2, \"right\": [1]}\n",
          "line 1: right: 1 numbers; expected 2"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 99, \"samples\": 2, \"right\": [1], "
+         "\"right\": null}\n", "line 1: right: 0 numbers; expected 99"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 99, \"samples\": 2, \"maj\": [1], "
+         "\"maj\": null}\n", "line 1: maj: 0 numbers; expected 99"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 1, \"samples\": 2, \"right\": [3]}\n",
          "line 1: right: 3 of 2 samples"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 3, \"samples\": 2, \"maj@2\": 1}\n",

@@ -31,8 +31,8 @@ static bool same_responses(const Group *a, const Group *b)
            !memcmp(a->logprob_old, b->logprob_old, (size_t)a->n_tokens * sizeof(float));
 }
 
-/* Promise 1: what the sampler saw is what the trainer sees, bit for bit; and a sample depends on
- * its counters alone, not on its company or on threads. */
+/* What the sampler saw is what the trainer sees, bit for bit; and a sample depends on its counters
+ * alone, not on its company or on threads. */
 static void test_on_policy(void)
 {
     Task task;
@@ -270,8 +270,8 @@ static void test_draws(void)
     CHECK(draw_token(z, V, &s, 0.999, &logprob, scratch) == order[0], "greedy");
 }
 
-/* Promise 6: another prompt's group beside it changes not one bit of a group's numbers; permuting
- * its responses only permutes them, within rounding. */
+/* Another prompt's group beside it changes not one bit of a group's numbers; permuting its
+ * responses only permutes them, within rounding. */
 static void test_groups_stand_alone(void)
 {
     Task task;

@@ -531,6 +531,9 @@ static void test_tokenizer_refused(void)
          "[{\"SpecialToken\": {\"id\": \"<think>\"}}, {\"SpecialToken\": {\"id\": \"<think>\"}}, "
          "{\"Sequence\": {\"id\": \"A\"}}]}"), "expected at most one token"},
         {MEMBER("post_processor", "{", "{\"type\": \"TemplateProcessing\", \"single\": "
+         "[{\"Sequence\": {\"id\": \"A\"}}, {\"Sequence\": {\"id\": \"A\"}}]}"),
+         "expected at most one token"},
+        {MEMBER("post_processor", "{", "{\"type\": \"TemplateProcessing\", \"single\": "
          "[{\"SpecialToken\": {\"id\": \"<none>\"}}]}"), "<none>"},
         {MEMBER("decoder", "{", "null"), "decoder is null"},
         {MEMBER("model", "{", "null"), "model.type is missing"},

@@ -57,7 +57,7 @@ static bool always_on_policy(const char *path, int lines)
     return found == lines;
 }
 
-/* Promise 2: one seed, one result, whatever the threads, the micro-batches, the memory. */
+/* One seed, one result, whatever the threads, the micro-batches, the memory. */
 static void test_train_repeats(void)
 {
     static const char *const how[] = {"--threads 1", "--threads 2 --micro-batch 3",
@@ -259,7 +259,7 @@ static void test_saved_files(void)
     free(text);
 }
 
-/* Promise 6: lambda 0 is GRPO, to the bit; lambda 1 is not. Several updates on one batch of
+/* lambda 0 is GRPO, to the bit; lambda 1 is not. Several updates on one batch of
  * rollouts work, and start on-policy. */
 static void test_lambda_zero(void)
 {

@@ -133,7 +133,8 @@ static inline bool groups_equal(const LedgerGroup *a, const LedgerGroup *b)
     bool equal = a->n == b->n;
     for (int i = 0; i < a->n && equal; i++)
         equal = a->row[i].response.n == b->row[i].response.n && a->row[i].response.s &&
-                b->row[i].response.s && !strcmp(a->row[i].response.s, b->row[i].response.s);
+                b->row[i].response.s &&
+                !memcmp(a->row[i].response.s, b->row[i].response.s, a->row[i].response.n);
     return equal;
 }
 

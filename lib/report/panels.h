@@ -311,7 +311,8 @@ typedef struct {
     int arm, step;
 } PathEnd;
 
-/* Moves words apart: those that come closer than `gap` go down. */
+/* Sorts ends from the top, and moves their words apart: one that comes closer than `gap` to the one
+ * above goes down. */
 static inline void spread_ends(PathEnd *e, int n, double gap)
 {
     for (int i = 1; i < n; i++)
@@ -322,9 +323,6 @@ static inline void spread_ends(PathEnd *e, int n, double gap)
         }
     for (int i = 0; i < n; i++)
         e[i].text_y = i ? fmax(e[i].y, e[i - 1].text_y + gap) : e[i].y;
-    for (int i = n - 1; i > 0; i--) /* half of the way back up, so that groups stay centred */
-        if (e[i].text_y > e[i].y && e[i - 1].text_y >= e[i].text_y - gap)
-            e[i - 1].text_y = fmin(e[i - 1].text_y, e[i].text_y - gap);
 }
 
 static inline void frontier_words(const Report *r, const Plot *p, PathEnd *e, int n)
@@ -430,6 +428,7 @@ static inline void report_svg(const Report *r, const char *path)
     buf_printf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
                "viewBox=\"%d %d %d %d\" class=\"plot", W * 5 / 4, H * 5 / 4, -MARGIN, -MARGIN, W,
                H);
+    /* Of the drawing's own tag all is taken from `role` on, with the title that follows it. */
     const char *name = strstr(drawing.s, "\" role="), *first = strstr(name, "<text");
     buf_add(&b, name, (size_t)(first - name));
     buf_str(&b, "<style>");

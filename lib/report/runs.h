@@ -252,10 +252,10 @@ static inline EvalRow eval_line(Json *j, const char *path, int line)
     for (json_object(j); json_key(j, &key);)
         field = eval_member(&row, j, key.s, &n_right, &n_maj);
     field_end(j, path, line, field);
-    if (n_right && n_right != row.problems)
+    if (row.right && n_right != row.problems)
         die("%s: line %d: right: %d numbers; expected %d, one a problem", path, line, n_right,
             row.problems);
-    if (n_maj && n_maj != row.problems)
+    if (row.maj && n_maj != row.problems)
         die("%s: line %d: maj: %d numbers; expected %d, one a problem", path, line, n_maj,
             row.problems);
     for (int i = 0; i < n_right; i++)
@@ -265,7 +265,7 @@ static inline EvalRow eval_line(Json *j, const char *path, int line)
     return row;
 }
 
-/* The rows of eval.jsonl that count right answers; sft's rows of a loss alone are passed over. */
+/* The rows of eval.jsonl, if the run has one. */
 static inline void evals_read(RunFiles *r, Runs *all)
 {
     Path path = path_join(r->dir, "eval.jsonl");
@@ -459,7 +459,7 @@ static inline double run_value(const RunFiles *r, When when, int q)
     return n ? sum / n : (double)NAN;
 }
 
-/* The same for each problem: x [problems]. false if the run does not know its problems one by one.
+/* The same for each problem: x [problems]. False if the run does not know its problems one by one.
  * pass@k counts right answers: c of n samples. */
 static inline bool run_problems(const RunFiles *r, When when, int q, double *x)
 {
@@ -500,7 +500,7 @@ static inline Estimate run_estimate(const RunFiles *r, When when, int q)
     return e;
 }
 
-/* The runs of an arm that have a number there, at most n of them, into `run`; returns how many. */
+/* Those of n runs that have a number there, into out[n]; returns how many. */
 static inline int evaluated(RunFiles *const *run, int n, When when, const RunFiles **out)
 {
     int found = 0;

@@ -52,7 +52,8 @@ static inline int seeds_of(const Report *r, int arm)
     return seeds;
 }
 
-/* Where the second half of the path begins: its first evaluation of the first run, or -1. */
+/* The step of the first evaluation in the second half of training, in the first run that has one;
+ * -1: none has. */
 static inline int half_begins(const Report *r)
 {
     for (int k = 0; k < r->runs.n; k++)
