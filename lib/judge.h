@@ -85,9 +85,9 @@ static inline Verdict judge(const Judge *j, const char *prompt, const char *gold
 /* Is the whole response the answer? */
 static inline bool judge_whole(const Judge *j) { return j->command || j->verifier == VERIFY_EXACT; }
 
-/* The answer class of a response, for votes: what it answers, free of how it gets there (for math,
- * behind a `=`). What gives no answer stands for itself, behind a `?`. Replaces what `out`
- * holds. */
+/* The answer class of a response, for votes, in the place of what `out` holds: what it answers, free
+ * of how it gets there (for math, behind a `=`). What gives no answer stands for itself, behind a
+ * `?`. */
 static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
 {
     out->n = 0;
@@ -97,7 +97,7 @@ static inline void judge_class(const Judge *j, const char *prompt, const char *r
         task_answer_class(&j->task, prompt, response, out);
     } else {
         Buf answer = {0};
-        bool none = math_extract(response, &answer);
+        bool none = math_extract(response, &answer) || !answer.n;
         buf_printf(out, none ? "?%s" : "=%s", none ? response : answer.s);
         buf_free(&answer);
     }
