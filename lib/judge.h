@@ -85,8 +85,8 @@ static inline Verdict judge(const Judge *j, const char *prompt, const char *gold
 /* Is the whole response the answer? */
 static inline bool judge_whole(const Judge *j) { return j->command || j->verifier == VERIFY_EXACT; }
 
-/* The answer class of a response, for votes, in the place of what `out` holds: what it answers, free
- * of how it gets there (for math, behind a `=`). What gives no answer stands for itself, behind a
+/* The answer class of a response, for votes, in place of what `out` holds: what it answers, free of
+ * how it gets there (for math, behind a `=`). What gives no answer stands for itself, behind a
  * `?`. */
 static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
 {
