@@ -1,4 +1,4 @@
-# make            the program, for this machine           make test       every test
+# make            the program, for this machine           make test       every test; TEST=eval: some
 # make SIMD=avx2  or avx512, scalar: force a vector set    make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                           make test-debug its tests
 # make lesson N=3 write a part of it; without N: a list    make install PREFIX=/usr/local
@@ -50,7 +50,7 @@ test_g2rl: test_g2rl.c $(TESTS) $(SOURCES) .flags
 	$(CC) $(FLAGS) test_g2rl.c -o $@ -lm
 
 test: g2rl test_g2rl
-	./test_g2rl
+	./test_g2rl $(TEST)
 
 debug: g2rl_debug
 
@@ -61,7 +61,7 @@ test_g2rl_debug: test_g2rl.c $(TESTS) $(SOURCES) .flags
 	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c -o $@ -lm
 
 test-debug: g2rl_debug test_g2rl_debug
-	./test_g2rl_debug
+	./test_g2rl_debug $(TEST)
 
 mutants: test_g2rl
 	sh data/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)" $(PART)
