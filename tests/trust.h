@@ -612,6 +612,8 @@ static void read_cut(void *path)
     float *x = xmalloc(n);
     for (int i = 0; i < st.n; i++)
         st_read_f32(&st.tensors[i], x);
+    printf("%llx\n", (unsigned long long)hash64(x, n)); /* so that no compiler leaves the reading out */
+    free(x);
 }
 
 /* A file of weights that another process cuts while it is mapped. */
