@@ -612,7 +612,7 @@ static void read_cut(void *path)
     float *x = xmalloc(n);
     for (int i = 0; i < st.n; i++)
         st_read_f32(&st.tensors[i], x);
-    printf("%llx\n", (unsigned long long)hash64(x, n)); /* so that no compiler leaves the reading out */
+    printf("%llx\n", (unsigned long long)hash64(x, n)); /* so that no compiler leaves it out */
     free(x);
 }
 
