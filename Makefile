@@ -63,7 +63,7 @@ test_g2rl_debug: test_g2rl.c $(TESTS) $(SOURCES) .flags
 test-debug: g2rl_debug test_g2rl_debug
 	./test_g2rl_debug $(TEST)
 
-mutants: test_g2rl
+mutants:
 	sh data/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)" $(PART)
 
 kills: g2rl
