@@ -137,11 +137,12 @@ static void kv_put(const Heads *s, float *block, int slot, const float *k, const
 /* scores[i][j] = e^(s_ij - max_i) for the first visible + i * step keys of row i, 0 beyond them
  * up to `keys`; inverse[i] = 1 / sum. q row i: q + i * stride; scores: [rows, ld]. */
 static void attend_softmax(const Heads *s, const float *q, ptrdiff_t stride, int rows, int visible,
-                           int step, const KvBlock *blocks, int keys, float *scores, int ld,
+                           int step, const KvBlock *blocks, int keys, float *scores, ptrdiff_t ld,
                            float *inverse)
 {
     for (int start = 0; start < keys; start += blocks->n, blocks++)
-        gemm_small(rows, blocks->n, s->hd, q, stride, 1, blocks->k, KEYS, NULL, scores + start, ld);
+        gemm_small(rows, imin(blocks->n, keys - start), s->hd, q, stride, 1, blocks->k, KEYS, NULL,
+                   scores + start, ld);
     for (int i = 0; i < rows; i++) {
         float *row = scores + (ptrdiff_t)i * ld;
         int n = visible + i * step;
@@ -156,16 +157,16 @@ static size_t attend_floats(const Heads *s, int keys)
     return (size_t)QUERIES * (size_t)(keys + 2 * KEYS + s->hd_pad + LANES);
 }
 
-/* Attention of `rows` query rows over blocks of keys: row i sees the first visible + i * step. */
+/* Attention of `rows` query rows over blocks of keys: row i sees the first visible + i * step. A
+ * tile of MR rows at a time, each no further than its last row sees. */
 static void attend(const Heads *s, const float *q, ptrdiff_t stride, int rows, int visible,
                    int step, const KvBlock *blocks, float *out, ptrdiff_t out_stride,
                    float *scratch)
 {
     int ld = round_up(visible + (rows - 1) * step, KEYS) + KEYS;
-    float *scores = scratch, *sum = scores + (ptrdiff_t)QUERIES * ld;
-    float inverse[QUERIES];
-    for (int i0 = 0; i0 < rows; i0 += QUERIES) {
-        int n = imin(QUERIES, rows - i0), first = visible + i0 * step;
+    float *scores = scratch, *sum = scores + (ptrdiff_t)MR * ld, inverse[MR];
+    for (int i0 = 0; i0 < rows; i0 += MR) {
+        int n = imin(MR, rows - i0), first = visible + i0 * step;
         int keys = first + (n - 1) * step;
         attend_softmax(s, q + i0 * stride, stride, n, first, step, blocks, keys, scores, ld,
                        inverse);
@@ -391,12 +392,12 @@ static void attention_cached(Arena *a, const Config *c, int layer, const Batch *
 
 /* Memory of the backward pass. `keys`, `values`: the keys and the values as KvBlocks (in `values` k
  * and v change places, since dA = dO V^T reads v as q K^T reads k); `k`: keys by rows; `dk`, `dv`:
- * gradients; all by absolute position. `p`, `dp`, `dq`: A, dA (then dS) and dQ of a few rows. */
+ * gradients; all by absolute position. `p`, `ds`, `dq`: A, dA (then dS) and dQ of a few rows. */
 typedef struct {
     KvBlock *keys, *values;
     float *key_memory, *value_memory, *k, *dk, *dv;
-    float *p, *dp, *dq; /* [QUERIES, ld], [QUERIES, ld], [QUERIES, hd_pad] */
-    int ld;
+    float *p, *ds, *dq; /* [QUERIES, ld], [QUERIES, ld], [MR, hd_pad] */
+    ptrdiff_t ld;
 } AttentionGrad;
 
 static AttentionGrad attention_grad(Arena *a, const Heads *s, int keys)
@@ -411,42 +412,70 @@ static AttentionGrad attention_grad(Arena *a, const Heads *s, int keys)
     g.dk = arena_floats(a, positions * (size_t)s->hd_pad);
     g.dv = arena_floats(a, positions * (size_t)s->hd_pad);
     g.p = arena_floats(a, (size_t)(QUERIES * g.ld));
-    g.dp = arena_floats(a, (size_t)(QUERIES * g.ld));
-    g.dq = arena_floats(a, (size_t)(QUERIES * s->hd_pad));
+    g.ds = arena_floats(a, (size_t)(QUERIES * g.ld));
+    g.dq = arena_floats(a, (size_t)(MR * s->hd_pad));
     return g;
 }
 
 /* The gradient of one query head over one sequence. Forward: A = softmax(Q K^T scale), O = A V.
  *     dV += A^T dO,   dA = dO V^T,   dS = A (dA - <dO, O>) scale,   dQ = dS K,   dK += dS^T Q
- * (<dO, O> = sum_j A_j dA_j: the softmax's Jacobian is diag(A) - A A^T). */
+ * (<dO, O> = sum_j A_j dA_j: the softmax's Jacobian is diag(A) - A A^T.) A and dS are triangles, of
+ * which only those tiles are made that are not all zero: row i of a block sees before + 1 + i keys,
+ * so a tile of rows goes no further than its last row sees, and a tile of the block's own keys
+ * takes nothing from the rows before its first key.
+ *
+ * A, dS and dQ of n <= MR rows of a block, from row i0 on; q, o, d_o, dq: row 0's. */
+static void attend_rows_backward(const Heads *s, int before, int i0, int n, const float *q,
+                                 const float *o, const float *d_o, float *dq, AttentionGrad *g)
+{
+    int sees = before + 1 + i0, keys = sees + n - 1;
+    float *p = g->p + i0 * g->ld, *ds = g->ds + i0 * g->ld, inverse[MR];
+    q += i0 * s->ld_qk;
+    o += i0 * s->ld_out;
+    d_o += i0 * s->ld_out;
+    attend_softmax(s, q, s->ld_qk, n, sees, 1, g->keys, keys, p, g->ld, inverse);
+    const KvBlock *v = g->values;
+    for (int start = 0; start < keys; start += v->n, v++)
+        gemm_small(n, imin(v->n, keys - start), s->hd, d_o, s->ld_out, 1, v->k, KEYS, NULL,
+                   ds + start, g->ld);
+    for (int i = 0; i < n; i++, sees++) {
+        float *pi = p + i * g->ld, *dsi = ds + i * g->ld;
+        vf dot = vset(row_dot(d_o + i * s->ld_out, o + i * s->ld_out, s->hd));
+        row_scale(pi, pi, inverse[i], sees);
+        FOR_ROW (j, part, sees) {
+            vf x = vmul(vrow_load(pi + j, part), vsub(vrow_load(dsi + j, part), dot));
+            vrow_store(dsi + j, vmul(x, vset(s->scale)), part);
+        }
+        memset(dsi + sees, 0, (size_t)(keys - sees) * sizeof(float));
+    }
+    gemm_small(n, s->hd, keys, ds, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad);
+    for (int i = 0; i < n; i++)
+        memcpy(dq + (i0 + i) * s->ld_qkv, g->dq + (ptrdiff_t)i * s->hd_pad,
+               (size_t)s->hd * sizeof(float));
+}
+
+/* All of it, a block of QUERIES rows at a time. */
 static void attend_backward(const Heads *s, const Seq *seq, int head, const float *qk,
                             const float *att, const float *datt, float *dqkv, AttentionGrad *g)
 {
-    float inverse[QUERIES];
-    for (int i0 = 0; i0 < seq->rows; i0 += QUERIES) {
-        int n = imin(QUERIES, seq->rows - i0), first = seq->start + 1 + i0, keys = first + n - 1;
-        const float *q = qk + (seq->row + i0) * s->ld_qk + head * s->hd;
-        const float *o = att + (seq->row + i0) * s->ld_out + head * s->hd;
-        const float *d_o = datt + (seq->row + i0) * s->ld_out + head * s->hd;
-        attend_softmax(s, q, s->ld_qk, n, first, 1, g->keys, keys, g->p, g->ld, inverse);
-        const KvBlock *v = g->values;
-        for (int start = 0; start < keys; start += v->n, v++)
-            gemm_small(n, v->n, s->hd, d_o, s->ld_out, 1, v->k, KEYS, NULL, g->dp + start, g->ld);
-        for (int i = 0; i < n; i++) {
-            float *p = g->p + (ptrdiff_t)i * g->ld, *dp = g->dp + (ptrdiff_t)i * g->ld;
-            vf dot = vset(row_dot(d_o + i * s->ld_out, o + i * s->ld_out, s->hd));
-            row_scale(p, p, inverse[i], keys);
-            FOR_ROW (j, part, keys) {
-                vf ds = vmul(vrow_load(p + j, part), vsub(vrow_load(dp + j, part), dot));
-                vrow_store(dp + j, vmul(ds, vset(s->scale)), part);
-            }
+    for (int first = 0; first < seq->rows; first += QUERIES) {
+        int n = imin(QUERIES, seq->rows - first), before = seq->start + first;
+        ptrdiff_t row = seq->row + first;
+        const float *q = qk + row * s->ld_qk + head * s->hd;
+        const float *o = att + row * s->ld_out + head * s->hd;
+        const float *d_o = datt + row * s->ld_out + head * s->hd;
+        float *dq = dqkv + row * s->ld_qkv + head * s->hd;
+        for (int i = 0; i < n; i += MR)
+            attend_rows_backward(s, before, i, imin(MR, n - i), q, o, d_o, dq, g);
+        for (int j = 0, m; j < before + n; j += m) { /* the keys before the block; then its own */
+            int i = imax(0, j - before);
+            float *dv = g->dv + (ptrdiff_t)j * s->hd_pad, *dk = g->dk + (ptrdiff_t)j * s->hd_pad;
+            m = j < before ? before : imin(MR, n - i);
+            gemm_small(m, s->hd, n - i, g->p + i * g->ld + j, 1, g->ld, d_o + i * s->ld_out,
+                       s->ld_out, dv, dv, s->hd_pad);
+            gemm_small(m, s->hd, n - i, g->ds + i * g->ld + j, 1, g->ld, q + i * s->ld_qk,
+                       s->ld_qk, dk, dk, s->hd_pad);
         }
-        gemm_small(keys, s->hd, n, g->p, 1, g->ld, d_o, s->ld_out, g->dv, g->dv, s->hd_pad);
-        gemm_small(keys, s->hd, n, g->dp, 1, g->ld, q, s->ld_qk, g->dk, g->dk, s->hd_pad);
-        gemm_small(n, s->hd, keys, g->dp, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad);
-        for (int i = 0; i < n; i++)
-            memcpy(dqkv + (seq->row + i0 + i) * s->ld_qkv + head * s->hd,
-                   g->dq + (ptrdiff_t)i * s->hd_pad, (size_t)s->hd * sizeof(float));
     }
 }
 

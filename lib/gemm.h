@@ -28,8 +28,9 @@ enum {
 };
 
 /* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * rs + k * cs];
- * base has C's layout, may be C, and stands for zero where it is NULL. C's lines are asked for
- * before they are written, and every step of k asks for one more line of what comes next. */
+ * base has C's layout, may be C, and stands for zero where it is NULL. Every step of k also asks
+ * for a line of the panel to come, for A's 16 steps ahead, and now and then for one of the C below,
+ * where the next tile will be: few at a time, or those that are needed now would stand in line. */
 ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdiff_t rs,
                         ptrdiff_t cs, const float *b, ptrdiff_t ldb, const float *base, float *c,
                         ptrdiff_t ldc, const float *next)
@@ -38,12 +39,15 @@ ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdi
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
             s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int v = 0; v < nv; v++)
-            PREFETCH_WRITE(c + i * ldc + v * VL);
     for (int k = 0; k < K; k++, a += cs, b += ldb, next += LINE) {
         vf b0 = vload(b), b1 = nv > 1 ? vload(b + VL) : b0;
         PREFETCH(next);
+        PREFETCH(a + 16 * cs);
+        PREFETCH(a + 16 * cs + (mr - 1) * rs);
+        if (k < 4 * mr && k % 4 == 0) {
+            PREFETCH_WRITE(c + (mr + k / 4) * ldc);
+            PREFETCH_WRITE(c + (mr + k / 4) * ldc + (nv - 1) * VL);
+        }
         UNROLL for (int i = 0; i < mr; i++) {
             vf x = vset(a[i * rs]);
             s[i][0] = vfma(x, b0, s[i][0]);
