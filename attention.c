@@ -36,6 +36,13 @@ typedef struct {
     int n_free;
 } KvPool;
 
+/* What the layers make of each row of a sequence, written while it is sampled: `floats` a row, see
+ * trace_floats. row NULL: it is not kept. */
+typedef struct {
+    float *row;
+    size_t floats;
+} Trace;
+
 /* A sequence: `rows` rows from `row` on, at absolute positions start, start + 1, ... It sees the
  * keys of its prefix (positions 0 .. prefix_length - 1), then its own. While sampling, keys and
  * values live in `kv` (the prefix's in prefix_kv); otherwise they are the rows of this batch. */
@@ -44,6 +51,7 @@ typedef struct {
     int prefix; /* index of the sequence in this batch that comes before this one, or -1 */
     KvSeq *kv, *prefix_kv;
     int prefix_length;
+    Trace trace; /* of all sequences of a batch, or of none */
 } Seq;
 
 /* Sequences packed end to end, and what is asked of them: row target_row[i] shall predict token
@@ -105,7 +113,7 @@ static void batch_target(Batch *b, int row, int token)
  * whether the keys lie in this batch or in a cache, in one piece or behind a shared prefix, and
  * whether one row is asked for or many. The kv head h / (H / KV) serves query head h. */
 
-enum { QUERIES = 32 }; /* rows of scores held at a time */
+enum { QUERIES = 32 }; /* rows of scores held at a time; no fewer than MR */
 
 typedef struct {
     int H, KV, group, hd, hd_pad; /* query heads, kv heads, H / KV, head_dim, padded to LANES */
@@ -151,7 +159,8 @@ static void attend_softmax(const Heads *s, const float *q, ptrdiff_t stride, int
     }
 }
 
-/* Floats of scratch that attend needs for sequences of up to `keys` keys. */
+/* Floats of scratch that attend (MR rows of scores) and attend_sharers (QUERIES) need for sequences
+ * of up to `keys` keys. */
 static size_t attend_floats(const Heads *s, int keys)
 {
     return (size_t)QUERIES * (size_t)(keys + 2 * KEYS + s->hd_pad + LANES);

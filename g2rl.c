@@ -15,7 +15,8 @@
  *
  * How data flows. The Group, a prompt and its m responses, is the unit of everything: sampling
  * fills it, rewards and features annotate it, the forward and backward pass run over it packed,
- * and the ledger prints it. The forward pass keeps phi; phi makes the group's advantages; and the
+ * and the ledger prints it. Sampling leaves what the layers made of each row (Trace); the forward
+ * pass goes on from there with the head, and keeps phi; phi makes the group's advantages; and the
  * same phi, scaled by them, is what the backward pass starts from: the features cost nothing.
  *
  * The methods it is compared with (--method) share all the rest: `grpo` has no steps 3 to 5;
@@ -72,12 +73,14 @@ typedef struct {
     bool *answered;       /* [m] an answer can be read from it */
     const char **reason;  /* [m] the verifier's, or the reward command's */
 
+    Trace trace;          /* what sampling made of its rows: see group_trace */
     float *logprob_old;   /* log p under the policy that sampled */
     float *logprob_ref;   /* under the reference */
     float *hidden_ref;    /* [n_tokens, hidden_size] what the reference's head reads; or NULL */
     float *kl;            /* KL(policy || reference), exact */
     float *logprob;       /* under the policy being trained */
     float *entropy;       /* of the policy's distribution, exact */
+    double logp_gap;      /* largest |logprob - logprob_old| when it was first seen */
 
     float *Phi;           /* [m, hidden_size]  Eq 8 */
     double *reward;       /* [m] */
@@ -115,6 +118,17 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
         *vectors[i] = arena_alloc(a, n, sizeof(double));
     g.start[0] = 0;
     return g;
+}
+
+/* The trace of response i from its row on, or, with i -1, of the prompt. Each response has room for
+ * all its tokens but the last, which no pass reads. */
+static Trace group_trace(const Group *g, int i, int row)
+{
+    size_t before = i < 0 ? 0 : (size_t)g->prompt_length + (size_t)i * (size_t)(g->max_tokens - 1);
+    Trace t = g->trace;
+    if (t.row)
+        t.row += (before + (size_t)row) * t.floats;
+    return t;
 }
 
 static int response_length(const Group *g, int i) { return g->start[i + 1] - g->start[i]; }
@@ -421,7 +435,6 @@ static void annotate(Arena *a, Group *g, const float *phi, int d, const MethodOp
 typedef struct {
     double loss, k1, k3; /* sums; k1 = -q and k3: the KL estimators */
     double entropy;
-    double logp_gap; /* largest |log p of the sampler - log p of the trainer| before any update */
     int tokens, clipped_low, clipped_high, clamped; /* clamped: by LOG_RATIO_LIMIT */
 } LossSums;
 
@@ -431,7 +444,6 @@ static void loss_sums_add(LossSums *total, const LossSums *s)
     total->k1 += s->k1;
     total->k3 += s->k3;
     total->entropy += s->entropy;
-    total->logp_gap = fmax(total->logp_gap, s->logp_gap);
     total->tokens += s->tokens;
     total->clipped_low += s->clipped_low;
     total->clipped_high += s->clipped_high;
@@ -696,6 +708,7 @@ static const float *prefill(Arena *a, const Model *m, const Group *groups, int n
         prompt_kv[i] = kv_seq_new(a, groups[i].prompt_length);
         kv_reserve(pool, &prompt_kv[i], groups[i].prompt_length);
         b.seq[s].kv = &prompt_kv[i];
+        b.seq[s].trace = group_trace(&groups[i], -1, 0);
         for (int k = 0; k < groups[i].m; k++)
             batch_target(&b, b.n_rows - 1, 0);
     }
@@ -715,6 +728,7 @@ static void decode(Arena *a, const Model *m, Rollout *const *r, int n, KvPool *p
         b.seq[k].kv = &r[i]->kv;
         b.seq[k].prefix_kv = r[i]->prompt_kv;
         b.seq[k].prefix_length = prompt;
+        b.seq[k].trace = group_trace(r[i]->group, r[i]->index - s->first, own - 1);
         batch_target(&b, i, 0);
     }
     draw_tokens(a, m, forward(a, m, &b, false).hidden, r, n, s);
@@ -830,6 +844,7 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
     for (int i = 0, k = 0; i < n; k += groups[i++].m)
         group_fill(&groups[i], &all[k], &m->config, s);
     a->threads = pace.all;
+    trace_end(a->threads);
     a->used = mark;
     return now_seconds() - start;
 }
@@ -879,8 +894,9 @@ static double sample_groups(Engine *e, const Model *m, Group *groups, int n, con
 static int group_rows(const Group *g) { return g->prompt_length + g->n_tokens - g->m; }
 
 /* Packs groups for a forward pass: every response token is a target, in the order of the groups'
- * own token arrays. The first token of each response is predicted by the prompt's last row. */
-static Batch pack_groups(Arena *a, const Group *groups, int n)
+ * own token arrays. The first token of each response is predicted by the prompt's last row.
+ * `traced`: with the traces, to be read, that sampling left. */
+static Batch pack_groups(Arena *a, const Group *groups, int n, bool traced)
 {
     int rows = 0, seqs = 0, targets = 0;
     for (int i = 0; i < n; i++) {
@@ -892,11 +908,14 @@ static Batch pack_groups(Arena *a, const Group *groups, int n)
     for (int i = 0; i < n; i++) {
         const Group *g = &groups[i];
         int prompt = batch_seq(&b, g->prompt, g->prompt_length, 0, -1), last = b.n_rows - 1;
+        if (traced)
+            b.seq[prompt].trace = group_trace(g, -1, 0);
         for (int k = 0; k < g->m; k++) {
             const int *y = g->token + g->start[k];
             int length = response_length(g, k), row = b.n_rows;
-            if (length > 1)
-                batch_seq(&b, y, length - 1, g->prompt_length, prompt);
+            int s = length > 1 ? batch_seq(&b, y, length - 1, g->prompt_length, prompt) : -1;
+            if (traced && s >= 0)
+                b.seq[s].trace = group_trace(g, k, 0);
             for (int t = 0; t < length; t++)
                 batch_target(&b, t == 0 ? last : row + t - 1, y[t]);
         }
@@ -927,15 +946,19 @@ typedef struct {
     int step;
 } View;
 
+/* Groups are seen again, or for the first time: by a forward pass, or by the traces that this very
+ * policy left when it sampled them. */
+typedef enum { AGAIN, FRESH, TRACED } Sight;
+
 /* A forward pass over packed groups: their log-probs and entropies, and, the first time they are
- * seen (`fresh`), their features and advantages and, where there is a reference, how far the policy
- * is from it. */
-static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, bool fresh)
+ * seen, their features and advantages, what sampling and training differ by, and, where there is a
+ * reference, how far the policy is from it. */
+static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, Sight sight)
 {
-    Batch b = pack_groups(a, groups, n);
+    Batch b = pack_groups(a, groups, n, sight == TRACED);
     Pass p = forward(a, v->m, &b, keep);
     size_t offset = 0, d = (size_t)v->m->config.hidden_size;
-    bool beside = v->ref && (fresh || uses_exact_kl(&v->method));
+    bool beside = v->ref && (sight != AGAIN || uses_exact_kl(&v->method));
     forward_head_beside(a, v->m, &p, (float)v->temperature, true, beside ? v->ref : NULL,
                   beside ? pack_hidden_ref(a, groups, n, d) : NULL);
     for (int i = 0; i < n; offset += (size_t)groups[i++].n_tokens) {
@@ -947,8 +970,13 @@ static Pass look(Arena *a, const View *v, Group *groups, int n, Keep keep, bool 
                    (size_t)g->n_tokens * sizeof(float));
             memcpy(g->kl, p.head.kl + offset, (size_t)g->n_tokens * sizeof(float));
         }
-        if (fresh)
-            annotate(a, g, p.head.phi + offset * d, (int)d, &v->method, v->seed, v->step);
+        if (sight == AGAIN)
+            continue;
+        annotate(a, g, p.head.phi + offset * d, (int)d, &v->method, v->seed, v->step);
+        g->logp_gap = 0;
+        for (int t = 0; t < g->n_tokens; t++)
+            g->logp_gap = fmax(g->logp_gap, fabs((double)g->logprob[t] -
+                                                 (double)g->logprob_old[t]));
     }
     return p;
 }
@@ -963,7 +991,7 @@ static void reference_group(Arena *a, int i, void *context)
 {
     const Frozen *f = context;
     Group *g = &f->groups[i];
-    Batch b = pack_groups(a, g, 1);
+    Batch b = pack_groups(a, g, 1, false);
     Pass p = forward(a, f->m, &b, KEEP_NOTHING);
     memcpy(g->hidden_ref, p.hidden,
            (size_t)g->n_tokens * (size_t)f->m->config.hidden_size * sizeof(float));
@@ -1001,7 +1029,8 @@ typedef struct {
     LossSums *sums;           /* [n] */
 } GroupBatch;
 
-/* Micro-batch i, forward: log-probs, advantages where they are not there yet, and the loss. */
+/* Micro-batch i, forward: log-probs, advantages where they are not there yet, and the loss. The
+ * first one of a step does without what sampling left: so logp_gap stays a measurement. */
 static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
 {
     const GroupBatch *x = context;
@@ -1010,16 +1039,14 @@ static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
     for (int k = first; k < end; k++)
         targets += x->groups[k].n_tokens;
     Coef coef = coef_new(a, (size_t)targets, &u->view.method);
-    Pass p = look(a, &u->view, x->groups + first, end - first, keep, x->fresh);
+    Sight sight = !x->fresh ? AGAIN : i == 0 ? FRESH : TRACED;
+    Pass p = look(a, &u->view, x->groups + first, end - first, keep, sight);
     p.coef = (HeadCoef){coef.logprob, coef.entropy, coef.kl};
     for (int k = first; k < end; coef = coef_after(coef, x->groups[k++].n_tokens)) {
         const Group *g = &x->groups[k];
         LossSums *sums = &x->sums[k];
         *sums = (LossSums){0};
         sums->loss = group_loss(g, &u->view.method, x->tokens, x->responses, coef, sums);
-        for (int t = 0; x->fresh && t < g->n_tokens; t++)
-            sums->logp_gap = fmax(sums->logp_gap, fabs((double)g->logprob[t] -
-                                                       (double)g->logprob_old[t]));
     }
     return p;
 }
@@ -1028,7 +1055,8 @@ static Pass look_at_groups(Arena *a, int i, Keep keep, void *context)
 static void annotate_group(Arena *a, int i, void *context)
 {
     const GroupBatch *x = context;
-    look(a, &x->update->view, &x->groups[i], 1, KEEP_NOTHING, true);
+    look(a, &x->update->view, &x->groups[i], 1, KEEP_NOTHING,
+         i < x->update->micro_batch ? FRESH : TRACED);
 }
 
 /* Adds to m->grads the gradient of the loss over n groups (one optimizer batch). */
@@ -1173,6 +1201,7 @@ static void verify_groups(Group *groups, int n, const Judge *j, const Tokenizer 
 typedef struct {
     double responses, tokens, groups, right, dead, truncated, reward, reward_std;
     double pairs, cosine, negative, nu, entropy, kl, semantic;
+    double logp_gap;             /* the largest */
     double advantage2, novelty2; /* sums of A^2, and of its part among equal rewards */
 } GroupSums;
 
@@ -1224,6 +1253,7 @@ static void group_sums(GroupSums *s, const Group *g)
     s->reward += mean;
     s->reward_std += sqrt(variance);
     s->novelty2 += novelty_part(g);
+    s->logp_gap = fmax(s->logp_gap, g->logp_gap);
 }
 
 /* a / b; 0 where there is nothing to divide by. */
@@ -1246,7 +1276,20 @@ typedef struct {
     int groups, m, max_prompt, max_tokens, at_once; /* at_once: groups in one pass */
     Keep keep;
     bool reference; /* with hidden_ref */
+    Tracing trace;
 } Extent;
+
+/* Floats of one group's trace, and bytes of all. */
+static size_t group_trace_floats(const Model *m, Extent x)
+{
+    size_t rows = (size_t)x.max_prompt + (size_t)x.m * (size_t)(x.max_tokens - 1);
+    return rows * trace_floats(&m->config, x.trace);
+}
+
+static size_t traces_bytes(const Model *m, Extent x)
+{
+    return (size_t)x.groups * group_trace_floats(m, x) * sizeof(float);
+}
 
 /* Bytes for the groups themselves. */
 static size_t groups_bytes(const Model *m, Extent x)
@@ -1255,7 +1298,7 @@ static size_t groups_bytes(const Model *m, Extent x)
     size_t ref = x.reference ? tokens * d * 4 : 0;
     size_t each = (size_t)x.max_prompt * 8 + (size_t)x.m * (tokens * 28 + ref + d * 4 + 128) +
                   (size_t)(x.m * x.m) * 24 + 8192;
-    return (size_t)x.groups * (each + sizeof(Group) + 512) + (1 << 20);
+    return (size_t)x.groups * (each + sizeof(Group) + 512) + traces_bytes(m, x) + (1 << 20);
 }
 
 /* Bytes for a thread that samples a few groups together. */
@@ -1304,44 +1347,70 @@ static int good_micro_batch(int asked, int n, int rows_each)
 /* Bytes that a run's work takes: one worker's, to sample and for a pass, and what all share. */
 typedef struct {
     size_t shared, sampling, pass, piece; /* piece: see pieces_bytes */
+    size_t trace;                         /* of `shared` */
     bool reference;
 } Needs;
+
+/* Bytes that a run takes at most, in all and in parts. */
+typedef struct {
+    double weights, gradients, adam, reference, sampling, pass, work, all;
+} Memory;
+
+static Memory run_memory(const Session *s, Needs n)
+{
+    const Model *m = &s->model;
+    bool frugal = s->o.recompute;
+    int threads = s->engine.threads;
+    double f = sizeof(float), packed = f * (double)model_packed_floats(m, false);
+    double copies = frugal ? 0 : packed + f * (double)model_packed_floats(m, true);
+    Memory x = {.weights = f * (double)m->n_params + copies, .gradients = f * (double)m->n_grads,
+                .adam = 2 * f * (double)m->n_params};
+    x.reference = n.reference ? f * (double)m->n_params + (frugal ? 0 : packed) : 0;
+    x.sampling = (double)n.sampling + (frugal ? packed : 0);
+    x.pass = (double)n.pass;
+    x.work = fmax(x.sampling, x.pass) * (frugal ? 1 : threads) + (double)n.shared +
+             (frugal ? (double)n.piece * (threads - 1) : 0);
+    x.all = x.weights + x.gradients + x.adam + x.reference + x.work;
+    return x;
+}
+
+/* Bytes that a run may take, when the weights are there and nothing else. */
+static double run_available(const Model *m)
+{
+    return memory_available() + sizeof(float) * (double)m->n_params;
+}
 
 /* The engine of a run. Says in one line what memory the run will need at most, and ends where the
  * machine does not have it. To be called when the weights are there, and nothing else. */
 static Engine run_engine(const Session *s, Needs n)
 {
-    const Model *m = &s->model;
     bool frugal = s->o.recompute;
-    int threads = s->engine.threads;
-    double f = sizeof(float), weights = f * (double)m->n_params;
-    double packed = f * (double)model_packed_floats(m, false);
-    double copies = frugal ? 0 : packed + f * (double)model_packed_floats(m, true);
-    double reference = n.reference ? weights + (frugal ? 0 : packed) : 0;
-    double sampling = (double)n.sampling + (frugal ? packed : 0), pass = (double)n.pass;
-    double work = fmax(sampling, pass) * (frugal ? 1 : threads) + (double)n.shared +
-                  (frugal ? (double)n.piece * (threads - 1) : 0);
-    double gradients = f * (double)m->n_grads, adam = 2 * weights;
-    double all = weights + copies + gradients + adam + reference + work;
-    double has = memory_available() + weights;
-    double MiB = 1 << 20;
+    Memory x = run_memory(s, n);
+    double MiB = 1 << 20, all = x.all / MiB, has = run_available(&s->model) / MiB;
     fprintf(stderr, "memory: at most %.0f MiB of %.0f (weights %.0f, gradients %.0f, Adam %.0f, "
-            "reference %.0f, work %.0f: KV cache %.0f, then activations %.0f)\n", all / MiB,
-            has / MiB, (weights + copies) / MiB, gradients / MiB, adam / MiB, reference / MiB,
-            work / MiB, sampling / MiB, pass / MiB);
+            "reference %.0f, work %.0f: KV cache %.0f, then activations %.0f", all, has,
+            x.weights / MiB, x.gradients / MiB, x.adam / MiB, x.reference / MiB, x.work / MiB,
+            x.sampling / MiB, x.pass / MiB);
+    if (n.trace)
+        fprintf(stderr, ", kept from sampling %.0f", (double)n.trace / MiB);
+    fputs(")\n", stderr);
     if (all > has)
-        die("the run needs %.0f MiB and there are %.0f MiB; try %s", all / MiB, has / MiB,
+        die("the run needs %.0f MiB and there are %.0f MiB; try %s", all, has,
             frugal ? "a smaller --micro-batch, --max-tokens or --rollouts" : "--recompute");
     size_t most = n.sampling > n.pass ? n.sampling : n.pass;
-    return frugal ? engine_frugal(threads, n.shared, most, n.piece)
-                  : engine_new(threads, n.shared, most);
+    return frugal ? engine_frugal(s->engine.threads, n.shared, most, n.piece)
+                  : engine_new(s->engine.threads, n.shared, most);
 }
 
 static Group *groups_new(Engine *e, const Model *m, Extent x)
 {
     Group *g = arena_alloc(&e->arena, (size_t)x.groups, sizeof *g);
-    for (int i = 0; i < x.groups; i++)
+    size_t floats = trace_floats(&m->config, x.trace);
+    for (int i = 0; i < x.groups; i++) {
         g[i] = group_new(&e->arena, x.m, x.max_prompt, x.max_tokens, m->config.hidden_size);
+        if (x.trace)
+            g[i].trace = (Trace){arena_floats(&e->arena, group_trace_floats(m, x)), floats};
+    }
     return g;
 }
 
@@ -1532,11 +1601,18 @@ static void evaluate_group(Arena *a, int i, void *context)
     Group *g = &x->groups[i];
     View view = {.m = x->m, .temperature = x->s->temperature > 0 ? x->s->temperature : 1,
                  .method = {.method = GRPO}, .seed = x->s->seed};
-    look(a, &view, g, 1, KEEP_NOTHING, true);
+    look(a, &view, g, 1, KEEP_NOTHING, TRACED);
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
     ev->right[x->first + i] = count_right(g);
     ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
+}
+
+/* The groups of an evaluation that are sampled together: about 512 responses. */
+static Extent eval_extent(const Problems *p, int samples, int max_tokens)
+{
+    int at_once = imax(1, 512 / samples);
+    return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING, false, TRACE_OUTPUT};
 }
 
 /* Samples and judges every problem, `at_once` together, and takes their features as well. The same
@@ -1544,7 +1620,7 @@ static void evaluate_group(Arena *a, int i, void *context)
 static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const Sampling *s,
                      int at_once, Evaluation *ev, Progress *report)
 {
-    Extent x = {.m = ev->samples, .max_prompt = p->longest, .max_tokens = s->max_tokens};
+    Extent x = eval_extent(p, ev->samples, s->max_tokens);
     rope_reserve(m, x.max_prompt + x.max_tokens);
     for (int i = 0; i < ev->problems; i += x.groups) {
         size_t mark = e->arena.used;
@@ -1562,13 +1638,6 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
         if (report)
             progress(report, i + x.groups, "problems");
     }
-}
-
-/* The groups of an evaluation that are sampled together: about 512 responses. */
-static Extent eval_extent(const Problems *p, int samples, int max_tokens)
-{
-    int at_once = imax(1, 512 / samples);
-    return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING, false};
 }
 
 /* A frugal model is packed while it samples, in memory that its passes do not need then. */
@@ -1678,7 +1747,7 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "phi/nu_mean", ratio(s->nu, s->responses));
     put(b, "semantic/cos_mean", ratio(s->semantic, s->pairs));
     put(b, "adv/novelty_share", ratio(s->novelty2, s->advantage2));
-    put(b, "logp_gap", l->logp_gap);
+    put(b, "logp_gap", s->logp_gap);
 }
 
 /* A run of train. The totals of its Run are the phases' seconds, then their work. */
@@ -1734,10 +1803,19 @@ static void roll_out(Trainer *t, Group *g, int step, double *seconds)
     seconds[VERIFY] += lap(&clock);
 }
 
-/* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
- * every weight and row, and attention; twice that going back. What is done again counts once. */
-static void count_work(const Model *m, const Options *o, const Group *g, double *flops)
+/* Whether the first forward pass over group i of a step reads what sampling left. */
+static bool is_recalled(const Trainer *t, int i)
 {
+    return t->extent.trace == TRACE_ALL && i >= t->extent.at_once;
+}
+
+/* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
+ * every weight and row, and attention; twice that going back. What is done again counts once, what
+ * is recalled from sampling not at all. */
+static void count_work(const Trainer *t, const Group *g, bool recalled, double *flops)
+{
+    const Model *m = &t->s->model;
+    const Options *o = &t->s->o;
     const Config *c = &m->config;
     bool several = o->epochs > 1 || (o->mini_batch && o->mini_batch < o->prompts);
     bool beyond = o->entropy_coef > 0 || (o->kl == KL_EXACT && o->kl_coef > 0);
@@ -1750,7 +1828,8 @@ static void count_work(const Model *m, const Options *o, const Group *g, double 
     double head = 2.0 * m->n_vocab * c->hidden_size * g->n_tokens;
     flops[SAMPLE] += layers + head;
     flops[REFERENCE] += keeps_reference(o) ? layers : 0;
-    flops[FORWARD] += (o->epochs + several) * (layers + 2 * head) + /* the features too */
+    flops[FORWARD] += (o->epochs + several - recalled) * layers +
+                      (o->epochs + several) * 2 * head + /* the features too */
                       (keeps_reference(o) ? head : 0);
     flops[BACKWARD] += o->epochs * (2 * layers + (beyond ? 2 : 1) * head);
 }
@@ -1761,7 +1840,7 @@ static double update_seconds(const Trainer *t, const Group *g)
     const Session *s = t->s;
     double flops[PHASES] = {0}, sum = 0;
     for (int i = 0; i < s->o.prompts; i++)
-        count_work(&s->model, &s->o, &g[i], flops);
+        count_work(t, &g[i], is_recalled(t, i), flops);
     for (int i = REFERENCE; i < PHASES; i++)
         sum += flops[i];
     return sum / (0.5e9 * measure_peak(s->engine.threads));
@@ -1857,7 +1936,7 @@ static void train_step(Trainer *t, Progress *report)
     u.seconds[REFERENCE] += lap(&clock);
     double norm = update(t, g, &u, lr, &sums);
     for (int i = 0; i < o->prompts; i++)
-        count_work(&s->model, o, &g[i], u.flops);
+        count_work(t, &g[i], is_recalled(t, i), u.flops);
     for (int i = 0; i < o->prompts; i++) {
         group_sums(&groups, &g[i]);
         for (int k = 0; k < g[i].m; k++) {
@@ -1909,20 +1988,31 @@ static void print_profile(const Trainer *t)
     }
 }
 
-/* Memory for the groups of a step, for their rollouts and passes, and for evaluation aside. */
-static Engine train_engine(const Trainer *t)
+/* What a step's groups, their rollouts and passes, and evaluation aside take. */
+static Needs train_needs(const Trainer *t)
 {
     const Session *s = t->s;
     const Model *m = &s->model;
     Extent x = t->extent, aside = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
     size_t targets = (size_t)x.at_once * (size_t)x.m * (size_t)x.max_tokens;
     Needs n = {groups_bytes(m, x), sampling_bytes(m, x), groups_pass_bytes(m, x),
-               pieces_bytes(&m->config, targets), keeps_reference(&s->o)};
+               pieces_bytes(&m->config, targets), traces_bytes(m, x), keeps_reference(&s->o)};
     if (s->o.eval_every) {
         n.shared += groups_bytes(m, aside);
         n.sampling += worker_bytes(m, aside);
     }
-    return run_engine(s, n);
+    return n;
+}
+
+/* Memory for these. What sampling makes of each row is kept where that leaves half of the memory
+ * free; it saves time, and changes no bit. */
+static Engine train_engine(Trainer *t)
+{
+    const Session *s = t->s;
+    t->extent.trace = s->o.recompute ? TRACE_NOTHING : TRACE_ALL;
+    if (run_memory(s, train_needs(t)).all > run_available(&s->model) / 2)
+        t->extent.trace = TRACE_NOTHING;
+    return run_engine(s, train_needs(t));
 }
 
 /* The problems to train on, and those for --eval-every: read, their answers tried, and all that
@@ -1974,7 +2064,7 @@ static Trainer train_open(Session *s, Run run)
     t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
                         good_micro_batch(o->micro_batch, o->prompts,
                                          longest + o->rollouts / 2 * o->max_tokens),
-                        o->recompute ? KEEP_INPUTS : KEEP_ALL, keeps_reference(o)};
+                        o->recompute ? KEEP_INPUTS : KEEP_ALL, keeps_reference(o), TRACE_NOTHING};
     session_prepare_saving(s, run.from.s);
     s->engine = train_engine(&t);
     model_trainable(&s->model, o->recompute);

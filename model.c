@@ -997,6 +997,94 @@ static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, L
         linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
 }
 
+/* A model that samples makes of every row, bit for bit, what its forward pass over the finished
+ * sequences would make of it. So it may write it down, and that pass reads it. A row's trace has,
+ * of each layer, what the products left; the last layer's output comes last. A trace of that alone
+ * is enough for a pass that goes no further back than the head. */
+typedef enum { TRACE_NOTHING, TRACE_OUTPUT, TRACE_ALL } Tracing;
+
+static size_t traced_layer_floats(const Config *c)
+{
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    return (size_t)((2 * H + 2 * KV) * hd + 2 * c->hidden_size + 2 * c->intermediate_size);
+}
+
+/* Floats of a row's trace. */
+static size_t trace_floats(const Config *c, Tracing what)
+{
+    return what == TRACE_ALL ? (size_t)c->num_hidden_layers * traced_layer_floats(c)
+                             : what * (size_t)c->hidden_size;
+}
+
+/* Moves parts of a sequence's rows, n[i] floats each, between the batch and the trace, where those
+ * of a row lie end to end, `offset` floats into it: into the trace while sampling, out of it
+ * later. */
+static void trace_seq(const Seq *s, int parts, float *const *part, const int *n, size_t offset,
+                      bool sampling)
+{
+    for (int r = 0; r < s->rows; r++) {
+        float *there = s->trace.row + (size_t)r * s->trace.floats + offset;
+        for (int i = 0; i < parts; there += n[i++]) {
+            float *here = part[i] + (ptrdiff_t)(s->row + r) * n[i];
+            if (sampling)
+                row_stream(there, here, n[i]);
+            else
+                memcpy(here, there, (size_t)n[i] * sizeof(float));
+        }
+    }
+}
+
+static void trace_batch(const Batch *b, int parts, float *const *part, const int *n, size_t offset,
+                        int threads)
+{
+    PARALLEL_FOR (threads)
+    for (int i = 0; i < b->n_seqs; i++)
+        trace_seq(&b->seq[i], parts, part, n, offset, b->pool != NULL);
+}
+
+/* To be called when sampling ends, with all threads that took part: from then on any thread may
+ * read the traces. */
+static void trace_end(int threads)
+{
+    PARALLEL_FOR (threads)
+    for (int i = 0; i < threads; i++)
+        stream_end();
+}
+
+static void trace_layer(const Config *c, int layer, const Batch *b, const Layer *l, float *x_out,
+                        int threads)
+{
+    enum { PARTS = 5 };
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    int d = c->hidden_size, n[PARTS] = {(H + 2 * KV) * hd, H * hd, d, 2 * c->intermediate_size, d};
+    float *part[PARTS] = {l->qkv, l->att, l->x2, l->gate_up, x_out};
+    trace_batch(b, PARTS, part, n, (size_t)layer * traced_layer_floats(c), threads);
+}
+
+/* The last layer's output. */
+static void trace_output(const Config *c, const Batch *b, float *x, int threads)
+{
+    int d = c->hidden_size;
+    trace_batch(b, 1, &x, &d, b->seq->trace.floats - (size_t)d, threads);
+}
+
+/* What layer_forward leaves in `l` and x_out, from l->x and the trace: what lies between the
+ * products is made again. */
+static void layer_recall(const Model *m, int layer, const Batch *b, Layer *l, float *x_out,
+                         int threads)
+{
+    const Config *c = &m->config;
+    int n = b->n_rows, d = c->hidden_size;
+    float eps = (float)c->rms_norm_eps;
+    const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
+    const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
+    trace_layer(c, layer, b, l, x_out, threads);
+    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps, threads);
+    heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head, threads);
+    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps, threads);
+    swiglu_forward(l->act, l->gate_up, n, c->intermediate_size, threads);
+}
+
 /* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g.
  * Forward, twice: y = x + f(norm(x)). So the gradient of y goes past f unchanged, and what comes
  * back through f and the norm is added to it: by rmsnorm_backward. */
@@ -1025,6 +1113,34 @@ static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, 
     a->used = mark;
 }
 
+/* From tokens to the last layer's output. Leaves a trace where the batch has room for one. */
+static void run_layers(Arena *a, const Model *m, const Pass *p)
+{
+    const Config *c = &m->config;
+    const Batch *b = &p->batch;
+    const Trace *trace = &b->seq->trace;
+    bool all = trace->floats == trace_floats(c, TRACE_ALL);
+    for (int l = 0; l < c->num_hidden_layers; l++) {
+        float *x_out = l + 1 < c->num_hidden_layers ? p->layer[l + 1].x : p->x;
+        layer_forward(a, m, l, b, &p->layer[l], x_out);
+        if (trace->row && all)
+            trace_layer(c, l, b, &p->layer[l], x_out, a->threads);
+    }
+    if (trace->row && !all)
+        trace_output(c, b, p->x, a->threads);
+}
+
+/* The same, from the trace; where nothing is kept, the output alone. */
+static void recall_layers(Arena *a, const Model *m, const Pass *p)
+{
+    int L = m->config.num_hidden_layers;
+    for (int l = 0; l < L && p->keep; l++)
+        layer_recall(m, l, &p->batch, &p->layer[l], l + 1 < L ? p->layer[l + 1].x : p->x,
+                     a->threads);
+    if (!p->keep)
+        trace_output(&m->config, &p->batch, p->x, a->threads);
+}
+
 /* Runs the layers and norms the rows that have targets. What is kept stays in the arena. */
 static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
 {
@@ -1042,8 +1158,10 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
     p.rstd = arena_floats(a, targets);
     p.hidden = arena_floats(a, targets * (size_t)d);
     embed_forward(p.layer[0].x, at(m, m->params, EMBED), b, d);
-    for (int l = 0; l < L; l++)
-        layer_forward(a, m, l, b, &p.layer[l], l + 1 < L ? p.layer[l + 1].x : p.x);
+    if (b->seq->trace.row && !b->pool)
+        recall_layers(a, m, &p);
+    else
+        run_layers(a, m, &p);
     for (int i = 0; i < b->n_targets; i++)
         memcpy(p.target_x + (ptrdiff_t)i * d, p.x + (ptrdiff_t)b->target_row[i] * d, width);
     rmsnorm_forward(p.hidden, p.rstd, p.target_x, at(m, m->params, final_norm(c)), b->n_targets, d,

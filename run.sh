@@ -3,7 +3,7 @@
 # it with each method, on the same prompts and the same budget, and compares them all along their
 # way on problems that none of them ever saw.
 #
-#   ./run.sh             one seed: about 5 minutes on 2 cores
+#   ./run.sh             one seed: about 4 minutes on 2 cores
 #   ./run.sh --seeds 5   five seeds, each with a base model of its own
 #   ./run.sh --quick     about a minute; three numbers, fewer steps: the same path
 #
@@ -90,10 +90,16 @@ done
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 JOBS=${JOBS:-$cores} first=${SEED:-1}
 last=$((first + seeds - 1))
-side_by_side() { # how many; on stdin, a line each: a function and its arguments
+# How many; on stdin, a line each: a function and its arguments. The cores are shared by as many as
+# run at a time, which are fewer in the last round.
+side_by_side() {
     jobs=$(($1 < JOBS ? $1 : JOBS))
-    xargs -P "$jobs" -L 1 sh run.sh --step "$runs" "$task" "$sft" "$steps" "$every" "$problems" \
-        $((cores > jobs ? cores / jobs : 1))
+    awk -v n="$1" -v jobs="$jobs" -v cores="$cores" '{
+        last = n % jobs
+        threads = int(cores / (NR > n - last ? last : jobs))
+        print (threads > 1 ? threads : 1), $0
+    }' | xargs -P "$jobs" -L 1 \
+        sh run.sh --step "$runs" "$task" "$sft" "$steps" "$every" "$problems"
 }
 
 say "building"

@@ -101,6 +101,7 @@ static const Test TESTS[] = {
     TEST(on_policy, "sampler and trainer agree to the bit, alone, together, threaded"),
     TEST(shared_batch, "few rollouts, large weights: threads share one batch, equal bits"),
     TEST(draws, "draws follow the policy; top-k, top-p, greedy"),
+    TEST(traces, "a pass that reads what sampling left is the pass that makes all again"),
     TEST(groups_stand_alone, "neighbours change no bit; permuting responses permutes results"),
     TEST(pass_at_k, "pass@k against counting subsets"),
     TEST(majority, "maj@k with ties in expectation, every small case"),

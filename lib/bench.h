@@ -359,7 +359,8 @@ static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
 static void bench_groups(StepWork *w, int groups, int m, int new_tokens, Keep keep)
 {
     int at_once = good_micro_batch(0, groups, 16 + m * new_tokens);
-    Extent x = {groups, m, 16, new_tokens, at_once, keep, keep != KEEP_NOTHING};
+    Extent x = {groups, m, 16, new_tokens, at_once, keep, keep != KEEP_NOTHING,
+                keep ? TRACE_ALL : TRACE_NOTHING};
     w->e = extent_engine(&w->m, w->e.threads, x);
     w->n_groups = groups;
     w->groups = groups_new(&w->e, &w->m, x);

@@ -399,7 +399,7 @@ static void explain_group(Session *s, Group *g)
 {
     View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
     reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
-    look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, true);
+    look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, FRESH);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
     else
@@ -502,7 +502,7 @@ static void explain_given(Session *s, const Given *x)
     int longest = 1, threads = s->engine.threads;
     for (int i = 0; i < x->m; i++)
         longest = imax(longest, x->length[i]);
-    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING, true};
+    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING, true, TRACE_NOTHING};
     s->engine = extent_engine(&s->model, threads, extent);
     rope_reserve(&s->model, x->prompt_length + longest);
     Group *g = groups_new(&s->engine, &s->model, extent);
@@ -595,7 +595,7 @@ static void cmd_explain(Session *s)
     session_sampler(s, o->model);
     Problems p = explain_problems(s);
     problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
-    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true};
+    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true, TRACE_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);

@@ -78,7 +78,7 @@ static Pass look_at_response(Arena *a, const Responses *x, int i)
     one.n_tokens = length;
     one.token = x->g->token + x->g->start[i];
     one.start = start;
-    Batch b = pack_groups(a, &one, 1);
+    Batch b = pack_groups(a, &one, 1, false);
     float *coef = arena_floats(a, (size_t)length);
     for (int t = 0; t < length; t++)
         coef[t] = 1;
@@ -252,7 +252,7 @@ static void measure_texts(Arena *a, const Ruler *ruler, Group *g)
 {
     int d = 0;
     if (ruler->model) {
-        Batch b = pack_groups(a, g, 1);
+        Batch b = pack_groups(a, g, 1, false);
         g->hidden_ref = forward(a, ruler->model, &b, KEEP_NOTHING).hidden;
         d = ruler->model->config.hidden_size;
     }
@@ -268,7 +268,7 @@ static void measure_group(Arena *a, int index, void *context)
     Group *g = &x->groups[index];
     int d = x->m->config.hidden_size, row = x->first + index, m = g->m;
     ptrdiff_t at_pair = (ptrdiff_t)row * out->pairs;
-    Batch b = pack_groups(a, g, 1);
+    Batch b = pack_groups(a, g, 1, true);
     Pass p = forward(a, x->m, &b, KEEP_NOTHING);
     forward_head(a, x->m, &p, (float)x->features, true);
     for (int i = 0; i < m; i++)

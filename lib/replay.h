@@ -97,7 +97,7 @@ static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
     sample_groups(&s->engine, &s->model, group, 1, &sampling);
     sampling_ends(s);
     View view = {&s->model, NULL, o->temperature, method_options(o), o->seed, t->run.step};
-    *pass = look(&s->engine.worker[0], &view, group, 1, KEEP_NOTHING, false);
+    *pass = look(&s->engine.worker[0], &view, group, 1, KEEP_NOTHING, AGAIN);
     return group;
 }
 

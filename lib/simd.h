@@ -21,6 +21,7 @@
 typedef __m512 vf;
 #define vload(p) _mm512_loadu_ps(p)
 #define vstore(p, a) _mm512_storeu_ps(p, a)
+#define vstream(p, a) _mm512_stream_ps(p, a) /* p is aligned: see row_stream */
 #define vset(x) _mm512_set1_ps(x)
 #define vadd(a, b) _mm512_add_ps(a, b)
 #define vsub(a, b) _mm512_sub_ps(a, b)
@@ -43,6 +44,7 @@ typedef __m512 vf;
 typedef __m256 vf;
 #define vload(p) _mm256_loadu_ps(p)
 #define vstore(p, a) _mm256_storeu_ps(p, a)
+#define vstream(p, a) _mm256_stream_ps(p, a)
 #define vset(x) _mm256_set1_ps(x)
 #define vadd(a, b) _mm256_add_ps(a, b)
 #define vsub(a, b) _mm256_sub_ps(a, b)
@@ -64,6 +66,7 @@ typedef __m256 vf;
 typedef float32x4_t vf;
 #define vload(p) vld1q_f32(p)
 #define vstore(p, a) vst1q_f32(p, a)
+#define vstream(p, a) vst1q_f32(p, a)
 #define vset(x) vdupq_n_f32(x)
 #define vadd(a, b) vaddq_f32(a, b)
 #define vsub(a, b) vsubq_f32(a, b)
@@ -84,6 +87,7 @@ static inline vf vmin(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 typedef float vf;
 #define vload(p) (*(p))
 #define vstore(p, a) (*(p) = (a))
+#define vstream(p, a) (*(p) = (a))
 #define vset(x) (x)
 #define vadd(a, b) ((a) + (b))
 #define vsub(a, b) ((a) - (b))
@@ -299,6 +303,23 @@ static inline void row_exp_scaled(float *out, const float *x, int n, float scale
         vf e = vexp(vsub(vmul(vrow_load(x + i, part), vset(scale)), vset(shift)));
         vrow_store(out + i, vmul(e, vset(factor)), part);
     }
+}
+
+/* y_i = x_i, where y is not read soon: past the cache, which would first fetch the lines that are
+ * written. Other threads see what a thread wrote after its stream_end. */
+static inline void row_stream(float *y, const float *x, int n)
+{
+    int i = 0;
+    for (; (uintptr_t)y % sizeof(vf) == 0 && i + VL <= n; i += VL)
+        vstream(y + i, vload(x + i));
+    memcpy(y + i, x + i, (size_t)(n - i) * sizeof(float));
+}
+
+static inline void stream_end(void)
+{
+#if VL >= 8
+    _mm_sfence();
+#endif
 }
 
 /* y_i = x_i * a */

@@ -251,7 +251,7 @@ static void check_head_products(Engine *e, const Model *m, const Group *g, doubl
     size_t mark = e->worker[0].used;
     double r[N][TRUE_V], dot[TRUE_M][TRUE_M] = {{0}};
     int owner[N];
-    Batch b = pack_groups(&e->worker[0], g, 1);
+    Batch b = pack_groups(&e->worker[0], g, 1, false);
     Pass p = forward(&e->worker[0], m, &b, KEEP_NOTHING);
     for (int t = 0; t < N; t++) {
         double z[TRUE_V], sum = 0;
@@ -290,7 +290,7 @@ static void check_gradient_sum(Engine *e, Model *m, const Group *g, double T, co
     for (int t = 0; t < g->n_tokens; t++)
         coef[t] = 1;
     m->grads = own;
-    Batch b = pack_groups(&e->worker[0], g, 1);
+    Batch b = pack_groups(&e->worker[0], g, 1, false);
     Pass p = forward(&e->worker[0], m, &b, KEEP_ALL);
     forward_head(&e->worker[0], m, &p, (float)T, true);
     p.coef.logprob = coef;
@@ -411,7 +411,7 @@ static void test_zero_mean_check(void)
     Model m = model_new(&c);
     Engine e = engine_new(3, 1 << 25, 1 << 25);
     Sampling s = {.top_p = 1, .max_tokens = 16, .seed = 3};
-    Extent x = {GROUPS, M, PROMPT, s.max_tokens, 1, KEEP_NOTHING, false};
+    Extent x = {GROUPS, M, PROMPT, s.max_tokens, 1, KEEP_NOTHING, false, TRACE_NOTHING};
     Group *g = groups_new(&e, &m, x);
     model_init(&m, 3);
     rope_reserve(&m, 32);

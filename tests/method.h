@@ -77,7 +77,7 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     View view = {m, NULL, temperature, {.method = G2RL, .lambda = 0.5}, 1, 0};
     view.method.shaping = SHAPING_LITERAL;
     size_t mark = e->arena.used;
-    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, true);
+    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, FRESH);
     snprintf(name, sizeof name, "Phi%s", suffix);
     float *Phi = tensor_values(st, name, NULL);
     for (int k = 0; k < ORACLE_GROUPS; k++) {
@@ -92,14 +92,14 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     check_field(st, "rtilde", suffix, g, offsetof(Group, shaped), ORACLE_M, 2e-5); /* Eq 12-13 */
     check_field(st, "A", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);   /* Eq 2 */
     view.method.shaping = SHAPING_TEXT;
-    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, true);
+    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, FRESH);
     check_field(st, "rtilde_text", suffix, g, offsetof(Group, shaped), ORACLE_M, 4e-5);
     check_field(st, "A_text", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);
     for (int i = 0; i < ORACLE_M; i++)
         CHECK(g[2].nubar[i] == 0 && g[2].advantage[i] == 0,
               "six identical responses: nubar %g, A %g", g[2].nubar[i], g[2].advantage[i]);
     view.method.method = GRPO;
-    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, true);
+    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, FRESH);
     check_field(st, "A_grpo", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-5);
     e->arena.used = mark;
 }
@@ -564,7 +564,7 @@ static void test_zero_mean(void)
         }
         g.n_tokens = g.start[n];
         CHECK(n == ALL, "%d responses", n);
-        Pass f = look(&e.worker[0], &view, &g, 1, KEEP_NOTHING, true);
+        Pass f = look(&e.worker[0], &view, &g, 1, KEEP_NOTHING, FRESH);
         for (int i = 0; i < ALL; i++) {
             double p = 0, square = 0;
             for (int k = g.start[i]; k < g.start[i + 1]; k++)

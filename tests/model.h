@@ -358,7 +358,7 @@ static Story story_read(const char *line, size_t length)
 /* The sampler at temperature 0 finds the same tokens. */
 static void check_story_decoded(const Model *m, const Story *s, int index)
 {
-    Extent x = {1, 1, s->n_prompt, s->n - s->n_prompt, 1, KEEP_NOTHING, false};
+    Extent x = {1, 1, s->n_prompt, s->n - s->n_prompt, 1, KEEP_NOTHING, false, TRACE_NOTHING};
     Engine e = extent_engine(m, 1, x);
     Group *g = groups_new(&e, m, x);
     Sampling greedy = {.temperature = 0, .top_p = 1, .max_tokens = x.max_tokens};

@@ -12,7 +12,7 @@ static Group *sampled(Engine *e, Model *m, const Task *task, int n, int first, i
 {
     Tokenizer t = tokenizer_characters(TASK_ALPHABET);
     Problems p = {.task = *task, .judge.task = *task, .seed = 11};
-    Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, KEEP_NOTHING, false};
+    Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, KEEP_NOTHING, false, TRACE_NOTHING};
     Group *g = groups_new(e, m, x);
     for (int i = 0; i < n; i++)
         group_ask(&g[i], &e->arena, &p, (uint32_t)(first + i), &t, TASK_PROMPT_MAX);
@@ -63,7 +63,7 @@ static void test_on_policy(void)
     CHECK(longest > 34 && shortest < 20, "lengths %d to %d exercise nothing", shortest, longest);
     for (int at_once = 1; at_once <= 4; at_once += 3)
         for (int i = 0; i < 4; i += at_once) {
-            look(&e.worker[0], &view, g + i, at_once, KEEP_NOTHING, true);
+            look(&e.worker[0], &view, g + i, at_once, KEEP_NOTHING, FRESH);
             for (int k = i; k < i + at_once; k++)
                 CHECK(!memcmp(g[k].logprob, g[k].logprob_old,
                               (size_t)g[k].n_tokens * sizeof(float)),
@@ -185,7 +185,7 @@ static void test_shared_batch(void)
     c.num_hidden_layers = 2;
     c.vocab_size = V;
     Model m = model_new(&c);
-    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, KEEP_NOTHING, false};
+    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, KEEP_NOTHING, false, TRACE_NOTHING};
     Engine e = engine_new(3, 1 << 22, worker_bytes(&m, x));
     Helpers seen = {.e = &e};
     Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LONGEST, .seed = 4,
@@ -270,6 +270,131 @@ static void test_draws(void)
     CHECK(draw_token(z, V, &s, 0.999, &logprob, scratch) == order[0], "greedy");
 }
 
+/* Whether two passes over `rows` rows left the same in one layer. */
+static bool same_layer(const Config *c, const Layer *x, const Layer *y, size_t rows)
+{
+    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
+    int d = c->hidden_size, ff = c->intermediate_size, norms = c->model_type == QWEN3 ? H + KV : 0;
+    struct {
+        const float *x, *y;
+        int n;
+    } part[] = {
+        {x->x, y->x, d}, {x->rstd1, y->rstd1, 1}, {x->normed1, y->normed1, d},
+        {x->qkv, y->qkv, (H + 2 * KV) * hd}, {x->qk, y->qk, (H + KV) * hd},
+        {x->rstd_head, y->rstd_head, norms}, {x->att, y->att, H * hd}, {x->x2, y->x2, d},
+        {x->rstd2, y->rstd2, 1}, {x->normed2, y->normed2, d}, {x->gate_up, y->gate_up, 2 * ff},
+        {x->act, y->act, ff},
+    };
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++)
+        if (!same_bits(part[i].x, part[i].y, rows * (size_t)part[i].n))
+            return false;
+    return true;
+}
+
+enum { TRACED_GROUPS = 3, TRACED_M = 5, TRACED_PROMPT = 35, TRACED_TOKENS = 40 };
+
+/* Three groups with prompts of different lengths, sampled by all of an engine's threads. */
+static Group *sample_traced(Engine *e, Model *m, Tracing trace)
+{
+    Extent x = {TRACED_GROUPS, TRACED_M, TRACED_PROMPT, TRACED_TOKENS, 1, KEEP_ALL, false, trace};
+    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = TRACED_TOKENS, .seed = 4};
+    Group *g = groups_new(e, m, x);
+    for (int k = 0; k < TRACED_GROUPS; k++) {
+        g[k].index = (uint32_t)k;
+        g[k].prompt_length = TRACED_PROMPT - 17 * k;
+        tree_tokens(g[k].prompt, TRACED_PROMPT, m->config.vocab_size, (uint32_t)k, 0);
+    }
+    sample_groups(e, m, g, TRACED_GROUPS, &s);
+    for (int i = 0; i < TRACED_GROUPS * TRACED_M; i++) {
+        g[i / TRACED_M].reward[i % TRACED_M] = i % 3 ? -1 : 1;
+        g[i / TRACED_M].answered[i % TRACED_M] = true;
+    }
+    return g;
+}
+
+/* A pass over groups k .. k + n - 1 that reads the trace is the pass that makes all again. */
+static void check_traced_pass(Arena *a, const View *view, Group *g, int k, int n, Tracing trace)
+{
+    const Config *c = &view->m->config;
+    Keep keep = trace == TRACE_ALL ? KEEP_ALL : KEEP_NOTHING;
+    a->used = 0;
+    Pass made = look(a, view, g + k, n, KEEP_ALL, FRESH);
+    Pass read = look(a, view, g + k, n, keep, TRACED);
+    size_t rows = (size_t)made.batch.n_rows, d = (size_t)c->hidden_size;
+    size_t targets = (size_t)made.batch.n_targets;
+    for (int l = 0; l < c->num_hidden_layers && keep; l++)
+        CHECK(same_layer(c, &made.layer[l], &read.layer[l], rows), "layer %d", l);
+    CHECK(is_alive(read.hidden, targets * d) && same_bits(made.x, read.x, rows * d) &&
+              same_bits(made.hidden, read.hidden, targets * d),
+          "groups %d to %d: the output", k, k + n - 1);
+    float *last = group_trace(&g[k], 0, 0).row - 1, before = *last; /* the prompt's last number */
+    *last += 1;
+    read = look(a, view, g + k, n, keep, TRACED);
+    CHECK(!same_bits(made.x, read.x, rows * d), "the trace is not read");
+    *last = before;
+}
+
+/* Every cut of groups into passes. Returns the lengths of their responses, as bits. */
+static unsigned check_traces(Model *m, Tracing trace, int threads)
+{
+    Engine e = nan_engine(threads, 16 << 20);
+    View view = {m, NULL, 1, {.method = G2RL, .lambda = 1}, 1, 0};
+    Group *g = sample_traced(&e, m, trace);
+    unsigned lengths = 0;
+    e.worker[0].threads = threads;
+    for (int n = 1; n <= TRACED_GROUPS; n += 2)
+        for (int k = 0; k < TRACED_GROUPS; k += n)
+            check_traced_pass(&e.worker[0], &view, g, k, n, trace);
+    for (int i = 0; i < TRACED_GROUPS * TRACED_M; i++)
+        lengths |= 1u << imin(response_length(&g[i / TRACED_M], i % TRACED_M), 31);
+    engine_free(&e);
+    return lengths;
+}
+
+/* The first pass of a step reads no trace, so that logp_gap is a measurement; the others do. */
+static void check_first_pass(Model *m)
+{
+    Engine e = nan_engine(1, 16 << 20);
+    Group *g = sample_traced(&e, m, TRACE_ALL);
+    Update u = {.view = {m, NULL, 1, {.method = G2RL, .lambda = 1, .clip_high = 0.2}, 1, 0},
+                .micro_batch = 1};
+    GroupBatch all = {.groups = g, .n = TRACED_GROUPS, .update = &u};
+    for (int broken = 0; broken < 2; broken++) {
+        LossSums sums = {0};
+        group_trace(&g[broken], -1, 0).row[0] = NAN; /* a q of the prompt's first row */
+        grads_zero(m);
+        accumulate_gradient(&e, m, g, TRACED_GROUPS, &u, true, &sums);
+        CHECK(all_finite(m->grads, m->n_grads) == !broken, "group %d: %s", broken,
+              broken ? "the trace is not read" : "the trace is read");
+        float *last = group_trace(&g[broken], 0, 0).row - 1;
+        *last = NAN;
+        annotate_group(&e.worker[0], broken, &all);
+        CHECK(isnan(g[broken].logprob[0]) == broken, "group %d annotated", broken);
+    }
+    g[0].logprob_old[2] -= 0.25f;
+    annotate_group(&e.worker[0], 0, &all);
+    CHECK(g[0].logp_gap == 0.25, "logp_gap is %g", g[0].logp_gap);
+    engine_free(&e);
+}
+
+/* What sampling left of each row is what the trainer would make of it, for every kind of model. */
+static void test_traces(void)
+{
+    unsigned lengths = 0;
+    for (int type = 0; type < 3; type++)
+        for (int threads = 1; threads <= 7; threads += 6) { /* more than groups: they share one */
+            Model m = tiny_model((ModelType)type, true, 50);
+            for (m.config.n_eos = 0; m.config.n_eos < 4; m.config.n_eos++)
+                m.config.eos_token_id[m.config.n_eos] = 7 * m.config.n_eos;
+            model_pack(&m, 1);
+            lengths |= check_traces(&m, TRACE_ALL, threads);
+            lengths |= check_traces(&m, TRACE_OUTPUT, threads);
+            check_first_pass(&m);
+            model_free(&m);
+        }
+    CHECK((lengths & 2) && lengths >> 31, "no response of one token, or none of 31: %x", lengths);
+}
+
 /* Another prompt's group beside it changes not one bit of a group's numbers; permuting its
  * responses only permutes them, within rounding. */
 static void test_groups_stand_alone(void)
@@ -283,8 +408,8 @@ static void test_groups_stand_alone(void)
     Engine e = engine_new(2, 1 << 24, 1 << 26);
     Group *g = sampled(&e, &m, &task, 2, 0, 4, &s), *alone = sampled(&e, &m, &task, 1, 0, 4, &s);
     g[0].reward[1] = alone->reward[1] = 1;
-    look(&e.worker[0], &view, g, 2, KEEP_NOTHING, true);
-    look(&e.worker[0], &view, alone, 1, KEEP_NOTHING, true);
+    look(&e.worker[0], &view, g, 2, KEEP_NOTHING, FRESH);
+    look(&e.worker[0], &view, alone, 1, KEEP_NOTHING, FRESH);
     CHECK(!memcmp(g->advantage, alone->advantage, 4 * sizeof(double)) &&
               !memcmp(g->Phi, alone->Phi, 4 * 64 * sizeof(float)) &&
               !memcmp(g->entropy, alone->entropy, (size_t)alone->n_tokens * sizeof(float)),
@@ -297,7 +422,7 @@ static void test_groups_stand_alone(void)
         turned->start[i + 1] = turned->start[i] + n;
         turned->reward[i] = alone->reward[3 - i];
     }
-    look(&e.worker[0], &view, turned, 1, KEEP_NOTHING, true);
+    look(&e.worker[0], &view, turned, 1, KEEP_NOTHING, FRESH);
     for (int i = 0; i < 4; i++)
         CHECK(fabs(turned->advantage[i] - alone->advantage[3 - i]) < 1e-5 &&
                   fabs(alone->advantage[i]) > 0.1,
