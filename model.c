@@ -1459,7 +1459,7 @@ static size_t pieces_bytes(const Config *c, size_t targets)
 {
     size_t widest = (size_t)imax(imax(c->intermediate_size, c->hidden_size),
                                  c->num_attention_heads * c->head_dim);
-    size_t floats = KC * (widest + NR) + BLOCK + 4 * LINE * (KC + widest) +
+    size_t floats = KC * (widest + NR) + arranged_floats(widest) +
                     targets * ((size_t)c->hidden_size + NR) + KC * TILE;
     return floats * sizeof(float) + (1 << 16);
 }
@@ -1485,7 +1485,7 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     floats += HELPERS * ((keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
                          QUERIES * (2 * keys + 8 * KEYS + 2 * (size_t)s.hd_pad));
     floats += (KC + NR) * (widest + NR);                                        /* packing */
-    floats += BLOCK + KC + 3 * LINE * (rows + widest + KC);                     /* spread_out */
+    floats += arranged_floats(rows + widest);
     floats += (size_t)(3 * HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR) +
               sizeof(Beside);                                                   /* head */
     size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + HELPERS * (keys / KEYS + 2);

@@ -13,8 +13,10 @@
  * that continue each other.
  *
  * How (Goto's scheme): B is packed into panels of NR = 2 vectors, [k][NR], zero-padded; a tile of
- * MR rows times one panel lives in registers while k runs; A is read in place by broadcast. While
- * one panel is multiplied, the next is already on its way from memory. */
+ * MR rows times one panel lives in registers while k runs; A is read by broadcast, in place or, down
+ * its columns, from a copy in the order of the tiles. While one panel is multiplied, the next is
+ * already on its way from memory. A tile makes two multiply-adds for each number it loads; what
+ * else it does between them (addresses, prefetching) is kept few: four steps of k at a time. */
 #ifndef GEMM_H
 #define GEMM_H
 
@@ -27,33 +29,78 @@ enum {
     BLOCK = 1 << 17 /* floats of A that go through one panel after the other: half of 1 MiB of L2 */
 };
 
-/* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * rs + k * cs];
- * base has C's layout, may be C, and stands for zero where it is NULL. Every step of k also asks
- * for a line of the panel to come, for A's 16 steps ahead, and now and then for one of the C below,
- * where the next tile will be: few at a time, or those that are needed now would stand in line. */
-ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdiff_t rs,
-                        ptrdiff_t cs, const float *b, ptrdiff_t ldb, const float *base, float *c,
-                        ptrdiff_t ldc, const float *next)
+/* The rows of A that a tile reads, element k of row i: where rows are contiguous, `first` points at
+ * row 0's next one, and so on by fours; where columns are (`down`), at the next column's first. */
+typedef struct {
+    const float *first[(MR + 3) / 4];
+    ptrdiff_t stride, twice, thrice; /* from one row to the next, or from one column */
+} TileRows;
+
+/* s[i][v] += a_i,k b_k,v for the k-th of the elements that `r` points at, b the panel's row k */
+ALWAYS_INLINE void tile_step(const int mr, const int nv, const bool down, vf s[MR][2],
+                             const TileRows *r, const int k, const float *b)
 {
+    const ptrdiff_t past[4] = {0, r->stride, r->twice, r->thrice};
+    vf b0 = vload(b), b1 = nv > 1 ? vload(b + VL) : b0;
+    UNROLL for (int i = 0; i < mr; i++) {
+        vf x = vset(down ? r->first[0][i] : (r->first[i / 4] + past[i % 4])[k]);
+        s[i][0] = vfma(x, b0, s[i][0]);
+        if (nv > 1)
+            s[i][1] = vfma(x, b1, s[i][1]);
+    }
+}
+
+ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const int k)
+{
+    UNROLL for (int g = 0; g < (mr + 3) / 4; g++)
+        r->first[g] += down ? r->stride : k;
+}
+
+/* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * stride + k],
+ * or, `down`, a[i + k * stride]; base has C's layout, may be C, and stands for zero where it is
+ * NULL. On its way it asks for what comes next, a few lines at a time, or those that are needed now
+ * would stand in line: `ahead` lines of each quarter of a panel from `next` on (a memory fetches
+ * several streams faster than one); `down`, where C is read, too, a row of the C below. */
+ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, const float *a,
+                        ptrdiff_t stride, const float *b, ptrdiff_t ldb, const float *base,
+                        float *c, ptrdiff_t ldc, const float *next, int ahead)
+{
+    enum { STEPS = 4 };
+    const ptrdiff_t quarter = (ptrdiff_t)K * NR / 4;
     vf s[MR][2];
+    TileRows r = {{a}, stride, 2 * stride, 3 * stride};
+    OPAQUE(r.stride);
+    OPAQUE(r.twice);
+    OPAQUE(r.thrice);
+    UNROLL for (int g = 1; g < (mr + 3) / 4; g++)
+        r.first[g] = a + 4 * g * stride;
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
             s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
-    for (int k = 0; k < K; k++, a += cs, b += ldb, next += LINE) {
-        vf b0 = vload(b), b1 = nv > 1 ? vload(b + VL) : b0;
-        PREFETCH(next);
-        PREFETCH(a + 16 * cs);
-        PREFETCH(a + 16 * cs + (mr - 1) * rs);
-        if (k < 4 * mr && k % 4 == 0) {
-            PREFETCH_WRITE(c + (mr + k / 4) * ldc);
-            PREFETCH_WRITE(c + (mr + k / 4) * ldc + (nv - 1) * VL);
+    ahead = down ? mr : ahead;
+    next = down ? c + mr * ldc : next;
+    int k = 0;
+    for (; k + STEPS <= K; k += STEPS) {
+        if (--ahead >= 0 && down) {
+            PREFETCH_WRITE(next);
+            PREFETCH_WRITE(next + (nv - 1) * VL);
+            next += ldc;
+        } else if (ahead >= 0) {
+            UNROLL for (int u = 0; u < 4; u++)
+                PREFETCH(next + u * quarter);
+            next += LINE;
         }
-        UNROLL for (int i = 0; i < mr; i++) {
-            vf x = vset(a[i * rs]);
-            s[i][0] = vfma(x, b0, s[i][0]);
-            if (nv > 1)
-                s[i][1] = vfma(x, b1, s[i][1]);
+        UNROLL for (int u = 0; u < STEPS; u++, b += ldb) {
+            tile_step(mr, nv, down, s, &r, down ? 0 : u, b);
+            if (down)
+                tile_next(mr, down, &r, 1);
         }
+        if (!down)
+            tile_next(mr, down, &r, STEPS);
+    }
+    for (; k < K; k++, b += ldb) {
+        tile_step(mr, nv, down, s, &r, 0, b);
+        tile_next(mr, down, &r, 1);
     }
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
@@ -63,14 +110,18 @@ ALWAYS_INLINE void tile(const int mr, const int nv, int K, const float *a, ptrdi
 /* The tile of each height, compiled with its height known. */
 static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
-                      const float *next)
+                      const float *next, int ahead)
 {
-#define CASE(h)                                                        \
-    case h:                                                            \
-        if (nv == 2)                                                   \
-            tile(h, 2, K, a, rs, cs, b, ldb, base, c, ldc, next);      \
-        else                                                           \
-            tile(h, 1, K, a, rs, cs, b, ldb, base, c, ldc, next);      \
+#define CASE(h)                                                                 \
+    case h:                                                                     \
+        if (rs == 1 && nv == 2)                                                 \
+            tile(h, 2, true, K, a, cs, b, ldb, base, c, ldc, next, ahead);      \
+        else if (rs == 1)                                                       \
+            tile(h, 1, true, K, a, cs, b, ldb, base, c, ldc, next, ahead);      \
+        else if (nv == 2)                                                       \
+            tile(h, 2, false, K, a, rs, b, ldb, base, c, ldc, next, ahead);     \
+        else                                                                    \
+            tile(h, 1, false, K, a, rs, b, ldb, base, c, ldc, next, ahead);     \
         break;
     switch (mr) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -84,30 +135,45 @@ static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdi
 #undef CASE
 }
 
+/* Where A[M,K] lies: element [i][k] at a[i * rs + k * cs], one of the strides being 1; or, `tiled`,
+ * tile after tile as gemm_panel cuts it, each [K][TILED]. */
+enum { TILED = (MR + VL - 1) / VL * VL };
+typedef struct {
+    const float *a;
+    ptrdiff_t rs, cs;
+    bool tiled;
+} Rows;
+
+static int tiles_of(int M) { return (M + MR - 1) / MR; }
+
+/* The first row of tile t: M rows are cut into tiles of nearly equal height. */
+static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M)); }
+
 /* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
- * up to the next multiple of VL columns. Rows are split into tiles of nearly equal height; the
- * first ones prefetch the panel at `next`, as large as this one. Where N is no multiple of VL the
- * tile goes through a small copy, so that nothing beside C is written. */
-static void gemm_panel(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
-                       const float *next)
+ * up to the next multiple of VL columns. Together the tiles ask for the panel at `next`, as large
+ * as this one, if it is not NULL. Where N is no multiple of VL the tile goes through a small copy,
+ * so that nothing beside C is written. */
+static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ldb,
+                       const float *base, float *c, ptrdiff_t ldc, const float *next)
 {
     float edge[MR * NR];
-    int tiles = (M + MR - 1) / MR, nv = (N + VL - 1) / VL;
+    int tiles = tiles_of(M), nv = (N + VL - 1) / VL;
+    int ahead = next ? (K * NR / (4 * LINE) + tiles - 1) / tiles : 0;
     size_t bytes = (size_t)N * sizeof(float);
     for (int t = 0; t < tiles; t++) {
-        int i0 = (int)((int64_t)M * t / tiles), mr = (int)((int64_t)M * (t + 1) / tiles) - i0;
-        const float *ai = a + i0 * rs, *from = base ? base + i0 * ldc : NULL;
-        const float *soon = t * LINE < NR ? next + (ptrdiff_t)t * K * LINE : next;
+        int i0 = tile_begin(M, t), mr = tile_begin(M, t + 1) - i0;
+        const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
+        const float *from = base ? base + i0 * ldc : NULL;
+        const float *soon = next ? next + (ptrdiff_t)t * ahead * LINE : b;
         float *ci = c + i0 * ldc;
         if (N == nv * VL) {
-            tile_rows(mr, nv, K, ai, rs, cs, b, ldb, from, ci, ldc, soon);
+            tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, soon, ahead);
             continue;
         }
         memset(edge, 0, sizeof edge);
         for (int i = 0; base && i < mr; i++)
             memcpy(edge + i * NR, from + i * ldc, bytes);
-        tile_rows(mr, nv, K, ai, rs, cs, b, ldb, edge, edge, NR, soon);
+        tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, edge, edge, NR, soon, ahead);
         for (int i = 0; i < mr; i++)
             memcpy(ci + i * ldc, edge + i * NR, bytes);
     }
@@ -119,8 +185,8 @@ static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
                        const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc)
 {
     for (int j = 0; j < N; j += NR)
-        gemm_panel(M, imin(NR, round_up(N - j, VL)), K, a, rs, cs, b + j, ldb,
-                   base ? base + j : NULL, c + j, ldc, b + j);
+        gemm_panel(M, imin(NR, round_up(N - j, VL)), K, (Rows){a, rs, cs, false}, b + j, ldb,
+                   base ? base + j : NULL, c + j, ldc, NULL);
 }
 
 /* ---------------------------------------------------------------- packing */
@@ -140,10 +206,15 @@ static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
                 vrow_store(out + j, vrow_load(b + j, part), part);
         return;
     }
-    for (int k0 = 0; k0 < kc; k0 += 16) /* 16 at a time: both sides stay in the cache */
-        for (int j = 0; j < width; j++)
-            for (int k = k0; k < imin(kc, k0 + 16); k++)
-                out[(ptrdiff_t)k * NR + j] = b[k * rsb + j * csb];
+    for (int k0 = 0; k0 < kc; k0 += LINE) /* a line at a time: both sides stay in the cache */
+        for (int j0 = 0; j0 < width; j0 += 4) {
+            int k1 = imin(kc, k0 + LINE), k = k0;
+            for (; j0 + 4 <= width && k + 4 <= k1; k += 4)
+                transpose_4x4(out + (ptrdiff_t)k * NR + j0, NR, b + k + j0 * csb, csb);
+            for (; k < k1; k++)
+                for (int j = j0; j < imin(width, j0 + 4); j++)
+                    out[(ptrdiff_t)k * NR + j] = b[k + j * csb];
+        }
 }
 
 /* Packs panels p0 .. p1-1 of one block of kc values of k. */
@@ -166,36 +237,63 @@ static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb
 
 /* ---------------------------------------------------------------- whole products */
 
-/* Rows (or, where A is read down its columns, columns) a multiple of 2 KiB apart fall on the same
- * few sets of the cache and push each other out. */
+/* Rows a multiple of 2 KiB apart fall on the same few sets of the cache and push each other out. */
 static bool collide(ptrdiff_t stride) { return stride % 512 == 0; }
 
-/* Copies a block of A[m, k] to where its rows (or columns) do not collide, an odd number of lines
- * of the cache apart, and sets the strides to match. */
-static const float *spread_out(Arena *arena, int m, int k, const float *a, ptrdiff_t *rs,
-                               ptrdiff_t *cs)
+/* Copies M rows of K floats to where they do not collide, an odd number of lines apart. */
+static Rows spread_out(Arena *arena, int M, int K, Rows A)
 {
-    bool along = *cs == 1; /* rows are contiguous, or columns are */
-    int runs = along ? m : k, length = along ? k : m;
-    ptrdiff_t *stride = along ? rs : cs, ld = round_up(length, 2 * LINE) + LINE;
-    float *copy = arena_floats(arena, (size_t)runs * (size_t)ld);
-    for (int r = 0; r < runs; r++)
-        memcpy(copy + r * ld, a + r * *stride, (size_t)length * sizeof(float));
-    *stride = ld;
-    return copy;
+    ptrdiff_t ld = round_up(K, 2 * LINE) + LINE;
+    float *copy = arena_floats(arena, (size_t)M * (size_t)ld);
+    for (int i = 0; i < M; i++)
+        memcpy(copy + i * ld, A.a + i * A.rs, (size_t)K * sizeof(float));
+    return (Rows){copy, ld, 1, false};
+}
+
+/* Copies A, which is read down its columns, tile by tile: then a tile reads one line after the
+ * other. Vectors are copied whole where there is more of A behind them. */
+static Rows cut_tiles(Arena *arena, int M, int K, Rows A)
+{
+    int tiles = tiles_of(M);
+    float *copy = arena_floats(arena, (size_t)tiles * (size_t)K * TILED), *to = copy;
+    ptrdiff_t end = (K - 1) * A.cs + M;
+    for (int t = 0; t < tiles; t++) {
+        int i0 = tile_begin(M, t), mr = tile_begin(M, t + 1) - i0;
+        for (int k = 0; k < K; k++, to += TILED) {
+            ptrdiff_t at = i0 + k * A.cs;
+            for (int i = 0; i < mr; i += VL)
+                vstore(to + i, at + i + VL <= end ? vload(A.a + at + i)
+                                                  : vload_part(A.a + at + i, mr - i));
+        }
+    }
+    return (Rows){copy, 1, TILED, true};
+}
+
+/* Floats that a block of `rows` rows of A takes at most in the form in which N columns are made of
+ * it, and that form. */
+static size_t arranged_floats(size_t rows)
+{
+    return 3 * BLOCK / 2 + 2 * KC * TILED + 3 * LINE * rows;
+}
+
+static Rows arranged(Arena *arena, int M, int N, int K, Rows A)
+{
+    if (A.rs == 1 && M > 1 && (N >= 8 * NR || collide(A.cs)))
+        return cut_tiles(arena, M, K, A);
+    return M > MR / 2 && collide(A.rs) ? spread_out(arena, M, K, A) : A;
 }
 
 /* The columns of panels p0 .. p1-1 for one block of rows and of k. b points at panel 0, c and base
- * at column `left`. */
-static void gemm_range(int M, int N, int K, int p0, int p1, const float *a, ptrdiff_t rs,
-                       ptrdiff_t cs, const float *b, const float *base, float *c, ptrdiff_t ldc,
-                       int left)
+ * at column `left`. Each panel asks for the one behind it: in a model, after a matrix's last one,
+ * the next matrix. */
+static void gemm_range(int M, int N, int K, int p0, int p1, Rows A, const float *b,
+                       const float *base, float *c, ptrdiff_t ldc, int left)
 {
     for (int p = p0; p < p1; p++) {
         const float *panel = b + (ptrdiff_t)K * p * NR;
         int j = p * NR - left;
-        gemm_panel(M, imin(NR, N - p * NR), K, a, rs, cs, panel, NR, base ? base + j : NULL, c + j,
-                   ldc, p + 1 < p1 ? panel + (ptrdiff_t)K * NR : panel);
+        gemm_panel(M, imin(NR, N - p * NR), K, A, panel, NR, base ? base + j : NULL, c + j, ldc,
+                   panel + (ptrdiff_t)K * NR);
     }
 }
 
@@ -212,20 +310,19 @@ static void gemm_panels(Arena *arena, int M, int N, int K, int p0, int p1, const
         int i0 = (int)((int64_t)M * t / blocks), m = (int)((int64_t)M * (t + 1) / blocks) - i0;
         for (int k0 = 0; k0 < K; k0 += KC) {
             int kc = imin(KC, K - k0);
-            ptrdiff_t rsa = rs, csa = cs;
-            const float *block = packed + (size_t)k0 * panels * NR, *ai = a + i0 * rs + k0 * cs;
+            const float *block = packed + (size_t)k0 * panels * NR;
             const float *from = k0 > 0 ? c : base;
-            if (m > MR / 2 && collide(rs == 1 ? cs : rs))
-                ai = spread_out(arena, m, kc, ai, &rsa, &csa);
+            Rows A = arranged(arena, m, (p1 - p0) * NR, kc,
+                              (Rows){a + i0 * rs + k0 * cs, rs, cs, false});
             from = from ? from + i0 * ldc : NULL;
             if (threads > 1) {
                 PARALLEL_FOR (threads)
                 for (int u = 0; u < threads; u++)
                     gemm_range(m, N, kc, p0 + (p1 - p0) * u / threads,
-                               p0 + (p1 - p0) * (u + 1) / threads, ai, rsa, csa, block, from,
-                               c + i0 * ldc, ldc, p0 * NR);
+                               p0 + (p1 - p0) * (u + 1) / threads, A, block, from, c + i0 * ldc,
+                               ldc, p0 * NR);
             } else
-                gemm_range(m, N, kc, p0, p1, ai, rsa, csa, block, from, c + i0 * ldc, ldc, p0 * NR);
+                gemm_range(m, N, kc, p0, p1, A, block, from, c + i0 * ldc, ldc, p0 * NR);
             arena->used = mark;
         }
     }

@@ -142,6 +142,14 @@ static inline vf vscale_exp(vf p, vf r)
 #endif
 #define LINE 16 /* floats in a line of the cache */
 
+/* The compiler shall not know how x came about: it would make, and keep in memory, what the
+ * processor adds up by itself in an address. */
+#if defined(__GNUC__)
+#define OPAQUE(x) __asm__("" : "+r"(x))
+#else
+#define OPAQUE(x) ((void)(x))
+#endif
+
 /* The first n < VL floats of p, the rest 0; and the first n lanes of a to p. */
 #if VL == 16
 static inline vf vload_part(const float *p, int n)
@@ -168,6 +176,22 @@ static inline void vstore_part(float *p, vf a, int n)
         p[i] = t[i];
 }
 #endif
+
+/* out[i * ldo + j] = in[j * ldi + i] for i, j < 4 */
+static inline void transpose_4x4(float *out, ptrdiff_t ldo, const float *in, ptrdiff_t ldi)
+{
+#if VL >= 8
+    __m128 r[4] = {_mm_loadu_ps(in), _mm_loadu_ps(in + ldi), _mm_loadu_ps(in + 2 * ldi),
+                   _mm_loadu_ps(in + 3 * ldi)};
+    _MM_TRANSPOSE4_PS(r[0], r[1], r[2], r[3]);
+    for (int i = 0; i < 4; i++)
+        _mm_storeu_ps(out + i * ldo, r[i]);
+#else
+    for (int i = 0; i < 4; i++)
+        for (int j = 0; j < 4; j++)
+            out[i * ldo + j] = in[j * ldi + i];
+#endif
+}
 
 /* Walks i over a row of n floats in steps of VL, binding `part` to how many floats are there
  * (VL but for the last step). Use vrow_load and vrow_store inside. */
