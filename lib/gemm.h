@@ -13,10 +13,10 @@
  * that continue each other.
  *
  * How (Goto's scheme): B is packed into panels of NR = 2 vectors, [k][NR], zero-padded; a tile of
- * MR rows times one panel lives in registers while k runs; A is read by broadcast, in place or, down
- * its columns, from a copy in the order of the tiles. While one panel is multiplied, the next is
- * already on its way from memory. What a tile does beside its multiply-adds (loads, addresses,
- * prefetching) takes turns with them on the same core, so it is kept few: four steps of k at once. */
+ * MR rows times one panel lives in registers while k runs; A is read by broadcast, in place or,
+ * down its columns, from a copy in the order of the tiles. While one panel is multiplied, the next
+ * is already on its way from memory. What a tile does beside its multiply-adds (loads, addresses,
+ * prefetching) takes turns with them, so it is kept little: four steps of k at once. */
 #ifndef GEMM_H
 #define GEMM_H
 
