@@ -2,8 +2,9 @@
 #   python3 data/peer.py train tiny      ./g2rl bench --only train_step --preset tiny --threads 1
 #   python3 data/peer.py sample tiny 64  ./g2rl bench --only sample --preset tiny --threads 1
 #   python3 data/peer.py rl tiny         ./g2rl bench --only rl_step --preset tiny --threads 1
-# Prints tokens a second (rl: seconds a step): medians of 5, after one that does not count. Where this PyTorch has fused
-# norms and attention they are used; FUSED=0 does without. Run both by turns on a quiet machine.
+# Prints tokens a second (rl: seconds a step): medians of 5, after one that does not count. Where
+# this PyTorch has fused norms and attention they are used; FUSED=0 does without. Run both by turns
+# on a quiet machine.
 import os
 import statistics
 import sys
