@@ -3,7 +3,7 @@
 # it with each method, on the same prompts and the same budget, and compares them all along their
 # way on problems that none of them ever saw.
 #
-#   ./run.sh             one seed: about 4 minutes on 2 cores
+#   ./run.sh             one seed: 3 to 5 minutes on 2 cores
 #   ./run.sh --seeds 5   five seeds, each with a base model of its own
 #   ./run.sh --quick     about a minute; three numbers, fewer steps: the same path
 #
