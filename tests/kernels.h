@@ -389,9 +389,12 @@ static void test_gemm(void)
             check_gemm_small(M, N, K, false, accumulate);
             check_gemm_small(M, N, K, true, accumulate);
         }
-    for (int M = 1; M <= 2 * MR + 1; M++) /* every height of a tile, beside every part of a panel */
-        for (int N = 1; N <= NR + 1; N += imax(1, VL / 4))
-            check_gemm_forward(M, N, 3, M % 2, 1);
+    /* Every height of a tile, by rows and down columns, four steps of k at once and the rest. */
+    for (int M = 1; M <= 2 * MR + 1; M++)
+        for (int N = 1; N <= NR + 1; N += imax(1, VL / 4)) {
+            check_gemm_forward(M, N, 7, M % 2, 1);
+            check_gemm_small(M, N, 7, true, M % 2);
+        }
 }
 
 /* ---------------------------------------------------------------- gradients of each layer */
