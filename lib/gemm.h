@@ -56,14 +56,20 @@ ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const i
         r->first[g] += down ? r->stride : k;
 }
 
+/* What a tile asks the memory for while it works, a little at a time, or what is needed now would
+ * stand in line: `times` times a line of each quarter of the next panel (a memory fetches several
+ * streams faster than one) and a row of the C that is written next. */
+typedef struct {
+    const float *panel, *c;
+    int times;
+} Soon;
+
 /* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * stride + k],
  * or, `down`, a[i + k * stride]; base has C's layout, may be C, and stands for zero where it is
- * NULL. On its way it asks for what comes next, a few lines at a time, or those that are needed now
- * would stand in line: `ahead` lines of each quarter of a panel from `next` on (a memory fetches
- * several streams faster than one); `down`, where C is read, too, a row of the C below. */
+ * NULL. */
 ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, const float *a,
                         ptrdiff_t stride, const float *b, ptrdiff_t ldb, const float *base,
-                        float *c, ptrdiff_t ldc, const float *next, int ahead)
+                        float *c, ptrdiff_t ldc, Soon soon)
 {
     enum { STEPS = 4 };
     const ptrdiff_t quarter = (ptrdiff_t)K * NR / 4;
@@ -77,18 +83,15 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
             s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
-    ahead = down ? mr : ahead;
-    next = down ? c + mr * ldc : next;
     int k = 0;
     for (; k + STEPS <= K; k += STEPS) {
-        if (--ahead >= 0 && down) {
-            PREFETCH_WRITE(next);
-            PREFETCH_WRITE(next + (nv - 1) * VL);
-            next += ldc;
-        } else if (ahead >= 0) {
+        if (--soon.times >= 0) {
             UNROLL for (int u = 0; u < 4; u++)
-                PREFETCH(next + u * quarter);
-            next += LINE;
+                PREFETCH(soon.panel + u * quarter);
+            PREFETCH_WRITE(soon.c);
+            PREFETCH_WRITE(soon.c + (nv - 1) * VL);
+            soon.panel += LINE;
+            soon.c += ldc;
         }
         UNROLL for (int u = 0; u < STEPS; u++, b += ldb) {
             tile_step(mr, nv, down, s, &r, down ? 0 : u, b);
@@ -110,18 +113,18 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
 /* The tile of each height, compiled with its height known. */
 static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
-                      const float *next, int ahead)
+                      Soon soon)
 {
-#define CASE(h)                                                                 \
-    case h:                                                                     \
-        if (rs == 1 && nv == 2)                                                 \
-            tile(h, 2, true, K, a, cs, b, ldb, base, c, ldc, next, ahead);      \
-        else if (rs == 1)                                                       \
-            tile(h, 1, true, K, a, cs, b, ldb, base, c, ldc, next, ahead);      \
-        else if (nv == 2)                                                       \
-            tile(h, 2, false, K, a, rs, b, ldb, base, c, ldc, next, ahead);     \
-        else                                                                    \
-            tile(h, 1, false, K, a, rs, b, ldb, base, c, ldc, next, ahead);     \
+#define CASE(h)                                                          \
+    case h:                                                              \
+        if (rs == 1 && nv == 2)                                          \
+            tile(h, 2, true, K, a, cs, b, ldb, base, c, ldc, soon);      \
+        else if (rs == 1)                                                \
+            tile(h, 1, true, K, a, cs, b, ldb, base, c, ldc, soon);      \
+        else if (nv == 2)                                                \
+            tile(h, 2, false, K, a, rs, b, ldb, base, c, ldc, soon);     \
+        else                                                             \
+            tile(h, 1, false, K, a, rs, b, ldb, base, c, ldc, soon);     \
         break;
     switch (mr) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -150,30 +153,34 @@ static int tiles_of(int M) { return (M + MR - 1) / MR; }
 static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M)); }
 
 /* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
- * up to the next multiple of VL columns. Together the tiles ask for the panel at `next`, as large
- * as this one, if it is not NULL. Where N is no multiple of VL the tile goes through a small copy,
- * so that nothing beside C is written. */
+ * up to the next multiple of VL columns. If `next` is not NULL, the tiles ask for what comes next:
+ * together for the panel at `next`, as large as this one, and each for the C of the tile below, or,
+ * after the last one, beside the first. Where N is no multiple of VL the tile goes through a small
+ * copy, so that nothing beside C is written. */
 static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ldb,
                        const float *base, float *c, ptrdiff_t ldc, const float *next)
 {
     float edge[MR * NR];
     int tiles = tiles_of(M), nv = (N + VL - 1) / VL;
-    int ahead = next ? (K * NR / (4 * LINE) + tiles - 1) / tiles : 0;
+    int lines = next ? (K * NR / (4 * LINE) + tiles - 1) / tiles : 0;
     size_t bytes = (size_t)N * sizeof(float);
     for (int t = 0; t < tiles; t++) {
-        int i0 = tile_begin(M, t), mr = tile_begin(M, t + 1) - i0;
+        int i0 = tile_begin(M, t), i1 = tile_begin(M, t + 1), mr = i1 - i0;
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
-        const float *soon = next ? next + (ptrdiff_t)t * ahead * LINE : b;
         float *ci = c + i0 * ldc;
+        Soon soon = {NULL, NULL, 0};
+        if (next)
+            soon = (Soon){next + (ptrdiff_t)t * lines * LINE, i1 < M ? c + i1 * ldc : c + NR,
+                          imax(lines, mr)};
         if (N == nv * VL) {
-            tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, soon, ahead);
+            tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, soon);
             continue;
         }
         memset(edge, 0, sizeof edge);
         for (int i = 0; base && i < mr; i++)
             memcpy(edge + i * NR, from + i * ldc, bytes);
-        tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, edge, edge, NR, soon, ahead);
+        tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, edge, edge, NR, soon);
         for (int i = 0; i < mr; i++)
             memcpy(ci + i * ldc, edge + i * NR, bytes);
     }
@@ -217,13 +224,20 @@ static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
         }
 }
 
+/* Copies go through STRETCH rows at a time, from the first column to the last: so the memory is read
+ * in long stretches, and has time to bring the rows that come next. */
+enum { STRETCH = 16 };
+
 /* Packs panels p0 .. p1-1 of one block of kc values of k. */
 static void pack_range(int kc, int N, int p0, int p1, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
                        float *out)
 {
-    for (int p = p0; p < p1; p++)
-        pack_panel(out + (ptrdiff_t)kc * p * NR, b + (ptrdiff_t)p * NR * csb, rsb, csb, kc,
-                   imin(NR, N - p * NR));
+    int step = csb == 1 ? STRETCH : kc;
+    for (int k0 = 0; k0 < kc; k0 += step)
+        for (int p = p0; p < p1; p++)
+            pack_panel(out + ((ptrdiff_t)kc * p + k0) * NR,
+                       b + k0 * rsb + (ptrdiff_t)p * NR * csb, rsb, csb, imin(step, kc - k0),
+                       imin(NR, N - p * NR));
 }
 
 /* Packs all of B[K,N]: for each block of KC values of k, panel after panel. */
@@ -255,15 +269,22 @@ static Rows spread_out(Arena *arena, int M, int K, Rows A)
 static Rows cut_tiles(Arena *arena, int M, int K, Rows A)
 {
     int tiles = tiles_of(M);
-    float *copy = arena_floats(arena, (size_t)tiles * (size_t)K * TILED), *to = copy;
+    float *copy = arena_floats(arena, (size_t)tiles * (size_t)K * TILED);
     ptrdiff_t end = (K - 1) * A.cs + M;
-    for (int t = 0; t < tiles; t++) {
-        int i0 = tile_begin(M, t), mr = tile_begin(M, t + 1) - i0;
-        for (int k = 0; k < K; k++, to += TILED) {
-            ptrdiff_t at = i0 + k * A.cs;
-            for (int i = 0; i < mr; i += VL)
-                vstore(to + i, at + i + VL <= end ? vload(A.a + at + i)
-                                                  : vload_part(A.a + at + i, mr - i));
+    for (int k0 = 0; k0 < K; k0 += STRETCH) {
+        int k1 = imin(K, k0 + STRETCH);
+        for (int k = k1; k < imin(K, k1 + STRETCH); k++)
+            for (int i = 0; i < M; i += LINE)
+                PREFETCH(A.a + i + k * A.cs);
+        for (int t = 0; t < tiles; t++) {
+            int i0 = tile_begin(M, t), mr = tile_begin(M, t + 1) - i0;
+            float *to = copy + ((ptrdiff_t)t * K + k0) * TILED;
+            for (int k = k0; k < k1; k++, to += TILED) {
+                ptrdiff_t at = i0 + k * A.cs;
+                for (int i = 0; i < mr; i += VL)
+                    vstore(to + i, at + i + VL <= end ? vload(A.a + at + i)
+                                                      : vload_part(A.a + at + i, mr - i));
+            }
         }
     }
     return (Rows){copy, 1, TILED, true};
