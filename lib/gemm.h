@@ -224,7 +224,7 @@ static void pack_panel(float *out, const float *b, ptrdiff_t rsb, ptrdiff_t csb,
         }
 }
 
-/* Copies go through STRETCH rows at a time, from the first column to the last: so the memory is read
+/* Copies go through STRETCH rows at a time, from the first column to the last: so memory is read
  * in long stretches, and has time to bring the rows that come next. */
 enum { STRETCH = 16 };
 
