@@ -790,13 +790,6 @@ static int drop_finished(const Config *c, Rollout **going, int live, KvPool *poo
     return still;
 }
 
-static double lap(double *since)
-{
-    double now = now_seconds(), passed = now - *since;
-    *since = now;
-    return passed;
-}
-
 /* Threads that share the products of one batch meet many times a step, and wait for each other
  * where another program holds a core. So, now and then, one step is made by all and one alone, and
  * the faster way is kept. Both give the same bits. */

@@ -65,8 +65,6 @@ typedef struct {
     size_t n_params, n_grads; /* n_grads: see model_table */
     float *params, *grads, *m, *v;
     double *partial; /* [flat_blocks] the gradient norm's partial sums */
-    struct Piece *piece; /* the gradients, cut for threads: see weights_backward */
-    int n_pieces;
     bool frugal; /* memory matters more than time: see model_trainable */
     float *packed, *packed_back;
     float *rope; /* [n_positions][head_dim]: half of it cosines, half sines */
@@ -143,7 +141,6 @@ static void model_free(Model *m)
     free(m->m);
     free(m->v);
     free(m->partial);
-    free(m->piece);
     free(m->packed);
     free(m->packed_back);
     free(m->rope);
@@ -892,7 +889,8 @@ typedef struct {
     float *gate_up, *act;        /* [2 ff], [ff] */
 } Layer;
 
-/* What the backward pass leaves behind, for the gradients of the weights: dL / d of the above. */
+/* What the backward pass makes of one layer, for the gradients of its weights: dL / d of the above.
+ * All layers use the same memory, one after the other. */
 typedef struct {
     float *out;            /* [d] of the residual stream on exit */
     float *gate_up;        /* [2 ff] */
@@ -914,9 +912,10 @@ typedef struct {
     float *target_x; /* [targets, d] x of each target's row */
     float *rstd, *hidden;
     Head head;
-    LayerGrad *grad; /* of the backward pass */
     HeadCoef coef;
-    float *dhidden, *dembed; /* [targets, d], [rows, d] */
+    float *dhidden; /* [targets, d] */
+    LayerGrad grad;
+    float *dx;      /* [rows, d] dL / dx of the layer's input; in the end, of the embedding rows */
 } Pass;
 
 /* Floats that one row takes in one Layer, and in one LayerGrad. */
@@ -1196,24 +1195,18 @@ static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, b
 }
 
 /* Room for the gradients of the rows, and from the loss by each target (p->coef) to the gradient of
- * the last layer's output. Layers that are to be made again share the memory of one, but for `out`,
- * of which there are two, by turns: a layer reads its own and writes that of the one below. */
+ * the last layer's output. */
 static void backward_start(Arena *a, const Model *m, Pass *p)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
-    int d = c->hidden_size, L = c->num_hidden_layers;
+    int d = c->hidden_size;
     size_t targets = (size_t)b->n_targets, rows = (size_t)b->n_rows;
     p->dhidden = arena_floats(a, targets * (size_t)d);
-    p->dembed = arena_floats(a, rows * (size_t)d);
-    p->grad = arena_alloc(a, (size_t)L, sizeof(LayerGrad));
-    for (int l = 0; l < L; l++) {
-        p->grad[l] = p->keep == KEEP_ALL || l == 0 ? layer_grad_new(a, c, b->n_rows) : p->grad[0];
-        if (p->keep == KEEP_INPUTS && l > 0)
-            p->grad[l].out = l == 1 ? arena_floats(a, rows * (size_t)d) : p->grad[l - 2].out;
-    }
+    p->dx = arena_floats(a, rows * (size_t)d);
+    p->grad = layer_grad_new(a, c, b->n_rows);
     size_t mark = a->used;
-    float *dtarget = arena_floats(a, targets * (size_t)d), *dx = p->grad[L - 1].out;
+    float *dtarget = arena_floats(a, targets * (size_t)d), *dx = p->grad.out;
     head_backward(a, m, p->hidden, b->n_targets, &p->head, &p->coef, p->dhidden);
     rmsnorm_backward(dtarget, NULL, p->dhidden, p->target_x, at(m, m->params, final_norm(c)),
                      p->rstd, b->n_targets, d, a->threads);
@@ -1223,57 +1216,26 @@ static void backward_start(Arena *a, const Model *m, Pass *p)
     a->used = mark;
 }
 
-/* One layer of the backward pass. */
+/* One layer of the backward pass, the last one first. Where each layer's input alone was kept, the
+ * rest is made again; that of the last one is still there. */
 static void backward_layer(Arena *a, const Model *m, Pass *p, int layer)
 {
-    layer_backward(a, m, layer, &p->batch, &p->layer[layer], &p->grad[layer],
-                   layer ? p->grad[layer - 1].out : p->dembed);
-}
-
-/* The gradient of the loss by every row of every layer, of which all was kept. The gradients of the
- * weights follow in weights_backward. */
-static void backward(Arena *a, const Model *m, Pass *p)
-{
-    backward_start(a, m, p);
-    for (int l = m->config.num_hidden_layers - 1; l >= 0; l--)
-        backward_layer(a, m, p, l);
+    if (layer == m->config.num_hidden_layers - 1) {
+        backward_start(a, m, p);
+    } else {
+        float *out = p->dx; /* what came out of the layer above goes into this one */
+        p->dx = p->grad.out;
+        p->grad.out = out;
+        if (p->keep == KEEP_INPUTS)
+            layer_forward(a, m, layer, &p->batch, &p->layer[layer], NULL);
+    }
+    layer_backward(a, m, layer, &p->batch, &p->layer[layer], &p->grad, p->dx);
 }
 
 /* ---------------------------------------------------------------- room for training */
 
-/* A piece of the weights' gradients, the unit that threads take: rows first .. first + n - 1 of a
- * matrix, or what a layer has beside its matrices. */
-enum { VECTORS = MATRICES, HEAD, EMBEDDING, FINAL_NORM };
-typedef struct Piece {
-    int kind, layer, first, n;
-} Piece;
-
-/* Appends the pieces of a matrix of `rows` rows; with `out` NULL, counts them. */
-static int add_pieces(Piece *out, int n, int kind, int layer, int rows)
-{
-    enum { ROWS = 1024 };
-    for (int first = 0; first < rows; first += ROWS, n++)
-        if (out)
-            out[n] = (Piece){kind, layer, first, imin(ROWS, rows - first)};
-    return n;
-}
-
-/* All pieces, the largest first; returns how many. */
-static int cut_pieces(const Model *m, Piece *out)
-{
-    const Config *c = &m->config;
-    int n = add_pieces(out, 0, HEAD, 0, c->vocab_size);
-    for (int layer = 0; layer < c->num_hidden_layers; layer++)
-        for (int kind = 0; kind < MATRICES; kind++)
-            n = add_pieces(out, n, kind, layer, matrix(m, layer, kind).n);
-    for (int layer = 0; layer < c->num_hidden_layers; layer++)
-        n = add_pieces(out, n, VECTORS, layer, 1);
-    n = add_pieces(out, n, EMBEDDING, 0, c->vocab_size);
-    return add_pieces(out, n, FINAL_NORM, 0, 1);
-}
-
-/* Gradients, Adam's moments, and the pieces of work. `frugal`: the weights are packed while
- * sampling only, and the backward pass makes each layer's activations a second time. */
+/* Gradients and Adam's moments. `frugal`: the weights are packed while sampling only, and the
+ * backward pass makes each layer's activations a second time. */
 static void model_trainable(Model *m, bool frugal)
 {
     m->frugal = frugal;
@@ -1281,9 +1243,6 @@ static void model_trainable(Model *m, bool frugal)
     m->grads = floats_new(m->n_grads);
     m->m = floats_new(m->n_params);
     m->v = floats_new(m->n_params);
-    m->n_pieces = cut_pieces(m, NULL);
-    m->piece = xcalloc((size_t)m->n_pieces, sizeof(Piece));
-    cut_pieces(m, m->piece);
     if (m->packed)
         model_pack(m, 1);
 }
@@ -1301,17 +1260,65 @@ static void head_norm_backward(const Config *c, float *dw, const Layer *l, const
                               l->rstd_head + r * all + h0, heads, hd);
 }
 
-/* dW of one of a layer's matrices, rows first .. first + n - 1. */
-static void matrix_backward(Arena *a, Model *m, int layer, int kind, int first, int n,
-                            const Pass *p)
+/* A piece of the weights' gradients, the unit that threads take: of a matrix, its rows first ..
+ * first + n - 1 or, if it is wider than high, so many columns; or what a layer has beside its
+ * matrices; or what lies before and behind the layers. */
+enum { VECTORS = MATRICES, HEAD, EMBEDDING, FINAL_NORM };
+typedef struct {
+    int kind, first, n;
+} Piece;
+
+/* Cuts `all` rows or columns into at most `parts` pieces, of whole units; returns how many there are
+ * behind the n that `out` has. */
+static int add_pieces(Piece *out, int n, int kind, int all, int unit, int parts)
+{
+    int units = (all + unit - 1) / unit;
+    parts = imin(parts, units);
+    for (int i = 0; i < parts; i++) {
+        int first = unit * (int)((int64_t)units * i / parts);
+        int end = imin(all, unit * (int)((int64_t)units * (i + 1) / parts));
+        out[n++] = (Piece){kind, first, end - first};
+    }
+    return n;
+}
+
+/* The pieces of a layer, or of the ends, for so many threads: as large as lets these share the work
+ * evenly, since each piece copies what it multiplies; the largest first. */
+enum { ENDS = -1, MOST_PIECES = 5 * 64 };
+static int cut_pieces(const Model *m, int layer, int threads, Piece *out)
+{
+    static const int order[MATRICES] = {GATE_UP, DOWN, QKV, O};
+    const Config *c = &m->config;
+    int n = 0, most = MOST_PIECES / 5, shares = threads > 1 ? imin(2 * threads, most) : 1;
+    double all = layer_weights(c) / c->num_hidden_layers;
+    if (layer == ENDS) {
+        n = add_pieces(out, n, HEAD, c->vocab_size, TILE, shares);
+        n = add_pieces(out, n, EMBEDDING, c->vocab_size, TILE, shares);
+        return add_pieces(out, n, FINAL_NORM, 1, 1, 1);
+    }
+    for (int i = 0; i < MATRICES; i++) {
+        Matrix w = matrix(m, layer, order[i]);
+        double share = (double)w.n * w.k / all;
+        n = add_pieces(out, n, order[i], imax(w.n, w.k), NR, (int)ceil(shares * share));
+    }
+    return add_pieces(out, n, VECTORS, 1, 1, 1);
+}
+
+/* dW of a piece of one of a layer's matrices. */
+static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, const Pass *p)
 {
     const Layer *l = &p->layer[layer];
-    const LayerGrad *g = &p->grad[layer];
+    const LayerGrad *g = &p->grad;
     const float *x[MATRICES] = {l->normed1, l->att, l->normed2, l->act};
     const float *dy[MATRICES] = {g->qkv, g->x2, g->gate_up, g->out};
-    Matrix w = matrix(m, layer, kind);
-    float *dw = at(m, m->grads, w.tensor) + (ptrdiff_t)first * w.k;
-    gemm_weights(a, p->batch.n_rows, n, w.k, dy[kind] + first, w.n, x[kind], dw);
+    Matrix w = matrix(m, layer, piece->kind);
+    float *dw = at(m, m->grads, w.tensor);
+    int kind = piece->kind, first = piece->first, rows = p->batch.n_rows;
+    if (w.k > w.n)
+        gemm_weights(a, rows, w.n, piece->n, dy[kind], w.n, x[kind] + first, dw + first, w.k);
+    else
+        gemm_weights(a, rows, piece->n, w.k, dy[kind] + first, w.n, x[kind],
+                     dw + (ptrdiff_t)first * w.k, w.k);
 }
 
 /* A layer's norms and biases. */
@@ -1319,7 +1326,7 @@ static void vectors_backward(Model *m, int layer, const Pass *p)
 {
     const Config *c = &m->config;
     const Layer *l = &p->layer[layer];
-    const LayerGrad *g = &p->grad[layer];
+    const LayerGrad *g = &p->grad;
     int rows = p->batch.n_rows, d = c->hidden_size;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, ld = (H + 2 * KV) * c->head_dim;
     float *dw[LAYER_TENSORS];
@@ -1337,118 +1344,94 @@ static void vectors_backward(Model *m, int layer, const Pass *p)
 
 /* Adds one piece's gradient over one pass. Each element is one chain over the rows of the batch, in
  * order; nothing here splits a sum. */
-static void piece_backward(Arena *a, Model *m, const Piece *x, const Pass *p)
+static void piece_backward(Arena *a, Model *m, int layer, const Piece *x, const Pass *p)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
     int d = c->hidden_size, head = lm_head(c);
     if (x->kind < MATRICES)
-        matrix_backward(a, m, x->layer, x->kind, x->first, x->n, p);
+        matrix_backward(a, m, layer, x, p);
     else if (x->kind == VECTORS)
-        vectors_backward(m, x->layer, p);
+        vectors_backward(m, layer, p);
     else if (x->kind == HEAD)
         head_weights_backward(a, m, p->hidden, b->target, b->n_targets, &p->head, &p->coef,
                               x->first, x->n, at(m, m->grads, head));
     else if (x->kind == EMBEDDING)
-        embed_backward(at(m, m->grads, EMBED), p->dembed, b, d, x->first, x->n);
+        embed_backward(at(m, m->grads, EMBED), p->dx, b, d, x->first, x->n);
     else
         norm_weights_backward(at(m, m->grads, final_norm(c)), p->dhidden, p->target_x, p->rstd,
                               b->n_targets, d);
 }
 
-/* Whether a piece belongs to a layer; layer ENDS: to none of them; EVERYTHING: to any. */
-enum { ENDS = -1, EVERYTHING = -2 };
-static bool piece_in(const Piece *x, int layer)
-{
-    return layer == EVERYTHING || layer == (x->kind <= VECTORS ? x->layer : ENDS);
-}
-
-/* Adds to m->grads the gradients of weights over n passes, in order. No two pieces have a weight in
- * common. The scratch memory is what the passes left free in the workers' arenas. */
+/* Adds to m->grads the gradients of a layer's weights, or of those at the ends, over n passes, in
+ * order. No two pieces have a weight in common. The scratch memory is what the passes left free in
+ * the workers' arenas. */
 static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int layer)
 {
+    Piece piece[MOST_PIECES];
+    int pieces = cut_pieces(m, layer, e->threads, piece);
     PARALLEL_FOR_DYNAMIC (e->threads)
-    for (int i = 0; i < m->n_pieces; i++)
-        for (int k = 0; k < n && piece_in(&m->piece[i], layer); k++)
-            piece_backward(&e->worker[thread_index()], m, &m->piece[i], &p[k]);
+    for (int i = 0; i < pieces; i++)
+        for (int k = 0; k < n; k++)
+            piece_backward(&e->worker[thread_index()], m, layer, &piece[i], &p[k]);
 }
 
-/* The backward pass where each layer's input alone was kept: layer after layer is made again (the
- * last one is still there), run backward, and its weights' gradients added at once. */
-static void backward_again(Engine *e, Model *m, Pass *p)
+/* Adds to m->grads the gradient over n passes, of which worker i holds number i: layer after
+ * layer, first the gradients of the rows, then, while these are near, those of the weights. The
+ * passes go side by side; one alone has the help of worker 0's threads. */
+static void backward(Engine *e, Model *m, Pass *p, int n)
 {
     Arena *a = &e->worker[0];
-    int L = m->config.num_hidden_layers, helpers = a->threads;
-    backward_start(a, m, p);
-    for (int l = L - 1; l >= ENDS; l--) {
-        if (l >= 0 && l < L - 1)
-            layer_forward(a, m, l, &p->batch, &p->layer[l], NULL);
-        if (l >= 0)
+    int helpers = a->threads;
+    for (int l = m->config.num_hidden_layers - 1; l >= 0; l--) {
+        if (n > 1) {
+            PARALLEL_FOR_DYNAMIC (e->threads)
+            for (int i = 0; i < n; i++)
+                backward_layer(&e->worker[i], m, &p[i], l);
+        } else
             backward_layer(a, m, p, l);
         a->threads = 1; /* now threads take pieces */
-        weights_backward(e, m, p, 1, l);
+        weights_backward(e, m, p, n, l);
         a->threads = helpers;
     }
+    a->threads = 1;
+    weights_backward(e, m, p, n, ENDS);
+    a->threads = helpers;
 }
 
 /* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef` says how
  * the loss looks at each target. */
 typedef Pass Look(Arena *a, int i, Keep keep, void *context);
 
-/* One part with the help of all threads. Returns the time at which its forward pass ended. */
-static double gradient_together(Engine *e, Model *m, int part, Look *look, void *context)
-{
-    Arena *a = &e->worker[0];
-    a->used = 0;
-    a->threads = imin(e->threads, HELPERS);
-    Pass p = look(a, part, e->frugal ? KEEP_INPUTS : KEEP_ALL, context);
-    double forward_end = now_seconds();
-    if (e->frugal) {
-        backward_again(e, m, &p);
-        a->threads = 1;
-    } else {
-        backward(a, m, &p);
-        a->threads = 1;
-        weights_backward(e, m, &p, 1, EVERYTHING);
-    }
-    return forward_end;
-}
-
-/* As many parts as there are threads, one each; then, together, the gradients of the weights. Part
- * i writes worker i's arena, p[i] and, through `look`, what is its own behind `context`. */
-static double gradient_side_by_side(Engine *e, Model *m, int first, int n, Look *look,
-                                    void *context, Pass *p)
-{
-    double forward_end = 0;
-    PARALLEL_FOR_DYNAMIC (e->threads)
-    for (int i = 0; i < n; i++) {
-        e->worker[i].used = 0;
-        p[i] = look(&e->worker[i], first + i, KEEP_ALL, context);
-        if (i == 0)
-            forward_end = now_seconds();
-        backward(&e->worker[i], m, &p[i]);
-    }
-    weights_backward(e, m, p, n, EVERYTHING);
-    return forward_end;
-}
-
 /* Adds to m->grads the gradient over n parts of a batch, and to seconds[0] and [1] the time that
- * going forward and backward took. Every sum over rows continues where the last one stopped, so
- * neither the cut into parts nor the threads change a bit. */
+ * going forward and backward took: as many parts as there are threads side by side, or one after
+ * the other with the help of all. Part i writes its worker's arena and, through `look`, what is its
+ * own behind `context`. Every sum over rows continues where the last one stopped, so that neither
+ * the cut into parts nor the threads change a bit. */
 static void gradient(Engine *e, Model *m, int n, Look *look, void *context, double *seconds)
 {
     bool together = one_by_one(e, n);
     int at_once = together ? 1 : e->threads;
+    Keep keep = e->frugal ? KEEP_INPUTS : KEEP_ALL;
     size_t mark = e->arena.used;
     Pass *p = arena_alloc(&e->arena, (size_t)at_once, sizeof *p);
-    for (int first = 0; first < n; first += at_once) {
-        double start = now_seconds(), forward_end =
-            together ? gradient_together(e, m, first, look, context)
-                     : gradient_side_by_side(e, m, first, imin(at_once, n - first), look, context,
-                                             p);
-        seconds[0] += forward_end - start;
-        seconds[1] += now_seconds() - forward_end;
+    e->worker[0].threads = together ? imin(e->threads, HELPERS) : 1;
+    for (int first = 0, count; first < n; first += count) {
+        double clock = now_seconds();
+        count = imin(at_once, n - first);
+        for (int i = 0; i < count; i++)
+            e->worker[i].used = 0;
+        if (count > 1) {
+            PARALLEL_FOR_DYNAMIC (e->threads)
+            for (int i = 0; i < count; i++)
+                p[i] = look(&e->worker[i], first + i, keep, context);
+        } else
+            p[0] = look(&e->worker[0], first, keep, context);
+        seconds[0] += lap(&clock);
+        backward(e, m, p, count);
+        seconds[1] += lap(&clock);
     }
+    e->worker[0].threads = 1;
     for (int i = 0; i < e->threads; i++)
         e->worker[i].used = 0;
     e->arena.used = mark;
@@ -1477,7 +1460,7 @@ static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longes
     if (keep == KEEP_INPUTS)
         floats += rows * d * (size_t)(c->num_hidden_layers + 1);
     if (keep)
-        floats += rows * (layer_grad_floats(c) * layers + 2 * d + ff + (size_t)s.ld_out) +
+        floats += rows * (layer_grad_floats(c) + d + ff + (size_t)s.ld_out) +
                   targets * 2 * d + pieces_bytes(c, targets) / sizeof(float);
     size_t logits = logits_floats(c, targets);
     if (keep) /* a batch with fewer targets may keep its logits where the largest does not */

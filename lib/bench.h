@@ -99,7 +99,7 @@ static void gemm_dx_run(void *what)
 static void gemm_dw_run(void *what)
 {
     GemmWork *g = what;
-    gemm_weights(&g->arena, g->m, g->n, g->k, g->y, g->n, g->x, g->w);
+    gemm_weights(&g->arena, g->m, g->n, g->k, g->y, g->n, g->x, g->w, g->k);
 }
 
 static float *bench_noise(size_t n, float scale)
@@ -273,7 +273,7 @@ static void kernel_run(void *what)
     const Config *c = &w->m.config;
     const Batch *b = &w->pass.batch;
     const Layer *l = &w->pass.layer[0];
-    const LayerGrad *g = &w->pass.grad[0];
+    const LayerGrad *g = &w->pass.grad;
     const float *norm = at(&w->m, w->m.params, layer_tensor(0, INPUT_NORM));
     Arena *a = &w->e.worker[0];
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
@@ -322,7 +322,7 @@ static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
     w->e.worker[0].used = 0;
     Arena *a = &w->e.worker[0];
     w->pass = bench_look(a, 0, KEEP_ALL, w);
-    backward(a, &w->m, &w->pass);
+    backward(&w->e, &w->m, &w->pass, 1);
     w->out = floats_new((size_t)w->pass.batch.n_rows * 2 * (size_t)w->m.config.intermediate_size);
     for (w->kernel = 0; w->kernel < KERNELS; w->kernel++) {
         double floats, flops;

@@ -150,7 +150,11 @@ typedef struct {
 static int tiles_of(int M) { return (M + MR - 1) / MR; }
 
 /* The first row of tile t: M rows are cut into tiles of nearly equal height. */
-static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M)); }
+static int tile_begin(int M, int t)
+{
+    int tiles = tiles_of(M);
+    return t == tiles ? M : t ? (int)((int64_t)M * t / tiles) : 0; /* a division takes its time */
+}
 
 /* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
  * up to the next multiple of VL columns. If `next` is not NULL, the tiles ask for what comes next:
@@ -164,8 +168,9 @@ static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ld
     int tiles = tiles_of(M), nv = (N + VL - 1) / VL;
     int lines = next ? (K * NR / (4 * LINE) + tiles - 1) / tiles : 0;
     size_t bytes = (size_t)N * sizeof(float);
-    for (int t = 0; t < tiles; t++) {
-        int i0 = tile_begin(M, t), i1 = tile_begin(M, t + 1), mr = i1 - i0;
+    for (int t = 0, i0 = 0, i1; t < tiles; t++, i0 = i1) {
+        i1 = tile_begin(M, t + 1);
+        int mr = i1 - i0;
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
         float *ci = c + i0 * ldc;
@@ -387,11 +392,12 @@ static void gemm_backward(Arena *arena, int m, int n, int k, const float *dy, co
     gemm(arena, m, k, n, dy, n, 1, w, k, 1, NULL, dx, k);
 }
 
-/* dW[n,k] += dY[m,n]^T X[m,k]: one chain over the m rows, in order. dY's rows are ldy apart. */
+/* dW[n,k] += dY[m,n]^T X[m,k]: one chain over the m rows, in order. The rows of dY are ldy apart,
+ * those of X and dW ldx. */
 static void gemm_weights(Arena *arena, int m, int n, int k, const float *dy, ptrdiff_t ldy,
-                         const float *x, float *dw)
+                         const float *x, float *dw, ptrdiff_t ldx)
 {
-    gemm(arena, n, k, m, dy, 1, ldy, x, k, 1, dw, dw, k);
+    gemm(arena, n, k, m, dy, 1, ldy, x, ldx, 1, dw, dw, ldx);
 }
 
 #endif

@@ -101,21 +101,9 @@ static void response_gradient(Arena *a, int i, void *context)
     const Responses *x = context;
     Engine alone = {.threads = 1, .worker = a};
     Model own = *x->m;
-    int helpers = a->threads;
     own.grads = x->grads + (size_t)i * own.n_grads;
     Pass p = look_at_response(a, x, i);
-    backward(a, &own, &p);
-    a->threads = 1; /* threads take pieces */
-    weights_backward(helpers > 1 ? x->e : &alone, &own, &p, 1, EVERYTHING);
-    a->threads = helpers;
-}
-
-/* Room for what weights_backward needs, in a model that is not trained. */
-static void model_differentiable(Model *m)
-{
-    m->n_pieces = cut_pieces(m, NULL);
-    m->piece = xcalloc((size_t)m->n_pieces, sizeof(Piece));
-    cut_pieces(m, m->piece);
+    backward(a->threads > 1 ? x->e : &alone, &own, &p, 1);
 }
 
 /* G_i = d/dtheta sum_t log p(y_t) for each response of a group, at this temperature, as Model.grads
@@ -349,7 +337,6 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, Geometry *out)
     float *grads = o->true_gradients ? gradients_new(m, o->samples) : NULL;
     int at_once = x.groups;
     if (grads) {
-        model_differentiable(m);
         out->parts = gradient_parts(&m->config);
         out->truth = xcalloc((size_t)out->parts * (size_t)all_pairs(out), sizeof(double));
     }

@@ -6,7 +6,7 @@
  *   Buf                        text that grows
  *   philox, uniform            counter-based random numbers: a draw depends on its counter alone
  *   read_file, AtomicFile      whole files in; whole files, or none, out; demand_output
- *   now_seconds, hash64
+ *   now_seconds, lap, hash64
  *
  * Nothing here knows of models or reinforcement learning. */
 #ifndef UTIL_H
@@ -350,6 +350,14 @@ static inline double now_seconds(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Seconds since *since, which becomes now. */
+static inline double lap(double *since)
+{
+    double now = now_seconds(), passed = now - *since;
+    *since = now;
+    return passed;
 }
 
 /* ---------------------------------------------------------------- files */

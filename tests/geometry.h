@@ -294,8 +294,7 @@ static void check_gradient_sum(Engine *e, Model *m, const Group *g, double T, co
     Pass p = forward(&e->worker[0], m, &b, KEEP_ALL);
     forward_head(&e->worker[0], m, &p, (float)T, true);
     p.coef.logprob = coef;
-    backward(&e->worker[0], m, &p);
-    weights_backward(e, m, &p, 1, EVERYTHING);
+    backward(e, m, &p, 1);
     for (int i = 0; i < g->m; i++)
         for (size_t k = 0; k < m->n_grads; k++)
             sum[k] += grads[(size_t)i * m->n_grads + k];

@@ -342,12 +342,16 @@ static void check_gemm_gradients(int m, int k, int n)
     check_product(&x, "gemm_backward", false);
     Product w = product_new(n, k, m, k); /* a: dY, here read as [m, n]; b: X, as [m, k] */
     gemm_naive(n, k, m, w.a, 1, n, w.b, k, 1, w.expected, k, true);
-    gemm_weights(&arena, m, n, k, w.a, n, w.b, w.c);
+    gemm_weights(&arena, m, n, k, w.a, n, w.b, w.c, k);
     check_product(&w, "gemm_weights", true);
     int cut = n / 3; /* some of dW's rows, then the others: columns of dY apart */
-    gemm_weights(&arena, m, cut, k, w.a, n, w.b, w.c);
-    gemm_weights(&arena, m, n - cut, k, w.a + cut, n, w.b, w.c + (ptrdiff_t)cut * k);
-    check_product(&w, "gemm_weights in two slices", true);
+    gemm_weights(&arena, m, cut, k, w.a, n, w.b, w.c, k);
+    gemm_weights(&arena, m, n - cut, k, w.a + cut, n, w.b, w.c + (ptrdiff_t)cut * k, k);
+    check_product(&w, "gemm_weights, first rows and then the others", true);
+    cut = k / 3;
+    gemm_weights(&arena, m, n, cut, w.a, n, w.b, w.c, k);
+    gemm_weights(&arena, m, n, k - cut, w.a, n, w.b + cut, w.c + cut, k);
+    check_product(&w, "gemm_weights, first columns and then the others", true);
     product_free(&x);
     product_free(&w);
     arena_free(&arena);
@@ -659,7 +663,7 @@ static void test_linear_gradient(void)
     float *dx = nan_new(n_in), *dw = at(&l.m, l.m.grads, w.tensor);
     float *dbias = at(&l.m, l.m.grads, layer_tensor(1, Q_BIAS));
     linear_backward(&l.e.worker[0], &l.m, w, ROWS, l.weight, dx);
-    gemm_weights(&l.e.worker[0], ROWS, w.n, w.k, l.weight, w.n, l.in, dw);
+    gemm_weights(&l.e.worker[0], ROWS, w.n, w.k, l.weight, w.n, l.in, dw, w.k);
     bias_backward(dbias, l.weight, ROWS, w.n);
     check_gradient(linear_loss, &l, l.in, dx, n_in, 60, "linear: input");
     check_gradient(linear_loss, &l, at(&l.m, l.m.params, w.tensor), dw, n_w, 60,

@@ -30,8 +30,7 @@ static void check_model_gradient(ModelType type, bool tied)
     Pass f = forward(&l.e.worker[0], &l.m, &l.b, true);
     forward_head(&l.e.worker[0], &l.m, &f, l.temperature, true);
     f.coef.logprob = l.weight;
-    backward(&l.e.worker[0], &l.m, &f);
-    weights_backward(&l.e, &l.m, &f, 1, EVERYTHING);
+    backward(&l.e, &l.m, &f, 1);
     grads_finish(&l.m);
     l.e.worker->used = 0;
     for (int t = 0; t < l.m.n_tensors; t++) {
@@ -864,7 +863,7 @@ static void check_kept_logits(bool tied, bool packed)
     Model m = tiny_model(QWEN3, tied, V);
     Engine e = nan_engine(PASSES, pass_bytes(&m, 256, 256, 128, true));
     float *coef = noise_new(65, FOREST_ROWS), *dw = at(&m, m.grads, lm_head(&m.config));
-    size_t d = (size_t)m.config.hidden_size;
+    size_t d = (size_t)m.config.hidden_size, mark[PASSES];
     Pass p[PASSES];
     if (packed)
         model_pack(&m, 2);
@@ -875,15 +874,17 @@ static void check_kept_logits(bool tied, bool packed)
         p[i] = forward(&e.worker[i], &m, &b, true);
         forward_head(&e.worker[i], &m, &p[i], 0.7f, true);
         p[i].coef.logprob = coef + 9 * i;
-        backward(&e.worker[i], &m, &p[i]);
+        mark[i] = e.worker[i].used;
         CHECK(p[i].head.logits, "pass %d did not keep its logits", i);
     }
-    weights_backward(&e, &m, p, PASSES, EVERYTHING);
+    backward(&e, &m, p, PASSES);
     float *kept = copy_new(m.grads, m.n_grads);
-    for (int i = 0; i < PASSES; i++)
+    for (int i = 0; i < PASSES; i++) {
         p[i].head.logits = NULL;
+        e.worker[i].used = mark[i];
+    }
     grads_zero(&m);
-    weights_backward(&e, &m, p, PASSES, EVERYTHING);
+    backward(&e, &m, p, PASSES);
     CHECK(is_alive(kept, m.n_grads) && same_bits(kept, m.grads, m.n_grads),
           "tied %d, packed %d: logits made again give another gradient", tied, packed);
     grads_zero(&m);
@@ -895,6 +896,33 @@ static void check_kept_logits(bool tied, bool packed)
     free(kept);
     free(coef);
     engine_free(&e);
+    model_free(&m);
+}
+
+/* The pieces that threads take are each row or column of each matrix, once, in order. */
+static void check_pieces(void)
+{
+    static const int threads[] = {1, 2, 3, 7, 16, MOST_THREADS};
+    Model m = tiny_model(QWEN2, true, 5 * TILE + 9);
+    for (int i = 0; i < 6; i++)
+        for (int layer = ENDS; layer < 1; layer++) {
+            Piece piece[MOST_PIECES];
+            int n = cut_pieces(&m, layer, threads[i], piece), done[FINAL_NORM + 1] = {0};
+            CHECK(n <= MOST_PIECES && (n > 1 || threads[i] == 1), "%d threads: %d pieces",
+                  threads[i], n);
+            for (int k = 0; k < n; done[piece[k].kind] += piece[k].n, k++)
+                CHECK(piece[k].n > 0 && piece[k].first == done[piece[k].kind],
+                      "%d threads: piece %d is of %d, from %d on", threads[i], k, piece[k].n,
+                      piece[k].first);
+            for (int kind = 0; kind <= FINAL_NORM; kind++) {
+                bool end = kind > VECTORS, matrix_kind = kind < MATRICES;
+                int all = matrix_kind ? imax(matrix(&m, 0, kind).n, matrix(&m, 0, kind).k)
+                          : kind == HEAD || kind == EMBEDDING ? m.config.vocab_size : 1;
+                all = end == (layer == ENDS) ? all : 0;
+                CHECK(done[kind] == all, "%d threads: %d of %d are cut", threads[i], done[kind],
+                      all);
+            }
+        }
     model_free(&m);
 }
 
@@ -933,6 +961,7 @@ static void test_invariance(void)
     check_most_logits();
     for (int i = 0; i < 4; i++)
         check_kept_logits(i % 2, i / 2);
+    check_pieces();
     check_packing_order();
 }
 
