@@ -353,7 +353,7 @@ static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq
                    qk + (seq[i].row + r) * s->ld_qk + (s->H + kv_head) * s->hd,
                    qkv + (seq[i].row + r) * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd);
         }
-    if (seq->rows == 1 && s->group <= QUERIES) {
+    if (n > 1) {
         attend_sharers(s, layer, kv_head, seq, n, qk, blocks, att, scratch);
         return;
     }

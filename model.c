@@ -1268,8 +1268,8 @@ typedef struct {
     int kind, first, n;
 } Piece;
 
-/* Cuts `all` rows or columns into at most `parts` pieces, of whole units; returns how many there are
- * behind the n that `out` has. */
+/* Cuts `all` rows or columns into at most `parts` pieces of whole units, behind the n that `out` has;
+ * returns how many it has then. */
 static int add_pieces(Piece *out, int n, int kind, int all, int unit, int parts)
 {
     int units = (all + unit - 1) / unit;

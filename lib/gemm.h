@@ -61,6 +61,7 @@ ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const i
  * streams faster than one) and a row of the C that is written next. */
 typedef struct {
     const float *panel, *c;
+    ptrdiff_t row; /* from one row of that C to the next */
     int times;
 } Soon;
 
@@ -91,7 +92,7 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
             PREFETCH_WRITE(soon.c);
             PREFETCH_WRITE(soon.c + (nv - 1) * VL);
             soon.panel += LINE;
-            soon.c += ldc;
+            soon.c += soon.row;
         }
         UNROLL for (int u = 0; u < STEPS; u++, b += ldb) {
             tile_step(mr, nv, down, s, &r, down ? 0 : u, b);
@@ -158,9 +159,9 @@ static int tile_begin(int M, int t)
 
 /* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
  * up to the next multiple of VL columns. If `next` is not NULL, the tiles ask for what comes next:
- * together for the panel at `next`, as large as this one, and each for the C of the tile below, or,
- * after the last one, beside the first. Where N is no multiple of VL the tile goes through a small
- * copy, so that nothing beside C is written. */
+ * together for the panel at `next`, as large as this one; and, unless they are so few that C is
+ * near anyway, each for the C of the tile below, or, after the last one, beside the first. Where N
+ * is no multiple of VL the tile goes through a small copy, so that nothing beside C is written. */
 static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ldb,
                        const float *base, float *c, ptrdiff_t ldc, const float *next)
 {
@@ -174,10 +175,10 @@ static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ld
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
         float *ci = c + i0 * ldc;
-        Soon soon = {NULL, NULL, 0};
+        Soon soon = {NULL, NULL, 0, 0};
         if (next)
             soon = (Soon){next + (ptrdiff_t)t * lines * LINE, i1 < M ? c + i1 * ldc : c + NR,
-                          imax(lines, mr)};
+                          tiles > 6 ? ldc : 0, imax(lines, mr)};
         if (N == nv * VL) {
             tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, soon);
             continue;
