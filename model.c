@@ -1268,7 +1268,7 @@ typedef struct {
     int kind, first, n;
 } Piece;
 
-/* Cuts `all` rows or columns into at most `parts` pieces of whole units, behind the n that `out` has;
+/* Cuts `all` rows or columns into at most `parts` pieces of whole units, behind the n of `out`;
  * returns how many it has then. */
 static int add_pieces(Piece *out, int n, int kind, int all, int unit, int parts)
 {
