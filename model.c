@@ -1284,12 +1284,12 @@ static int add_pieces(Piece *out, int n, int kind, int all, int unit, int parts)
 
 /* The pieces of a layer, or of the ends, for so many threads: as large as lets these share the work
  * evenly, since each piece copies what it multiplies; the largest first. */
-enum { ENDS = -1, MOST_PIECES = 5 * 64 };
+enum { ENDS = -1, MOST_SHARES = 64, MOST_PIECES = 2 * MOST_SHARES + 1 };
 static int cut_pieces(const Model *m, int layer, int threads, Piece *out)
 {
     static const int order[MATRICES] = {GATE_UP, DOWN, QKV, O};
     const Config *c = &m->config;
-    int n = 0, most = MOST_PIECES / 5, shares = threads > 1 ? imin(2 * threads, most) : 1;
+    int n = 0, shares = threads > 1 ? imin(2 * threads, MOST_SHARES) : 1;
     double all = layer_weights(c) / c->num_hidden_layers;
     if (layer == ENDS) {
         n = add_pieces(out, n, HEAD, c->vocab_size, TILE, shares);

@@ -61,7 +61,7 @@ ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const i
  * streams faster than one) and a row of the C that is written next. */
 typedef struct {
     const float *panel, *c;
-    ptrdiff_t row; /* from one row of that C to the next */
+    ptrdiff_t row; /* from one row of that C to the next; 0: the first alone */
     int times;
 } Soon;
 
@@ -151,11 +151,7 @@ typedef struct {
 static int tiles_of(int M) { return (M + MR - 1) / MR; }
 
 /* The first row of tile t: M rows are cut into tiles of nearly equal height. */
-static int tile_begin(int M, int t)
-{
-    int tiles = tiles_of(M);
-    return t == tiles ? M : t ? (int)((int64_t)M * t / tiles) : 0; /* a division takes its time */
-}
+static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M)); }
 
 /* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
  * up to the next multiple of VL columns. If `next` is not NULL, the tiles ask for what comes next:
