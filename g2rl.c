@@ -615,9 +615,9 @@ static void cut_distribution(float *p, int n, const Sampling *s, float *sorted)
         p[i] = p[i] >= sorted[last] ? p[i] : 0;
 }
 
-/* Draws a token from softmax(z / T) by inverting its cumulative distribution at u in [0, 1), and
- * gives its log-prob, made by the very functions that the trainer uses, and so of the same bits.
- * Temperature 0: the largest logit. z: [V]; scratch: [2 V] */
+/* Draws a token from softmax(z / T) by inverting its cumulative distribution at u in [0, 1): finds
+ * the tile, then the token in it. Gives its log-prob, made by the very functions that the trainer
+ * uses, and so of the same bits. Temperature 0: the largest logit. z: [V]; scratch: [2 V] */
 static int draw_token(const float *z, int V, const Sampling *s, double u, float *logprob,
                       float *scratch)
 {
@@ -627,19 +627,22 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
     for (int v0 = 0; v0 < V; v0 += TILE)
         softmax_tile(&total, z + v0, scratch + v0, imin(TILE, V - v0), inverse);
     if (s->temperature > 0) {
-        double sum = 0, target, so_far = 0;
+        double sum = 0, so_far = 0, tile;
+        int v = 0;
         row_exp(scratch, z, V, row_max(z, V), inverse);
         if (s->top_k > 0 || s->top_p < 1)
             cut_distribution(scratch, V, s, scratch + V);
-        for (int v = 0; v < V; v++)
-            sum += (double)scratch[v];
-        target = u * sum;
-        for (int v = 0; v < V; v++) {
+        for (int v0 = 0; v0 < V; v0 += TILE)
+            sum += (double)row_sum(scratch + v0, imin(TILE, V - v0));
+        while (v + TILE < V &&
+               so_far + (tile = (double)row_sum(scratch + v, TILE)) <= u * sum) {
+            so_far += tile;
+            v += TILE;
+        }
+        for (; v < V && so_far <= u * sum; v++) {
             if (scratch[v] > 0)
                 token = v;
             so_far += (double)scratch[v];
-            if (so_far > target)
-                break;
         }
     } else
         for (int v = 1; v < V; v++)

@@ -290,6 +290,15 @@ static inline float row_dot(const float *a, const float *b, int n)
     return lanes_sum(s);
 }
 
+/* sum_i x_i */
+static inline float row_sum(const float *x, int n)
+{
+    Lanes s = lanes_zero();
+    FOR_ROW (i, part, n)
+        LANE_OF(s, i) = vadd(LANE_OF(s, i), vrow_load(x + i, part));
+    return lanes_sum(s);
+}
+
 /* max_i x_i. NaN anywhere may be lost here: the exps that follow carry it. */
 static inline float row_max(const float *x, int n)
 {
