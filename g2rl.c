@@ -615,9 +615,31 @@ static void cut_distribution(float *p, int n, const Sampling *s, float *sorted)
         p[i] = p[i] >= sorted[last] ? p[i] : 0;
 }
 
-/* Draws a token from softmax(z / T) by inverting its cumulative distribution at u in [0, 1): finds
- * the tile, then the token in it. Gives its log-prob, made by the very functions that the trainer
- * uses, and so of the same bits. Temperature 0: the largest logit. z: [V]; scratch: [2 V] */
+/* Inverts a cumulative distribution, which need not add up to 1, at u in [0, 1]: finds the tile and
+ * then the token in it. Where rounding lets nothing reach u, it is the last token that can be. */
+static int invert_distribution(const float *p, int n, double u)
+{
+    int token = 0, v = 0;
+    double sum = 0, so_far = 0;
+    for (int v0 = 0; v0 < n; v0 += TILE)
+        sum += (double)row_sum(p + v0, imin(TILE, n - v0));
+    double target = u * sum;
+    for (; v + TILE < n; v += TILE) {
+        double next = so_far + (double)row_sum(p + v, TILE);
+        if (next > target || next == sum)
+            break;
+        so_far = next;
+    }
+    for (; v < n && so_far <= target; v++) {
+        if (p[v] > 0)
+            token = v;
+        so_far += (double)p[v];
+    }
+    return token;
+}
+
+/* Draws a token from softmax(z / T), and gives its log-prob, made by the very functions that the
+ * trainer uses, and so of the same bits. Temperature 0: the largest logit. z: [V]; scratch: [2V] */
 static int draw_token(const float *z, int V, const Sampling *s, double u, float *logprob,
                       float *scratch)
 {
@@ -627,23 +649,10 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
     for (int v0 = 0; v0 < V; v0 += TILE)
         softmax_tile(&total, z + v0, scratch + v0, imin(TILE, V - v0), inverse);
     if (s->temperature > 0) {
-        double sum = 0, so_far = 0, tile;
-        int v = 0;
         row_exp(scratch, z, V, row_max(z, V), inverse);
         if (s->top_k > 0 || s->top_p < 1)
             cut_distribution(scratch, V, s, scratch + V);
-        for (int v0 = 0; v0 < V; v0 += TILE)
-            sum += (double)row_sum(scratch + v0, imin(TILE, V - v0));
-        while (v + TILE < V &&
-               so_far + (tile = (double)row_sum(scratch + v, TILE)) <= u * sum) {
-            so_far += tile;
-            v += TILE;
-        }
-        for (; v < V && so_far <= u * sum; v++) {
-            if (scratch[v] > 0)
-                token = v;
-            so_far += (double)scratch[v];
-        }
+        token = invert_distribution(scratch, V, u);
     } else
         for (int v = 1; v < V; v++)
             token = z[v] > z[token] ? v : token;
@@ -651,19 +660,20 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
     return token;
 }
 
+enum { DRAWN_ROWS = 32 }; /* rows of logits held at a time; each lot reads the head once more */
+
 /* One more token for each of n rollouts, from the hidden rows that predict them. A token depends
  * on (seed, step, prompt, sample, position) alone: not on who is in the batch. No rollout is there
  * twice. */
 static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *const *r, int n,
                         const Sampling *s)
 {
-    enum { AT_ONCE = 16 };
     int d = m->config.hidden_size, V = m->n_vocab, ld = round_up(V, NR);
     size_t mark = a->used;
-    float *z = arena_floats(a, (size_t)AT_ONCE * (size_t)ld);
+    float *z = arena_floats(a, (size_t)imin(DRAWN_ROWS, n) * (size_t)ld);
     float *scratch = arena_floats(a, 2 * (size_t)(V * a->threads));
-    for (int first = 0; first < n; first += AT_ONCE) {
-        int rows = imin(AT_ONCE, n - first);
+    for (int first = 0; first < n; first += DRAWN_ROWS) {
+        int rows = imin(DRAWN_ROWS, n - first);
         const float *h = hidden + (ptrdiff_t)first * d;
         head_logits(a, m, h, rows, 0, V, z, ld);
         PARALLEL_FOR (a->threads)
@@ -1304,7 +1314,8 @@ static size_t sampling_bytes(const Model *m, Extent x)
     size_t all = (size_t)(together * x.m), tokens = (size_t)x.max_tokens;
     size_t prompts = (size_t)(together * x.max_prompt);
     int blocks = together * (kv_blocks(x.max_prompt) + x.m * kv_blocks(x.max_tokens));
-    size_t logits = (size_t)round_up(m->config.vocab_size, NR) * (16 + 2 * HELPERS);
+    size_t drawn = (size_t)imin(DRAWN_ROWS, (int)all) + 2 * HELPERS;
+    size_t logits = (size_t)round_up(m->config.vocab_size, NR) * drawn;
     return pass_bytes(m, prompts, all, longest, KEEP_NOTHING) +
            pass_bytes(m, all, all, longest, KEEP_NOTHING) + kv_pool_bytes(&m->config, blocks) +
            (all + (size_t)together) * 512 + all * tokens * 8 + logits * sizeof(float) + (1 << 16);

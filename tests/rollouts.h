@@ -223,6 +223,27 @@ static void test_shared_batch(void)
     check_shared_attention();
 }
 
+/* A distribution over several tiles, with nothing in the last ones, against its sums one by one. */
+static void check_inversion(void)
+{
+    enum { N = 4 * TILE + 77, THERE = 2 * TILE + 100 };
+    static float p[N];
+    static double sum[N + 1];
+    for (int v = 0; v < N; v++) {
+        Random r = philox(9, 2, (uint32_t)v, 0, 0, 0);
+        p[v] = v < THERE && v % 5 ? (float)pow(uniform(r), 9) : 0;
+        sum[v + 1] = sum[v] + (double)p[v];
+    }
+    for (int i = 0; i < 4000; i++) {
+        double u = i == 0 ? 0 : i == 1 ? 1 : uniform(philox(4, 3, (uint32_t)i, 0, 0, 0));
+        int y = invert_distribution(p, N, u);
+        double slack = 1e-6 * sum[N], target = u * sum[N];
+        CHECK(p[y] > 0 && sum[y] <= target + slack && target <= sum[y + 1] + slack,
+              "u = %.17g draws %d, whose share is %g to %g", u, y, sum[y] / sum[N],
+              sum[y + 1] / sum[N]);
+    }
+}
+
 /* Draws follow the policy: 40,000 first tokens against the exact distribution (chi squared), with
  * and without cuts; temperature 0 takes the largest logit. */
 static void test_draws(void)
@@ -268,6 +289,7 @@ static void test_draws(void)
     }
     s = (Sampling){.temperature = 0, .top_p = 1};
     CHECK(draw_token(z, V, &s, 0.999, &logprob, scratch) == order[0], "greedy");
+    check_inversion();
 }
 
 /* Whether two passes over `rows` rows left the same in one layer. */
