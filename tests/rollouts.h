@@ -109,10 +109,10 @@ static size_t touched(const Engine *e)
 }
 
 /* Threads that draw together write to scratch memory of their own, each as much as one alone, and
- * draw the same. */
+ * draw the same; so does each rollout for itself. */
 static void check_shared_draws(void)
 {
-    enum { V = 500, N = 14 };
+    enum { V = 500, N = DRAWN_ROWS + 14 };
     Model m = tiny_model(LLAMA, true, V);
     Sampling s = {.temperature = 1, .top_p = 1, .seed = 12};
     Group g = {.index = 3};
@@ -137,6 +137,14 @@ static void check_shared_draws(void)
               same_bits(logprob[0], logprob[1], N), "three threads draw other tokens");
     CHECK(written[1] == written[0] + (helpers_of_three() - 1) * V,
           "%zu floats of scratch; by one thread %zu", written[1], written[0]);
+    Engine alone = nan_engine(1, 1 << 18);
+    for (int i = 0; i < N; i++) {
+        rollout[i].length = 0;
+        draw_tokens(alone.worker, &m, hidden + (ptrdiff_t)i * m.config.hidden_size, &r[i], 1, &s);
+    }
+    CHECK(!memcmp(token[0], token[1], sizeof token[0]) && same_bits(logprob[0], logprob[1], N),
+          "a rollout for itself draws another token");
+    engine_free(&alone);
     free(hidden);
     model_free(&m);
 }
