@@ -147,7 +147,7 @@ static void test_threads(void)
         TRAIN("--method g2rl"),
         "eval --json --problems 3 --samples 5",
         "geometry --json --true-gradients --problems 3 --samples 3",
-        "sample --prompt 1+2:",
+        "sample --prompt 1+2: --samples 5", /* all threads draw for one batch */
     };
     static const char *const files[] = {"rollouts.jsonl", "metrics.jsonl"};
     const char *base = base_model();
