@@ -26,7 +26,8 @@ enum {
     NR = 2 * VL,   /* columns of a panel */
     MR = VL == 16 ? 14 : VL == 8 ? 6 : VL == 4 ? 10 : 6, /* rows of a tile: fills the registers */
     KC = 1024,     /* k is cut into blocks so that a panel stays in the cache */
-    BLOCK = 1 << 17 /* floats of A that go through one panel after the other: half of 1 MiB of L2 */
+    BLOCK = 1 << 17, /* floats of A that go through one panel after the other: half a MiB of L2 */
+    K_STEPS = 4      /* values of k from one look at what is to be asked for to the next */
 };
 
 /* The rows of A that a tile reads, element k of row i: where rows are contiguous, `first` points at
@@ -63,6 +64,7 @@ typedef struct {
     const float *panel, *c;
     ptrdiff_t row; /* from one row of that C to the next; 0: the first alone */
     int times;
+    int step; /* floats from one line to the next; where that is two lines, both are asked for */
 } Soon;
 
 /* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * stride + k],
@@ -70,9 +72,9 @@ typedef struct {
  * NULL. */
 ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, const float *a,
                         ptrdiff_t stride, const float *b, ptrdiff_t ldb, const float *base,
-                        float *c, ptrdiff_t ldc, Soon soon)
+                        float *c, ptrdiff_t ldc, const Soon *soon)
 {
-    enum { STEPS = 4 };
+    const float *panel = soon->panel, *next_c = soon->c;
     const ptrdiff_t quarter = (ptrdiff_t)K * NR / 4;
     vf s[MR][2];
     TileRows r = {{a}, stride, 2 * stride, 3 * stride};
@@ -84,23 +86,26 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
             s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
-    int k = 0;
-    for (; k + STEPS <= K; k += STEPS) {
-        if (--soon.times >= 0) {
+    int k = 0, times = soon->times;
+    for (; k + K_STEPS <= K; k += K_STEPS) {
+        if (--times >= 0) {
             UNROLL for (int u = 0; u < 4; u++)
-                PREFETCH(soon.panel + u * quarter);
-            PREFETCH_WRITE(soon.c);
-            PREFETCH_WRITE(soon.c + (nv - 1) * VL);
-            soon.panel += LINE;
-            soon.c += soon.row;
+                PREFETCH(panel + u * quarter);
+            if (soon->step > LINE)
+                UNROLL for (int u = 0; u < 4; u++)
+                    PREFETCH(panel + u * quarter + LINE);
+            PREFETCH_WRITE(next_c);
+            PREFETCH_WRITE(next_c + (nv - 1) * VL);
+            panel += soon->step;
+            next_c += soon->row;
         }
-        UNROLL for (int u = 0; u < STEPS; u++, b += ldb) {
+        UNROLL for (int u = 0; u < K_STEPS; u++, b += ldb) {
             tile_step(mr, nv, down, s, &r, down ? 0 : u, b);
             if (down)
                 tile_next(mr, down, &r, 1);
         }
         if (!down)
-            tile_next(mr, down, &r, STEPS);
+            tile_next(mr, down, &r, K_STEPS);
     }
     for (; k < K; k++, b += ldb) {
         tile_step(mr, nv, down, s, &r, 0, b);
@@ -114,7 +119,7 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
 /* The tile of each height, compiled with its height known. */
 static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
-                      Soon soon)
+                      const Soon *soon)
 {
 #define CASE(h)                                                          \
     case h:                                                              \
@@ -153,17 +158,29 @@ static int tiles_of(int M) { return (M + MR - 1) / MR; }
 /* The first row of tile t: M rows are cut into tiles of nearly equal height. */
 static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M)); }
 
+/* What tile t of `tiles` asks for: its share of the panel at `next`, as large as its own, and mr
+ * rows of the C at `c`, unless the tiles are so few that C is near anyway. One to three tiles may
+ * wait for the memory more than they multiply: they ask from their first step to their last, always
+ * as much. */
+static Soon what_next(int t, int tiles, int mr, int K, const float *next, const float *c,
+                      ptrdiff_t ldc)
+{
+    int step = (NR + tiles - 1) / tiles, lines = (K * NR / (4 * LINE) + tiles - 1) / tiles;
+    if (tiles <= 3)
+        return (Soon){next + (ptrdiff_t)t * (K / K_STEPS) * step, c, 0, K / K_STEPS, step};
+    return (Soon){next + (ptrdiff_t)t * lines * LINE, c, tiles > 6 ? ldc : 0, imax(lines, mr),
+                  LINE};
+}
+
 /* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
- * up to the next multiple of VL columns. If `next` is not NULL, the tiles ask for what comes next:
- * together for the panel at `next`, as large as this one; and, unless they are so few that C is
- * near anyway, each for the C of the tile below, or, after the last one, beside the first. Where N
- * is no multiple of VL the tile goes through a small copy, so that nothing beside C is written. */
+ * up to the next multiple of VL columns. If `next` is not NULL, the tiles ask for the panel there,
+ * and each for the C of the tile below, or, after the last one, beside the first. Where N is no
+ * multiple of VL the tile goes through a small copy, so that nothing beside C is written. */
 static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ldb,
                        const float *base, float *c, ptrdiff_t ldc, const float *next)
 {
     float edge[MR * NR];
     int tiles = tiles_of(M), nv = (N + VL - 1) / VL;
-    int lines = next ? (K * NR / (4 * LINE) + tiles - 1) / tiles : 0;
     size_t bytes = (size_t)N * sizeof(float);
     for (int t = 0, i0 = 0, i1; t < tiles; t++, i0 = i1) {
         i1 = tile_begin(M, t + 1);
@@ -171,18 +188,17 @@ static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ld
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
         float *ci = c + i0 * ldc;
-        Soon soon = {NULL, NULL, 0, 0};
+        Soon soon = {NULL, NULL, 0, 0, 0};
         if (next)
-            soon = (Soon){next + (ptrdiff_t)t * lines * LINE, i1 < M ? c + i1 * ldc : c + NR,
-                          tiles > 6 ? ldc : 0, imax(lines, mr)};
+            soon = what_next(t, tiles, mr, K, next, i1 < M ? c + i1 * ldc : c + NR, ldc);
         if (N == nv * VL) {
-            tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, soon);
+            tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, &soon);
             continue;
         }
         memset(edge, 0, sizeof edge);
         for (int i = 0; base && i < mr; i++)
             memcpy(edge + i * NR, from + i * ldc, bytes);
-        tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, edge, edge, NR, soon);
+        tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, edge, edge, NR, &soon);
         for (int i = 0; i < mr; i++)
             memcpy(ci + i * ldc, edge + i * NR, bytes);
     }
