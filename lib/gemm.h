@@ -58,12 +58,12 @@ ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const i
 }
 
 /* What a tile asks the memory for while it works, a little at a time, or what is needed now would
- * stand in line: `times` times a line of each quarter of the next panel (a memory fetches several
- * streams faster than one) and a row of the C that is written next. */
+ * stand in line: at every `every`-th look (0: at none) a line of each quarter of the next panel (a
+ * memory fetches several streams faster than one) and a row of the C that is written next. */
 typedef struct {
     const float *panel, *c;
     ptrdiff_t row; /* from one row of that C to the next; 0: the first alone */
-    int times;
+    int every;
     int step; /* floats from one line to the next; where that is two lines, both are asked for */
 } Soon;
 
@@ -86,9 +86,10 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
             s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
-    int k = 0, times = soon->times;
+    int k = 0, wait = soon->every > 0;
     for (; k + K_STEPS <= K; k += K_STEPS) {
-        if (--times >= 0) {
+        if (--wait == 0) {
+            wait = soon->every;
             UNROLL for (int u = 0; u < 4; u++)
                 PREFETCH(panel + u * quarter);
             if (soon->step > LINE)
@@ -158,18 +159,14 @@ static int tiles_of(int M) { return (M + MR - 1) / MR; }
 /* The first row of tile t: M rows are cut into tiles of nearly equal height. */
 static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M)); }
 
-/* What tile t of `tiles` asks for: its share of the panel at `next`, as large as its own, and mr
- * rows of the C at `c`, unless the tiles are so few that C is near anyway. One to three tiles may
- * wait for the memory more than they multiply: they ask from their first step to their last, always
- * as much. */
-static Soon what_next(int t, int tiles, int mr, int K, const float *next, const float *c,
-                      ptrdiff_t ldc)
+/* How each of some tiles asks: for `lines` lines of each quarter of the next panel, and, unless the
+ * tiles are so few that C is near anyway, for as many rows of C as it may have. Evenly, from its
+ * first step to its last: a memory that is asked for all at once delivers less. */
+static Soon ask_evenly(int tiles, int lines, int K, ptrdiff_t ldc)
 {
-    int step = (NR + tiles - 1) / tiles, lines = (K * NR / (4 * LINE) + tiles - 1) / tiles;
-    if (tiles <= 3)
-        return (Soon){next + (ptrdiff_t)t * (K / K_STEPS) * step, c, 0, K / K_STEPS, step};
-    return (Soon){next + (ptrdiff_t)t * lines * LINE, c, tiles > 6 ? ldc : 0, imax(lines, mr),
-                  LINE};
+    int looks = imax(1, K / K_STEPS), every = imax(1, looks / imax(tiles > 3 ? MR : 1, lines));
+    int step = tiles > 3 ? LINE : (lines * LINE * every + looks - 1) / looks;
+    return (Soon){NULL, NULL, tiles > 6 ? ldc : 0, every, step};
 }
 
 /* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
@@ -181,16 +178,19 @@ static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ld
 {
     float edge[MR * NR];
     int tiles = tiles_of(M), nv = (N + VL - 1) / VL;
+    int lines = next ? (K * NR / (4 * LINE) + tiles - 1) / tiles : 0;
     size_t bytes = (size_t)N * sizeof(float);
+    Soon soon = next ? ask_evenly(tiles, lines, K, ldc) : (Soon){NULL, NULL, 0, 0, 0};
     for (int t = 0, i0 = 0, i1; t < tiles; t++, i0 = i1) {
         i1 = tile_begin(M, t + 1);
         int mr = i1 - i0;
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
         float *ci = c + i0 * ldc;
-        Soon soon = {NULL, NULL, 0, 0, 0};
-        if (next)
-            soon = what_next(t, tiles, mr, K, next, i1 < M ? c + i1 * ldc : c + NR, ldc);
+        if (next) {
+            soon.panel = next + (ptrdiff_t)t * lines * LINE;
+            soon.c = i1 < M ? c + i1 * ldc : c + NR;
+        }
         if (N == nv * VL) {
             tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, &soon);
             continue;
