@@ -161,7 +161,8 @@ static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M))
 
 /* How each of some tiles asks: for `lines` lines of each quarter of the next panel, and, unless the
  * tiles are so few that C is near anyway, for as many rows of C as it may have. Evenly, from its
- * first step to its last: a memory that is asked for all at once delivers less. */
+ * first step to its last: a memory that is asked for all at once delivers less. Up to three tiles
+ * may have more lines than looks, or not a whole number a look: there the step makes up for it. */
 static Soon ask_evenly(int tiles, int lines, int K, ptrdiff_t ldc)
 {
     int looks = imax(1, K / K_STEPS), every = imax(1, looks / imax(tiles > 3 ? MR : 1, lines));
