@@ -660,7 +660,7 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
     return token;
 }
 
-enum { DRAWN_ROWS = 32 }; /* rows of logits held at a time; each lot reads the head once more */
+enum { DRAWN_ROWS = 64 }; /* rows of logits held at a time; each lot reads the head once more */
 
 /* One more token for each of n rollouts, from the hidden rows that predict them. A token depends
  * on (seed, step, prompt, sample, position) alone: not on who is in the batch. No rollout is there
@@ -668,7 +668,7 @@ enum { DRAWN_ROWS = 32 }; /* rows of logits held at a time; each lot reads the h
 static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *const *r, int n,
                         const Sampling *s)
 {
-    int d = m->config.hidden_size, V = m->n_vocab, ld = round_up(V, NR);
+    int d = m->config.hidden_size, V = m->n_vocab, ld = apart(V);
     size_t mark = a->used;
     float *z = arena_floats(a, (size_t)imin(DRAWN_ROWS, n) * (size_t)ld);
     float *scratch = arena_floats(a, 2 * (size_t)(V * a->threads));
@@ -858,7 +858,7 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
 /* Groups that one thread samples together: enough rows for the kernels to run at speed. */
 static int groups_together(int m)
 {
-    enum { GOOD_ROWS = 32 };
+    enum { GOOD_ROWS = 64 };
     return imax(1, GOOD_ROWS / m);
 }
 
@@ -1315,7 +1315,7 @@ static size_t sampling_bytes(const Model *m, Extent x)
     size_t prompts = (size_t)(together * x.max_prompt);
     int blocks = together * (kv_blocks(x.max_prompt) + x.m * kv_blocks(x.max_tokens));
     size_t drawn = (size_t)imin(DRAWN_ROWS, (int)all) + 2 * HELPERS;
-    size_t logits = (size_t)round_up(m->config.vocab_size, NR) * drawn;
+    size_t logits = (size_t)apart(m->config.vocab_size) * drawn;
     return pass_bytes(m, prompts, all, longest, KEEP_NOTHING) +
            pass_bytes(m, all, all, longest, KEEP_NOTHING) + kv_pool_bytes(&m->config, blocks) +
            (all + (size_t)together) * 512 + all * tokens * 8 + logits * sizeof(float) + (1 << 16);

@@ -273,10 +273,13 @@ static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb
 /* Rows a multiple of 2 KiB apart fall on the same few sets of the cache and push each other out. */
 static bool collide(ptrdiff_t stride) { return stride % 512 == 0; }
 
-/* Copies M rows of K floats to where they do not collide, an odd number of lines apart. */
+/* Floats from one row of n to the next where none collide: an odd number of lines. */
+static int apart(int n) { return round_up(n, 2 * LINE) + LINE; }
+
+/* Copies M rows of K floats to where they do not collide. */
 static Rows spread_out(Arena *arena, int M, int K, Rows A)
 {
-    ptrdiff_t ld = round_up(K, 2 * LINE) + LINE;
+    ptrdiff_t ld = apart(K);
     float *copy = arena_floats(arena, (size_t)M * (size_t)ld);
     for (int i = 0; i < M; i++)
         memcpy(copy + i * ld, A.a + i * A.rs, (size_t)K * sizeof(float));
