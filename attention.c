@@ -20,7 +20,8 @@
 enum { KEYS = 32 };
 typedef struct {
     const float *k, *v;
-    int n; /* keys in it */
+    int n;             /* keys in it */
+    const float *next; /* the k, and behind it the v, that are read next in their place, or NULL */
 } KvBlock;
 
 /* Keys and values of one sequence, kept while it is being sampled: a block here holds KEYS
@@ -142,6 +143,21 @@ static void kv_put(const Heads *s, float *block, int slot, const float *k, const
     memcpy(block + KEYS * s->hd + slot * s->hd_pad, v, (size_t)s->hd * sizeof(float));
 }
 
+/* scores[i][j] = <q_i, k_j> for the first n keys of a block. q row i: q + i * stride */
+static void block_scores(const Heads *s, int rows, const float *q, ptrdiff_t stride,
+                         const KvBlock *b, int n, float *scores, ptrdiff_t ld)
+{
+    gemm_small(rows, n, s->hd, q, stride, 1, b->k, KEYS, NULL, scores, ld, b->next);
+}
+
+/* sum_i (+)= sum_j scores[i][j] v_j over the first n keys of a block. Sums are ld apart. */
+static void block_values(const Heads *s, int rows, const float *scores, ptrdiff_t ld_scores,
+                         const KvBlock *b, int n, bool add, float *sum, ptrdiff_t ld)
+{
+    gemm_small(rows, s->hd, n, scores, ld_scores, 1, b->v, s->hd_pad, add ? sum : NULL, sum, ld,
+               b->next ? b->next + KEYS * s->hd : NULL);
+}
+
 /* scores[i][j] = e^(s_ij - max_i) for the first visible + i * step keys of row i, 0 beyond them
  * up to `keys`; inverse[i] = 1 / sum. q row i: q + i * stride; scores: [rows, ld]. */
 static void attend_softmax(const Heads *s, const float *q, ptrdiff_t stride, int rows, int visible,
@@ -149,8 +165,7 @@ static void attend_softmax(const Heads *s, const float *q, ptrdiff_t stride, int
                            float *inverse)
 {
     for (int start = 0; start < keys; start += blocks->n, blocks++)
-        gemm_small(rows, imin(blocks->n, keys - start), s->hd, q, stride, 1, blocks->k, KEYS, NULL,
-                   scores + start, ld);
+        block_scores(s, rows, q, stride, blocks, imin(blocks->n, keys - start), scores + start, ld);
     for (int i = 0; i < rows; i++) {
         float *row = scores + (ptrdiff_t)i * ld;
         int n = visible + i * step;
@@ -181,8 +196,8 @@ static void attend(const Heads *s, const float *q, ptrdiff_t stride, int rows, i
                        inverse);
         const KvBlock *b = blocks;
         for (int start = 0; start < keys; start += b->n, b++)
-            gemm_small(n, s->hd, imin(b->n, keys - start), scores + start, ld, 1, b->v, s->hd_pad,
-                       start > 0 ? sum : NULL, sum, s->hd_pad);
+            block_values(s, n, scores + start, ld, b, imin(b->n, keys - start), start > 0, sum,
+                         s->hd_pad);
         for (int i = 0; i < n; i++)
             row_scale(out + (i0 + i) * out_stride, sum + (ptrdiff_t)i * s->hd_pad, inverse[i],
                       s->hd);
@@ -228,7 +243,7 @@ static int pack_keys(const Heads *s, const Seq *seq, int kv_head, const float *q
         float *block = memory + kv_block_floats(s) * (size_t)(i / KEYS);
         kv_put(s, block, i % KEYS, k + i * s->ld_qk, v + i * s->ld_qkv);
         if (i % KEYS == 0)
-            blocks[n++] = (KvBlock){block, block + KEYS * s->hd, imin(KEYS, seq->rows - i)};
+            blocks[n++] = (KvBlock){block, block + KEYS * s->hd, imin(KEYS, seq->rows - i), NULL};
     }
     return n;
 }
@@ -275,48 +290,55 @@ static float *kv_piece(const Heads *s, const KvSeq *kv, int block, int layer, in
     return kv->block[block] + kv_block_floats(s) * (size_t)(layer * s->KV + kv_head);
 }
 
-/* The blocks that hold the first `keys` keys of a cache; returns how many. */
-static int cached_blocks(const Heads *s, const KvSeq *kv, int layer, int kv_head, int keys,
-                         KvBlock *out)
+/* The blocks that hold the first `keys` keys of a cache, and, block for block, those of the cache
+ * `next` that is read after it, or NULL; returns how many. */
+static int cached_blocks(const Heads *s, const KvSeq *kv, const KvSeq *next, int layer,
+                         int kv_head, int keys, KvBlock *out)
 {
     int n = 0;
     for (; n * KEYS < keys; n++) {
         const float *piece = kv_piece(s, kv, n, layer, kv_head);
-        out[n] = (KvBlock){piece, piece + KEYS * s->hd, imin(KEYS, keys - n * KEYS)};
+        bool more = next && n < next->n_blocks;
+        out[n] = (KvBlock){piece, piece + KEYS * s->hd, imin(KEYS, keys - n * KEYS),
+                           more ? kv_piece(s, next, n, layer, kv_head) : NULL};
     }
     return n;
 }
 
 /* The keys that a sequence has of its own, as blocks. */
-static int own_blocks(const Heads *s, const Seq *seq, int layer, int kv_head, KvBlock *out)
+static int own_blocks(const Heads *s, const Seq *seq, const KvSeq *next, int layer, int kv_head,
+                      KvBlock *out)
 {
     int own = seq->start + seq->rows - seq->prefix_length;
-    return cached_blocks(s, seq->kv, layer, kv_head, own, out);
+    return cached_blocks(s, seq->kv, next, layer, kv_head, own, out);
 }
 
 /* n sequences of one row each that share a prefix, for one kv head: the prefix's keys and values
- * are read once for all of them. Row g * n + i of the scores is head g of sequence i, so that both
- * "all sequences of a head" and "all heads of a sequence" are rows with one stride. Each row's
- * numbers are those that `attend` makes. */
+ * are read once for all of them; `after` is the sequence behind them, or NULL. Row g * n + i of
+ * the scores is head g of sequence i, so that both "all sequences of a head" and "all heads of a
+ * sequence" are rows with one stride. Each row's numbers are those that `attend` makes. */
 static void attend_sharers(const Heads *s, int layer, int kv_head, const Seq *seq, int n,
-                           const float *qk, KvBlock *blocks, float *att, float *scratch)
+                           const Seq *after, const float *qk, KvBlock *blocks, float *att,
+                           float *scratch)
 {
     int prefix = seq->prefix_length, ld = prefix, h = kv_head * s->group;
     for (int i = 0; i < n; i++)
         ld = imax(ld, round_up(seq[i].start + 1, KEYS) + KEYS);
     const float *q = qk + seq->row * s->ld_qk + h * s->hd;
     float *scores = scratch, *sum = scores + (ptrdiff_t)QUERIES * ld, inverse[QUERIES];
-    int shared = cached_blocks(s, seq->prefix_kv, layer, kv_head, prefix, blocks);
+    int shared = cached_blocks(s, seq->prefix_kv, NULL, layer, kv_head, prefix, blocks);
+    KvBlock *own = blocks + shared;
     for (int g = 0; g < s->group; g++)
         for (int k = 0; k < shared; k++)
-            gemm_small(n, blocks[k].n, s->hd, q + g * s->hd, s->ld_qk, 1, blocks[k].k, KEYS, NULL,
-                       scores + g * n * ld + k * KEYS, ld);
+            block_scores(s, n, q + g * s->hd, s->ld_qk, &blocks[k], blocks[k].n,
+                         scores + g * n * ld + k * KEYS, ld);
     for (int i = 0; i < n; i++) {
-        int own = own_blocks(s, &seq[i], layer, kv_head, blocks + shared), keys = seq[i].start + 1;
-        for (int k = 0; k < own; k++)
-            gemm_small(s->group, blocks[shared + k].n, s->hd, q + i * s->ld_qk, s->hd, 1,
-                       blocks[shared + k].k, KEYS, NULL, scores + i * ld + prefix + k * KEYS,
-                       n * ld);
+        const Seq *next = i + 1 < n ? &seq[i + 1] : after;
+        int owned = own_blocks(s, &seq[i], next ? next->kv : NULL, layer, kv_head, own);
+        int keys = seq[i].start + 1;
+        for (int k = 0; k < owned; k++)
+            block_scores(s, s->group, q + i * s->ld_qk, s->hd, &own[k], own[k].n,
+                         scores + i * ld + prefix + k * KEYS, n * ld);
         for (int r = i; r < s->group * n; r += n) {
             float *row = scores + (ptrdiff_t)r * ld;
             inverse[r] = 1.0f / row_exp(row, row, keys, row_max(row, keys), s->scale);
@@ -324,16 +346,15 @@ static void attend_sharers(const Heads *s, int layer, int kv_head, const Seq *se
     }
     for (int g = 0; g < s->group; g++)
         for (int k = 0; k < shared; k++)
-            gemm_small(n, s->hd, blocks[k].n, scores + g * n * ld + k * KEYS, ld, 1, blocks[k].v,
-                       s->hd_pad, k ? sum + g * n * s->hd_pad : NULL, sum + g * n * s->hd_pad,
-                       s->hd_pad);
+            block_values(s, n, scores + g * n * ld + k * KEYS, ld, &blocks[k], blocks[k].n, k > 0,
+                         sum + g * n * s->hd_pad, s->hd_pad);
     for (int i = 0; i < n; i++) {
-        int own = own_blocks(s, &seq[i], layer, kv_head, blocks + shared);
+        const Seq *next = i + 1 < n ? &seq[i + 1] : after;
+        int owned = own_blocks(s, &seq[i], next ? next->kv : NULL, layer, kv_head, own);
         float *to = sum + i * s->hd_pad;
-        for (int k = 0; k < own; k++)
-            gemm_small(s->group, s->hd, blocks[shared + k].n, scores + i * ld + prefix + k * KEYS,
-                       n * ld, 1, blocks[shared + k].v, s->hd_pad, prefix + k ? to : NULL, to,
-                       n * s->hd_pad);
+        for (int k = 0; k < owned; k++)
+            block_values(s, s->group, scores + i * ld + prefix + k * KEYS, n * ld, &own[k],
+                         own[k].n, prefix + k > 0, to, n * s->hd_pad);
         for (int g = 0; g < s->group; g++)
             row_scale(att + (seq->row + i) * s->ld_out + (h + g) * s->hd,
                       to + g * n * s->hd_pad, inverse[g * n + i], s->hd);
@@ -341,10 +362,12 @@ static void attend_sharers(const Heads *s, int layer, int kv_head, const Seq *se
 }
 
 /* n sequences for one kv head, over keys that live in caches; their new keys go into their own
- * caches first. blocks: room for as many as the keys of one need. */
+ * caches first. blocks: room for as many as the keys of one need. Where one row alone reads them,
+ * there is little to do for each key, and most of the time is spent waiting for memory: so those of
+ * the sequence `after`, or NULL, are asked for meanwhile. */
 static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq, int n,
-                          const float *qk, const float *qkv, KvBlock *blocks, float *att,
-                          float *scratch)
+                          const Seq *after, const float *qk, const float *qkv, KvBlock *blocks,
+                          float *att, float *scratch)
 {
     for (int i = 0; i < n; i++)
         for (int r = 0; r < seq[i].rows; r++) {
@@ -354,11 +377,13 @@ static void attend_cached(const Heads *s, int layer, int kv_head, const Seq *seq
                    qkv + (seq[i].row + r) * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd);
         }
     if (n > 1) {
-        attend_sharers(s, layer, kv_head, seq, n, qk, blocks, att, scratch);
+        attend_sharers(s, layer, kv_head, seq, n, after, qk, blocks, att, scratch);
         return;
     }
-    int shared = cached_blocks(s, seq->prefix_kv, layer, kv_head, seq->prefix_length, blocks);
-    own_blocks(s, seq, layer, kv_head, blocks + shared);
+    bool ask = after && seq->rows == 1;
+    int shared = cached_blocks(s, seq->prefix_kv, ask ? after->prefix_kv : NULL, layer, kv_head,
+                               seq->prefix_length, blocks);
+    own_blocks(s, seq, ask ? after->kv : NULL, layer, kv_head, blocks + shared);
     attend_seq(s, seq, kv_head, qk, blocks, att, scratch);
 }
 
@@ -392,9 +417,10 @@ static void attention_cached(Arena *a, const Config *c, int layer, const Batch *
     int runs = cut_sharers(&s, b, first);
     PARALLEL_FOR (a->threads)
     for (int unit = 0; unit < runs * s.KV; unit++) {
-        int t = a->threads > 1 ? thread_index() : 0, i = first[unit / s.KV];
-        attend_cached(&s, layer, unit % s.KV, &b->seq[i], first[unit / s.KV + 1] - i, qk, qkv,
-                      blocks + t * most, att, scratch + each * (size_t)t);
+        int t = a->threads > 1 ? thread_index() : 0, run = unit % runs;
+        const Seq *seq = &b->seq[first[run]], *end = &b->seq[first[run + 1]];
+        attend_cached(&s, layer, unit / runs, seq, (int)(end - seq), run + 1 < runs ? end : NULL,
+                      qk, qkv, blocks + t * most, att, scratch + each * (size_t)t);
     }
     a->used = mark;
 }
@@ -445,8 +471,7 @@ static void attend_rows_backward(const Heads *s, int before, int i0, int n, cons
     attend_softmax(s, q, s->ld_qk, n, sees, 1, g->keys, keys, p, g->ld, inverse);
     const KvBlock *v = g->values;
     for (int start = 0; start < keys; start += v->n, v++)
-        gemm_small(n, imin(v->n, keys - start), s->hd, d_o, s->ld_out, 1, v->k, KEYS, NULL,
-                   ds + start, g->ld);
+        block_scores(s, n, d_o, s->ld_out, v, imin(v->n, keys - start), ds + start, g->ld);
     for (int i = 0; i < n; i++, sees++) {
         float *pi = p + i * g->ld, *dsi = ds + i * g->ld;
         vf dot = vset(row_dot(d_o + i * s->ld_out, o + i * s->ld_out, s->hd));
@@ -457,7 +482,8 @@ static void attend_rows_backward(const Heads *s, int before, int i0, int n, cons
         }
         memset(dsi + sees, 0, (size_t)(keys - sees) * sizeof(float));
     }
-    gemm_small(n, s->hd, keys, ds, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad);
+    gemm_small(n, s->hd, keys, ds, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad,
+               NULL);
     for (int i = 0; i < n; i++)
         memcpy(dq + (i0 + i) * s->ld_qkv, g->dq + (ptrdiff_t)i * s->hd_pad,
                (size_t)s->hd * sizeof(float));
@@ -481,9 +507,9 @@ static void attend_backward(const Heads *s, const Seq *seq, int head, const floa
             float *dv = g->dv + (ptrdiff_t)j * s->hd_pad, *dk = g->dk + (ptrdiff_t)j * s->hd_pad;
             m = j < before ? before : imin(MR, n - i);
             gemm_small(m, s->hd, n - i, g->p + i * g->ld + j, 1, g->ld, d_o + i * s->ld_out,
-                       s->ld_out, dv, dv, s->hd_pad);
+                       s->ld_out, dv, dv, s->hd_pad, NULL);
             gemm_small(m, s->hd, n - i, g->ds + i * g->ld + j, 1, g->ld, q + i * s->ld_qk,
-                       s->ld_qk, dk, dk, s->hd_pad);
+                       s->ld_qk, dk, dk, s->hd_pad, NULL);
         }
     }
 }
@@ -501,7 +527,7 @@ static int load_keys(const Heads *s, const Seq *seq, int kv_head, int shared, co
     for (int i = 0; i < n; i++) {
         float *block = g->value_memory + skip + kv_block_floats(s) * (size_t)i;
         memset(block, 0, kv_block_floats(s) * sizeof(float));
-        g->values[shared + i] = (KvBlock){block, NULL, g->keys[shared + i].n};
+        g->values[shared + i] = (KvBlock){block, NULL, g->keys[shared + i].n, NULL};
     }
     memset(g->k + at, 0, bytes);
     memset(g->dk + at, 0, bytes);

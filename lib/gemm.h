@@ -157,7 +157,11 @@ typedef struct {
 static int tiles_of(int M) { return (M + MR - 1) / MR; }
 
 /* The first row of tile t: M rows are cut into tiles of nearly equal height. */
-static int tile_begin(int M, int t) { return (int)((int64_t)M * t / tiles_of(M)); }
+static int tile_begin(int M, int t)
+{
+    int tiles = tiles_of(M);
+    return t < tiles ? (int)((int64_t)M * t / tiles) : M; /* often the only tile: no division */
+}
 
 /* How each of some tiles asks: for `lines` lines of each quarter of the next panel, and, unless the
  * tiles are so few that C is near anyway, for as many rows of C as it may have. Evenly, from its
@@ -206,13 +210,20 @@ static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ld
 }
 
 /* A small product with B in place: attention's. B and C must be readable, and C writable, up to the
- * next multiple of VL columns. */
+ * next multiple of VL columns. Meanwhile the first tile asks for what is read after B: as many
+ * floats, in whole panels, from `next` on, if that is not NULL. */
 static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc)
+                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
+                       const float *next)
 {
-    for (int j = 0; j < N; j += NR)
-        gemm_panel(M, imin(NR, round_up(N - j, VL)), K, (Rows){a, rs, cs, false}, b + j, ldb,
-                   base ? base + j : NULL, c + j, ldc, NULL);
+    for (int j = 0; j < N; j += NR) {
+        Soon soon = {next ? next + (ptrdiff_t)K * j : NULL, c, 0, next != NULL, NR};
+        for (int t = 0, i = 0, end; i < M; t++, i = end, soon.every = 0) {
+            end = tile_begin(M, t + 1);
+            tile_rows(end - i, N - j > VL ? 2 : 1, K, a + i * rs, rs, cs, b + j, ldb,
+                      base ? base + i * ldc + j : NULL, c + i * ldc + j, ldc, &soon);
+        }
+    }
 }
 
 /* ---------------------------------------------------------------- packing */

@@ -366,7 +366,8 @@ static void check_gemm_small(int M, int N, int K, bool transposed, bool accumula
     gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
     if (!accumulate)
         product_blank(&p);
-    gemm_small(M, N, K, p.a, rs, cs, b, columns, accumulate ? p.c : NULL, p.c, p.ldc);
+    gemm_small(M, N, K, p.a, rs, cs, b, columns, accumulate ? p.c : NULL, p.c, p.ldc,
+               accumulate ? b : NULL);
     for (int i = 0; i < M; i++)
         for (int j = N; j < columns; j++)
             p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
