@@ -482,8 +482,7 @@ static void attend_rows_backward(const Heads *s, int before, int i0, int n, cons
         }
         memset(dsi + sees, 0, (size_t)(keys - sees) * sizeof(float));
     }
-    gemm_small(n, s->hd, keys, ds, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad,
-               NULL);
+    gemm_small(n, s->hd, keys, ds, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad, NULL);
     for (int i = 0; i < n; i++)
         memcpy(dq + (i0 + i) * s->ld_qkv, g->dq + (ptrdiff_t)i * s->hd_pad,
                (size_t)s->hd * sizeof(float));
