@@ -45,9 +45,9 @@ ALWAYS_INLINE void tile_step(const int mr, const int nv, const bool down, vf s[M
     vf b0 = vload(b), b1 = nv > 1 ? vload(b + VL) : b0;
     UNROLL for (int i = 0; i < mr; i++) {
         vf x = vset(down ? r->first[0][i] : (r->first[i / 4] + past[i % 4])[k]);
-        s[i][0] = vfma(x, b0, s[i][0]);
+        vfma_to(s[i][0], x, b0);
         if (nv > 1)
-            s[i][1] = vfma(x, b1, s[i][1]);
+            vfma_to(s[i][1], x, b1);
     }
 }
 
@@ -78,9 +78,6 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
     const ptrdiff_t quarter = (ptrdiff_t)K * NR / 4;
     vf s[MR][2];
     TileRows r = {{a}, stride, 2 * stride, 3 * stride};
-    OPAQUE(r.stride);
-    OPAQUE(r.twice);
-    OPAQUE(r.thrice);
     UNROLL for (int g = 1; g < (mr + 3) / 4; g++)
         r.first[g] = a + 4 * g * stride;
     UNROLL for (int i = 0; i < mr; i++)
@@ -100,6 +97,9 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
             panel += soon->step;
             next_c += soon->row;
         }
+        OPAQUE(r.stride);
+        OPAQUE(r.twice);
+        OPAQUE(r.thrice);
         UNROLL for (int u = 0; u < K_STEPS; u++, b += ldb) {
             tile_step(mr, nv, down, s, &r, down ? 0 : u, b);
             if (down)
@@ -117,21 +117,18 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
             vstore(c + i * ldc + v * VL, s[i][v]);
 }
 
-/* The tile of each height, compiled with its height known. */
-static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                      const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
-                      const Soon *soon)
+/* The tile of each height, compiled with its height known. Element [i][k] of A is a[i * rs + k * cs];
+ * one of the strides is 1. */
+ALWAYS_INLINE void tile_rows(int mr, const int nv, int K, const float *a, ptrdiff_t rs,
+                             ptrdiff_t cs, const float *b, ptrdiff_t ldb, const float *base,
+                             float *c, ptrdiff_t ldc, const Soon *soon)
 {
-#define CASE(h)                                                          \
-    case h:                                                              \
-        if (rs == 1 && nv == 2)                                          \
-            tile(h, 2, true, K, a, cs, b, ldb, base, c, ldc, soon);      \
-        else if (rs == 1)                                                \
-            tile(h, 1, true, K, a, cs, b, ldb, base, c, ldc, soon);      \
-        else if (nv == 2)                                                \
-            tile(h, 2, false, K, a, rs, b, ldb, base, c, ldc, soon);     \
-        else                                                             \
-            tile(h, 1, false, K, a, rs, b, ldb, base, c, ldc, soon);     \
+#define CASE(h)                                                       \
+    case h:                                                           \
+        if (rs == 1)                                                  \
+            tile(h, nv, true, K, a, cs, b, ldb, base, c, ldc, soon);  \
+        else                                                          \
+            tile(h, nv, false, K, a, rs, b, ldb, base, c, ldc, soon); \
         break;
     switch (mr) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -143,6 +140,25 @@ static void tile_rows(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdi
 #endif
     }
 #undef CASE
+}
+
+/* Once more for each kind of B: a panel, whose rows lie close together, so that one pointer and
+ * constants lead to each; and any matrix in place, nv * VL columns of it. */
+static void tile_panel(int mr, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
+                       const float *panel, const float *base, float *c, ptrdiff_t ldc,
+                       const Soon *soon)
+{
+    tile_rows(mr, 2, K, a, rs, cs, panel, NR, base, c, ldc, soon);
+}
+
+static void tile_in_place(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
+                          const float *b, ptrdiff_t ldb, const float *base, float *c,
+                          ptrdiff_t ldc, const Soon *soon)
+{
+    if (nv == 2)
+        tile_rows(mr, 2, K, a, rs, cs, b, ldb, base, c, ldc, soon);
+    else
+        tile_rows(mr, 1, K, a, rs, cs, b, ldb, base, c, ldc, soon);
 }
 
 /* Where A[M,K] lies: element [i][k] at a[i * rs + k * cs], one of the strides being 1; or, `tiled`,
@@ -174,37 +190,33 @@ static Soon ask_evenly(int tiles, int lines, int K, ptrdiff_t ldc)
     return (Soon){NULL, NULL, tiles > 6 ? ldc : 0, every, step};
 }
 
-/* C[M,N] = base + A B for N columns of one panel (N <= NR), B[k][j] at b[k * ldb + j] and readable
- * up to the next multiple of VL columns. If `next` is not NULL, the tiles ask for the panel there,
- * and each for the C of the tile below, or, after the last one, beside the first. Where N is no
- * multiple of VL the tile goes through a small copy, so that nothing beside C is written. */
-static void gemm_panel(int M, int N, int K, Rows A, const float *b, ptrdiff_t ldb,
-                       const float *base, float *c, ptrdiff_t ldc, const float *next)
+/* C[M,N] = base + A B for N columns (N <= NR) of a panel. The tiles ask for the panel behind it, and
+ * each for the C of the tile below, or, after the last one, beside the first. Where the panel is
+ * wider than C the tile goes through a small copy, so that nothing beside C is written. */
+static void gemm_panel(int M, int N, int K, Rows A, const float *panel, const float *base, float *c,
+                       ptrdiff_t ldc)
 {
     float edge[MR * NR];
-    int tiles = tiles_of(M), nv = (N + VL - 1) / VL;
-    int lines = next ? (K * NR / (4 * LINE) + tiles - 1) / tiles : 0;
+    const float *next = panel + (ptrdiff_t)K * NR;
+    bool whole = N == NR;
     size_t bytes = (size_t)N * sizeof(float);
-    Soon soon = next ? ask_evenly(tiles, lines, K, ldc) : (Soon){NULL, NULL, 0, 0, 0};
+    int tiles = tiles_of(M), lines = (K * NR / (4 * LINE) + tiles - 1) / tiles;
+    Soon soon = ask_evenly(tiles, lines, K, ldc);
+    if (!whole)
+        memset(edge, 0, sizeof edge);
     for (int t = 0, i0 = 0, i1; t < tiles; t++, i0 = i1) {
         i1 = tile_begin(M, t + 1);
         int mr = i1 - i0;
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
         float *ci = c + i0 * ldc;
-        if (next) {
-            soon.panel = next + (ptrdiff_t)t * lines * LINE;
-            soon.c = i1 < M ? c + i1 * ldc : c + NR;
-        }
-        if (N == nv * VL) {
-            tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, from, ci, ldc, &soon);
-            continue;
-        }
-        memset(edge, 0, sizeof edge);
-        for (int i = 0; base && i < mr; i++)
+        soon.panel = next + (ptrdiff_t)t * lines * LINE;
+        soon.c = i1 < M ? c + i1 * ldc : c + NR;
+        for (int i = 0; !whole && base && i < mr; i++)
             memcpy(edge + i * NR, from + i * ldc, bytes);
-        tile_rows(mr, nv, K, a, A.rs, A.cs, b, ldb, edge, edge, NR, &soon);
-        for (int i = 0; i < mr; i++)
+        tile_panel(mr, K, a, A.rs, A.cs, panel, whole || !base ? from : edge, whole ? ci : edge,
+                   whole ? ldc : NR, &soon);
+        for (int i = 0; !whole && i < mr; i++)
             memcpy(ci + i * ldc, edge + i * NR, bytes);
     }
 }
@@ -220,8 +232,8 @@ static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
         Soon soon = {next ? next + (ptrdiff_t)K * j : NULL, c, 0, next != NULL, NR};
         for (int t = 0, i = 0, end; i < M; t++, i = end, soon.every = 0) {
             end = tile_begin(M, t + 1);
-            tile_rows(end - i, N - j > VL ? 2 : 1, K, a + i * rs, rs, cs, b + j, ldb,
-                      base ? base + i * ldc + j : NULL, c + i * ldc + j, ldc, &soon);
+            tile_in_place(end - i, N - j > VL ? 2 : 1, K, a + i * rs, rs, cs, b + j, ldb,
+                          base ? base + i * ldc + j : NULL, c + i * ldc + j, ldc, &soon);
         }
     }
 }
@@ -344,10 +356,9 @@ static void gemm_range(int M, int N, int K, int p0, int p1, Rows A, const float 
                        const float *base, float *c, ptrdiff_t ldc, int left)
 {
     for (int p = p0; p < p1; p++) {
-        const float *panel = b + (ptrdiff_t)K * p * NR;
         int j = p * NR - left;
-        gemm_panel(M, imin(NR, N - p * NR), K, A, panel, NR, base ? base + j : NULL, c + j, ldc,
-                   panel + (ptrdiff_t)K * NR);
+        gemm_panel(M, imin(NR, N - p * NR), K, A, b + (ptrdiff_t)K * p * NR,
+                   base ? base + j : NULL, c + j, ldc);
     }
 }
 

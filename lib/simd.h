@@ -109,6 +109,16 @@ static inline vf vscale_exp(vf p, vf r)
 
 #endif
 
+/* s = a b + s, where s is. A compiler that may choose puts the sum where b was, now and then; and
+ * where all registers are taken, as in gemm.h, it moves and spills others to make up for it. */
+#if VL == 16 && defined(__GNUC__)
+#define vfma_to(s, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+v"(s) : "v"(a), "v"(b))
+#elif VL == 8 && defined(__GNUC__)
+#define vfma_to(s, a, b) __asm__("vfmadd231ps %2, %1, %0" : "+x"(s) : "x"(a), "x"(b))
+#else
+#define vfma_to(s, a, b) ((s) = vfma(a, b, s))
+#endif
+
 #define LANES 16 /* virtual lanes of every sum across a row */
 
 /* Lanes 0 .. 7 and 8 .. 15 of the vectors at v, combined by `op`. */
