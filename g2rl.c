@@ -644,15 +644,18 @@ static int draw_token(const float *z, int V, const Sampling *s, double u, float 
                       float *scratch)
 {
     float inverse = s->temperature > 0 ? 1.0f / (float)s->temperature : 1.0f;
+    float *p = scratch, *sorted = scratch + V;
     int token = 0;
     Softmax total = SOFTMAX_EMPTY;
-    for (int v0 = 0; v0 < V; v0 += TILE)
-        softmax_tile(&total, z + v0, scratch + v0, imin(TILE, V - v0), inverse);
+    for (int v0 = 0; v0 < V; v0 += TILE) {
+        float shrink = softmax_tile(&total, z + v0, p + v0, imin(TILE, V - v0), inverse);
+        if (shrink < 1)
+            row_scale(p, p, shrink, v0);
+    }
     if (s->temperature > 0) {
-        row_exp(scratch, z, V, row_max(z, V), inverse);
         if (s->top_k > 0 || s->top_p < 1)
-            cut_distribution(scratch, V, s, scratch + V);
-        token = invert_distribution(scratch, V, u);
+            cut_distribution(p, V, s, sorted);
+        token = invert_distribution(p, V, u);
     } else
         for (int v = 1; v < V; v++)
             token = z[v] > z[token] ? v : token;
