@@ -117,8 +117,8 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
             vstore(c + i * ldc + v * VL, s[i][v]);
 }
 
-/* The tile of each height, compiled with its height known. Element [i][k] of A is a[i * rs + k * cs];
- * one of the strides is 1. */
+/* The tile of each height, compiled with its height known. Element [i][k] of A is at
+ * a[i * rs + k * cs]; one of the strides is 1. */
 ALWAYS_INLINE void tile_rows(int mr, const int nv, int K, const float *a, ptrdiff_t rs,
                              ptrdiff_t cs, const float *b, ptrdiff_t ldb, const float *base,
                              float *c, ptrdiff_t ldc, const Soon *soon)
@@ -190,9 +190,9 @@ static Soon ask_evenly(int tiles, int lines, int K, ptrdiff_t ldc)
     return (Soon){NULL, NULL, tiles > 6 ? ldc : 0, every, step};
 }
 
-/* C[M,N] = base + A B for N columns (N <= NR) of a panel. The tiles ask for the panel behind it, and
- * each for the C of the tile below, or, after the last one, beside the first. Where the panel is
- * wider than C the tile goes through a small copy, so that nothing beside C is written. */
+/* C[M,N] = base + A B for N columns (N <= NR) of a panel. The tiles ask for the panel behind it,
+ * and each for the C of the tile below, or, after the last one, beside the first. Where the panel
+ * is wider than C the tile goes through a small copy, so that nothing beside C is written. */
 static void gemm_panel(int M, int N, int K, Rows A, const float *panel, const float *base, float *c,
                        ptrdiff_t ldc)
 {
