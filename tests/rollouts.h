@@ -252,6 +252,29 @@ static void check_inversion(void)
     }
 }
 
+/* Several tiles, with likelier tokens in each than in those before: with u in the middle of what is
+ * token y's, y is drawn. */
+static void check_rising_tiles(void)
+{
+    enum { V = 3 * TILE + 5 };
+    float z[V], scratch[2 * V], logprob;
+    double below[V + 1] = {0};
+    Sampling s = {.temperature = 0.7, .top_p = 1};
+    for (int v = 0; v < V; v++) {
+        z[v] = normal(philox(9, 2, (uint32_t)v, 0, 0, 0)) + 2.0f * (float)(v / TILE);
+        below[v + 1] = below[v] + exp((double)z[v] / 0.7);
+    }
+    for (int v0 = 0, y; v0 < V; v0 += TILE) {
+        y = v0;
+        for (int v = v0; v < imin(V, v0 + TILE); v++)
+            y = z[v] > z[y] ? v : y;
+        double u = (below[y] + below[y + 1]) / 2 / below[V];
+        CHECK(draw_token(z, V, &s, u, &logprob, scratch) == y, "not token %d", y);
+        CHECK(fabs((double)logprob - log((below[y + 1] - below[y]) / below[V])) < 1e-5,
+              "log-prob of %d", y);
+    }
+}
+
 /* Draws follow the policy: 40,000 first tokens against the exact distribution (chi squared), with
  * and without cuts; temperature 0 takes the largest logit. */
 static void test_draws(void)
@@ -297,6 +320,7 @@ static void test_draws(void)
     }
     s = (Sampling){.temperature = 0, .top_p = 1};
     CHECK(draw_token(z, V, &s, 0.999, &logprob, scratch) == order[0], "greedy");
+    check_rising_tiles();
     check_inversion();
 }
 
