@@ -97,7 +97,7 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
             panel += soon->step;
             next_c += soon->row;
         }
-        OPAQUE(r.stride);
+        OPAQUE(r.stride); /* each time, or their sums with u would be kept in memory */
         OPAQUE(r.twice);
         OPAQUE(r.thrice);
         UNROLL for (int u = 0; u < K_STEPS; u++, b += ldb) {
