@@ -192,6 +192,7 @@ static void model_init(Model *m, uint64_t seed)
 enum { QKV, O, GATE_UP, DOWN, MATRICES };
 typedef struct {
     int tensor, n, k;
+    int next_n, next_k;         /* of the matrix behind it in `packed`: the one that is used next */
     size_t packed, packed_back; /* offsets in the model's arrays of these names */
 } Matrix;
 
@@ -202,9 +203,12 @@ static Matrix matrix(const Model *m, int layer, int kind)
     static const int first[MATRICES] = {Q_PROJ, O_PROJ, GATE_PROJ, DOWN_PROJ};
     const Config *c = &m->config;
     int d = c->hidden_size, ff = c->intermediate_size, q = c->num_attention_heads * c->head_dim;
-    int n[MATRICES] = {q + 2 * c->num_key_value_heads * c->head_dim, d, 2 * ff, d};
-    int k[MATRICES] = {d, q, d, ff};
-    Matrix x = {.tensor = layer_tensor(layer, first[kind]), .n = n[kind], .k = k[kind]};
+    bool last = kind + 1 == MATRICES && layer + 1 == c->num_hidden_layers;
+    int n[MATRICES + 1] = {q + 2 * c->num_key_value_heads * c->head_dim, d, 2 * ff, d};
+    int k[MATRICES + 1] = {d, q, d, ff, d};
+    n[MATRICES] = last ? c->vocab_size : n[QKV];
+    Matrix x = {.tensor = layer_tensor(layer, first[kind]), .n = n[kind], .k = k[kind],
+                .next_n = n[kind + 1], .next_k = k[kind + 1]};
     for (int i = 0; i < MATRICES; i++) {
         x.packed += packed_floats(k[i], n[i]) * (size_t)(layer + (i < kind));
         x.packed_back += packed_floats(n[i], k[i]) * (size_t)(layer + (i < kind));
@@ -373,9 +377,11 @@ static void rmsnorm_backward(float *dx, const float *base, const float *dy, cons
 static void linear_forward(Arena *a, const Model *m, Matrix w, int rows, const float *x,
                            const float *base, float *y)
 {
-    if (m->packed)
-        gemm_packed(a, rows, w.n, w.k, x, w.k, 1, m->packed + w.packed, base, y, w.n);
-    else
+    if (m->packed) {
+        Packed b = {m->packed + w.packed, w.k, w.n};
+        Packed then = {b.b + packed_floats(w.k, w.n), w.next_k, w.next_n};
+        gemm_packed(a, rows, x, w.k, 1, b, base, y, w.n, &then);
+    } else
         gemm(a, rows, w.n, w.k, x, w.k, 1, at(m, m->params, w.tensor), 1, w.k, base, y, w.n);
 }
 
@@ -392,7 +398,8 @@ static void linear_backward(Arena *a, const Model *m, Matrix w, int rows, const 
                             float *dx)
 {
     if (m->packed_back)
-        gemm_packed(a, rows, w.k, w.n, dy, w.n, 1, m->packed_back + w.packed_back, NULL, dx, w.k);
+        gemm_packed(a, rows, dy, w.n, 1, (Packed){m->packed_back + w.packed_back, w.n, w.k}, NULL,
+                    dx, w.k, NULL);
     else
         gemm_backward(a, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx);
 }
@@ -635,8 +642,8 @@ static void head_logits(Arena *a, const Model *m, const float *h, int rows, int 
 {
     Matrix w = head_matrix(m);
     if (m->packed)
-        gemm_panels(a, rows, w.n, w.k, v0 / NR, (v0 + n + NR - 1) / NR, h, w.k, 1,
-                    m->packed + w.packed, NULL, z, ld);
+        gemm_panels(a, rows, h, w.k, 1, (Packed){m->packed + w.packed, w.k, w.n}, v0 / NR,
+                    panels_of(v0 + n), NULL, z, ld, NULL);
     else
         gemm(a, rows, n, w.k, h, w.k, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, 1, w.k, NULL, z, ld);
 }
@@ -651,8 +658,9 @@ static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, co
     for (int r = 0; r < rows && there < n; r++)
         memset(e + r * TILE + there, 0, (size_t)(n - there) * sizeof(float));
     if (m->packed_back)
-        gemm_packed(a, rows, w.k, n, e, TILE, 1,
-                    m->packed_back + w.packed_back + packed_floats(v0, w.k), base, phi, w.k);
+        gemm_packed(a, rows, e, TILE, 1,
+                    (Packed){m->packed_back + w.packed_back + packed_floats(v0, w.k), n, w.k},
+                    base, phi, w.k, NULL);
     else
         gemm(a, rows, w.k, n, e, TILE, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, w.k, 1, base, phi,
              w.k);
@@ -869,9 +877,9 @@ static void head_weights_backward(Arena *a, const Model *m, const float *h, cons
                 if (y >= 0 && y < columns)
                     out[y] += c * inv;
             }
-            gemm_packed(a, columns, d, rows, dz, 1, COLUMNS,
-                        packed_h + (size_t)r0 * (size_t)round_up(d, NR), dw + (ptrdiff_t)v0 * d,
-                        dw + (ptrdiff_t)v0 * d, d);
+            gemm_packed(a, columns, dz, 1, COLUMNS,
+                        (Packed){packed_h + packed_floats(r0, d), rows, d},
+                        dw + (ptrdiff_t)v0 * d, dw + (ptrdiff_t)v0 * d, d, NULL);
         }
     a->used = mark;
 }

@@ -87,7 +87,8 @@ typedef struct {
 static void gemm_forward_run(void *what)
 {
     GemmWork *g = what;
-    gemm_packed(&g->arena, g->m, g->n, g->k, g->x, g->k, 1, g->packed, NULL, g->y, g->n);
+    gemm_packed(&g->arena, g->m, g->x, g->k, 1, (Packed){g->packed, g->k, g->n}, NULL, g->y, g->n,
+                NULL);
 }
 
 static void gemm_dx_run(void *what)

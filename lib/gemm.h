@@ -58,13 +58,14 @@ ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const i
 }
 
 /* What a tile asks the memory for while it works, a little at a time, or what is needed now would
- * stand in line: at every `every`-th look (0: at none) a line of each quarter of the next panel (a
- * memory fetches several streams faster than one) and a row of the C that is written next. */
+ * stand in line: at every `every`-th look (0: at none) `step` floats, in lines, of each quarter of
+ * the next panel, in its first half and in its second by turns (a memory fetches several streams
+ * faster than one), and a row of the C that is written next. */
 typedef struct {
     const float *panel, *c;
-    ptrdiff_t row; /* from one row of that C to the next; 0: the first alone */
-    int every;
-    int step; /* floats from one line to the next; where that is two lines, both are asked for */
+    ptrdiff_t quarter; /* floats */
+    ptrdiff_t row;     /* from one row of that C to the next; 0: the first alone */
+    int every, step;
 } Soon;
 
 /* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * stride + k],
@@ -75,7 +76,8 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
                         float *c, ptrdiff_t ldc, const Soon *soon)
 {
     const float *panel = soon->panel, *next_c = soon->c;
-    const ptrdiff_t quarter = (ptrdiff_t)K * NR / 4;
+    const ptrdiff_t quarter = soon->quarter;
+    ptrdiff_t jump = quarter / 2;
     vf s[MR][2];
     TileRows r = {{a}, stride, 2 * stride, 3 * stride};
     UNROLL for (int g = 1; g < (mr + 3) / 4; g++)
@@ -87,14 +89,13 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
     for (; k + K_STEPS <= K; k += K_STEPS) {
         if (--wait == 0) {
             wait = soon->every;
-            UNROLL for (int u = 0; u < 4; u++)
-                PREFETCH(panel + u * quarter);
-            if (soon->step > LINE)
+            for (const float *line = panel; line < panel + soon->step; line += LINE)
                 UNROLL for (int u = 0; u < 4; u++)
-                    PREFETCH(panel + u * quarter + LINE);
+                    PREFETCH(line + u * quarter);
             PREFETCH_WRITE(next_c);
             PREFETCH_WRITE(next_c + (nv - 1) * VL);
-            panel += soon->step;
+            panel += jump;
+            jump = soon->step - jump;
             next_c += soon->row;
         }
         OPAQUE(r.stride); /* each time, or their sums with u would be kept in memory */
@@ -179,29 +180,37 @@ static int tile_begin(int M, int t)
     return t < tiles ? (int)((int64_t)M * t / tiles) : M; /* often the only tile: no division */
 }
 
-/* How each of some tiles asks: for `lines` lines of each quarter of the next panel, and, unless the
- * tiles are so few that C is near anyway, for as many rows of C as it may have. Evenly, from its
- * first step to its last: a memory that is asked for all at once delivers less. Up to three tiles
- * may have more lines than looks, or not a whole number a look: there the step makes up for it. */
+/* A panel, [K][NR]. */
+typedef struct {
+    const float *b;
+    int K;
+} Panel;
+
+/* How each of some tiles asks: for `lines` lines of each quarter of the next panel, half of them in
+ * either half, and, unless the tiles are so few that C is near anyway, for as many rows of C as it
+ * may have. Evenly, from its first step to its last: a memory that is asked for all at once
+ * delivers less. Up to three tiles may have more lines than looks, or not a whole number a look:
+ * there the step makes up for it. */
 static Soon ask_evenly(int tiles, int lines, int K, ptrdiff_t ldc)
 {
     int looks = imax(1, K / K_STEPS), every = imax(1, looks / imax(tiles > 3 ? MR : 1, lines));
     int step = tiles > 3 ? LINE : (lines * LINE * every + looks - 1) / looks;
-    return (Soon){NULL, NULL, tiles > 6 ? ldc : 0, every, step};
+    return (Soon){.row = tiles > 6 ? ldc : 0, .every = every, .step = step};
 }
 
-/* C[M,N] = base + A B for N columns (N <= NR) of a panel. The tiles ask for the panel behind it,
- * and each for the C of the tile below, or, after the last one, beside the first. Where the panel
- * is wider than C the tile goes through a small copy, so that nothing beside C is written. */
-static void gemm_panel(int M, int N, int K, Rows A, const float *panel, const float *base, float *c,
+/* C[M,N] = base + A B for N columns (N <= NR) of a panel. The tiles ask for the `next` one, and
+ * each for the C of the tile below, or, after the last one, beside the first. Where the panel is
+ * wider than C the tile goes through a small copy, so that nothing beside C is written. */
+static void gemm_panel(int M, int N, Rows A, Panel panel, Panel next, const float *base, float *c,
                        ptrdiff_t ldc)
 {
     float edge[MR * NR];
-    const float *next = panel + (ptrdiff_t)K * NR;
     bool whole = N == NR;
     size_t bytes = (size_t)N * sizeof(float);
-    int tiles = tiles_of(M), lines = (K * NR / (4 * LINE) + tiles - 1) / tiles;
+    int K = panel.K, tiles = tiles_of(M);
+    int lines = (next.K * NR / (8 * LINE) + tiles - 1) / tiles * 2;
     Soon soon = ask_evenly(tiles, lines, K, ldc);
+    soon.quarter = (ptrdiff_t)next.K * NR / 4;
     if (!whole)
         memset(edge, 0, sizeof edge);
     for (int t = 0, i0 = 0, i1; t < tiles; t++, i0 = i1) {
@@ -210,11 +219,11 @@ static void gemm_panel(int M, int N, int K, Rows A, const float *panel, const fl
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
         float *ci = c + i0 * ldc;
-        soon.panel = next + (ptrdiff_t)t * lines * LINE;
+        soon.panel = next.b + (ptrdiff_t)t * lines / 2 * LINE;
         soon.c = i1 < M ? c + i1 * ldc : c + NR;
         for (int i = 0; !whole && base && i < mr; i++)
             memcpy(edge + i * NR, from + i * ldc, bytes);
-        tile_panel(mr, K, a, A.rs, A.cs, panel, whole || !base ? from : edge, whole ? ci : edge,
+        tile_panel(mr, K, a, A.rs, A.cs, panel.b, whole || !base ? from : edge, whole ? ci : edge,
                    whole ? ldc : NR, &soon);
         for (int i = 0; !whole && i < mr; i++)
             memcpy(ci + i * ldc, edge + i * NR, bytes);
@@ -229,7 +238,8 @@ static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
                        const float *next)
 {
     for (int j = 0; j < N; j += NR) {
-        Soon soon = {next ? next + (ptrdiff_t)K * j : NULL, c, 0, next != NULL, NR};
+        Soon soon = {.panel = next ? next + (ptrdiff_t)K * j : NULL, .c = c,
+                     .quarter = (ptrdiff_t)K * NR / 4, .every = next != NULL, .step = NR};
         for (int t = 0, i = 0, end; i < M; t++, i = end, soon.every = 0) {
             end = tile_begin(M, t + 1);
             tile_in_place(end - i, N - j > VL ? 2 : 1, K, a + i * rs, rs, cs, b + j, ldb,
@@ -240,7 +250,15 @@ static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
 
 /* ---------------------------------------------------------------- packing */
 
-/* Floats that a packed B[K,N] takes: panels are whole. */
+/* A B[K,N], packed: for each block of KC values of k, panel after panel. */
+typedef struct {
+    const float *b;
+    int K, N;
+} Packed;
+
+static int panels_of(int N) { return (N + NR - 1) / NR; }
+
+/* Floats that it takes: panels are whole. */
 static size_t packed_floats(int K, int N) { return (size_t)K * (size_t)round_up(N, NR); }
 
 /* Packs one panel of kc values of k: out[k][0 .. NR), zero from column `width` on. B[k][j] is
@@ -282,10 +300,10 @@ static void pack_range(int kc, int N, int p0, int p1, const float *b, ptrdiff_t 
                        imin(NR, N - p * NR));
 }
 
-/* Packs all of B[K,N]: for each block of KC values of k, panel after panel. */
+/* Packs all of B[K,N]. */
 static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *out)
 {
-    int panels = (N + NR - 1) / NR;
+    int panels = panels_of(N);
     for (int k0 = 0; k0 < K; k0 += KC)
         pack_range(imin(KC, K - k0), N, 0, panels, b + k0 * rsb, rsb, csb,
                    out + (size_t)k0 * (size_t)(panels * NR));
@@ -293,8 +311,10 @@ static void gemm_pack(int K, int N, const float *b, ptrdiff_t rsb, ptrdiff_t csb
 
 /* ---------------------------------------------------------------- whole products */
 
-/* Rows a multiple of 2 KiB apart fall on the same few sets of the cache and push each other out. */
-static bool collide(ptrdiff_t stride) { return stride % 512 == 0; }
+/* Rows a multiple of 4 KiB apart fall on one set of the cache. It holds WAYS lines, or a few more;
+ * the rows of a taller tile push each other out. */
+enum { WAYS = 8 };
+static bool collide(ptrdiff_t stride) { return stride % 1024 == 0; }
 
 /* Floats from one row of n to the next where none collide: an odd number of lines. */
 static int apart(int n) { return round_up(n, 2 * LINE) + LINE; }
@@ -344,61 +364,94 @@ static size_t arranged_floats(size_t rows)
 
 static Rows arranged(Arena *arena, int M, int N, int K, Rows A)
 {
+    bool tall = (M + tiles_of(M) - 1) / tiles_of(M) > WAYS;
     if (A.rs == 1 && M > 1 && (N >= 8 * NR || collide(A.cs)))
         return cut_tiles(arena, M, K, A);
-    return M > MR / 2 && collide(A.rs) ? spread_out(arena, M, K, A) : A;
+    return tall && collide(A.rs) ? spread_out(arena, M, K, A) : A;
 }
 
-/* The columns of panels p0 .. p1-1 for one block of rows and of k. b points at panel 0, c and base
- * at column `left`. Each panel asks for the one behind it: in a model, after a matrix's last one,
- * the next matrix. */
-static void gemm_range(int M, int N, int K, int p0, int p1, Rows A, const float *b,
+/* Panel p of the block of k that begins at k0. */
+static Panel panel_of(const Packed *B, int k0, int p)
+{
+    int K = imin(KC, B->K - k0);
+    return (Panel){B->b + packed_floats(k0, B->N) + packed_floats(K, p * NR), K};
+}
+
+/* Of panels p0 .. p1-1, thread u has those from share(.., u, ..) to before share(.., u + 1, ..). */
+static int share(int p0, int p1, int u, int threads) { return p0 + (p1 - p0) * u / threads; }
+
+/* What thread u needs after its share of panels p0 .. p1-1 of a block of k: its first panel of the
+ * next block; after the last one, that of the product `then`; or, with NULL, of those behind. */
+static Panel next_panel(const Packed *B, int k0, int p0, int p1, const Packed *then, int u,
+                        int threads)
+{
+    if (k0 + KC < B->K)
+        return panel_of(B, k0 + KC, share(p0, p1, u, threads));
+    if (then)
+        return panel_of(then, 0, share(0, panels_of(then->N), u, threads));
+    return panel_of(B, k0, share(p1, 2 * p1 - p0, u, threads));
+}
+
+/* The columns of panels p0 .. p1-1 for one block of rows and of k. c and base point at column
+ * `left`. Each panel asks for the one behind it, the last for `next`. */
+static void gemm_range(int M, Rows A, const Packed *B, int k0, int p0, int p1, Panel next,
                        const float *base, float *c, ptrdiff_t ldc, int left)
 {
     for (int p = p0; p < p1; p++) {
         int j = p * NR - left;
-        gemm_panel(M, imin(NR, N - p * NR), K, A, b + (ptrdiff_t)K * p * NR,
-                   base ? base + j : NULL, c + j, ldc);
+        gemm_panel(M, imin(NR, B->N - p * NR), A, panel_of(B, k0, p),
+                   p + 1 < p1 ? panel_of(B, k0, p + 1) : next, base ? base + j : NULL, c + j, ldc);
     }
 }
 
-/* The columns of panels p0 .. p1-1 of C[M,N] = base + A[M,K] B, with B packed by gemm_pack. c and
- * base point at the first of these columns; base may be c, or NULL for zero. */
-static void gemm_panels(Arena *arena, int M, int N, int K, int p0, int p1, const float *a,
-                        ptrdiff_t rs, ptrdiff_t cs, const float *packed, const float *base,
-                        float *c, ptrdiff_t ldc)
+/* Where several threads work, some of A was written by others and lies in their caches. A thread
+ * asks for the rows that it needs first all at once: one by one they would come too late. */
+static void ask_rows(int M, int K, Rows A)
 {
-    size_t panels = (size_t)((N + NR - 1) / NR), mark = arena->used;
+    for (int i = 0; i < imin(M, 3 * MR) && A.cs == 1; i++)
+        for (int k = 0; k < K; k += LINE)
+            PREFETCH(A.a + i * A.rs + k);
+}
+
+/* The columns of panels p0 .. p1-1 of C[M,N] = base + A[M,K] B[K,N]. c and base point at the first
+ * of these columns; base may be c, or NULL for zero. `then`: what A's successor is multiplied by,
+ * where the caller knows. */
+static void gemm_panels(Arena *arena, int M, const float *a, ptrdiff_t rs, ptrdiff_t cs, Packed B,
+                        int p0, int p1, const float *base, float *c, ptrdiff_t ldc,
+                        const Packed *then)
+{
+    size_t mark = arena->used;
     int threads = arena->threads; /* a region costs too much where one thread is alone */
-    int blocks = (int)(((int64_t)M * imin(K, KC) + BLOCK - 1) / BLOCK);
+    int blocks = (int)(((int64_t)M * imin(B.K, KC) + BLOCK - 1) / BLOCK);
     for (int t = 0; t < blocks; t++) {
         int i0 = (int)((int64_t)M * t / blocks), m = (int)((int64_t)M * (t + 1) / blocks) - i0;
-        for (int k0 = 0; k0 < K; k0 += KC) {
-            int kc = imin(KC, K - k0);
-            const float *block = packed + (size_t)k0 * panels * NR;
+        for (int k0 = 0; k0 < B.K; k0 += KC) {
             const float *from = k0 > 0 ? c : base;
-            Rows A = arranged(arena, m, (p1 - p0) * NR, kc,
+            Rows A = arranged(arena, m, (p1 - p0) * NR, imin(KC, B.K - k0),
                               (Rows){a + i0 * rs + k0 * cs, rs, cs, false});
             from = from ? from + i0 * ldc : NULL;
             if (threads > 1) {
                 PARALLEL_FOR (threads)
-                for (int u = 0; u < threads; u++)
-                    gemm_range(m, N, kc, p0 + (p1 - p0) * u / threads,
-                               p0 + (p1 - p0) * (u + 1) / threads, A, block, from, c + i0 * ldc,
+                for (int u = 0; u < threads; u++) {
+                    ask_rows(m, imin(KC, B.K - k0), A);
+                    gemm_range(m, A, &B, k0, share(p0, p1, u, threads),
+                               share(p0, p1, u + 1, threads),
+                               next_panel(&B, k0, p0, p1, then, u, threads), from, c + i0 * ldc,
                                ldc, p0 * NR);
+                }
             } else
-                gemm_range(m, N, kc, p0, p1, A, block, from, c + i0 * ldc, ldc, p0 * NR);
+                gemm_range(m, A, &B, k0, p0, p1, next_panel(&B, k0, p0, p1, then, 0, 1), from,
+                           c + i0 * ldc, ldc, p0 * NR);
             arena->used = mark;
         }
     }
 }
 
 /* All columns. */
-static void gemm_packed(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs,
-                        ptrdiff_t cs, const float *packed, const float *base, float *c,
-                        ptrdiff_t ldc)
+static void gemm_packed(Arena *arena, int M, const float *a, ptrdiff_t rs, ptrdiff_t cs, Packed B,
+                        const float *base, float *c, ptrdiff_t ldc, const Packed *then)
 {
-    gemm_panels(arena, M, N, K, 0, (N + NR - 1) / NR, a, rs, cs, packed, base, c, ldc);
+    gemm_panels(arena, M, a, rs, cs, B, 0, panels_of(B.N), base, c, ldc, then);
 }
 
 /* The same with B as it lies: packed here, into the arena's memory, KC values of k at a time. */
@@ -407,7 +460,7 @@ static void gemm(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs
                  ptrdiff_t ldc)
 {
     size_t mark = arena->used;
-    int panels = (N + NR - 1) / NR, threads = arena->threads;
+    int panels = panels_of(N), threads = arena->threads;
     float *packed = arena_floats(arena, packed_floats(imin(K, KC), N));
     for (int k0 = 0; k0 < K; k0 += KC) {
         int kc = imin(KC, K - k0);
@@ -419,7 +472,8 @@ static void gemm(Arena *arena, int M, int N, int K, const float *a, ptrdiff_t rs
                            packed);
         } else
             pack_range(kc, N, 0, panels, block, rsb, csb, packed);
-        gemm_packed(arena, M, N, kc, a + k0 * cs, rs, cs, packed, k0 > 0 ? c : base, c, ldc);
+        gemm_packed(arena, M, a + k0 * cs, rs, cs, (Packed){packed, kc, N}, k0 > 0 ? c : base, c,
+                    ldc, NULL);
     }
     arena->used = mark;
 }

@@ -309,20 +309,21 @@ static void check_gemm_forward(int M, int N, int K, bool accumulate, int threads
     Product p = product_new(M, N, K, N + 3);
     Arena arena = arena_new((packed_floats(K, N) + 4 * BLOCK) * sizeof(float));
     float *packed = nan_new(packed_floats(K, N));
+    Packed b = {packed, K, N};
     const float *base = accumulate ? p.before : NULL;
-    int panels = (N + NR - 1) / NR, cut = panels / 2; /* the panels in two pieces */
+    int panels = panels_of(N), cut = panels / 2; /* the panels in two pieces */
     gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
     gemm_pack(K, N, p.b, 1, K, packed);
     for (arena.threads = 1; arena.threads <= threads; arena.threads += 2) {
         product_blank(&p);
         gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, base, p.c, p.ldc);
         check_product(&p, "gemm", accumulate);
-        gemm_packed(&arena, M, N, K, p.a, K, 1, packed, accumulate ? p.c : NULL, p.c, p.ldc);
+        gemm_packed(&arena, M, p.a, K, 1, b, accumulate ? p.c : NULL, p.c, p.ldc, &b);
         check_product(&p, "gemm_packed", accumulate);
         product_blank(&p);
-        gemm_panels(&arena, M, N, K, 0, cut, p.a, K, 1, packed, base, p.c, p.ldc);
-        gemm_panels(&arena, M, N, K, cut, panels, p.a, K, 1, packed,
-                    base ? base + cut * NR : NULL, p.c + cut * NR, p.ldc);
+        gemm_panels(&arena, M, p.a, K, 1, b, 0, cut, base, p.c, p.ldc, NULL);
+        gemm_panels(&arena, M, p.a, K, 1, b, cut, panels, base ? base + cut * NR : NULL,
+                    p.c + cut * NR, p.ldc, NULL);
         check_product(&p, "gemm_panels", accumulate);
     }
     free(packed);
