@@ -59,8 +59,8 @@ ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const i
 
 /* What a tile asks the memory for while it works, a little at a time, or what is needed now would
  * stand in line: at every `every`-th look (0: at none) `step` floats, in lines, of each quarter of
- * the next panel, in its first half and in its second by turns (a memory fetches several streams
- * faster than one), and a row of the C that is written next. */
+ * the next panel (a memory fetches several streams faster than one), and a row of the C that is
+ * written next. */
 typedef struct {
     const float *panel, *c;
     ptrdiff_t quarter; /* floats */
@@ -77,7 +77,6 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
 {
     const float *panel = soon->panel, *next_c = soon->c;
     const ptrdiff_t quarter = soon->quarter;
-    ptrdiff_t jump = quarter / 2;
     vf s[MR][2];
     TileRows r = {{a}, stride, 2 * stride, 3 * stride};
     UNROLL for (int g = 1; g < (mr + 3) / 4; g++)
@@ -94,8 +93,7 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
                     PREFETCH(line + u * quarter);
             PREFETCH_WRITE(next_c);
             PREFETCH_WRITE(next_c + (nv - 1) * VL);
-            panel += jump;
-            jump = soon->step - jump;
+            panel += soon->step;
             next_c += soon->row;
         }
         OPAQUE(r.stride); /* each time, or their sums with u would be kept in memory */
@@ -186,11 +184,10 @@ typedef struct {
     int K;
 } Panel;
 
-/* How each of some tiles asks: for `lines` lines of each quarter of the next panel, half of them in
- * either half, and, unless the tiles are so few that C is near anyway, for as many rows of C as it
- * may have. Evenly, from its first step to its last: a memory that is asked for all at once
- * delivers less. Up to three tiles may have more lines than looks, or not a whole number a look:
- * there the step makes up for it. */
+/* How each of some tiles asks: for `lines` lines of each quarter of the next panel, and, unless the
+ * tiles are so few that C is near anyway, for as many rows of C as it may have. Evenly, from its
+ * first step to its last: a memory that is asked for all at once delivers less. Up to three tiles
+ * may have more lines than looks, or not a whole number a look: there the step makes up for it. */
 static Soon ask_evenly(int tiles, int lines, int K, ptrdiff_t ldc)
 {
     int looks = imax(1, K / K_STEPS), every = imax(1, looks / imax(tiles > 3 ? MR : 1, lines));
@@ -207,8 +204,7 @@ static void gemm_panel(int M, int N, Rows A, Panel panel, Panel next, const floa
     float edge[MR * NR];
     bool whole = N == NR;
     size_t bytes = (size_t)N * sizeof(float);
-    int K = panel.K, tiles = tiles_of(M);
-    int lines = (next.K * NR / (8 * LINE) + tiles - 1) / tiles * 2;
+    int K = panel.K, tiles = tiles_of(M), lines = (next.K * NR / (4 * LINE) + tiles - 1) / tiles;
     Soon soon = ask_evenly(tiles, lines, K, ldc);
     soon.quarter = (ptrdiff_t)next.K * NR / 4;
     if (!whole)
@@ -219,7 +215,7 @@ static void gemm_panel(int M, int N, Rows A, Panel panel, Panel next, const floa
         const float *a = A.a + (A.tiled ? (ptrdiff_t)t * K * TILED : i0 * A.rs);
         const float *from = base ? base + i0 * ldc : NULL;
         float *ci = c + i0 * ldc;
-        soon.panel = next.b + (ptrdiff_t)t * lines / 2 * LINE;
+        soon.panel = next.b + (ptrdiff_t)t * lines * LINE;
         soon.c = i1 < M ? c + i1 * ldc : c + NR;
         for (int i = 0; !whole && base && i < mr; i++)
             memcpy(edge + i * NR, from + i * ldc, bytes);
