@@ -15,8 +15,9 @@
 /* ================================================================ batches */
 
 /* Attention reads keys and values in blocks of KEYS positions, for one layer and kv head: k
- * transposed [head_dim][KEYS], so that a query meets KEYS keys at a time, and v [KEYS][head_dim,
- * padded to LANES]. */
+ * transposed, so that a query meets many keys at a time, [KEYS / LANES][head_dim][LANES], and v
+ * [KEYS][head_dim, padded to LANES]. So what is read of either lies together, however many there
+ * are. */
 enum { KEYS = 32 };
 typedef struct {
     const float *k, *v;
@@ -24,17 +25,20 @@ typedef struct {
     const float *next; /* the k, and behind it the v, that are read next in their place, or NULL */
 } KvBlock;
 
-/* Keys and values of one sequence, kept while it is being sampled: a block here holds KEYS
- * positions for all layers and kv heads, one KvBlock's memory after the other. */
+/* Keys and values of one sequence, kept while it is being sampled. A block here stands for KEYS
+ * positions in all layers and kv heads; it points at the KvBlock's memory of the first. */
 typedef struct {
     float **block;
     int n_blocks;
 } KvSeq;
 
-/* Blocks are handed out one by one and handed back to a stack; those never used cost nothing. */
+/* Blocks are handed out one by one and handed back to a stack; those never used cost nothing. The
+ * memory is [layers][kv heads][blocks]: those of one layer and kv head, which are read one after
+ * the other, lie side by side. */
 typedef struct {
     float **free_block;
     int n_free;
+    ptrdiff_t ld; /* floats from one kv head's blocks to the next one's */
 } KvPool;
 
 /* What the layers make of each row of a sequence, written while it is sampled: `floats` a row, see
@@ -119,6 +123,7 @@ enum { QUERIES = 32 }; /* rows of scores held at a time; no fewer than MR */
 typedef struct {
     int H, KV, group, hd, hd_pad; /* query heads, kv heads, H / KV, head_dim, padded to LANES */
     ptrdiff_t ld_qk, ld_qkv, ld_out; /* floats from one row to the next of qk, of qkv, of att */
+    ptrdiff_t ld_kv;                 /* from one kv head to the next of a cache: KvPool */
     float scale;                     /* 1 / sqrt(hd) */
 } Heads;
 
@@ -126,7 +131,7 @@ static Heads heads_of(const Config *c)
 {
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
     return (Heads){H, KV, H / KV, hd, round_up(hd, LANES), (H + KV) * hd, (H + 2 * KV) * hd,
-                   H * hd, (float)(1.0 / sqrt((double)hd))};
+                   H * hd, 0, (float)(1.0 / sqrt((double)hd))};
 }
 
 /* One block of keys and values; a line more, so that blocks do not collide in the cache. */
@@ -135,11 +140,12 @@ static size_t kv_block_floats(const Heads *s)
     return (size_t)KEYS * (size_t)(s->hd + s->hd_pad) + LINE;
 }
 
-/* Puts one key and value into a block: k column `slot`, v row `slot`. */
+/* Puts one key and value into a block, the slot-th of each. */
 static void kv_put(const Heads *s, float *block, int slot, const float *k, const float *v)
 {
+    float *column = block + slot / LANES * LANES * s->hd + slot % LANES;
     for (int i = 0; i < s->hd; i++)
-        block[i * KEYS + slot] = k[i];
+        column[i * LANES] = k[i];
     memcpy(block + KEYS * s->hd + slot * s->hd_pad, v, (size_t)s->hd * sizeof(float));
 }
 
@@ -147,15 +153,16 @@ static void kv_put(const Heads *s, float *block, int slot, const float *k, const
 static void block_scores(const Heads *s, int rows, const float *q, ptrdiff_t stride,
                          const KvBlock *b, int n, float *scores, ptrdiff_t ld)
 {
-    gemm_small(rows, n, s->hd, q, stride, 1, b->k, KEYS, NULL, scores, ld, b->next);
+    gemm_small(rows, n, s->hd, q, stride, 1, b->k, LANES, LANES * s->hd, NULL, scores, ld,
+               b->next);
 }
 
 /* sum_i (+)= sum_j scores[i][j] v_j over the first n keys of a block. Sums are ld apart. */
 static void block_values(const Heads *s, int rows, const float *scores, ptrdiff_t ld_scores,
                          const KvBlock *b, int n, bool add, float *sum, ptrdiff_t ld)
 {
-    gemm_small(rows, s->hd, n, scores, ld_scores, 1, b->v, s->hd_pad, add ? sum : NULL, sum, ld,
-               b->next ? b->next + KEYS * s->hd : NULL);
+    gemm_small(rows, s->hd, n, scores, ld_scores, 1, b->v, s->hd_pad, LANES, add ? sum : NULL, sum,
+               ld, b->next ? b->next + KEYS * s->hd : NULL);
 }
 
 /* scores[i][j] = e^(s_ij - max_i) for the first visible + i * step keys of row i, 0 beyond them
@@ -284,10 +291,10 @@ static void attention_forward(Arena *a, const Config *c, const Batch *b, const f
     a->used = mark;
 }
 
-/* One layer's piece of a cached block, for one kv head. */
+/* The memory of a cached block for one layer and kv head. */
 static float *kv_piece(const Heads *s, const KvSeq *kv, int block, int layer, int kv_head)
 {
-    return kv->block[block] + kv_block_floats(s) * (size_t)(layer * s->KV + kv_head);
+    return kv->block[block] + s->ld_kv * (layer * s->KV + kv_head);
 }
 
 /* The blocks that hold the first `keys` keys of a cache, and, block for block, those of the cache
@@ -409,6 +416,7 @@ static void attention_cached(Arena *a, const Config *c, int layer, const Batch *
                              const float *qk, const float *qkv, float *att)
 {
     Heads s = heads_of(c);
+    s.ld_kv = b->pool->ld;
     int keys = batch_keys(b), most = keys / KEYS + 3;
     size_t mark = a->used, each = attend_floats(&s, keys), threads = (size_t)a->threads;
     float *scratch = arena_floats(a, each * threads);
@@ -482,7 +490,8 @@ static void attend_rows_backward(const Heads *s, int before, int i0, int n, cons
         }
         memset(dsi + sees, 0, (size_t)(keys - sees) * sizeof(float));
     }
-    gemm_small(n, s->hd, keys, ds, g->ld, 1, g->k, s->hd_pad, NULL, g->dq, s->hd_pad, NULL);
+    gemm_small(n, s->hd, keys, ds, g->ld, 1, g->k, s->hd_pad, LANES, NULL, g->dq, s->hd_pad,
+               NULL);
     for (int i = 0; i < n; i++)
         memcpy(dq + (i0 + i) * s->ld_qkv, g->dq + (ptrdiff_t)i * s->hd_pad,
                (size_t)s->hd * sizeof(float));
@@ -506,9 +515,9 @@ static void attend_backward(const Heads *s, const Seq *seq, int head, const floa
             float *dv = g->dv + (ptrdiff_t)j * s->hd_pad, *dk = g->dk + (ptrdiff_t)j * s->hd_pad;
             m = j < before ? before : imin(MR, n - i);
             gemm_small(m, s->hd, n - i, g->p + i * g->ld + j, 1, g->ld, d_o + i * s->ld_out,
-                       s->ld_out, dv, dv, s->hd_pad, NULL);
+                       s->ld_out, LANES, dv, dv, s->hd_pad, NULL);
             gemm_small(m, s->hd, n - i, g->ds + i * g->ld + j, 1, g->ld, q + i * s->ld_qk,
-                       s->ld_qk, dk, dk, s->hd_pad, NULL);
+                       s->ld_qk, LANES, dk, dk, s->hd_pad, NULL);
         }
     }
 }
@@ -600,11 +609,11 @@ static size_t kv_pool_bytes(const Config *c, int blocks)
 static KvPool kv_pool_new(Arena *a, const Config *c, int blocks)
 {
     Heads s = heads_of(c);
-    size_t layers = (size_t)c->num_hidden_layers * (size_t)c->num_key_value_heads;
-    size_t each = kv_block_floats(&s) * layers;
-    KvPool p = {.free_block = arena_alloc(a, (size_t)blocks, sizeof(float *))};
-    float *memory = arena_floats(a, each * (size_t)blocks);
-    for (p.n_free = 0; p.n_free < blocks; p.n_free++) /* the first block on top */
+    size_t heads = (size_t)c->num_hidden_layers * (size_t)c->num_key_value_heads;
+    size_t each = kv_block_floats(&s), one_head = each * (size_t)blocks;
+    KvPool p = {arena_alloc(a, (size_t)blocks, sizeof(float *)), 0, (ptrdiff_t)one_head};
+    float *memory = arena_floats(a, one_head * heads);
+    for (; p.n_free < blocks; p.n_free++) /* the first block on top */
         p.free_block[p.n_free] = memory + each * (size_t)(blocks - 1 - p.n_free);
     return p;
 }

@@ -37,12 +37,13 @@ typedef struct {
     ptrdiff_t stride, twice, thrice; /* from one row to the next, or from one column */
 } TileRows;
 
-/* s[i][v] += a_i,k b_k,v for the k-th of the elements that `r` points at, b the panel's row k */
+/* s[i][v] += a_i,k b_k,v for the k-th of the elements that `r` points at; b_k,0 and b_k,1 are at b
+ * and b + second */
 ALWAYS_INLINE void tile_step(const int mr, const int nv, const bool down, vf s[MR][2],
-                             const TileRows *r, const int k, const float *b)
+                             const TileRows *r, const int k, const float *b, ptrdiff_t second)
 {
     const ptrdiff_t past[4] = {0, r->stride, r->twice, r->thrice};
-    vf b0 = vload(b), b1 = nv > 1 ? vload(b + VL) : b0;
+    vf b0 = vload(b), b1 = nv > 1 ? vload(b + second) : b0;
     UNROLL for (int i = 0; i < mr; i++) {
         vf x = vset(down ? r->first[0][i] : (r->first[i / 4] + past[i % 4])[k]);
         vfma_to(s[i][0], x, b0);
@@ -70,11 +71,11 @@ typedef struct {
 } Soon;
 
 /* C[mr, nv * VL] = base + A[mr, K] B[K, nv * VL]: the register tile. A[i][k] is a[i * stride + k],
- * or, `down`, a[i + k * stride]; base has C's layout, may be C, and stands for zero where it is
- * NULL. */
+ * or, `down`, a[i + k * stride]; B's row k is at b + k * ldb, its vectors `second` floats apart;
+ * base has C's layout, may be C, and stands for zero where it is NULL. */
 ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, const float *a,
-                        ptrdiff_t stride, const float *b, ptrdiff_t ldb, const float *base,
-                        float *c, ptrdiff_t ldc, const Soon *soon)
+                        ptrdiff_t stride, const float *b, ptrdiff_t ldb, ptrdiff_t second,
+                        const float *base, float *c, ptrdiff_t ldc, const Soon *soon)
 {
     const float *panel = soon->panel, *next_c = soon->c;
     const ptrdiff_t quarter = soon->quarter;
@@ -103,7 +104,7 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
         OPAQUE(r.twice);
         OPAQUE(r.thrice);
         UNROLL for (int u = 0; u < K_STEPS; u++, b += ldb) {
-            tile_step(mr, nv, down, s, &r, down ? 0 : u, b);
+            tile_step(mr, nv, down, s, &r, down ? 0 : u, b, second);
             if (down)
                 tile_next(mr, down, &r, 1);
         }
@@ -111,7 +112,7 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
             tile_next(mr, down, &r, K_STEPS);
     }
     for (; k < K; k++, b += ldb) {
-        tile_step(mr, nv, down, s, &r, 0, b);
+        tile_step(mr, nv, down, s, &r, 0, b, second);
         tile_next(mr, down, &r, 1);
     }
     UNROLL for (int i = 0; i < mr; i++)
@@ -122,15 +123,15 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, int K, cons
 /* The tile of each height, compiled with its height known. Element [i][k] of A is at
  * a[i * rs + k * cs]; one of the strides is 1. */
 ALWAYS_INLINE void tile_rows(int mr, const int nv, int K, const float *a, ptrdiff_t rs,
-                             ptrdiff_t cs, const float *b, ptrdiff_t ldb, const float *base,
-                             float *c, ptrdiff_t ldc, const Soon *soon)
+                             ptrdiff_t cs, const float *b, ptrdiff_t ldb, ptrdiff_t second,
+                             const float *base, float *c, ptrdiff_t ldc, const Soon *soon)
 {
-#define CASE(h)                                                       \
-    case h:                                                           \
-        if (rs == 1)                                                  \
-            tile(h, nv, true, K, a, cs, b, ldb, base, c, ldc, soon);  \
-        else                                                          \
-            tile(h, nv, false, K, a, rs, b, ldb, base, c, ldc, soon); \
+#define CASE(h)                                                               \
+    case h:                                                                   \
+        if (rs == 1)                                                          \
+            tile(h, nv, true, K, a, cs, b, ldb, second, base, c, ldc, soon);  \
+        else                                                                  \
+            tile(h, nv, false, K, a, rs, b, ldb, second, base, c, ldc, soon); \
         break;
     switch (mr) {
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -145,22 +146,22 @@ ALWAYS_INLINE void tile_rows(int mr, const int nv, int K, const float *a, ptrdif
 }
 
 /* Once more for each kind of B: a panel, whose rows lie close together, so that one pointer and
- * constants lead to each; and any matrix in place, nv * VL columns of it. */
+ * constants lead to each; and any matrix in place, nv vectors of each row. */
 static void tile_panel(int mr, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
                        const float *panel, const float *base, float *c, ptrdiff_t ldc,
                        const Soon *soon)
 {
-    tile_rows(mr, 2, K, a, rs, cs, panel, NR, base, c, ldc, soon);
+    tile_rows(mr, 2, K, a, rs, cs, panel, NR, VL, base, c, ldc, soon);
 }
 
 static void tile_in_place(int mr, int nv, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                          const float *b, ptrdiff_t ldb, const float *base, float *c,
-                          ptrdiff_t ldc, const Soon *soon)
+                          const float *b, ptrdiff_t ldb, ptrdiff_t second, const float *base,
+                          float *c, ptrdiff_t ldc, const Soon *soon)
 {
     if (nv == 2)
-        tile_rows(mr, 2, K, a, rs, cs, b, ldb, base, c, ldc, soon);
+        tile_rows(mr, 2, K, a, rs, cs, b, ldb, second, base, c, ldc, soon);
     else
-        tile_rows(mr, 1, K, a, rs, cs, b, ldb, base, c, ldc, soon);
+        tile_rows(mr, 1, K, a, rs, cs, b, ldb, 0, base, c, ldc, soon);
 }
 
 /* Where A[M,K] lies: element [i][k] at a[i * rs + k * cs], one of the strides being 1; or, `tiled`,
@@ -230,19 +231,22 @@ static void gemm_panel(int M, int N, Rows A, Panel panel, Panel next, const floa
     }
 }
 
-/* A small product with B in place: attention's. B and C must be readable, and C writable, up to the
- * next multiple of VL columns. Meanwhile the first tile asks for what is read after B: as many
- * floats, in whole panels, from `next` on, if that is not NULL. */
+/* A small product with B in place: attention's. B's columns lie in groups of LANES, `group` floats
+ * from one to the next (LANES: side by side), its rows ldb apart. B and C must be readable, and C
+ * writable, up to the next multiple of VL columns. Meanwhile the first tile asks for what is read
+ * after B: as many floats, in whole groups, from `next` on, if that is not NULL. */
 static void gemm_small(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                       const float *b, ptrdiff_t ldb, const float *base, float *c, ptrdiff_t ldc,
-                       const float *next)
+                       const float *b, ptrdiff_t ldb, ptrdiff_t group, const float *base, float *c,
+                       ptrdiff_t ldc, const float *next)
 {
     for (int j = 0; j < N; j += NR) {
+        const float *bj = b + j / LANES * group + j % LANES;
+        int nv = N - j > VL ? 2 : 1, ask = imin(NR, round_up(N - j, LANES));
         Soon soon = {.panel = next ? next + (ptrdiff_t)K * j : NULL, .c = c,
-                     .quarter = (ptrdiff_t)K * NR / 4, .every = next != NULL, .step = NR};
+                     .quarter = (ptrdiff_t)K * ask / 4, .every = next != NULL, .step = ask};
         for (int t = 0, i = 0, end; i < M; t++, i = end, soon.every = 0) {
             end = tile_begin(M, t + 1);
-            tile_in_place(end - i, N - j > VL ? 2 : 1, K, a + i * rs, rs, cs, b + j, ldb,
+            tile_in_place(end - i, nv, K, a + i * rs, rs, cs, bj, ldb, VL < LANES ? VL : group,
                           base ? base + i * ldc + j : NULL, c + i * ldc + j, ldc, &soon);
         }
     }

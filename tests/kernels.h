@@ -358,22 +358,28 @@ static void check_gemm_gradients(int m, int k, int n)
     arena_free(&arena);
 }
 
-/* B in place; up to the next multiple of VL columns are the callee's to write, no more. */
-static void check_gemm_small(int M, int N, int K, bool transposed, bool accumulate)
+/* B in place, its columns side by side or in groups; up to the next multiple of VL columns are the
+ * callee's to write, no more. */
+static void check_gemm_small(int M, int N, int K, bool transposed, bool accumulate, bool grouped)
 {
-    int columns = round_up(N, VL), rs = transposed ? 1 : K, cs = transposed ? M : 1;
-    Product p = product_new(M, N, K, columns + 1);
-    float *b = noise_new(33, (size_t)K * (size_t)columns);
-    gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
+    int ldb = round_up(N, LANES), rs = transposed ? 1 : K, cs = transposed ? M : 1;
+    Product p = product_new(M, N, K, round_up(N, VL) + 1);
+    float *b = noise_new(33, (size_t)K * (size_t)ldb), *groups = nan_new((size_t)K * (size_t)ldb);
+    for (int k = 0; k < K; k++)
+        for (int j = 0; j < ldb; j++)
+            groups[(j / LANES * K + k) * LANES + j % LANES] = b[k * ldb + j];
+    gemm_naive(M, N, K, p.a, rs, cs, b, ldb, 1, p.expected, p.ldc, accumulate);
     if (!accumulate)
         product_blank(&p);
-    gemm_small(M, N, K, p.a, rs, cs, b, columns, accumulate ? p.c : NULL, p.c, p.ldc,
+    gemm_small(M, N, K, p.a, rs, cs, grouped ? groups : b, grouped ? LANES : ldb,
+               grouped ? LANES * K : LANES, accumulate ? p.c : NULL, p.c, p.ldc,
                accumulate ? b : NULL);
     for (int i = 0; i < M; i++)
-        for (int j = N; j < columns; j++)
+        for (int j = N; j < round_up(N, VL); j++)
             p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
     check_product(&p, transposed ? "gemm_small, A transposed" : "gemm_small", accumulate);
     free(b);
+    free(groups);
     product_free(&p);
 }
 
@@ -392,14 +398,14 @@ static void test_gemm(void)
             int M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
             check_gemm_forward(M, N, K, accumulate, 3);
             check_gemm_gradients(M, N, K);
-            check_gemm_small(M, N, K, false, accumulate);
-            check_gemm_small(M, N, K, true, accumulate);
+            check_gemm_small(M, N, K, false, accumulate, N % 2);
+            check_gemm_small(M, N, K, true, accumulate, !(N % 2));
         }
     /* Every height of a tile, by rows and down columns, four steps of k at once and the rest. */
     for (int M = 1; M <= 2 * MR + 1; M++)
         for (int N = 1; N <= NR + 1; N += imax(1, VL / 4)) {
             check_gemm_forward(M, N, 7, M % 2, 1);
-            check_gemm_small(M, N, 7, true, M % 2);
+            check_gemm_small(M, N, 7, true, M % 2, M % 4 < 2);
         }
 }
 

@@ -163,6 +163,7 @@ static void check_shared_attention(void)
         KvPool pool = kv_pool_new(&e.arena, &m.config, SEQUENCES * kv_blocks(ROWS));
         KvSeq kv[SEQUENCES];
         Batch b = batch_new(&e.arena, (int)rows, SEQUENCES, 1);
+        b.pool = &pool;
         for (int i = 0; i < SEQUENCES; i++) {
             kv[i] = kv_seq_new(&e.arena, ROWS);
             kv_reserve(&pool, &kv[i], ROWS);
