@@ -140,12 +140,18 @@ static size_t kv_block_floats(const Heads *s)
     return (size_t)KEYS * (size_t)(s->hd + s->hd_pad) + LINE;
 }
 
+/* Where in a block's k the slot-th key begins; its numbers are LANES apart. */
+static int key_at(const Heads *s, int slot)
+{
+    return slot / LANES * LANES * s->hd + slot % LANES;
+}
+
 /* Puts one key and value into a block, the slot-th of each. */
 static void kv_put(const Heads *s, float *block, int slot, const float *k, const float *v)
 {
-    float *column = block + slot / LANES * LANES * s->hd + slot % LANES;
+    float *key = block + key_at(s, slot);
     for (int i = 0; i < s->hd; i++)
-        column[i * LANES] = k[i];
+        key[i * LANES] = k[i];
     memcpy(block + KEYS * s->hd + slot * s->hd_pad, v, (size_t)s->hd * sizeof(float));
 }
 
@@ -611,7 +617,8 @@ static KvPool kv_pool_new(Arena *a, const Config *c, int blocks)
     Heads s = heads_of(c);
     size_t heads = (size_t)c->num_hidden_layers * (size_t)c->num_key_value_heads;
     size_t each = kv_block_floats(&s), one_head = each * (size_t)blocks;
-    KvPool p = {arena_alloc(a, (size_t)blocks, sizeof(float *)), 0, (ptrdiff_t)one_head};
+    KvPool p = {.free_block = arena_alloc(a, (size_t)blocks, sizeof(float *)),
+                .ld = (ptrdiff_t)one_head};
     float *memory = arena_floats(a, one_head * heads);
     for (; p.n_free < blocks; p.n_free++) /* the first block on top */
         p.free_block[p.n_free] = memory + each * (size_t)(blocks - 1 - p.n_free);
