@@ -362,20 +362,21 @@ static void check_gemm_gradients(int m, int k, int n)
  * callee's to write, no more. */
 static void check_gemm_small(int M, int N, int K, bool transposed, bool accumulate, bool grouped)
 {
-    int ldb = round_up(N, LANES), rs = transposed ? 1 : K, cs = transposed ? M : 1;
-    Product p = product_new(M, N, K, round_up(N, VL) + 1);
-    float *b = noise_new(33, (size_t)K * (size_t)ldb), *groups = nan_new((size_t)K * (size_t)ldb);
+    int columns = round_up(N, VL), rs = transposed ? 1 : K, cs = transposed ? M : 1;
+    Product p = product_new(M, N, K, columns + 1);
+    float *b = noise_new(33, (size_t)K * (size_t)columns);
+    float *groups = nan_new((size_t)K * (size_t)round_up(N, LANES));
     for (int k = 0; k < K; k++)
-        for (int j = 0; j < ldb; j++)
-            groups[(j / LANES * K + k) * LANES + j % LANES] = b[k * ldb + j];
-    gemm_naive(M, N, K, p.a, rs, cs, b, ldb, 1, p.expected, p.ldc, accumulate);
+        for (int j = 0; j < columns; j++)
+            groups[(j / LANES * K + k) * LANES + j % LANES] = b[k * columns + j];
+    gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
     if (!accumulate)
         product_blank(&p);
-    gemm_small(M, N, K, p.a, rs, cs, grouped ? groups : b, grouped ? LANES : ldb,
+    gemm_small(M, N, K, p.a, rs, cs, grouped ? groups : b, grouped ? LANES : columns,
                grouped ? LANES * K : LANES, accumulate ? p.c : NULL, p.c, p.ldc,
                accumulate ? b : NULL);
     for (int i = 0; i < M; i++)
-        for (int j = N; j < round_up(N, VL); j++)
+        for (int j = N; j < columns; j++)
             p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
     check_product(&p, transposed ? "gemm_small, A transposed" : "gemm_small", accumulate);
     free(b);
