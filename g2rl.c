@@ -1131,7 +1131,7 @@ static void group_ask(Group *g, Arena *a, Problems *p, uint32_t index, const Tok
         g->text = q->prompt;
         g->answer = q->answer;
     } else {
-        task_problem(&p->task, p->seed, p->held_out, index, &prompt, &answer);
+        task_problem(&p->task, p->seed, p->split, index, &prompt, &answer);
         g->text = arena_text(a, &prompt);
         g->answer = arena_text(a, &answer);
     }

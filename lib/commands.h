@@ -84,7 +84,7 @@ static void print_differences(const Evaluation *all, int n, FILE *f)
  * wrong. */
 static Problems eval_problems(Session *s, int n)
 {
-    Problems p = session_problems(s, s->o.data, s->o.split == 1 || s->o.data);
+    Problems p = session_problems(s, s->o.data, s->o.data ? SPLIT_TEST : (Split)s->o.split);
     if (s->o.data)
         problems_check_gold(&p, false);
     session_fit(s, &p, n);
@@ -417,13 +417,13 @@ static void cmd_tokenize(Session *s)
 
 static void cmd_data(Session *s)
 {
-    Problems p = session_problems(s, s->o.data, s->o.split == 1);
+    Problems p = session_problems(s, s->o.data, (Split)s->o.split);
     Buf prompt = {0}, answer = {0}, line = {0};
     if (s->o.data)
         printf("%s: %d problems\n", s->o.data, p.n);
     for (int i = 0; !s->o.data && i < s->o.problems; i++) {
         prompt.n = answer.n = 0;
-        task_problem(&p.task, p.seed, p.held_out, (uint32_t)i, &prompt, &answer);
+        task_problem(&p.task, p.seed, p.split, (uint32_t)i, &prompt, &answer);
         buf_str(&line, "{\"prompt\": ");
         json_put_string(&line, prompt.s, prompt.n);
         put_text(&line, "answer", answer.s, answer.n);

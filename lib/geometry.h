@@ -683,7 +683,7 @@ static void cmd_geometry(Session *s)
     Model kept = {0};
     if (!s->words.n_words == !o->model)
         usage("geometry: expected --model DIR, or models to compare as NAME=DIR");
-    Problems p = session_prompts(s, o->data, o->split == 1 || o->data, false);
+    Problems p = session_prompts(s, o->data, o->data ? SPLIT_TEST : (Split)o->split, false);
     session_fit(s, &p, n);
     Geometry *all = xcalloc((size_t)n, sizeof *all);
     for (int i = 0; i < n; i++) {

@@ -15,7 +15,7 @@ typedef struct {
 /* A built-in task draws as many problems as are wanted; a file holds n. */
 typedef struct {
     Task task;
-    bool held_out;
+    Split split;
     uint64_t seed;
     Judge judge;
     Template template; /* its text is the session's */
@@ -187,7 +187,7 @@ static inline void shuffle(int *order, int n, uint64_t seed, int epoch)
 static inline const Problem *problem_of_file(Problems *p, uint32_t index)
 {
     int at = (int)(index % (uint32_t)p->n);
-    if (p->held_out)
+    if (p->split != SPLIT_TRAIN)
         return &p->problem[at];
     int epoch = (int)(index / (uint32_t)p->n);
     if (!p->order)

@@ -77,10 +77,9 @@ static const Option OPTIONS[] = {
      "a response, or an answer alone, e.g. '\\frac12'"},
     {"gold", OPT_TEXT, O(gold), NULL, 0, 0, C(VERIFY_ANSWER), "TEXT",
      "the right answer, or a solution that boxes it"},
-    {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(GEOMETRY) | C(EXPLAIN), "train|test",
-     "which side of the task's problems"},
-    {"split", OPT_CHOICE, O(split), "train", 0, 0, C(DATA), "train|test",
-     "which side of the task's problems"},
+    {"split", OPT_CHOICE, O(split), "test", 0, 0, C(EVAL) | C(GEOMETRY) | C(EXPLAIN), SPLITS,
+     "which of the task's problems"},
+    {"split", OPT_CHOICE, O(split), "train", 0, 0, C(DATA), SPLITS, "which of the task's problems"},
     {"problems", OPT_INT, O(problems), "200", 1, 1e7, C(EVAL) | C(DATA), "N",
      "how many problems"},
     {"problems", OPT_INT, O(problems), "100", 1, 1e7, C(GEOMETRY), "N", "how many problems"},
@@ -187,6 +186,8 @@ static const Option OPTIONS[] = {
      "evaluate every N steps into eval.jsonl; 0: never"},
     {"eval-data", OPT_TEXT, O(eval_data), NULL, 0, 0, LEARN, "FILE",
      "problems for it; without it, held-out ones of --task"},
+    {"split", OPT_CHOICE, O(split), "test", 0, 0, LEARN, SPLITS,
+     "which of the task's problems; settings are to be chosen on valid"},
     {"problems", OPT_INT, O(problems), "50", 1, 1e7, LEARN, "N", "how many of them"},
     {"samples", OPT_INT, O(samples), "16", 1, 4096, LEARN, "N", "responses to each"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(SFT), "T",
@@ -410,11 +411,11 @@ static void session_prepare_saving(Session *s, const char *from)
 }
 
 /* The problems of a file, or, where path is NULL, of --task. */
-static Problems session_prompts(Session *s, const char *path, bool held_out, bool need_answer)
+static Problems session_prompts(Session *s, const char *path, Split split, bool need_answer)
 {
     Problems p = path ? problems_read(path, need_answer) : (Problems){0};
     p.task = s->task;
-    p.held_out = held_out;
+    p.split = split;
     p.seed = s->o.seed;
     p.template = s->template;
     p.judge = judge_new((Verifier)s->o.verifier, &s->task, p.n ? p.problem[0].prompt : NULL);
@@ -423,15 +424,15 @@ static Problems session_prompts(Session *s, const char *path, bool held_out, boo
 }
 
 /* The same, for responses that will be judged. */
-static Problems session_problems(Session *s, const char *path, bool held_out)
+static Problems session_problems(Session *s, const char *path, Split split)
 {
-    return session_prompts(s, path, held_out, !s->o.reward_cmd);
+    return session_prompts(s, path, split, !s->o.reward_cmd);
 }
 
 /* Problems for --eval-every. */
 static Problems session_held_out(Session *s)
 {
-    Problems p = session_problems(s, s->o.eval_data, true);
+    Problems p = session_problems(s, s->o.eval_data, s->o.eval_data ? SPLIT_TEST : (Split)s->o.split);
     if (p.n)
         problems_check_gold(&p, false);
     return p;

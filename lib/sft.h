@@ -158,7 +158,7 @@ static void records_free(Records *all)
 static Record record_draw(const Session *s, uint32_t index)
 {
     Buf prompt = {0}, answer = {0}, response = {0};
-    task_problem(&s->task, s->o.seed, false, index, &prompt, &answer);
+    task_problem(&s->task, s->o.seed, SPLIT_TRAIN, index, &prompt, &answer);
     task_solution(&s->task, prompt.s, s->o.seed, index, &response);
     Record r = record_of_text(s, prompt.s, response.s, "task");
     buf_free(&prompt);

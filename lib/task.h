@@ -6,7 +6,8 @@
  *               the columns from the right, a carry written as +1, then the sum
  *
  *   task_parse, task_spec, task_help        "countdown:numbers=3,max=9" in, out and explained
- *   task_problem(seed, held_out, index)     a problem and its gold answer
+ *   task_problem(seed, split, index)        a problem and its gold answer
+ *   task_key(prompt)                        equal for two ways of writing one problem
  *   task_solution(prompt, seed, index)      one right response, at random among many
  *   task_verify(prompt, response)           right or not, and why
  *   task_answer_class(prompt, response)     equal for two ways of writing one computation
@@ -20,8 +21,8 @@
  * and ends at the first byte that does not belong.
  *
  * Every draw is a philox counter (util.h), so a problem depends on its arguments alone. Whether a
- * problem is held out is decided by a hash of the problem itself, not by a seed: no run, whatever
- * its seed, trains on another run's test. */
+ * problem is for training, validation or test is decided by a hash of the problem itself, not by a
+ * seed: no run, whatever its seed, trains on another run's test. */
 #ifndef TASK_H
 #define TASK_H
 
@@ -44,6 +45,10 @@ typedef struct {
     int numbers, max; /* countdown */
     int digits;       /* add */
 } Task;
+
+/* Where a problem belongs. What was searched for on `valid` is reported on `test`. */
+typedef enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST } Split;
+#define SPLITS "train|valid|test" /* by Split */
 
 typedef struct {
     bool right;
@@ -218,7 +223,7 @@ typedef struct {
     Random random;
 } Dice;
 
-enum { DICE_TRAIN, DICE_HELD_OUT, DICE_SOLUTION };
+enum { DICE_TRAIN, DICE_TEST, DICE_SOLUTION, DICE_VALID };
 
 /* A whole number in [0, n): the high word of a product, even to within n in 2^32. */
 static inline int dice(Dice *d, int n)
@@ -231,9 +236,29 @@ static inline int dice(Dice *d, int n)
 }
 
 /* One problem in HELD_OUT_ONE_IN is held out, by a hash of its canonical form: what is written in
- * another order is the same problem and falls on the same side. (Of countdown's 2,144 problems of
- * three digits, 254 are held out; four digits make about 23,000 problems, five over 100,000.) */
-enum { HELD_OUT_ONE_IN = 8, TASK_REDRAWS = 100000 };
+ * another order is the same problem and falls on the same side. A second hash halves these into
+ * validation and test. (Of countdown's 2,144 problems of three digits, 254 are held out; four digits
+ * make about 23,000 problems, five over 100,000.) */
+enum { HELD_OUT_ONE_IN = 8, TASK_REDRAWS = 100000, CANONICAL_MAX = 64 };
+
+/* A problem as numbers, the same for every way of writing it. */
+typedef struct {
+    int64_t value[CANONICAL_MAX];
+    int n;
+} Canonical;
+
+static inline uint64_t canonical_hash(const Canonical *c)
+{
+    return hash64(c->value, (size_t)c->n * sizeof *c->value);
+}
+
+static inline Split canonical_split(const Canonical *c)
+{
+    uint64_t hash = canonical_hash(c);
+    if (hash % HELD_OUT_ONE_IN)
+        return SPLIT_TRAIN;
+    return hash64(&hash, sizeof hash) >> 20 & 1 ? SPLIT_TEST : SPLIT_VALID;
+}
 
 static inline void sort_values(int64_t *v, int n)
 {
@@ -243,11 +268,6 @@ static inline void sort_values(int64_t *v, int n)
             v[j] = v[j - 1];
             v[j - 1] = swap;
         }
-}
-
-static inline bool is_held_out(const int64_t *canonical, int n)
-{
-    return hash64(canonical, (size_t)n * sizeof *canonical) % HELD_OUT_ONE_IN == 0;
 }
 
 /* ---------------------------------------------------------------- countdown: the text */
@@ -486,13 +506,14 @@ static inline bool countdown_draw(const Task *t, Dice *d, Countdown *p, Step *st
     return true;
 }
 
-static inline bool countdown_held_out(const Countdown *p)
+/* The numbers in rising order, then the target. */
+static inline Canonical countdown_canonical(const Countdown *p)
 {
-    int64_t canonical[COUNTDOWN_NUMBERS + 1] = {0};
-    memcpy(canonical, p->number, sizeof p->number);
-    sort_values(canonical, p->count);
-    canonical[p->count] = p->target;
-    return is_held_out(canonical, p->count + 1);
+    Canonical c = {.n = p->count + 1};
+    memcpy(c.value, p->number, sizeof p->number);
+    sort_values(c.value, p->count);
+    c.value[p->count] = p->target;
+    return c;
 }
 
 /* Depth first through every pair of the n values left and every operation on it, in an order that
@@ -548,12 +569,14 @@ static inline void countdown_solution(const Task *t, const char *prompt, Dice *d
         countdown_write_steps(step, p.count - 1, response);
 }
 
-static inline bool countdown_problem(const Task *t, Dice *d, bool held_out, Buf *prompt,
-                                     Buf *answer)
+static inline bool countdown_problem(const Task *t, Dice *d, Split split, Buf *prompt, Buf *answer)
 {
     Countdown p;
     Step step[COUNTDOWN_STEPS];
-    if (!countdown_draw(t, d, &p, step) || countdown_held_out(&p) != held_out)
+    if (!countdown_draw(t, d, &p, step))
+        return false;
+    Canonical c = countdown_canonical(&p);
+    if (canonical_split(&c) != split)
         return false;
     countdown_write_prompt(t, &p, prompt);
     countdown_write_steps(step, p.count - 1, answer);
@@ -615,14 +638,18 @@ static inline Verdict add_verify(const Task *t, const char *prompt, const char *
     return verdict("a column has other digits or another carry than the numbers");
 }
 
-static inline bool add_problem(const Task *t, Dice *d, bool held_out, Buf *prompt, Buf *answer)
+static inline Canonical add_canonical(int64_t a, int64_t b)
 {
-    int64_t number[2] = {0}, canonical[2];
+    return (Canonical){.value = {a < b ? a : b, a < b ? b : a}, .n = 2};
+}
+
+static inline bool add_problem(const Task *t, Dice *d, Split split, Buf *prompt, Buf *answer)
+{
+    int64_t number[2] = {0};
     for (int k = 0; k < 2 * t->digits; k++) /* the first digit of each is not zero */
         number[k % 2] = number[k % 2] * 10 + (k < 2 ? 1 + dice(d, 9) : dice(d, 10));
-    memcpy(canonical, number, sizeof number);
-    sort_values(canonical, 2);
-    if (is_held_out(canonical, 2) != held_out)
+    Canonical c = add_canonical(number[0], number[1]);
+    if (canonical_split(&c) != split)
         return false;
     char text[TASK_RESPONSE_MAX];
     add_derivation(number[0], number[1], text);
@@ -643,22 +670,37 @@ static inline void add_solution(const Task *t, const char *prompt, Buf *response
 
 /* ---------------------------------------------------------------- the interface */
 
-/* Problem `index` of the seed's sequence, on the asked side of the split: drawn, and drawn again
- * until it falls there. Prompt and gold answer are added to the two buffers. */
-static inline void task_problem(const Task *t, uint64_t seed, bool held_out, uint32_t index,
+/* Problem `index` of the seed's sequence for this split: drawn, and drawn again until it falls
+ * there. Prompt and gold answer are added to the two buffers. */
+static inline void task_problem(const Task *t, uint64_t seed, Split split, uint32_t index,
                                 Buf *prompt, Buf *answer)
 {
+    static const uint32_t use[] = {
+        [SPLIT_TRAIN] = DICE_TRAIN, [SPLIT_VALID] = DICE_VALID, [SPLIT_TEST] = DICE_TEST};
+    static const char *const names[] = {"training", "validation", "test"};
     for (uint32_t draw = 0; draw < TASK_REDRAWS; draw++) {
-        Dice d = {.seed = seed, .use = held_out ? DICE_HELD_OUT : DICE_TRAIN, .index = index,
-                  .salt = draw};
-        if (t->kind == TASK_COUNTDOWN ? countdown_problem(t, &d, held_out, prompt, answer)
-                                      : add_problem(t, &d, held_out, prompt, answer))
+        Dice d = {.seed = seed, .use = use[split], .index = index, .salt = draw};
+        if (t->kind == TASK_COUNTDOWN ? countdown_problem(t, &d, split, prompt, answer)
+                                      : add_problem(t, &d, split, prompt, answer))
             return;
     }
     Buf spec = {0};
     task_spec(t, &spec);
-    die("task %s: no %s problem in %d draws; choose more or larger numbers", spec.s,
-        held_out ? "held-out" : "training", (int)TASK_REDRAWS);
+    die("task %s: no %s problem in %d draws; choose more or larger numbers", spec.s, names[split],
+        (int)TASK_REDRAWS);
+}
+
+/* The same for two prompts that pose one problem; 0 for what is no prompt of this task. */
+static inline uint64_t task_key(const Task *t, const char *prompt)
+{
+    Canonical c = {.n = 0};
+    Countdown p;
+    int64_t a, b;
+    if (t->kind == TASK_COUNTDOWN && countdown_read_prompt(t, prompt, &p))
+        c = countdown_canonical(&p);
+    else if (t->kind == TASK_ADD && add_read_prompt(t, prompt, &a, &b))
+        c = add_canonical(a, b);
+    return c.n ? canonical_hash(&c) : 0;
 }
 
 /* Adds one right response to the buffer, the same for the same arguments; nothing where the
