@@ -24,13 +24,17 @@
  * novelty from embeddings of the responses, and shapes by it in a way of its own.
  *
  * Where we differ from the paper, or it from itself:
- *   1. Eq 12 as printed punishes a wrong and novel response LESS; the text of section 2.4 says
- *      more. Default --shaping text (r~ = r (1 + lambda nubar)); --shaping literal is Eq 12.
- *   2. lambda is never given: 1. "Right" means reward above 0.
+ *   1. Eq 12 as printed, r~ = r (1 + lambda r nubar), punishes a wrong and novel response LESS; the
+ *      text of section 2.4 says more. We follow the equation: code of a later paper (DiRL, arXiv
+ *      2606.10346), by authors who overlap with this one's, computes it as printed. --shaping text,
+ *      r~ = r (1 + lambda nubar), is the other reading. That code also takes the square root of
+ *      Eq 11's nu, which the paper does not print: there we follow the paper.
+ *   2. lambda is never given in the paper; 0.5 in that code, and here. "Right" means reward above 0.
  *   3. All nu of a group equal (within 1e-6): nubar = 0. The same floor for the std of Eq 2.
- *   4. A group that is all right or all wrong (of real-valued rewards: all equal) has no signal
- *      under GRPO, and nothing but novelty under G2RL, blown up to full size by Eq 2.
- *      --dead-groups full is the paper; zero skips them.
+ *   4. A dead group, all right or all wrong (of real-valued rewards: all equal), has no signal
+ *      under GRPO, and nothing but novelty under G2RL, blown up to full size by Eq 2, whatever
+ *      lambda is. --dead-groups full is the paper, and that code; zero skips them; right and wrong
+ *      keep only those that are all right, or all wrong.
  *   5. The ratio is per token (verl), not per sequence (Eq 3). --loss token: mean over all tokens
  *      of the batch; sequence: mean over a response's tokens, then over responses.
  *   6. The KL penalty is k3 on the sampled tokens (verl's low_var_kl). Its expectation is KL(policy
@@ -145,22 +149,22 @@ static bool same_response(const Group *g, int i, int j)
 
 typedef enum { GRPO, ENTROPY, EVOL, G2RL } Method;
 static const char *const METHODS[] = {"grpo", "entropy", "evol", "g2rl"};
-typedef enum { SHAPING_TEXT, SHAPING_LITERAL } Shaping;
-typedef enum { DEAD_FULL, DEAD_ZERO } DeadGroups;
+typedef enum { SHAPING_LITERAL, SHAPING_TEXT } Shaping;
+typedef enum { DEAD_FULL, DEAD_ZERO, DEAD_RIGHT, DEAD_WRONG } DeadGroups;
 typedef enum { ADV_STD, ADV_NONE } AdvNorm;
 typedef enum { LOSS_TOKEN, LOSS_SEQUENCE } Loss;
-typedef enum { NOVELTY_GRADIENT, NOVELTY_RANDOM } Novelty;
+typedef enum { NOVELTY_GRADIENT, NOVELTY_RANDOM, NOVELTY_COUNT } Novelty;
 typedef enum { KL_K3, KL_K2, KL_EXACT } KlTerm;
 typedef enum { EMBED_REF, EMBED_NGRAM } Embedding;
 
 /* Everything that the method's equations leave open. */
 typedef struct {
     Method method;
-    Shaping shaping;            /* the text's, or Eq 12 as printed */
-    DeadGroups dead_groups;     /* zero: groups whose rewards are all equal get no advantage */
+    Shaping shaping;            /* Eq 12 as printed, or the text's reading of it */
+    DeadGroups dead_groups;     /* of groups whose rewards are all equal, which have an advantage */
     AdvNorm adv_norm;           /* none: advantages are not divided by the standard deviation */
     Loss loss;                  /* mean over tokens, or over each response's and then responses */
-    Novelty novelty;            /* random: nu dealt out anew inside the group, as a control */
+    Novelty novelty;            /* what nu is made of: gradient features, or one of two controls */
     Embedding encoder;          /* EVOL-RL: what embeds a response */
     KlTerm kl;
     bool mask_truncated;        /* responses that were cut off are left out of the loss */
@@ -221,21 +225,30 @@ static void reward_weights(Group *g)
     }
 }
 
+/* S_ij of Eq 11. --novelty count puts 1 for the same tokens and 0 for others in the place of the
+ * cosine: the control that asks whether directions say more than copies do. */
+static double likeness(const Group *g, int i, int j, Novelty novelty)
+{
+    return novelty == NOVELTY_COUNT ? same_response(g, i, j) : g->S[i * g->m + j];
+}
+
 /* Eq 11: nu_i = max(1 - sum_{j != i} w_ij S_ij^2, 0): the share of a response's direction that
  * the others, good ones first, do not already point along. Certainty is not novelty: 0. */
-static void exploration_score(Group *g)
+static void exploration_score(Group *g, Novelty novelty)
 {
     for (int i = 0; i < g->m; i++) {
         double repeated = 0;
         for (int j = 0; j < g->m; j++)
-            if (j != i)
-                repeated += g->w[i * g->m + j] * g->S[i * g->m + j] * g->S[i * g->m + j];
-        bool certain = g->S[i * g->m + i] == 0;
+            if (j != i) {
+                double S = likeness(g, i, j, novelty);
+                repeated += g->w[i * g->m + j] * S * S;
+            }
+        bool certain = likeness(g, i, i, novelty) == 0;
         g->nu[i] = certain || repeated > 1 ? 0 : 1 - repeated;
     }
 }
 
-/* The control of the experiment: the group's nu, handed to its responses at random. */
+/* --novelty random, the other control: the group's nu, handed to its responses at random. */
 static void permute_novelty(Group *g, uint64_t seed, int step)
 {
     for (int i = g->m - 1; i > 0; i--) {
@@ -260,15 +273,25 @@ static void normalize_novelty(Group *g)
         g->nubar[i] = high - low < FLOOR ? 0 : (g->nu[i] - low) / (high - low);
 }
 
-/* Eq 12-13: r~ = r (1 + lambda nubar) by the paper's text, or, as Eq 12 prints it,
- * r~ = r (1 + lambda r nubar); then clipped to [-3, 3]. Other methods: r~ = r. */
+/* Eq 12-13: r~ = r (1 + lambda r nubar), or, by the paper's text, r~ = r (1 + lambda nubar); then
+ * clipped to [-3, 3]. Other methods: r~ = r. */
 static double shape_reward(double reward, double nubar, const MethodOptions *o)
 {
     if (o->method != G2RL)
         return reward;
-    double by = o->shaping == SHAPING_TEXT ? 1 : reward;
+    double by = o->shaping == SHAPING_LITERAL ? reward : 1;
     double shaped = reward * (1 + o->lambda * by * nubar);
     return fmax(-SHAPED_LIMIT, fmin(SHAPED_LIMIT, shaped));
+}
+
+/* Is the lowest reward of n groups 0, as where wrong is 0 and right is 1? Then Eq 12 leaves wrong
+ * responses at r~ = 0, however novel they are. (GRPO does not mind: only differences count there.) */
+static bool wrong_is_zero(const Group *g, int n)
+{
+    double lowest = HUGE_VAL;
+    for (int i = 0; i < n * g->m; i++)
+        lowest = fmin(lowest, g[i / g->m].reward[i % g->m]);
+    return lowest == 0;
 }
 
 static bool is_right(double reward) { return reward > 0; }
@@ -281,7 +304,8 @@ static int count_right(const Group *g)
     return right;
 }
 
-/* All right or all wrong; of real-valued rewards: all equal. */
+/* All right or all wrong; of real-valued rewards: all equal. Such a group has nothing but novelty
+ * to tell its responses apart. */
 static bool is_dead(const Group *g)
 {
     double low = g->reward[0], high = g->reward[0];
@@ -290,6 +314,13 @@ static bool is_dead(const Group *g)
         high = fmax(high, g->reward[i]);
     }
     return high - low < FLOOR;
+}
+
+/* Has a dead group an advantage under --dead-groups? */
+static bool shapes_dead(const Group *g, DeadGroups which)
+{
+    bool right = is_right(g->reward[0]);
+    return which == DEAD_FULL || (which == DEAD_RIGHT && right) || (which == DEAD_WRONG && !right);
 }
 
 /* Eq 2: A_i = (r~_i - mean) / (std + 1e-6), population std; 0 for all where std is below 1e-6.
@@ -311,7 +342,7 @@ static void advantages(Group *g, const MethodOptions *o)
     for (int i = 0; i < g->m; i++)
         variance += (g->shaped[i] - mean) * (g->shaped[i] - mean) / g->m;
     double std = sqrt(variance);
-    bool none = std < FLOOR || (o->dead_groups == DEAD_ZERO && is_dead(g));
+    bool none = std < FLOOR || (is_dead(g) && !shapes_dead(g, o->dead_groups));
     double scale = none ? 0 : o->adv_norm == ADV_STD ? 1 / (std + 1e-6) : 1;
     for (int i = 0; i < g->m; i++)
         g->advantage[i] = (g->shaped[i] - mean) * scale;
@@ -417,7 +448,7 @@ static void annotate(Arena *a, Group *g, const float *phi, int d, const MethodOp
                          response_length(g, i), d);
     similarity(g, d);
     reward_weights(g);
-    exploration_score(g);
+    exploration_score(g, o->novelty);
     semantic_similarity(a, g, o->encoder, d);
     for (int i = 0; i < g->m; i++)
         g->u[i] = g->embedded ? semantic_novelty(g, i) : (double)NAN;
@@ -1208,7 +1239,8 @@ static void verify_groups(Group *groups, int n, const Judge *j, const Tokenizer 
 
 /* Sums over groups; each metric is one of them divided by another. */
 typedef struct {
-    double responses, tokens, groups, right, dead, truncated, reward, reward_std;
+    double responses, tokens, groups, right, dead, all_right, all_wrong, truncated;
+    double reward, reward_std;
     double pairs, cosine, negative, nu, entropy, kl, semantic;
     double logp_gap;             /* the largest */
     double advantage2, novelty2; /* sums of A^2, and of its part among equal rewards */
@@ -1258,6 +1290,8 @@ static void group_sums(GroupSums *s, const Group *g)
     s->responses += g->m;
     s->tokens += g->n_tokens;
     s->right += count_right(g);
+    s->all_right += count_right(g) == g->m;
+    s->all_wrong += count_right(g) == 0;
     s->dead += is_dead(g);
     s->reward += mean;
     s->reward_std += sqrt(variance);
@@ -1439,7 +1473,7 @@ static MethodOptions method_options(const Options *o)
 /* Refuses options that would do nothing, or nothing sensible, with the others. */
 static void check_method(const Options *o, bool train)
 {
-    if (o->method != G2RL && (o->novelty || o->shaping || o->lambda != 1))
+    if (o->method != G2RL && (o->novelty || o->shaping || o->lambda != 0.5))
         usage("--method %s: knows no --lambda, --shaping or --novelty; these shape the rewards of "
               "--method g2rl", METHODS[o->method]);
     if (o->method == EVOL && o->reward_cmd)
@@ -1449,6 +1483,9 @@ static void check_method(const Options *o, bool train)
         usage("--method entropy: is GRPO without its bonus; expected --entropy-coef above 0");
     if (o->kl && o->kl_coef == 0)
         usage("--kl %s: expected --kl-coef above 0", o->kl == KL_K2 ? "k2" : "exact");
+    if (train && o->method == G2RL && o->rollouts == 2)
+        warn("--rollouts 2: each response has one other, so both nu of a group are equal, and g2rl "
+             "is grpo; expected 3 or more");
     bool once = o->epochs == 1 && (!o->mini_batch || o->mini_batch >= o->prompts);
     if (train && once && (o->clip_low != 0.2 || o->clip_high != 0.2))
         warn("--clip-low, --clip-high: one exactly on-policy update a step has a ratio of 1, which "
@@ -1743,6 +1780,8 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "reward_std", ratio(s->reward_std, s->groups));
     put(b, "pass@1", ratio(s->right, s->responses));
     put(b, "frac_dead", ratio(s->dead, s->groups));
+    put(b, "frac_all_right", ratio(s->all_right, s->groups));
+    put(b, "frac_all_wrong", ratio(s->all_wrong, s->groups));
     put(b, "completions/mean_length", ratio(s->tokens, s->responses));
     put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
     put(b, "entropy", ratio(l->entropy, l->tokens));
@@ -1883,6 +1922,9 @@ static void preflight(const Trainer *t, const Group *g, double sample_seconds)
     fprintf(stderr, "%.0f %% are right: mean reward %.3g. In %d of %d groups rewards differ: only "
             "these say what is better. A step: %d tokens, about %.1f s.\n", 100.0 * right / all,
             reward, live, n, tokens, sample_seconds + update_seconds(t, g));
+    if (o->method == G2RL && o->lambda > 0 && wrong_is_zero(g, n))
+        warn("rewards of 0 stay 0 under g2rl, however novel a response is (Eq 12 multiplies): half of "
+             "the method is off; let --reward-cmd give +1 for right and -1 for wrong");
     if (right || live || o->force)
         return;
     if (!ended)

@@ -416,8 +416,9 @@ static void bias_backward(float *dbias, const float *dy, int rows, int n)
 /* Rotary positions (Su et al. 2021, in the half-split form of Llama and Qwen): the pair
  * (x_i, x_{i + hd/2}) turns by the angle position * theta^(-2i / hd). A query at p and a key at j
  * that both are turned have the product <R_p q, R_j k> = <q, R_(j - p) k>: scores depend on the
- * distance alone. The table is made in double and rounded, so that it is the same on every machine.
- * Not to be called while threads run. */
+ * distance alone. Frequencies, angles, cosines and sines are floats, as models are trained with them
+ * (transformers): each is rounded from double, so that the table is the same on every machine. Not
+ * to be called while threads run. */
 static void rope_reserve(Model *m, int positions)
 {
     const Config *c = &m->config;
@@ -430,9 +431,10 @@ static void rope_reserve(Model *m, int positions)
     m->rope = xrealloc(m->rope, (size_t)positions * (size_t)c->head_dim * sizeof(float));
     for (int p = m->n_positions; p < positions; p++)
         for (int i = 0; i < half; i++) {
-            double angle = p * pow(c->rope_theta, -2.0 * i / c->head_dim);
-            m->rope[(ptrdiff_t)p * c->head_dim + i] = (float)cos(angle);
-            m->rope[(ptrdiff_t)p * c->head_dim + half + i] = (float)sin(angle);
+            float power = (float)pow(c->rope_theta, (double)(2.0f * (float)i / (float)c->head_dim));
+            float frequency = 1.0f / power, angle = (float)p * frequency;
+            m->rope[(ptrdiff_t)p * c->head_dim + i] = (float)cos((double)angle);
+            m->rope[(ptrdiff_t)p * c->head_dim + half + i] = (float)sin((double)angle);
         }
     m->n_positions = positions;
 }

@@ -65,6 +65,7 @@ static const Test TESTS[] = {
     TEST(gemm, "every product against a scalar fmaf chain, equal bits"),
     TEST(norm_gradient, "RMSNorm against differences"),
     TEST(heads_gradient, "q/k norm and rotation against differences"),
+    TEST(rotary_table, "rotary angles in float32, as transformers makes them"),
     TEST(attention_gradient, "attention with shared prefixes against differences"),
     TEST(swiglu_gradient, "SwiGLU against differences"),
     TEST(linear_gradient, "linear layers and bias against differences"),

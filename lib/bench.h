@@ -400,7 +400,7 @@ static void rl_run(StepWork *w, Update *u, Method method)
 {
     LossSums sums = {0};
     double clock = now_seconds();
-    u->view.method = (MethodOptions){.method = method, .lambda = 1, .clip_low = 0.2,
+    u->view.method = (MethodOptions){.method = method, .lambda = 0.5, .clip_low = 0.2,
                                      .clip_high = 0.2, .kl_coef = 0.001};
     memset(u->seconds, 0, sizeof u->seconds);
     sample_run(w);

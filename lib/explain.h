@@ -31,7 +31,7 @@ static bool novelty_is_flat(const Group *g)
     return true;
 }
 
-static bool shapes_by_gradients(const MethodOptions *o)
+static bool shapes_by_novelty(const MethodOptions *o)
 {
     return o->method == G2RL && o->lambda > 0;
 }
@@ -94,7 +94,7 @@ static void say_twins(const Group *g, int i, Buf *b)
         buf_printf(b, " and %d more", twins - NAMED);
 }
 
-/* How much response j takes from nu_i (Eq 11). */
+/* How much response j takes from nu_i (Eq 11), by the cosines of features. */
 static double taken(const Group *g, int i, int j)
 {
     double S = g->S[i * g->m + j];
@@ -129,11 +129,15 @@ static void say_nearest(const Group *g, int i, Buf *b)
 }
 
 /* What makes a response novel, or not, in the eyes of G2RL. */
-static void say_gradient_novelty(const Group *g, int i, const MethodOptions *o, Buf *b)
+static void say_novelty(const Group *g, int i, const MethodOptions *o, Buf *b)
 {
     if (o->novelty == NOVELTY_RANDOM)
         buf_printf(b, ", dealt nu %.2f", g->nu[i]);
-    else if (g->S[i * g->m + i] == 0)
+    else if (o->novelty == NOVELTY_COUNT) {
+        say_twins(g, i, b);
+        say_rank(g, g->nu, i, b);
+        buf_printf(b, ", nu %.2f", g->nu[i]);
+    } else if (g->S[i * g->m + i] == 0)
         buf_str(b, ", the policy certain of its every token (certainty is not novelty: nu 0)");
     else {
         say_twins(g, i, b);
@@ -150,9 +154,9 @@ static void say_shaping(const Group *g, int i, const MethodOptions *o, Buf *b)
     if (fabs(r) > SHAPED_LIMIT)
         buf_printf(b, ": clipped to %+.0f", shaped);
     else if (fabs(shaped - r) < 0.005) {
-        bool least = r < 0 && o->shaping == SHAPING_TEXT && g->nubar[i] < FLOOR;
-        buf_printf(b, ": stays at %+.2f%s", shaped,
-                   least && !novelty_is_flat(g) ? ", the least loss" : "");
+        bool least_novel = r < 0 && g->nubar[i] < FLOOR && !novelty_is_flat(g);
+        buf_printf(b, ": stays at %+.2f%s", shaped, !least_novel ? "" :
+                   o->shaping == SHAPING_TEXT ? ", the least loss" : ", the full loss");
     } else if (fabs(shaped) == SHAPED_LIMIT)
         buf_printf(b, ": %s as far as the clip at %+.0f", shaped > r ? "raised" : "lowered",
                    shaped);
@@ -209,34 +213,42 @@ static void explain_response(const Group *g, int i, const MethodOptions *o, Buf 
     say_reward(g, i, b);
     if (o->method == EVOL)
         say_meaning(g, i, b);
-    else if (shapes_by_gradients(o)) {
-        say_gradient_novelty(g, i, o, b);
+    else if (shapes_by_novelty(o)) {
+        say_novelty(g, i, o, b);
         say_shaping(g, i, o, b);
     } else
         buf_printf(b, ": stays at %+.2f", g->shaped[i]);
     say_advantage(g, i, o, b);
 }
 
+static const char *const DEAD_NAMES[] = {"full", "zero", "right", "wrong"}; /* by DeadGroups */
+
 /* What holds for the group as a whole, appended; nothing where all is as usual. */
 static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
 {
-    bool flat = novelty_is_flat(g) || !shapes_by_gradients(o);
+    bool flat = novelty_is_flat(g) || !shapes_by_novelty(o);
     if (o->method == GRPO || o->method == ENTROPY)
         buf_printf(b, "%s shapes nothing: r~ = r, whatever nu is. ", METHODS[o->method]);
     else if (o->method == G2RL && !(o->lambda > 0))
         buf_str(b, "lambda 0 shapes nothing: r~ = r, as under GRPO. ");
     else if (o->method == G2RL && o->novelty == NOVELTY_RANDOM)
-        buf_str(b, "nu was dealt out at random inside the group: the control. ");
+        buf_str(b, "nu was dealt out at random inside the group: a control. ");
+    else if (o->method == G2RL && o->novelty == NOVELTY_COUNT)
+        buf_str(b, "S_ij is 1 for equal responses and 0 for others: nu counts copies, a control. ");
+    if (shapes_by_novelty(o) && wrong_is_zero(g, 1))
+        buf_str(b, "A reward of 0 stays 0, however novel the response (Eq 12 multiplies): only "
+                   "rewards of +1 and -1 turn the whole method on. ");
     if (is_dead(g)) {
         buf_str(b, "All rewards are equal");
-        if (o->dead_groups == DEAD_ZERO)
-            buf_str(b, ": with --dead-groups zero this group teaches nothing.");
+        if (!shapes_dead(g, o->dead_groups))
+            buf_printf(b, ": with --dead-groups %s this group teaches nothing.",
+                       DEAD_NAMES[o->dead_groups]);
         else if (is_silent(g))
             buf_printf(b, "%s: this group teaches nothing.",
-                       flat && shapes_by_gradients(o) ? ", and so is all novelty" : "");
+                       flat && shapes_by_novelty(o) ? ", and so is all novelty" : "");
         else
             buf_str(b, ": under GRPO this group would teach nothing; here only novelty speaks.");
-    } else if (flat && shapes_by_gradients(o))
+    } else if (flat && shapes_by_novelty(o))
         buf_str(b, "All nu are equal: nothing is shaped, as under GRPO.");
     while (b->n && b->s[b->n - 1] == ' ')
         b->s[--b->n] = 0;
@@ -311,7 +323,9 @@ static void print_matrices(const Group *g, const MethodOptions *o)
     enum { BESIDE = 8, S_WIDTH = 6, W_WIDTH = 5 };
     bool evol = o->method == EVOL, beside = !evol && g->m <= BESIDE;
     int gap = imax(2, 46 - (4 + g->m * S_WIDTH)); /* under its title */
-    const char *of = evol ? "cosines of embeddings (--encoder)" : "S: cosines of features (Eq 9)";
+    const char *of = evol ? "cosines of embeddings (--encoder)" :
+                     o->novelty == NOVELTY_COUNT ? "S: 1 where responses are equal" :
+                     "S: cosines of features (Eq 9)";
     const char *title = "w: whose likeness counts (Eq 10)";
     printf("\n%-*s%s\n", beside ? 4 + g->m * S_WIDTH + gap : 0, of, beside ? title : "");
     print_columns(g->m, S_WIDTH);
@@ -400,6 +414,8 @@ static void explain_group(Session *s, Group *g)
     View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
     reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
     look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, FRESH);
+    for (int k = 0; k < g->m * g->m; k++) /* S as Eq 11 had it */
+        g->S[k] = likeness(g, k / g->m, k % g->m, view.method.novelty);
     if (s->o.json)
         explain_json(g, s->model.config.hidden_size);
     else

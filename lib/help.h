@@ -56,8 +56,9 @@ static const struct {
      "    evol     EVOL-RL: 0.5 to 1 right, -1 to -0.5 wrong, higher where an answer's\n"
      "             embedding (--encoder) is less like the others'; -1 without an answer.\n"
      "             With --encoder ref the starting model is kept in any case\n"
-     "    g2rl     r (1 + lambda nubar): nubar from the cosines of the responses' gradient\n"
-     "             features (Eq 9-13)\n"},
+     "    g2rl     r (1 + lambda r nubar), Eq 12 as printed: nubar from the cosines of the\n"
+     "             responses' gradient features (Eq 9-13). Rewards of 0 are not shaped, and\n"
+     "             with --rollouts 2 nothing is\n"},
     {C(EXPLAIN),
      "--data FILE: JSONL, a group a line: `prompt`, `responses` and `rewards` (or\n"
      "    `prompt_ids` and `response_ids`); or problems, as for eval, the first of which is\n"
@@ -136,6 +137,8 @@ static void help_metrics(FILE *f)
         {"reward_std", "sqrt(mean (r - mean r)^2) of a group, mean over groups"},
         {"pass@1", "responses with r > 0 / responses"},
         {"frac_dead", "groups whose r are all equal (within 1e-6) / groups"},
+        {"frac_all_right", "groups whose r are all above 0 / groups"},
+        {"frac_all_wrong", "groups none of whose r is above 0 / groups"},
         {"completions/mean_length", "response tokens, end tokens included / responses"},
         {"completions/clipped_ratio", "responses cut off at --max-tokens / responses"},
         {"entropy", "-sum_v p_v ln p_v at temperature T, exact, mean over tokens in the loss"},

@@ -59,7 +59,57 @@ static void test_sft(void)
     CHECK(!is_dir(tmp_path("no_run").s), "a failed command left its directory behind");
 }
 
-/* explain --data --json on the oracle's first group: the whole path, from ids to A. */
+/* A group as a line of explain --data. */
+static void put_group(Buf *b, const Group *g)
+{
+    buf_str(b, "{\"prompt_ids\": [");
+    for (int i = 0; i < g->prompt_length; i++)
+        buf_printf(b, "%s%d", i ? "," : "", g->prompt[i]);
+    buf_str(b, "], \"response_ids\": [");
+    for (int i = 0; i < g->m; i++) {
+        buf_str(b, i ? ",[" : "[");
+        for (int t = g->start[i]; t < g->start[i + 1]; t++)
+            buf_printf(b, "%s%d", t > g->start[i] ? "," : "", g->token[t]);
+        buf_str(b, "]");
+    }
+    buf_str(b, "]");
+    put_vector(b, "rewards", g->reward, g->m);
+    buf_str(b, "}\n");
+}
+
+/* A group of distinct responses that are all right, worked from its own S by Eq 10 to 13 and 2:
+ * w = 1 / (m - 1), and r~ = 1 + nubar / 2. */
+static void check_all_right(const char *line, int m)
+{
+    double S[64], nu[8], low = 1, high = 0, shaped[8], mean = 0, variance = 0, A[8], told[8];
+    const char *at = strstr(line, "\"S\": [[");
+    CHECK(at != NULL && numbers(line, "rtilde", told, 8) == m, "%s", line);
+    at = at ? at + 6 : "";
+    for (int k = 0; k < m * m; k++) {
+        at += strspn(at, "[], ");
+        S[k] = strtod(at, (char **)(uintptr_t)&at);
+    }
+    for (int i = 0; i < m; i++) {
+        nu[i] = 1;
+        for (int j = 0; j < m; j++)
+            nu[i] -= j == i ? 0 : S[i * m + j] * S[i * m + j] / (m - 1);
+        low = fmin(low, nu[i]);
+        high = fmax(high, nu[i]);
+    }
+    for (int i = 0; i < m; i++)
+        mean += (shaped[i] = 1 + 0.5 * (nu[i] - low) / (high - low)) / m;
+    for (int i = 0; i < m; i++) {
+        variance += (shaped[i] - mean) * (shaped[i] - mean) / m;
+        CHECK(fabs(shaped[i] - told[i]) < 1e-5, "r~_%d is %g, not %g", i, told[i], shaped[i]);
+    }
+    CHECK(high - low > 0.01 && numbers(line, "A", A, 8) == m, "%s", line);
+    for (int i = 0; i < m; i++)
+        CHECK(fabs(A[i] - (shaped[i] - mean) / sqrt(variance)) < 1e-4, "A_%d is %g, not %g", i,
+              A[i], (shaped[i] - mean) / sqrt(variance));
+}
+
+/* explain --data --json on the oracle's groups, without options: the whole path, from ids to r~ of
+ * Eq 12 as printed, and A; then on one of them as if all of it were right. */
 static void test_explain(void)
 {
     Path dir, file;
@@ -70,30 +120,29 @@ static void test_explain(void)
     vectors(&file, "oracle/q3_tied_f32.g2rl.safetensors");
     SafeTensors st = st_open_file(file.s);
     oracle_groups(&st, &e, 64, g);
-    buf_str(&b, "{\"prompt_ids\": [");
-    for (int i = 0; i < g[0].prompt_length; i++)
-        buf_printf(&b, "%s%d", i ? "," : "", g[0].prompt[i]);
-    buf_str(&b, "], \"response_ids\": [");
-    for (int i = 0; i < ORACLE_M; i++) {
-        buf_str(&b, i ? ",[" : "[");
-        for (int t = g[0].start[i]; t < g[0].start[i + 1]; t++)
-            buf_printf(&b, "%s%d", t > g[0].start[i] ? "," : "", g[0].token[t]);
-        buf_str(&b, "]");
-    }
-    buf_str(&b, "]");
-    put_vector(&b, "rewards", g[0].reward, ORACLE_M);
-    buf_str(&b, "}\n");
+    for (int k = 0; k < ORACLE_GROUPS; k++)
+        put_group(&b, &g[k]);
+    for (int i = 0; i < ORACLE_M; i++)
+        g[0].reward[i] = 1;
+    put_group(&b, &g[0]);
     write_file(tmp_path("group.jsonl").s, b.s, b.n);
-    CHECK(cli("explain --model %s --data %s --json --lambda 0.5 --shaping literal", dir.s,
-              tmp_path("group.jsonl").s) == 0, "%s", cli_err);
-    float *A = tensor_values(&st, "A", NULL);
-    const char *at = strstr(cli_out, "\"A\": [");
-    at = at ? at + 5 : ",";
-    for (int i = 0; i < ORACLE_M; i++) {
-        double x = strtod(at + 1, (char **)&at);
-        CHECK(fabs(x - (double)A[i]) < 1e-4, "A_%d is %g, not %g", i, x, (double)A[i]);
+    CHECK(cli("explain --model %s --data %s --json", dir.s, tmp_path("group.jsonl").s) == 0, "%s",
+          cli_err);
+    float *A = tensor_values(&st, "A", NULL), *rtilde = tensor_values(&st, "rtilde", NULL);
+    const char *line = cli_out;
+    for (int k = 0; k < ORACLE_GROUPS; k++, line += strcspn(line, "\n") + 1) {
+        double a[ORACLE_M], r[ORACLE_M];
+        CHECK(numbers(line, "A", a, ORACLE_M) == ORACLE_M &&
+              numbers(line, "rtilde", r, ORACLE_M) == ORACLE_M, "group %d: %s", k, line);
+        for (int i = 0; i < ORACLE_M; i++)
+            CHECK(fabs(a[i] - (double)A[k * ORACLE_M + i]) < 1e-4 &&
+                  fabs(r[i] - (double)rtilde[k * ORACLE_M + i]) < 2e-5,
+                  "group %d: r~_%d is %g, A %g; not %g, %g", k, i, r[i], a[i],
+                  (double)rtilde[k * ORACLE_M + i], (double)A[k * ORACLE_M + i]);
     }
+    check_all_right(line, ORACLE_M);
     free(A);
+    free(rtilde);
     const char *few = "{\"prompt_ids\": [1], \"response_ids\": [[1], [2]], \"rewards\": [1]}\n";
     write_file(tmp_path("group.jsonl").s, few, strlen(few));
     CHECK(cli("explain --model %s --data %s --json", dir.s, tmp_path("group.jsonl").s) == 1 &&
@@ -105,7 +154,7 @@ static void test_explain(void)
         CHECK(cli("explain --model %s --task add:digits=1 --rollouts %d --method %s", base_model(),
                   m, m == 8 ? "evol" : "g2rl") == 0 && strstr(cli_out, m == 8 ? " u " : " nubar "),
               "%s", cli_err);
-        for (const char *line = cli_out; *line; line += *line == '\n') {
+        for (line = cli_out; *line; line += *line == '\n') {
             size_t columns = strcspn(line, "\n");
             CHECK(columns <= 100, "over 100 columns: %s", line);
             line += columns;
@@ -184,10 +233,10 @@ static Group told_group(Engine *e, int m, const int *angle, const int *token, co
         g.answered[i] = true;
         g.reason[i] = is_right(reward[i]) ? "right" : "off by one";
     }
-    if (o->novelty == NOVELTY_RANDOM) {
+    exploration_score(&g, o->novelty);
+    if (o->novelty == NOVELTY_RANDOM)
         permute_novelty(&g, 1, 0);
-        normalize_novelty(&g);
-    }
+    normalize_novelty(&g);
     for (int i = 0; i < m; i++)
         g.shaped[i] = shape_reward(reward[i], g.nubar[i], o);
     advantages(&g, o);
@@ -216,7 +265,7 @@ typedef struct {
 } Told;
 
 static const Told TOLD[] = {
-    {{.method = G2RL, .lambda = 1},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1},
      6, {0, 60, 0, 90, 100, -1}, {1, 2, 1, 3, 4, 5}, {1, 1, 1, -1, -1, -1},
      {"",
       "0: right, the same answer as 2, nu 0.48: boosted to +1.63; above the group's "
@@ -233,7 +282,7 @@ static const Told TOLD[] = {
       "5: wrong (off by one), the policy certain of its every token (certainty is not"
       " novelty: nu 0): stays at -1.00, the least loss; below the group's mean by "
       "0.60 standard deviations."}},
-    {{.method = G2RL, .lambda = 1, .shaping = SHAPING_LITERAL},
+    {{.method = G2RL, .lambda = 1},
      4, {0, 50, 90, 120}, {1, 2, 3, 4}, {1, 1, -1, -1},
      {NULL,
       "0: right, the most novel of the right ones, nu 0.65, most like 1 (S +0.64): "
@@ -246,7 +295,7 @@ static const Told TOLD[] = {
       "3: wrong (off by one), the most novel of the wrong ones, nu 0.78, most opposed"
       " to 0 (S -0.50): loses less, up to +0.00; below the group's mean by 0.57 "
       "standard deviations."}},
-    {{.method = G2RL, .lambda = 5},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 5},
      4, {0, 50, 90, 120}, {1, 2, 3, 4}, {1, 1, -1, -1},
      {NULL,
       "0: right, the most novel of the right ones, nu 0.65, most like 1 (S +0.64): "
@@ -255,7 +304,7 @@ static const Told TOLD[] = {
       "2: wrong (off by one), the least novel of the wrong ones, nu 0.68, most like 1"
       " (S +0.77): lowered as far as the clip at -3; below the group's mean by 0.98 "
       "standard deviations."}},
-    {{.method = G2RL, .lambda = 1},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
      {"All rewards are equal: under GRPO this group would teach nothing; here only "
       "novelty speaks.",
@@ -268,12 +317,12 @@ static const Told TOLD[] = {
       "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 "
       "(S +0.50): loses more, down to -2.00; below the group's mean by 1.73 standard "
       "deviations."}},
-    {{.method = G2RL, .lambda = 1},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {1, 1, 1, 1},
      {NULL,
       "0: right, nu 0.42, most opposed to 3 (S -1.00): stays at +1.00; below the "
       "group's mean by 0.58 standard deviations, so less likely though right."}},
-    {{.method = G2RL, .lambda = 1, .dead_groups = DEAD_ZERO},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1, .dead_groups = DEAD_ZERO},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
      {"All rewards are equal: with --dead-groups zero this group teaches nothing.",
       NULL,
@@ -297,16 +346,16 @@ static const Told TOLD[] = {
       NULL,
       NULL,
       "2: right: stays at +1.00; above the group's mean by 1.73 standard deviations."}},
-    {{.method = G2RL, .lambda = 1, .novelty = NOVELTY_RANDOM},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1, .novelty = NOVELTY_RANDOM},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, 1, -1},
-     {"nu was dealt out at random inside the group: the control.",
+     {"nu was dealt out at random inside the group: a control.",
       "0: wrong (off by one), dealt nu 0.81: loses more, down to -1.62; below the "
       "group's mean by 0.62 standard deviations.",
       "1: wrong (off by one), dealt nu 0.64: stays at -1.00, the least loss; below "
       "the group's mean by 0.18 standard deviations.",
       "2: right, dealt nu 0.81: boosted to +1.62; above the group's mean by 1.68 "
       "standard deviations."}},
-    {{.method = G2RL, .lambda = 1},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1},
      6, {20, 20, 20, 20, 20, 20}, {7, 7, 7, 7, 7, 7}, {-1, -1, 1, -1, -1, -1},
      {"All nu are equal: nothing is shaped, as under GRPO.",
       NULL,
@@ -317,13 +366,13 @@ static const Told TOLD[] = {
       NULL,
       "5: wrong (off by one), the same answer as 0, 1, 2, 3 and 1 more, nu 0.00: "
       "stays at -1.00; below the group's mean by 0.45 standard deviations."}},
-    {{.method = G2RL, .lambda = 1},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1},
      3, {20, 20, 20}, {7, 7, 7}, {-1, -1, -1},
      {"All rewards are equal, and so is all novelty: this group teaches nothing.",
       NULL,
       "1: wrong (off by one), the same answer as 0 and 2, nu 0.00: stays at -1.00; no"
       " advantage."}},
-    {{.method = G2RL, .lambda = 1, .adv_norm = ADV_NONE},
+    {{.method = G2RL, .shaping = SHAPING_TEXT, .lambda = 1, .adv_norm = ADV_NONE},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {0.5, 0.5, 7, 0},
      {NULL,
       "0: reward 0.5, the most novel of those with this reward, nu 1.00, like no "
@@ -334,6 +383,50 @@ static const Told TOLD[] = {
       "mean by 1.88.",
       "3: reward 0 (off by one), nu 1.00, like no other: stays at +0.00; below the "
       "group's mean by 1.12."}},
+    /* Eq 12 as printed, in a group that is all wrong: the novel answers lose least. */
+    {{.method = G2RL, .lambda = 0.5},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"All rewards are equal: under GRPO this group would teach nothing; here only novelty "
+      "speaks.",
+      "0: wrong (off by one), nu 0.42, most opposed to 3 (S -1.00): stays at -1.00, the full "
+      "loss; below the group's mean by 0.58 standard deviations.",
+      NULL,
+      "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 (S +0.50): "
+      "loses less, up to -0.50; above the group's mean by 1.73 standard deviations, so more "
+      "likely though wrong."}},
+    {{.method = G2RL, .lambda = 0.5, .dead_groups = DEAD_RIGHT},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {1, 1, 1, 1},
+     {"All rewards are equal: under GRPO this group would teach nothing; here only novelty "
+      "speaks.", NULL, NULL, "2: right, the most novel of the right ones, nu 0.92, most like 1 (S +0.50): boosted to "
+      "+1.50; above the group's mean by 1.73 standard deviations."}},
+    {{.method = G2RL, .lambda = 0.5, .dead_groups = DEAD_RIGHT},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
+     {"All rewards are equal: with --dead-groups right this group teaches nothing.", NULL, NULL, "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 (S +0.50): "
+      "loses less, up to -0.50; no advantage."}},
+    {{.method = G2RL, .lambda = 0.5, .dead_groups = DEAD_WRONG},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {1, 1, 1, 1},
+     {"All rewards are equal: with --dead-groups wrong this group teaches nothing.", NULL, NULL, "2: right, the most novel of the right ones, nu 0.92, most like 1 (S +0.50): boosted to "
+      "+1.50; no advantage."}},
+    {{.method = G2RL, .lambda = 0.5, .novelty = NOVELTY_COUNT},
+     5, {0, 0, 90, 180, 40}, {1, 1, 1, 2, 3}, {1, 1, 1, 1, -1},
+     {"S_ij is 1 for equal responses and 0 for others: nu counts copies, a control.",
+      "0: right, the same answer as 1 and 2, nu 0.36: stays at +1.00; above the group's mean by "
+      "0.29 standard deviations.",
+      NULL,
+      NULL,
+      "3: right, the most novel of the right ones, nu 1.00: boosted to +1.50; above the group's "
+      "mean by 1.03 standard deviations.",
+      "4: wrong (off by one), the only wrong one, nu 1.00: loses less, up to -0.50; below the "
+      "group's mean by 1.92 standard deviations."}},
+    {{.method = G2RL, .lambda = 0.5},
+     4, {0, 30, 90, 180}, {1, 2, 3, 4}, {0, 0, 1, 0},
+     {"A reward of 0 stays 0, however novel the response (Eq 12 multiplies): only rewards of +1 "
+      "and -1 turn the whole method on.",
+      "0: reward 0 (off by one), nu 0.63, most opposed to 3 (S -1.00): stays at +0.00; below "
+      "the group's mean by 0.58 standard deviations.",
+      NULL,
+      "2: reward 1, nu 0.92, most like 1 (S +0.50): boosted to +1.50; above the group's mean by "
+      "1.73 standard deviations."}},
 };
 
 /* EVOL-RL's: two right answers that are alike, a right one of its own, a lone wrong one, no answer;
@@ -749,7 +842,7 @@ static void test_command_line(void)
         {"train --method ppo", "grpo|entropy|evol|g2rl"},
         {"train --model x --out x --method grpo --lambda 2", "no --lambda"},
         {"train --model x --out x --method evol --novelty random", "no --lambda"},
-        {"train --model x --out x --method entropy --shaping literal", "no --lambda"},
+        {"train --model x --out x --method entropy --shaping text", "no --lambda"},
         {"train --model x --out x --method evol --reward-cmd cat", "expected a verifier"},
         {"train --model x --out x --method entropy --entropy-coef 0", "--entropy-coef above 0"},
         {"train --model x --out x --kl exact --kl-coef 0", "--kl-coef above 0"},

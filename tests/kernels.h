@@ -578,6 +578,40 @@ static void test_heads_gradient(void)
     check_heads_gradient(LLAMA);
 }
 
+/* Cosines and sines as transformers' rotary embedding makes them (PyTorch, float32), where doubles
+ * would differ by up to 1e-4; ours differ in the last bit at most. */
+static void test_rotary_table(void)
+{
+    static const struct {
+        double theta;
+        int head_dim, position, i;
+        float cosine, sine;
+    } table[] = {
+        {1e4, 64, 1, 3, 0.912395835f, 0.40930894f},
+        {1e4, 64, 3000, 1, 0.954661071f, 0.297694951f},
+        {1e4, 64, 4000, 5, 0.977708101f, -0.209968656f},
+        {1e6, 128, 3000, 1, 0.0710045919f, -0.997475982f},
+        {1e6, 128, 3000, 2, 0.936791301f, 0.349888653f},
+        {5e5, 80, 3000, 2, -0.0744960532f, -0.997221291f},
+        {5e5, 80, 4000, 5, -0.960404634f, 0.278608948f},
+    };
+    for (size_t k = 0; k < sizeof table / sizeof *table; k++) {
+        Config c = *preset_find("nano");
+        c.rope_theta = table[k].theta;
+        c.head_dim = table[k].head_dim;
+        c.max_position_embeddings = 4096;
+        Model m = {.config = c};
+        rope_reserve(&m, 4096);
+        const float *row = m.rope + (ptrdiff_t)table[k].position * c.head_dim;
+        float cosine = row[table[k].i], sine = row[c.head_dim / 2 + table[k].i];
+        CHECK(fabsf(cosine - table[k].cosine) < 2e-7f && fabsf(sine - table[k].sine) < 2e-7f,
+              "theta %g, position %d, pair %d: %.9g, %.9g; not %.9g, %.9g", c.rope_theta,
+              table[k].position, table[k].i, (double)cosine, (double)sine,
+              (double)table[k].cosine, (double)table[k].sine);
+        free(m.rope);
+    }
+}
+
 /* in: rotated q and k; scale: q, k, v as projected, of which attention reads v. */
 static double attention_loss(Layers *l)
 {

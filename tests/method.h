@@ -336,7 +336,7 @@ static Group made_group(Engine *e, int m, int d, const float *Phi, const double 
         g.start[i + 1] = i + 1;
     similarity(&g, d);
     reward_weights(&g);
-    exploration_score(&g);
+    exploration_score(&g, NOVELTY_GRADIENT);
     normalize_novelty(&g);
     return g;
 }
@@ -432,6 +432,22 @@ static void test_method_by_hand(void)
     CHECK(g.nu[3] == 0, "certainty is not novelty: nu is 0, not %g", g.nu[3]);
     CHECK(g.nubar[2] == 1 && g.nubar[3] == 0, "nubar runs from 0 to 1");
 
+    /* All right, and all different: 0 and 1 at right angles, 2 between them. On paper: S = 0, 1/sqrt 2,
+     * 1/sqrt 2; w = 1/2; nu = 3/4, 3/4, 1/2; nubar = 1, 1, 0; r~ = 3/2, 3/2, 1; std = 1 / sqrt 18. */
+    MethodOptions o = {.method = G2RL, .lambda = 0.5};
+    g = made_group(&e, 3, 2, (float[]){1, 0, 0, 1, 1, 1}, (double[]){1, 1, 1});
+    for (int i = 0; i < 3; i++) {
+        CHECK(fabs(g.nu[i] - (i < 2 ? 0.75 : 0.5)) < 1e-12, "Eq 11, all right: nu_%d is %g", i,
+              g.nu[i]);
+        g.shaped[i] = shape_reward(g.reward[i], g.nubar[i], &o);
+        CHECK(fabs(g.shaped[i] - (i < 2 ? 1.5 : 1)) < 1e-12, "Eq 12, all right: r~_%d is %g", i,
+              g.shaped[i]);
+    }
+    advantages(&g, &o);
+    for (int i = 0; i < 3; i++)
+        CHECK(fabs(g.advantage[i] - (i < 2 ? sqrt(0.5) : -sqrt(2))) < 1e-5, "Eq 2, all right: A_%d "
+              "is %g", i, g.advantage[i]);
+
     const double huge[] = {1e6, -1e6, 1e6, 0}; /* a user's rewards: no overflow in Eq 10 */
     g = made_group(&e, 4, 2, Phi, huge);
     CHECK(isfinite(g.nu[0]) && fabs(g.w[1] - 0) < 1e-300 && fabs(g.w[2] - 1) < 1e-12,
@@ -449,17 +465,58 @@ static void test_method_by_hand(void)
     CHECK(g.nubar[0] == 0 && g.nubar[3] == 0, "rounding noise became novelty: %g", g.nubar[3]);
     for (int i = 0; i < 16; i++)
         g.S[i] = 1 + 1e-9; /* rounding puts a cosine above 1 */
-    exploration_score(&g);
+    exploration_score(&g, NOVELTY_GRADIENT);
     CHECK(g.nu[0] == 0, "Eq 11: nu is at least 0, not %g", g.nu[0]);
     engine_free(&e);
+}
+
+/* Which dead groups have an advantage, for one that is all wrong, then all right. */
+static void check_dead_groups(Group *g)
+{
+    MethodOptions o = {.method = G2RL, .lambda = 0.5};
+    for (int right = 0; right < 2; right++)
+        for (int which = DEAD_FULL; which <= DEAD_WRONG; which++) {
+            bool shaped = which == DEAD_FULL || which == (right ? DEAD_RIGHT : DEAD_WRONG);
+            o.dead_groups = (DeadGroups)which;
+            for (int i = 0; i < g->m; i++) {
+                g->reward[i] = right ? 1 : -1;
+                g->shaped[i] = shape_reward(g->reward[i], g->nubar[i], &o);
+            }
+            advantages(g, &o);
+            for (int i = 0; i < g->m; i++)
+                CHECK((fabs(g->advantage[i]) > 0.01) == shaped, "--dead-groups %d, all %s: A_%d is "
+                      "%g", which, right ? "right" : "wrong", i, g->advantage[i]);
+        }
+}
+
+/* --novelty count: S_ij is 1 for equal responses and 0 for others, whatever their features. In a
+ * dead group nu = 1 - (copies - 1) / (m - 1); in a live one the copies' rewards weigh. */
+static void check_count(Engine *e)
+{
+    enum { M = 5 };
+    static const int token[M] = {7, 7, 7, 8, 9}, copies[M] = {3, 3, 3, 1, 1};
+    const float Phi[2 * M] = {1, 0, 1, 1, 0, 1, 1, 0, 0, 0};
+    double reward[M] = {1, 1, 1, 1, 1};
+    Group g = made_group(e, M, 2, Phi, reward);
+    memcpy(g.token, token, sizeof token);
+    exploration_score(&g, NOVELTY_COUNT);
+    for (int i = 0; i < M; i++)
+        CHECK(fabs(g.nu[i] - (1 - (copies[i] - 1) / (M - 1.0))) < 1e-12, "count, dead: nu_%d is %g",
+              i, g.nu[i]);
+    g.reward[0] = -1;
+    reward_weights(&g);
+    exploration_score(&g, NOVELTY_COUNT);
+    CHECK(fabs(g.nu[0] - 0.5) < 1e-12, "count: two of four right ones are copies: %g", g.nu[0]);
+    CHECK(fabs(g.nu[1] - (1 - (exp(1) + exp(-1)) / (3 * exp(1) + exp(-1)))) < 1e-12 &&
+          g.nu[3] == 1, "count, live: nu_1 is %g, nu_3 %g", g.nu[1], g.nu[3]);
 }
 
 /* Eq 12-13 in both readings, the clip, Eq 2, dead groups, and novelty's share of A^2. */
 static void test_shaping(void)
 {
-    MethodOptions text = {.method = G2RL, .lambda = 1}, literal = text, grpo = text;
+    MethodOptions literal = {.method = G2RL, .lambda = 1}, text = literal, grpo = literal;
     grpo.method = GRPO;
-    literal.shaping = SHAPING_LITERAL;
+    text.shaping = SHAPING_TEXT;
     CHECK(shape_reward(1, 0.5, &text) == 1.5 && shape_reward(-1, 0.5, &text) == -1.5,
           "Eq 12, text: wrong and novel is punished more");
     CHECK(shape_reward(1, 0.5, &literal) == 1.5 && shape_reward(-1, 0.5, &literal) == -0.5,
@@ -484,9 +541,7 @@ static void test_shaping(void)
               "all wrong: the two readings must be opposite");
     CHECK(is_dead(&g) && fabs(novelty_part(&g) - 4) < 1e-4,
           "in a dead group all of A^2 = 4 is novelty's, not %g", novelty_part(&g));
-    text.dead_groups = DEAD_ZERO;
-    advantages(&g, &text);
-    CHECK(g.advantage[0] == 0 && g.advantage[3] == 0, "--dead-groups zero");
+    check_dead_groups(&g);
 
     g = made_group(&e, 4, 2, Phi, mixed);
     for (int i = 0; i < 4; i++)
@@ -511,6 +566,7 @@ static void test_shaping(void)
     for (int i = 0; i < 4; i++)
         sum += g.nu[i];
     CHECK(sum == before && moved, "--novelty random deals out the same values");
+    check_count(&e);
     engine_free(&e);
 }
 

@@ -219,7 +219,9 @@ static void check_oracle_grads(const char *root, const char *model, const char *
     st_close(&st);
 }
 
-/* Three updates on `loss`, and the weights after them. */
+/* Three updates on `loss`, and the weights after them. (The reference's rotary angles are doubles, so
+ * that gradients differ by 1e-6 or so. Adam's first steps are about lr * sign(g): where g is as small
+ * as that, a weight may differ by a step, 1e-3; few may.) */
 static void check_oracle_updates(const char *root, const char *model, const char *part, Model *m,
                                  const Batch *b, AdamW adam)
 {
@@ -249,7 +251,7 @@ static void check_oracle_updates(const char *root, const char *model, const char
     CHECK(sum / (double)m->n_params < 1e-6, "%s: weights off by %.1e on average", st.path,
           sum / (double)m->n_params);
     CHECK((double)far < 1e-3 * (double)m->n_params, "%s: %zu weights are off", st.path, far);
-    CHECK(most < 2e-4, "%s: a weight is off by %.1e", st.path, most);
+    CHECK(most < 1e-3, "%s: a weight is off by %.1e", st.path, most);
     st_close(&st);
 }
 

@@ -541,7 +541,7 @@ static void test_real_rewards(void)
     double mean = 0, variance = 0, r[4];
     for (int i = 0; i < 4; i++) {
         g.shaped[i] = shape_reward(g.reward[i], g.nubar[i], &o);
-        r[i] = fmin(3, some[i] * (1 + g.nubar[i]));
+        r[i] = fmin(3, some[i] * (1 + some[i] * g.nubar[i]));
         mean += r[i] / 4;
     }
     for (int i = 0; i < 4; i++)
@@ -615,6 +615,16 @@ static void test_reward_cmd(void)
     put_file("cmd", options);
     CHECK(cli("train --model %s %s --out %s/ten @%s/cmd", base, common, dir, dir) == 0 &&
               strstr(cli_err, "a reward of 10") && strstr(cli_err, "[-3, 3]"), "%s", cli_err);
+    for (int k = 0; k < 4; k++) { /* 0 and 1; the same under grpo; -1 and 1; 1 and 2 */
+        put_file("ab.sh", k < 2 ? "while read -r x; do echo 0; read -r x; echo 1; done\n" :
+                 k == 2 ? "while read -r x; do echo -1; read -r x; echo 1; done\n"
+                        : "while read -r x; do echo 1; read -r x; echo 2; done\n");
+        snprintf(options, sizeof options, "--reward-cmd sh %.100s/ab.sh\n", dir);
+        put_file("cmd", options);
+        CHECK(cli("train --model %s %s --force --out %s/ab @%s/cmd --method %s", base, common, dir,
+                  dir, k == 1 ? "grpo" : "g2rl") == 0, "%s", cli_err);
+        CHECK((strstr(cli_err, "rewards of 0 stay 0") != NULL) == (k == 0), "%d: %s", k, cli_err);
+    }
 }
 
 /* A file of problems for explain and for --eval-every. */

@@ -110,7 +110,8 @@ static void test_methods_repeat(void)
         "--method evol --encoder ngram --kl-coef 0",
         "--method g2rl --dead-groups zero",
         "--method g2rl --novelty random",
-        "--method g2rl --shaping literal --adv-norm none",
+        "--method g2rl --novelty count",
+        "--method g2rl --shaping text --adv-norm none",
     };
     enum { N = sizeof methods / sizeof *methods };
     const char *base = base_model(), *dir = tmp_dir();
@@ -283,6 +284,10 @@ static void test_lambda_zero(void)
     CHECK(hash[0] == hash[1], "lambda 0 is not GRPO");
     CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda, --mini-batch: no effect");
     CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first look is on-policy");
+    CHECK(cli("train --model %s %s --rollouts 2 --out %s/pair", base, common, dir) == 0 &&
+          strstr(cli_err, "--rollouts 2: "), "%s", cli_err);
+    CHECK(cli("train --model %s %s --rollouts 3 --out %s/triple", base, common, dir) == 0 &&
+          !strstr(cli_err, "--rollouts"), "%s", cli_err);
 }
 
 /* The numbers of an array `"name": [..]`, at most `most`; returns how many. */
@@ -300,7 +305,9 @@ static int numbers(const char *text, const char *name, double *x, int most)
 }
 
 /* The ledger's numbers make its advantages: A from r and nubar, for every group of a step. */
-static void check_ledger(const char *method, bool evol)
+enum LedgerKind { LEDGER_LITERAL, LEDGER_TEXT, LEDGER_EVOL };
+
+static void check_ledger(const char *method, double lambda, enum LedgerKind kind)
 {
     const char *base = base_model(), *dir = tmp_dir();
     size_t n;
@@ -315,10 +322,11 @@ static void check_ledger(const char *method, bool evol)
             bool answered = !strstr(line, "\"u\": null") ||
                             strstr(line, "\"u\": null") > strchr(line, '\n');
             double e = answered ? (r > 0 ? 0.5 : -1) + 0.5 * nubar : -1;
+            double want = kind == LEDGER_EVOL ? e
+                          : r * (1 + lambda * (kind == LEDGER_TEXT ? 1 : r) * nubar);
             shaped[i] = field(line, "rtilde");
             A[i] = field(line, "advantage");
-            CHECK(fabs(shaped[i] - (evol ? e : r * (1 + 0.5 * nubar))) < 1e-9, "%s: r~ of row %d",
-                  method, rows);
+            CHECK(fabs(shaped[i] - want) < 1e-9, "'%s': r~ of row %d", method, rows);
             CHECK(numbers(line, "semantic", S, 5) == 4 && fabs(S[i] - 1) < 1e-6, "its own text");
             CHECK(field(line, "rollout") == i, "row %d", rows);
             mean += shaped[i] / 4;
@@ -337,8 +345,9 @@ static void check_ledger(const char *method, bool evol)
 
 static void test_ledger(void)
 {
-    check_ledger("--lambda 0.5", false);
-    check_ledger("--method evol", true);
+    check_ledger("", 0.5, LEDGER_LITERAL);
+    check_ledger("--shaping text --lambda 1", 1, LEDGER_TEXT);
+    check_ledger("--method evol", 0, LEDGER_EVOL);
 }
 
 #endif
