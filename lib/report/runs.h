@@ -491,7 +491,7 @@ static inline Estimate run_estimate(const RunFiles *r, When when, int q)
         return e;
     double *x = xcalloc((size_t)r->eval[0].problems, sizeof *x);
     if (run_problems(r, when, q, x))
-        e = bootstrap(x, r->eval[0].problems, r->seed);
+        e = bootstrap(x, NULL, r->eval[0].problems, r->seed);
     else if (when != SECOND_HALF) {
         const EvalRow *row = &r->eval[when == AT_START ? 0 : r->n_evals - 1];
         e = (Estimate){row->value[q], row->low[q], row->high[q]};
@@ -534,7 +534,7 @@ static inline Estimate run_difference(const RunFiles *r, const RunFiles *against
     double *x = xcalloc((size_t)n * 2, sizeof *x);
     Estimate e = bare(run_value(r, when, q) - run_value(against, when, q));
     if (run_problems(r, when, q, x) && run_problems(against, when, q, x + n))
-        e = paired(x, x + n, n, r->seed);
+        e = paired(x, x + n, NULL, n, r->seed);
     free(x);
     return e;
 }
