@@ -162,8 +162,8 @@ static void test_report_values(void)
     /* Seeds that have no partner are no pairs; the text says the same. */
     CHECK(cli("report %s %s", a.s, d.s) == 0 && !strstr(cli_out, "difference"), "%s", cli_out);
     CHECK(cli("report %s %s %s --out %s/x.html", a.s, c.s, d.s, tmp_dir()) == 0, "%s", cli_err);
-    CHECK(strstr(cli_out, "\ng2rl               2   87.5 [") != NULL, "%s", cli_out);
-    CHECK(strstr(cli_out, "\ng2rl               1  +50.0 [+50.0, +50.0]") != NULL, "%s", cli_out);
+    CHECK(strstr(cli_out, "\ng2rl         2   87.5 [") != NULL, "%s", cli_out);
+    CHECK(strstr(cli_out, "\ng2rl       1  +50.0 [+50.0, +50.0]") != NULL, "%s", cli_out);
     char *page = read_page(tmp_path("x.html").s);
     CHECK(strstr(page, "<b>+50.0</b>") != NULL, "an interval without 0 is bold");
     CHECK(strstr(page, "base</th><td class=\"n\">12.5<i>") != NULL, "the base model at step 0");
