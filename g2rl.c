@@ -1602,7 +1602,7 @@ static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b
     json_put_string(b, from->name, strlen(from->name));
     for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
         y = evaluation_metric(from, k, name);
-        put_estimate(b, name, paired(x, y, ev->problems, ev->seed));
+        put_estimate(b, name, paired(x, y, NULL, ev->problems, ev->seed));
     }
     buf_str(b, "}");
 }
@@ -1614,7 +1614,7 @@ static void evaluation_json(const Evaluation *ev, Buf *b)
     const double *x;
     char name[32];
     for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
-        put_estimate(b, name, bootstrap(x, ev->problems, ev->seed));
+        put_estimate(b, name, bootstrap(x, NULL, ev->problems, ev->seed));
     snprintf(name, sizeof name, "mean@%d", ev->samples);
     put(b, name, ratio(s->right, s->responses));
     put(b, "problems", ev->problems);

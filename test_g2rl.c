@@ -107,6 +107,7 @@ static const Test TESTS[] = {
     TEST(pass_at_k, "pass@k against counting subsets"),
     TEST(majority, "maj@k with ties in expectation, every small case"),
     TEST(bootstrap, "bootstrap intervals against all resamples"),
+    TEST(bootstrap_class, "classes of equal problems, drawn whole, against all resamples"),
     TEST(paired, "differences by pairs; a model against itself"),
     TEST(mean_interval, "Student's t; intervals over runs"),
     TEST(correlation, "Pearson, Spearman with ties, weights as repetitions"),

@@ -48,7 +48,7 @@ static void print_evaluations(const Evaluation *all, int n, FILE *f)
         fprintf(f, "%-10s", ev->name);
         for (int k = 0; k < 3; k++) {
             const double *x = evaluation_metric(ev, column[k], name);
-            Estimate e = bootstrap(x, ev->problems, ev->seed);
+            Estimate e = bootstrap(x, NULL, ev->problems, ev->seed);
             fprintf(f, "  %5.1f [%4.1f, %4.1f]", 100 * e.value, 100 * e.low, 100 * e.high);
         }
         fprintf(f, "  %7.3f  %6.1f %%  %8.3f  %6.1f\n", ratio(s->cosine, s->pairs),
@@ -73,7 +73,7 @@ static void print_differences(const Evaluation *all, int n, FILE *f)
         for (int k = 0; k < 3; k++) {
             const double *x = evaluation_metric(ev, column[k], name);
             const double *y = evaluation_metric(all, column[k], name);
-            Estimate e = paired(x, y, ev->problems, ev->seed);
+            Estimate e = paired(x, y, NULL, ev->problems, ev->seed);
             fprintf(f, "  %+5.1f [%+5.1f, %+5.1f]", 100 * e.value, 100 * e.low, 100 * e.high);
         }
     }

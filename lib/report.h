@@ -195,6 +195,7 @@ static inline void report(const ReportOptions *o)
                 if (!strcmp(r.geometry.row[i].name.s, r.runs.arm[a].label))
                     r.geometry.row[i].style = arm_style(a);
     }
+    frontiers(&r);
     report_page(&r, o->out ? o->out : report_path(o->dirs[0]).s);
     if (o->svg)
         report_svg(&r, o->svg);
@@ -202,6 +203,7 @@ static inline void report(const ReportOptions *o)
     for (int a = 0; a < r.runs.n_arms; a++)
         ledger_free(&r.ledger[a]);
     free(r.ledger);
+    free(r.frontier);
     free(r.base.run);
     figure3_free(&r.geometry);
     runs_free(&r.runs);

@@ -54,32 +54,53 @@ static inline int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The mean over problems, with a percentile interval from 1,000 bootstrap samples of problems: the
- * 26th smallest and the 26th largest of their means. The draws depend on seed and n alone. */
-static inline Estimate bootstrap(const double *x, int n, uint64_t seed)
+/* The mean over problems, with a percentile interval from 1,000 bootstrap samples: the 26th
+ * smallest and the 26th largest of their means. class[i] is the first row with the same problem as
+ * row i. A sample draws as many classes as there are, each with all its rows; its mean is the sum
+ * over rows by their number (the cluster bootstrap). NULL: every row is a class of its own. The
+ * draws depend on seed and the number of classes alone. */
+static inline Estimate bootstrap(const double *x, const int *class, int n, uint64_t seed)
 {
     enum { RESAMPLES = 1000 };
     double means[RESAMPLES], mean = 0;
-    for (int i = 0; i < n; i++)
+    double *sum = xcalloc((size_t)n, sizeof *sum); /* of a class, at its first row, by n */
+    int *rows = xcalloc((size_t)n, sizeof *rows), *first = xcalloc((size_t)n, sizeof *first);
+    int classes = 0;
+    for (int i = 0; i < n; i++) {
+        int c = class ? class[i] : i;
+        if (c == i)
+            first[classes++] = i;
         mean += x[i] / n;
-    for (int r = 0; r < RESAMPLES; r++) {
-        means[r] = 0;
-        for (int i = 0; i < n; i++)
-            means[r] += x[below(philox(seed, STREAM_BOOTSTRAP, (uint32_t)r, (uint32_t)i, 0, 0),
-                                (uint32_t)n)] / n;
+        sum[c] += x[i] / n;
+        rows[c]++;
     }
+    for (int r = 0; r < RESAMPLES; r++) {
+        int drawn = 0;
+        means[r] = 0;
+        for (int i = 0; i < classes; i++) {
+            int c = first[below(philox(seed, STREAM_BOOTSTRAP, (uint32_t)r, (uint32_t)i, 0, 0),
+                                (uint32_t)classes)];
+            means[r] += sum[c];
+            drawn += rows[c];
+        }
+        means[r] *= (double)n / drawn; /* 1 where no problem repeats */
+    }
+    free(sum);
+    free(rows);
+    free(first);
     qsort(means, RESAMPLES, sizeof *means, by_value);
     return (Estimate){mean, means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]};
 }
 
 /* The mean of x - y over the same n problems, with a bootstrap interval over problems: narrower
  * than the two means' own intervals say, since a problem that is hard for x is hard for y. */
-static inline Estimate paired(const double *x, const double *y, int n, uint64_t seed)
+static inline Estimate paired(const double *x, const double *y, const int *class, int n,
+                              uint64_t seed)
 {
     double *difference = xmalloc((size_t)n * sizeof *difference);
     for (int i = 0; i < n; i++)
         difference[i] = x[i] - y[i];
-    Estimate e = bootstrap(difference, n, seed);
+    Estimate e = bootstrap(difference, class, n, seed);
     free(difference);
     return e;
 }

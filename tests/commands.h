@@ -202,7 +202,8 @@ static void eval_of_two(const char *base)
     for (int i = 0; i < 2 && difference; i++) {
         const char *name = i ? "maj@2" : "pass@1";
         const char *other = i ? "maj@2/interval" : "pass@1/interval";
-        Estimate e = i ? paired(maj[1], maj[0], 16, 3) : paired(right[1], right[0], 16, 3);
+        Estimate e = i ? paired(maj[1], maj[0], NULL, 16, 3)
+                       : paired(right[1], right[0], NULL, 16, 3);
         CHECK(fabs(field(difference, name) - e.value) < 1e-9 && fabs(e.value) > 0.01 &&
                   numbers(difference, other, interval, 2) == 2 &&
                   fabs(interval[0] - e.low) < 1e-5 && fabs(interval[1] - e.high) < 1e-5,

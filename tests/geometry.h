@@ -46,7 +46,8 @@ static void test_group_bootstrap(void)
     }
     Grouped entries = {.n = N, .groups = GROUPS, .group = group, .x = x};
     Grouped groups = {.n = GROUPS, .groups = GROUPS, .group = own, .x = means};
-    Estimate plain = bootstrap(means, GROUPS, 3), one = group_bootstrap(&groups, mean_ratio, 3, 1);
+    Estimate plain = bootstrap(means, NULL, GROUPS, 3);
+    Estimate one = group_bootstrap(&groups, mean_ratio, 3, 1);
     Estimate many = group_bootstrap(&entries, mean_ratio, 3, 3);
     CHECK(fabs(one.value - plain.value) < 1e-12 && fabs(one.low - plain.low) < 1e-12 &&
               fabs(one.high - plain.high) < 1e-12, "%g [%g, %g]; bootstrap has %g [%g, %g]",

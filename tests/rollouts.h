@@ -576,7 +576,7 @@ static void test_bootstrap(void)
         x[i] = i % 4 == 0;
     for (int i = 0; i < 10; i++)
         constant[i] = 0.25;
-    Estimate a = bootstrap(x, 400, 1), b = bootstrap(constant, 10, 1);
+    Estimate a = bootstrap(x, NULL, 400, 1), b = bootstrap(constant, NULL, 10, 1);
     double half = 1.96 * sqrt(0.25 * 0.75 / 400);
     CHECK(fabs(a.value - 0.25) < 1e-12, "mean %g", a.value);
     CHECK(fabs(a.low - 0.25 + half) < 0.01 && fabs(a.high - 0.25 - half) < 0.01,
@@ -589,9 +589,33 @@ static void test_bootstrap(void)
     for (int k = 0; k < 6; k++)
         for (uint64_t seed = 0; seed < 10; seed++) {
             int n = k < 2 ? 3 : 4, all = all_resamples(small[k], n, means);
-            bound += check_interval(bootstrap(small[k], n, seed), means, all, "bootstrap");
+            bound += check_interval(bootstrap(small[k], NULL, n, seed), means, all, "bootstrap");
         }
     CHECK(bound > 30, "%d bounds are exact", bound);
+}
+
+/* Whole classes are drawn: against all resamples of three classes of 1, 2 and 3 rows, whose means
+ * are sums over rows by their number; and rows that are all their own class are rows. */
+static void test_bootstrap_class(void)
+{
+    static const double x[] = {0.9, 0.2, 0.1, 0.5, 0.3, 0.8};
+    static const int class[] = {0, 1, 2, 1, 2, 2}, own[] = {0, 1, 2, 3, 4, 5};
+    static const double sum[] = {0.9, 0.7, 1.2}, zero[6];
+    double means[27];
+    for (int code = 0; code < 27; code++) {
+        int a = code % 3, b = code / 3 % 3, c = code / 9;
+        means[code] = (sum[a] + sum[b] + sum[c]) / (a + b + c + 3);
+    }
+    qsort(means, 27, sizeof *means, by_value);
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        Estimate e = bootstrap(x, class, 6, seed), pair = paired(x, zero, class, 6, seed);
+        Estimate each = bootstrap(x, own, 6, seed), rows = bootstrap(x, NULL, 6, seed);
+        check_interval(e, means, 27, "by class");
+        CHECK(fabs(e.value - 2.8 / 6) < 1e-12, "mean %g", e.value);
+        CHECK(!memcmp(&pair, &e, sizeof e), "paired with 0: [%g, %g]", pair.low, pair.high);
+        CHECK(!memcmp(&each, &rows, sizeof rows), "classes of one row: [%g, %g], not [%g, %g]",
+              each.low, each.high, rows.low, rows.high);
+    }
 }
 
 /* Differences by pairs: against all resamples of the pairs, and exactly 0 for x against itself. */
@@ -605,8 +629,9 @@ static void test_paired(void)
     }
     int all = all_resamples(difference, 4, means);
     for (uint64_t seed = 0; seed < 10; seed++) {
-        Estimate e = paired(x, y, 4, seed), same = paired(x, x, 4, seed);
-        Estimate up = paired(shifted, x, 4, seed), down = paired(x, shifted, 4, seed);
+        Estimate e = paired(x, y, NULL, 4, seed), same = paired(x, x, NULL, 4, seed);
+        Estimate up = paired(shifted, x, NULL, 4, seed);
+        Estimate down = paired(x, shifted, NULL, 4, seed);
         check_interval(e, means, all, "paired");
         CHECK(fabs(e.value - 0.25) < 1e-12, "mean difference %g", e.value);
         CHECK(same.value == 0 && same.low == 0 && same.high == 0, "x against x: %g [%g, %g]",

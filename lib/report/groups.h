@@ -138,12 +138,14 @@ static inline bool groups_equal(const LedgerGroup *a, const LedgerGroup *b)
     return equal;
 }
 
+enum { SHOWN_ARMS = 3 };
+
 /* Arms to look into: the first, then those of method g2rl, then others; three at most. */
-static inline int shown_arms(const Report *r, int arm[COLUMNS])
+static inline int shown_arms(const Report *r, int arm[SHOWN_ARMS])
 {
     int n = 0;
     for (int pass = 0; pass < 2; pass++)
-        for (int a = 0; a < r->runs.n_arms && n < COLUMNS; a++) {
+        for (int a = 0; a < r->runs.n_arms && n < SHOWN_ARMS; a++) {
             bool early = !a || !strcmp(run_option(r->runs.arm[a].run[0], "method"), "g2rl");
             if (r->ledger[a].last.n && early == !pass)
                 arm[n++] = a;
@@ -153,7 +155,7 @@ static inline int shown_arms(const Report *r, int arm[COLUMNS])
 
 static inline void panel_groups(Report *r, Buf *b)
 {
-    int arm[COLUMNS], n = shown_arms(r, arm);
+    int arm[SHOWN_ARMS], n = shown_arms(r, arm);
     page_heading(b, "Groups of answers, as the method sees them");
     if (!n) {
         page_absent(b, "Matrices of cosines: no run has a rollouts.jsonl with whole groups in it.");
@@ -263,7 +265,7 @@ static inline void sum_cell(Buf *b, const char *name, double x, int decimals, bo
 
 static inline void panel_sums(Report *r, Buf *b)
 {
-    int arm[COLUMNS], n = shown_arms(r, arm), a = 0, n_right, shown;
+    int arm[SHOWN_ARMS], n = shown_arms(r, arm), a = 0, n_right, shown;
     if (!n)
         return;
     for (int i = n - 1; i >= 0; i--) /* the first of method g2rl */

@@ -59,30 +59,38 @@ static inline void signed_number(Buf *b, double x, int decimals)
     number(b, x, decimals);
 }
 
-/* A cell; a difference whose interval leaves 0 out is bold. */
-static inline void table_cell(Buf *b, Estimate e, bool sign)
+/* An interval of quantity q, if there is one. */
+static inline void table_interval(Buf *b, Estimate e, int q, bool sign)
+{
+    void (*show)(Buf *, double, int) = sign ? signed_number : number;
+    if (!isfinite(e.low))
+        return;
+    buf_str(b, "<i>[");
+    show(b, quantity_scale(q) * e.low, quantity_decimals(q, sign));
+    buf_str(b, ", ");
+    show(b, quantity_scale(q) * e.high, quantity_decimals(q, sign));
+    buf_str(b, "]</i>");
+}
+
+/* A cell with quantity q; a difference whose interval leaves 0 out is bold. */
+static inline void table_cell(Buf *b, Estimate e, int q, bool sign)
 {
     void (*show)(Buf *, double, int) = sign ? signed_number : number;
     bool bold = sign && isfinite(e.low) && (e.low > 0 || e.high < 0);
     buf_str(b, bold ? "<td class=\"n\"><b>" : "<td class=\"n\">");
-    show(b, 100 * e.value, 1);
+    show(b, quantity_scale(q) * e.value, quantity_decimals(q, sign));
     buf_str(b, bold ? "</b>" : "");
-    if (isfinite(e.low)) {
-        buf_str(b, "<i>[");
-        show(b, 100 * e.low, 1);
-        buf_str(b, ", ");
-        show(b, 100 * e.high, 1);
-        buf_str(b, "]</i>");
-    }
+    table_interval(b, e, q, sign);
     buf_str(b, "</td>");
 }
 
 static inline void table_head(const Report *r, Buf *b, const char *title)
 {
-    char name[32];
-    buf_printf(b, "<h3>%s</h3>\n<table class=\"full\"><thead><tr><th></th>", title);
-    for (int i = 0; i < COLUMNS; i++) {
-        quantity_name(&r->runs, headline(&r->runs, i), name);
+    char name[64];
+    buf_printf(b, "<h3>%s</h3>\n<table class=\"full%s\"><thead><tr><th></th>", title,
+               columns(&r->runs) > 3 ? " stack" : "");
+    for (int i = 0; i < columns(&r->runs); i++) {
+        quantity_title(&r->runs, headline(&r->runs, i), name);
         buf_printf(b, "<th class=\"n\">%s</th>", name);
     }
     buf_str(b, "</tr></thead><tbody>\n");
@@ -106,27 +114,44 @@ static inline void table_values(const Report *r, Buf *b)
         if (!seeds_of(r, a))
             continue;
         table_name(b, a < 0 ? "base" : r->runs.arm[a].label, a < 0 ? BASE_STYLE : arm_style(a));
-        for (int i = 0; i < COLUMNS; i++)
-            table_cell(b, row_estimate(r, a, AT_END, headline(&r->runs, i), &seeds), false);
+        for (int i = 0; i < columns(&r->runs); i++) {
+            int q = headline(&r->runs, i);
+            table_cell(b, row_estimate(r, a, AT_END, q, &seeds), q, false);
+        }
         buf_str(b, "</tr>\n");
     }
     buf_str(b, "</tbody></table>\n");
 }
 
+/* Does any arm know this measure? */
+static inline bool aside_known(const Report *r, int i)
+{
+    bool known = false;
+    for (int a = 0; a < r->runs.n_arms; a++)
+        known |= isfinite(aside(&r->runs.arm[a], AT_END, i));
+    return known;
+}
+
+/* The responses themselves; without columns that files of older versions lack. */
 static inline void table_asides(const Report *r, Buf *b)
 {
-    buf_str(b, "<h3>The responses themselves</h3>\n<table class=\"full\"><thead><tr><th></th>"
-               "<th class=\"n\">cosine</th><th class=\"n\">negative, %</th>"
-               "<th class=\"n\">entropy</th><th class=\"n\">length</th></tr></thead><tbody>\n");
+    buf_str(b, "<h3>The responses themselves</h3>\n<table class=\"full\"><thead><tr><th></th>");
+    for (int i = 0; i < N_ASIDES; i++)
+        if (i <= MEAN_LENGTH || aside_known(r, i))
+            buf_printf(b, "<th class=\"n\">%s%s</th>", ASIDES[i].title,
+                       ASIDES[i].scale > 1 ? ", %" : "");
+    buf_str(b, "</tr></thead><tbody>\n");
     for (int a = -1; a < r->runs.n_arms; a++) {
         const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
         if (!seeds_of(r, a))
             continue;
         table_name(b, arm->label, a < 0 ? BASE_STYLE : arm_style(a));
         for (int i = 0; i < N_ASIDES; i++) {
+            if (i > MEAN_LENGTH && !aside_known(r, i))
+                continue;
             buf_str(b, "<td class=\"n\">");
             number(b, ASIDES[i].scale * aside(arm, a < 0 ? AT_START : AT_END, i),
-                   i == 1 || i == 3 ? 1 : 3);
+                   aside_decimals(i));
             buf_str(b, "</td>");
         }
         buf_str(b, "</tr>\n");
@@ -142,9 +167,10 @@ static inline void table_differences(const Report *r, Buf *b, When when, const c
         if (!is_compared(r, a))
             continue;
         table_name(b, r->runs.arm[a].label, arm_style(a));
-        for (int i = 0; i < COLUMNS; i++)
-            table_cell(b, difference(&r->runs.arm[a], r->against, when, headline(&r->runs, i),
-                                     &pairs), true);
+        for (int i = 0; i < columns(&r->runs); i++) {
+            int q = headline(&r->runs, i);
+            table_cell(b, difference(&r->runs.arm[a], r->against, when, q, &pairs), q, true);
+        }
         buf_str(b, "</tr>\n");
     }
     buf_str(b, "</tbody></table>\n");
@@ -153,15 +179,16 @@ static inline void table_differences(const Report *r, Buf *b, When when, const c
 /* ---------------------------------------------------------------- differences, drawn */
 
 /* One arm's difference as a mark with its interval as a line, at height y. */
-static inline void forest_mark(const Plot *p, Estimate e, double y, int style, bool hollow)
+static inline void forest_mark(const Plot *p, Estimate e, int q, double y, int style, bool hollow)
 {
+    double scale = quantity_scale(q);
     char class[32];
     if (!isfinite(e.value))
         return;
     snprintf(class, sizeof class, "%s s%d", hollow ? "thin" : "line", style);
     if (isfinite(e.low))
-        svg_line(p->b, plot_x(p, 100 * e.low), y, plot_x(p, 100 * e.high), y, class);
-    svg_mark(p->b, plot_x(p, 100 * e.value), y, hollow ? 3 : 4, style, hollow);
+        svg_line(p->b, plot_x(p, scale * e.low), y, plot_x(p, scale * e.high), y, class);
+    svg_mark(p->b, plot_x(p, scale * e.value), y, hollow ? 3 : 4, style, hollow);
 }
 
 /* The differences of one quantity: arms below each other, with 0 as a line. */
@@ -169,16 +196,16 @@ static inline void forest_panel(const Report *r, Buf *b, int q)
 {
     enum { ROW = 34 };
     Span x = {0, 0};
-    char name[64], label[32];
+    char name[96], label[64];
     int pairs, rows = 0;
     for (int a = 0; a < r->runs.n_arms; a++)
         for (int w = AT_END; w <= SECOND_HALF && is_compared(r, a); w++) {
             Estimate e = difference(&r->runs.arm[a], r->against, (When)w, q, &pairs);
-            span_add(&x, 100 * (isfinite(e.low) ? e.low : e.value));
-            span_add(&x, 100 * (isfinite(e.high) ? e.high : e.value));
+            span_add(&x, quantity_scale(q) * (isfinite(e.low) ? e.low : e.value));
+            span_add(&x, quantity_scale(q) * (isfinite(e.high) ? e.high : e.value));
             rows += w == AT_END;
         }
-    quantity_name(&r->runs, q, label);
+    quantity_title(&r->runs, q, label);
     snprintf(name, sizeof name, "%s, difference", label);
     Plot p = {.b = b, .left = 104, .right = 326, .top = 26, .bottom = 30 + rows * ROW};
     p.x = axis_fit(x);
@@ -188,16 +215,17 @@ static inline void forest_panel(const Report *r, Buf *b, int q)
         plot_tick(&p, p.x.low + i * p.x.step, false);
     svg_line(b, p.left, p.bottom, p.right, p.bottom, "axis");
     svg_line(b, plot_x(&p, 0), p.top, plot_x(&p, 0), p.bottom, "zero");
-    svg_text(b, p.right, p.bottom + 34, "t", "end", "percentage points");
+    svg_text(b, p.right, p.bottom + 34, "t", "end",
+             q == DISTINCT_RIGHT ? "answers" : "percentage points");
     for (int a = 0, row = 0; a < r->runs.n_arms; a++) {
         double y = 30 + ROW * (row + 0.36);
         if (!is_compared(r, a))
             continue;
         svg_text(b, p.left - 12, y + 8, "end", "end", r->runs.arm[a].label);
-        forest_mark(&p, difference(&r->runs.arm[a], r->against, AT_END, q, &pairs), y,
+        forest_mark(&p, difference(&r->runs.arm[a], r->against, AT_END, q, &pairs), q, y,
                     arm_style(a), false);
-        forest_mark(&p, difference(&r->runs.arm[a], r->against, SECOND_HALF, q, &pairs), y + 11,
-                    arm_style(a), true);
+        forest_mark(&p, difference(&r->runs.arm[a], r->against, SECOND_HALF, q, &pairs), q,
+                    y + 11, arm_style(a), true);
         row++;
     }
     plot_close(&p);
@@ -217,11 +245,12 @@ static inline void panel_differences(Report *r, Buf *b)
     snprintf(title, sizeof title, "Mean from step %d on, points", half_begins(r));
     table_differences(r, b, SECOND_HALF, title);
     buf_str(b, "</div></div>\n<div class=\"grid forest\">\n");
-    for (int i = 0; i < COLUMNS; i++)
+    for (int i = 0; i < columns(&r->runs); i++)
         forest_panel(r, b, headline(&r->runs, i));
     buf_str(b, "</div>\n");
     page_caption(r, b, "What each method adds to <b>%s</b> on the same seeds and problems, in "
-                 "percentage points, with 95 %% intervals. Large marks, thick lines: the last "
+                 "percentage points (distinct right answers: as a count), with 95 %% intervals. "
+                 "Large marks, thick lines: the last "
                  "evaluation; small and thin: the mean of the evaluations from step %d on, which "
                  "one lucky step cannot make. Bold, and clear of the dashed line: the interval "
                  "leaves 0 out.",
@@ -230,24 +259,29 @@ static inline void panel_differences(Report *r, Buf *b)
 
 static inline void panel_table(Report *r, Buf *b)
 {
+    const EvalRow *shape = r->runs.shape;
+    char distinct[32] = "";
     page_heading(b, "Results");
-    if (!r->runs.shape) {
+    if (!shape) {
         page_absent(b, "No run has an eval.jsonl. Train with --eval-every N, and the tables, the "
                        "frontier and the held-out curves will be here.");
         return;
     }
-    buf_str(b, "<figure class=\"short\"><div class=\"pair\"><div>\n");
+    if (r->runs.distinct_problems)
+        snprintf(distinct, sizeof distinct, " (%d distinct)", r->runs.distinct_problems);
+    buf_str(b, "<figure class=\"short\">\n");
     table_values(r, b);
-    buf_str(b, "</div><div>\n");
     table_asides(r, b);
-    buf_str(b, "</div></div>\n");
-    page_caption(r, b, "Right answers to %d held-out problems, %d samples of each, with 95 %% "
+    page_caption(r, b, "Right answers to %d held-out problems%s, %d samples of each, with 95 %% "
                  "intervals: Student\xE2\x80\x99s t over seeds; with one seed, bootstrap over "
-                 "problems. pass@1: the share that is right; maj@%d: is the most frequent of %d "
-                 "answers right; pass@k: is any of k. Beside it the same responses: mean cosine of "
-                 "their gradient features and share of pairs below zero, entropy (nats a token), "
-                 "length (tokens).", r->runs.shape->problems, r->runs.shape->samples,
-                 r->runs.shape->maj_k, r->runs.shape->maj_k);
+                 "distinct problems. pass@1: the share that is right; maj@%d: is the most frequent "
+                 "of %d answers right; pass@k: is any of k; distinct right: how many different "
+                 "right answers to expect among so many samples, a count. Below it the same "
+                 "responses: mean cosine of their gradient features and share of pairs below zero, "
+                 "entropy (nats a token), length (tokens); copies: the share of right answers that "
+                 "repeat another one to their problem; and the shares of problems with two "
+                 "different right answers, with nothing but right ones, and with none.",
+                 shape->problems, distinct, shape->samples, shape->maj_k, shape->maj_k);
     panel_differences(r, b);
 }
 
@@ -283,7 +317,8 @@ static inline void curve_add(Curve *c, int i, double value, int seen)
     c->mean[i] = seen ? c->mean[i] + (value - c->mean[i]) / (seen + 1) : value;
 }
 
-/* A quantity at every evaluation that all of an arm's evaluated seeds have, in percent. */
+/* A quantity at every evaluation that all of an arm's evaluated seeds have, in percent or as a
+ * count. */
 static inline Curve eval_curve(const Arm *a, int q)
 {
     int n = INT_MAX;
@@ -296,7 +331,7 @@ static inline Curve eval_curve(const Arm *a, int q)
         for (int k = 0; k < a->n; k++) {
             if (!a->run[k]->n_evals)
                 continue;
-            double value = 100 * a->run[k]->eval[i].value[q];
+            double value = quantity_scale(q) * a->run[k]->eval[i].value[q];
             c.x[i] = a->run[k]->eval[i].step;
             curve_add(&c, i, value, seen);
             seen += isfinite(value);
@@ -367,16 +402,16 @@ static inline Span frontier_span(const Report *r, int q)
 
 enum { FRONTIER_WIDTH = 560, FRONTIER_HEIGHT = 400 };
 
-/* pass@16 against pass@1, one path an arm; the names stand beside the ends. */
+/* The frontier's measure against pass@1, one path an arm; the names stand beside the ends. */
 static inline void frontier_draw(const Report *r, Buf *b)
 {
-    char x_name[32], y_name[32], title[64], below[64], step[32];
-    int top = headline(&r->runs, 2), n = 0;
+    char x_name[32], y_name[64], title[80], below[64], step[32];
+    int top = r->measure, n = 0;
     double x0 = (double)NAN, y0 = (double)NAN;
     PathEnd *end = xcalloc((size_t)r->runs.n_arms, sizeof *end);
     quantity_name(&r->runs, 0, x_name);
-    quantity_name(&r->runs, top, y_name);
-    snprintf(title, sizeof title, "%s, %%", y_name);
+    quantity_title(&r->runs, top, y_name);
+    snprintf(title, sizeof title, top == DISTINCT_RIGHT ? "%s" : "%s, %%", y_name);
     snprintf(below, sizeof below, "%s, %%", x_name);
     Axis x_axis = axis_fit(frontier_span(r, 0));
     Plot p = plot_open(b, FRONTIER_WIDTH, FRONTIER_HEIGHT, (Span){x_axis.low, x_axis.high},
@@ -403,18 +438,65 @@ static inline void frontier_draw(const Report *r, Buf *b)
     free(end);
 }
 
+static inline void table_frontier(const Report *r, Buf *b)
+{
+    static const char *const head[] = {"", "seeds", "missing", "over seeds", "over problems"};
+    buf_printf(b, "<h3>Minus %s\xE2\x80\x99s at the same pass@1, %s</h3>\n"
+               "<table class=\"full stack\"><thead><tr>", r->against->label,
+               r->measure == DISTINCT_RIGHT ? "answers" : "points");
+    for (int i = 0; i < 5; i++)
+        buf_printf(b, i ? "<th class=\"n\">%s</th>" : "<th>%s</th>", head[i]);
+    buf_str(b, "</tr></thead><tbody>\n");
+    for (int a = 0; a < r->runs.n_arms; a++) {
+        const Frontier *f = &r->frontier[a];
+        if (!has_frontier(r, a))
+            continue;
+        table_name(b, r->runs.arm[a].label, arm_style(a));
+        buf_printf(b, "<td class=\"n\">%d</td><td class=\"n\">%d</td>", f->seeds, f->missing);
+        table_cell(b, f->over_seeds, r->measure, true);
+        buf_str(b, "<td class=\"n\">");
+        table_interval(b, f->over_problems, r->measure, true);
+        buf_str(b, "</td></tr>\n");
+    }
+    buf_str(b, "</tbody></table>\n");
+}
+
+/* What the table beside the drawing says, as the end of its caption. */
+static inline const char *frontier_caption(const Report *r, char text[1024])
+{
+    *text = 0;
+    if (any_frontier(r))
+        snprintf(text, 1024, " The table has the height of a method\xE2\x80\x99s path over that of "
+                 "<b>%s</b>: the mean difference at %d equally spaced values of pass@1, from the "
+                 "base\xE2\x80\x99s to the lower of the two paths\xE2\x80\x99 highest, each path "
+                 "taken where it first reaches the value; same seed, same learning rate. Missing: "
+                 "seeds whose paths share less than %g points of pass@1. Two 95 %% intervals: "
+                 "Student\xE2\x80\x99s t over seeds, and bootstrap over distinct problems inside "
+                 "each seed.", r->against->label, FRONTIER_POINTS, 100 * FRONTIER_RANGE);
+    return text;
+}
+
 static inline void panel_frontier(Report *r, Buf *b)
 {
+    char what[96], text[1024];
+    int k = quantity_k(&r->runs, r->measure);
     if (!r->runs.shape)
         return;
+    snprintf(what, sizeof what, r->measure == DISTINCT_RIGHT
+             ? "how many different right answers are among %d" : "how often any of %d is", k);
     page_heading(b, "The frontier");
     buf_str(b, "<figure class=\"short beside\"><div>\n");
     frontier_draw(r, b);
     buf_str(b, "</div>\n");
+    if (any_frontier(r)) {
+        buf_str(b, "<div>\n");
+        table_frontier(r, b);
+        buf_str(b, "</div>\n");
+    }
     page_caption(r, b, "Each method\xE2\x80\x99s path from the base model: how often one answer is "
-                 "right, to the right, and how often any of %d is, upward; a mark at every "
-                 "evaluation, mean over seeds, the large one the last. A path that goes right and "
-                 "down buys accuracy with variety.", 1 << headline(&r->runs, 2));
+                 "right, to the right, and %s, upward; a mark at every evaluation, mean over "
+                 "seeds, the large one the last. A path that goes right and down buys accuracy "
+                 "with variety.%s", what, frontier_caption(r, text));
 }
 
 /* The frontier as a file of its own, on white with a margin. */
@@ -509,8 +591,8 @@ static inline void curve_panel(const Report *r, Buf *b, int measure, int q)
         }
     }
     if (measure < 0) {
-        quantity_name(&r->runs, q, title);
-        strcat(title, " on held-out problems, %");
+        quantity_title(&r->runs, q, title);
+        strcat(title, q == DISTINCT_RIGHT ? " on held-out problems" : " on held-out problems, %");
     }
     if (y.low <= y.high) {
         Plot p = plot_open(b, 340, 230, x, y, measure < 0 ? title : CURVES[measure].title, "step",
@@ -538,7 +620,7 @@ static inline void panel_curves(Report *r, Buf *b)
     buf_str(b, "<figure>\n");
     page_key(r, b);
     buf_str(b, "<div class=\"grid\">\n");
-    for (int i = 0; i < COLUMNS && r->runs.shape; i++)
+    for (int i = 0; r->runs.shape && i < columns(&r->runs); i++)
         curve_panel(r, b, -1, headline(&r->runs, i));
     for (int i = 0; i < N_CURVES; i++)
         curve_panel(r, b, i, 0);

@@ -24,6 +24,8 @@ typedef struct {
 static const Metric CURVES[] = {
     {"reward", "reward in training", 1},
     {"frac_dead", "groups whose rewards are all equal, %", 100},
+    {"frac_all_right", "groups whose responses are all right, %", 100},
+    {"frac_all_wrong", "groups whose responses are all wrong, %", 100},
     {"completions/mean_length", "response length, tokens", 1},
     {"entropy", "entropy of the policy, nats", 1},
     {"kl_exact", "KL to the base model, nats a token", 1},
@@ -34,25 +36,32 @@ static const Metric CURVES[] = {
 };
 enum { N_CURVES = sizeof CURVES / sizeof *CURVES };
 
-/* What eval.jsonl says beside pass@k and maj@k. */
+/* What eval.jsonl says beside its quantities, of the responses themselves; shares in percent. */
 static const Metric ASIDES[] = {
     {"phi/cos_mean", "cosine", 1},
     {"phi/neg_ratio", "negative", 100},
     {"entropy", "entropy", 1},
     {"completions/mean_length", "length", 1},
+    {"frac_copies", "copies", 100},
+    {"frac_two_right", "two right", 100},
+    {"frac_all_right", "all right", 100},
+    {"frac_all_wrong", "all wrong", 100},
 };
-enum { N_ASIDES = sizeof ASIDES / sizeof *ASIDES };
+enum { N_ASIDES = sizeof ASIDES / sizeof *ASIDES, MEAN_LENGTH = 3 };
 
-/* Quantities of an evaluation: q < MAX_PASS is pass@2^q, then maj@k. */
-enum { MAX_PASS = 13, MAJ = MAX_PASS, N_QUANTITIES };
+/* Quantities of an evaluation: q < MAX_PASS is pass@2^q, then maj@k, then distinct_right@k: how
+ * many different right answers to expect among k samples of a problem, a count where the others
+ * are shares. */
+enum { MAX_PASS = 13, MAJ = MAX_PASS, DISTINCT_RIGHT, N_QUANTITIES };
 
 enum { MOST_PROBLEMS = 10000000 }; /* of an evaluation: memory is taken for each */
 
 /* A row of eval.jsonl. What it lacks is NaN, or NULL. */
 typedef struct {
-    int step, problems, samples, maj_k;
+    int step, problems, samples, maj_k, distinct_k, distinct_problems; /* 0: not said */
     double value[N_QUANTITIES], low[N_QUANTITIES], high[N_QUANTITIES], aside[N_ASIDES];
-    double *right, *maj; /* [problems] right samples, maj@k */
+    /* [problems] right samples, maj@k, distinct_right@k; the first problem that is the same one */
+    double *right, *maj, *distinct, *class;
 } EvalRow;
 
 typedef struct {
@@ -68,6 +77,7 @@ typedef struct {
     int n_steps;
     EvalRow *eval;
     int n_evals;
+    int *class; /* [problems] of its evaluations, as `bootstrap` has it; NULL: all are distinct */
 } RunFiles;
 
 /* The runs of one label, in the order in which they were named. */
@@ -83,6 +93,7 @@ typedef struct {
     Arm *arm;
     int n_arms;
     const EvalRow *shape; /* any row: problems, samples, maj_k of all; NULL: nothing evaluated */
+    int distinct_k, distinct_problems; /* of those rows that say so; 0: none does */
 } Runs;
 
 /* ---------------------------------------------------------------- files */
@@ -180,27 +191,31 @@ static inline void metrics_line(RunFiles *r, Json *j, const char *path, int line
     buf_free(&key);
 }
 
-/* "pass@8" is quantity 3, "maj@16" is MAJ with *k = 16; -1: neither. */
+/* "pass@8" is quantity 3, "maj@16" is MAJ with *k = 16, "distinct_right@16" DISTINCT_RIGHT; -1: none
+ * of them. */
 static inline int quantity_find(const char *key, int *k, bool *interval)
 {
-    int end = 0;
-    bool maj = sscanf(key, "maj@%d%n", k, &end) == 1;
-    if (!maj && sscanf(key, "pass@%d%n", k, &end) != 1)
+    int end = 0, found = -1;
+    if (sscanf(key, "maj@%d%n", k, &end) == 1)
+        found = MAJ;
+    else if (sscanf(key, "distinct_right@%d%n", k, &end) == 1)
+        found = DISTINCT_RIGHT;
+    else if (sscanf(key, "pass@%d%n", k, &end) != 1)
         return -1;
     *interval = !strcmp(key + end, "/interval");
     if ((key[end] && !*interval) || *k < 1)
         return -1;
-    for (int q = 0; q < MAX_PASS && !maj; q++)
+    for (int q = 0; q < MAX_PASS && found < 0; q++)
         if (*k == 1 << q)
-            return q;
-    return maj ? MAJ : -1;
+            found = q;
+    return found;
 }
 
 static inline void eval_quantity(EvalRow *row, Json *j, int q, bool interval)
 {
     double *pair = NULL;
     if (!interval) {
-        json_number(j, &row->value[q]);
+        number_or_null(j, &row->value[q]);
         return;
     }
     if (number_list(j, &pair) == 2) {
@@ -211,11 +226,18 @@ static inline void eval_quantity(EvalRow *row, Json *j, int q, bool interval)
     free(pair);
 }
 
-/* A member of a row of eval.jsonl. Returns its name, or NULL if it is none that is known. */
-static inline const char *eval_member(EvalRow *row, Json *j, const char *key, int *n_right,
-                                      int *n_maj)
+/* The lists of a row, a number for each problem. */
+enum { N_LISTS = 4 };
+static const char *const LISTS[N_LISTS] = {"right", "maj", "distinct_right", "problem_class"};
+
+static inline double **eval_list(EvalRow *row, int i)
 {
-    static const char *const quantities[] = {"pass@k", "maj@k"};
+    return (double **[]){&row->right, &row->maj, &row->distinct, &row->class}[i];
+}
+
+/* A member of a row of eval.jsonl. Returns its name, or NULL if it is none that is known. */
+static inline const char *eval_member(EvalRow *row, Json *j, const char *key, int n[N_LISTS])
+{
     int k = 0, i = metric_find(ASIDES, N_ASIDES, key);
     bool interval = false;
     int q = quantity_find(key, &k, &interval);
@@ -223,26 +245,46 @@ static inline const char *eval_member(EvalRow *row, Json *j, const char *key, in
         return number_or_null(j, &row->aside[i]), ASIDES[i].key;
     if (q >= 0) {
         row->maj_k = q == MAJ ? k : row->maj_k;
-        return eval_quantity(row, j, q, interval), quantities[q == MAJ];
+        row->distinct_k = q == DISTINCT_RIGHT ? k : row->distinct_k;
+        eval_quantity(row, j, q, interval);
+        return q == DISTINCT_RIGHT ? "distinct_right@k" : q == MAJ ? "maj@k" : "pass@k";
     }
-    if (!strcmp(key, "step"))
-        return read_int(j, &row->step), "step";
-    if (!strcmp(key, "problems"))
-        return read_int(j, &row->problems), "problems";
-    if (!strcmp(key, "samples"))
-        return read_int(j, &row->samples), "samples";
-    if (!strcmp(key, "right"))
-        return *n_right = number_list(j, &row->right), "right";
-    if (!strcmp(key, "maj"))
-        return *n_maj = number_list(j, &row->maj), "maj";
+    struct { const char *name; int *to; } whole[] = {
+        {"step", &row->step}, {"problems", &row->problems}, {"samples", &row->samples},
+        {"distinct_problems", &row->distinct_problems}};
+    for (size_t m = 0; m < sizeof whole / sizeof *whole; m++)
+        if (!strcmp(key, whole[m].name))
+            return read_int(j, whole[m].to), whole[m].name;
+    for (int m = 0; m < N_LISTS; m++)
+        if (!strcmp(key, LISTS[m]))
+            return n[m] = number_list(j, eval_list(row, m)), LISTS[m];
     json_skip(j);
     return NULL;
+}
+
+/* The lists of a row are one number a problem, of right samples at most all; a problem's class is
+ * the first problem of the class. */
+static inline void check_lists(EvalRow *row, const int n[N_LISTS], const char *path, int line)
+{
+    for (int m = 0; m < N_LISTS; m++)
+        if (*eval_list(row, m) && n[m] != row->problems)
+            die("%s: line %d: %s: %d numbers; expected %d, one a problem", path, line, LISTS[m],
+                n[m], row->problems);
+    for (int i = 0; row->right && i < row->problems; i++)
+        if (row->right[i] < 0 || row->right[i] > row->samples)
+            die("%s: line %d: right: %g of %d samples", path, line, row->right[i], row->samples);
+    for (int i = 0; row->class && i < row->problems; i++) {
+        double c = row->class[i];
+        if (!(c >= 0 && c <= i && c == floor(c)) || row->class[(int)c] != c)
+            die("%s: line %d: problem_class: %g for problem %d; expected the first of its class",
+                path, line, c, i);
+    }
 }
 
 static inline EvalRow eval_line(Json *j, const char *path, int line)
 {
     EvalRow row = {.step = -1};
-    int n_right = 0, n_maj = 0;
+    int n[N_LISTS] = {0};
     Buf key = {0};
     const char *field = NULL;
     for (int q = 0; q < N_QUANTITIES; q++)
@@ -250,19 +292,36 @@ static inline EvalRow eval_line(Json *j, const char *path, int line)
     for (int i = 0; i < N_ASIDES; i++)
         row.aside[i] = (double)NAN;
     for (json_object(j); json_key(j, &key);)
-        field = eval_member(&row, j, key.s, &n_right, &n_maj);
+        field = eval_member(&row, j, key.s, n);
     field_end(j, path, line, field);
-    if (row.right && n_right != row.problems)
-        die("%s: line %d: right: %d numbers; expected %d, one a problem", path, line, n_right,
-            row.problems);
-    if (row.maj && n_maj != row.problems)
-        die("%s: line %d: maj: %d numbers; expected %d, one a problem", path, line, n_maj,
-            row.problems);
-    for (int i = 0; i < n_right; i++)
-        if (row.right[i] < 0 || row.right[i] > row.samples)
-            die("%s: line %d: right: %g of %d samples", path, line, row.right[i], row.samples);
+    check_lists(&row, n, path, line);
     buf_free(&key);
     return row;
+}
+
+/* A run's evaluations are of the same problems: the classes of its next row are those it has. */
+static inline void class_add(RunFiles *r, const EvalRow *row, const char *path, int line)
+{
+    if (!row->class)
+        return;
+    bool had = r->class;
+    r->class = had ? r->class : xcalloc((size_t)row->problems, sizeof *r->class);
+    for (int i = 0; i < row->problems; i++) {
+        if (had && r->class[i] != (int)row->class[i])
+            die("%s: line %d: problem_class: %g for problem %d; expected %d as in the lines before "
+                "it", path, line, row->class[i], i, r->class[i]);
+        r->class[i] = (int)row->class[i];
+    }
+}
+
+/* All rows that say how many samples distinct_right@k is of say the same. */
+static inline void distinct_add(Runs *all, const EvalRow *row, const char *path, int line)
+{
+    if (row->distinct_k && all->distinct_k && row->distinct_k != all->distinct_k)
+        die("%s: line %d: distinct_right@%d; expected @%d as in the rows before it", path, line,
+            row->distinct_k, all->distinct_k);
+    all->distinct_k = imax(all->distinct_k, row->distinct_k);
+    all->distinct_problems = imax(all->distinct_problems, row->distinct_problems);
 }
 
 /* The rows of eval.jsonl, if the run has one. */
@@ -288,6 +347,8 @@ static inline void evals_read(RunFiles *r, Runs *all)
             die("%s: line %d: %d problems, %d samples, maj@%d; expected %d, %d and maj@%d as in "
                 "the runs before it", path.s, line, row.problems, row.samples, row.maj_k,
                 one->problems, one->samples, one->maj_k);
+        class_add(r, &row, path.s, line);
+        distinct_add(all, &row, path.s, line);
     }
     free(text);
     all->shape = all->shape ? all->shape : r->eval;
@@ -409,14 +470,14 @@ static inline void run_free(RunFiles *r)
         buf_free(&r->option[i].name);
         buf_free(&r->option[i].value);
     }
-    for (int i = 0; i < r->n_evals; i++) {
-        free(r->eval[i].right);
-        free(r->eval[i].maj);
-    }
+    for (int i = 0; i < r->n_evals; i++)
+        for (int m = 0; m < N_LISTS; m++)
+            free(*eval_list(&r->eval[i], m));
     for (int i = 0; i < N_CURVES; i++)
         free(r->curve[i]);
     free(r->option);
     free(r->eval);
+    free(r->class);
     free(r->step);
     free(r->dir);
     free(r->label);
@@ -459,25 +520,36 @@ static inline double run_value(const RunFiles *r, When when, int q)
     return n ? sum / n : (double)NAN;
 }
 
-/* The same for each problem: x [problems]. False if the run does not know its problems one by one.
- * pass@k counts right answers: c of n samples. */
+/* One evaluation's quantity for each problem: x [problems]; pass@k from right answers, c of n
+ * samples. False if it does not know its problems one by one. */
+static inline bool row_problems(const EvalRow *e, int q, double *x)
+{
+    const double *list = q == MAJ ? e->maj : q == DISTINCT_RIGHT ? e->distinct : e->right;
+    if (!list || (q < MAX_PASS && 1 << q > e->samples))
+        return false;
+    for (int k = 0; k < e->problems; k++)
+        x[k] = q < MAX_PASS ? pass_at_k(e->samples, (int)list[k], 1 << q) : list[k];
+    return true;
+}
+
+/* The same as the mean over evaluations: x [problems]. */
 static inline bool run_problems(const RunFiles *r, When when, int q, double *x)
 {
-    int n = 0;
-    for (int i = 0; i < r->n_evals; i++) {
-        const EvalRow *e = &r->eval[i];
+    int n = 0, problems = r->eval[0].problems;
+    double *one = xcalloc((size_t)problems, sizeof *one);
+    bool known = true;
+    for (int i = 0; i < r->n_evals && known; i++) {
         if (!eval_counts(r, i, when))
             continue;
-        if (q == MAJ ? !e->maj : !e->right || 1 << q > e->samples)
-            return false;
-        for (int k = 0; k < e->problems; k++)
-            x[k] = (n ? x[k] : 0) +
-                   (q == MAJ ? e->maj[k] : pass_at_k(e->samples, (int)e->right[k], 1 << q));
+        known = row_problems(&r->eval[i], q, one);
+        for (int k = 0; k < problems && known; k++)
+            x[k] = (n ? x[k] : 0) + one[k];
         n++;
     }
-    for (int k = 0; n && k < r->eval[0].problems; k++)
+    for (int k = 0; n && k < problems; k++)
         x[k] /= n;
-    return n > 0;
+    free(one);
+    return known && n > 0;
 }
 
 /* A value without an interval. */
@@ -491,7 +563,7 @@ static inline Estimate run_estimate(const RunFiles *r, When when, int q)
         return e;
     double *x = xcalloc((size_t)r->eval[0].problems, sizeof *x);
     if (run_problems(r, when, q, x))
-        e = bootstrap(x, r->eval[0].problems, r->seed);
+        e = bootstrap(x, r->class, r->eval[0].problems, r->seed);
     else if (when != SECOND_HALF) {
         const EvalRow *row = &r->eval[when == AT_START ? 0 : r->n_evals - 1];
         e = (Estimate){row->value[q], row->low[q], row->high[q]};
@@ -534,7 +606,7 @@ static inline Estimate run_difference(const RunFiles *r, const RunFiles *against
     double *x = xcalloc((size_t)n * 2, sizeof *x);
     Estimate e = bare(run_value(r, when, q) - run_value(against, when, q));
     if (run_problems(r, when, q, x) && run_problems(against, when, q, x + n))
-        e = paired(x, x + n, n, r->seed);
+        e = paired(x, x + n, r->class ? r->class : against->class, n, r->seed);
     free(x);
     return e;
 }
@@ -601,16 +673,52 @@ static inline int pass_count(const Runs *all)
     return n;
 }
 
-/* The three quantities of the paper's table: pass@1, maj@k, and pass@16 or the most there is. */
+/* The quantities of the table: pass@1, maj@k, pass@16 or the most there is, distinct_right@k. */
+enum { COLUMNS = 4 };
+
 static inline int headline(const Runs *all, int column)
 {
-    int most = pass_count(all) - 1;
-    return column == 0 ? 0 : column == 1 ? MAJ : most < 4 ? most : 4;
+    int most = imin(pass_count(all) - 1, 4);
+    return (int[COLUMNS]){0, MAJ, most, DISTINCT_RIGHT}[column];
 }
 
+/* How many of those columns have numbers: the last one not in files of older versions. */
+static inline int columns(const Runs *all) { return all->distinct_k ? COLUMNS : COLUMNS - 1; }
+
+/* k of pass@k, maj@k, distinct_right@k. */
+static inline int quantity_k(const Runs *all, int q)
+{
+    if (q < MAX_PASS)
+        return 1 << q;
+    if (q == MAJ)
+        return all->shape->maj_k;
+    return all->distinct_k ? all->distinct_k : imin(all->shape->samples, 16);
+}
+
+/* As eval.jsonl has it. */
 static inline void quantity_name(const Runs *all, int q, char name[32])
 {
-    snprintf(name, 32, q == MAJ ? "maj@%d" : "pass@%d", q == MAJ ? all->shape->maj_k : 1 << q);
+    static const char *const kind[] = {"pass", "maj", "distinct_right"};
+    snprintf(name, 32, "%s@%d", kind[q < MAX_PASS ? 0 : q == MAJ ? 1 : 2], quantity_k(all, q));
 }
+
+/* As people read it. */
+static inline void quantity_title(const Runs *all, int q, char title[64])
+{
+    if (q == DISTINCT_RIGHT)
+        snprintf(title, 64, "distinct right of %d", quantity_k(all, q));
+    else
+        quantity_name(all, q, title);
+}
+
+/* Shares are shown in percent, counts as they are. */
+static inline double quantity_scale(int q) { return q == DISTINCT_RIGHT ? 1 : 100; }
+
+static inline int quantity_decimals(int q, bool is_difference)
+{
+    return q == DISTINCT_RIGHT && is_difference ? 2 : 1;
+}
+
+static inline int aside_decimals(int i) { return ASIDES[i].scale > 1 || i == MEAN_LENGTH ? 1 : 3; }
 
 #endif

@@ -2,23 +2,49 @@
  *
  *   Report            everything that a report is made of
  *   row_estimate      a cell of the table
+ *   TextTable         cells in columns as wide as they need
  *   report_text, report_json */
 #ifndef SUMMARY_H
 #define SUMMARY_H
 
-#include "figure3.h" /* defines: Figure3 */
-#include "ledger.h"  /* defines: Ledger; runs.h: Runs, Arm, estimate, difference */
+#include "figure3.h"  /* defines: Figure3 */
+#include "frontier.h" /* defines: Frontier, arm_frontier, frontier_measure */
+#include "ledger.h"   /* defines: Ledger; runs.h: Runs, Arm, estimate, difference */
 
 typedef struct {
     Runs runs;
     Arm base;           /* step 0 of one run a seed */
     const Arm *against; /* the arm that others are compared with; NULL: none is called grpo */
+    int measure;        /* of the frontier: a quantity */
+    Frontier *frontier; /* [n_arms] of each arm against that one */
     Ledger *ledger;     /* [n_arms] of each arm's first seed */
     Figure3 geometry;
     int figures; /* numbered so far */
 } Report;
 
-enum { COLUMNS = 3 }; /* of the paper's table */
+/* The frontier of every arm; once, because its samples take a while. */
+static inline void frontiers(Report *r)
+{
+    Runs *all = &r->runs;
+    r->frontier = xcalloc((size_t)all->n_arms, sizeof *r->frontier);
+    r->measure = all->shape ? frontier_measure(all, &r->base) : 0;
+    for (int a = 0; a < all->n_arms && r->against; a++)
+        if (&all->arm[a] != r->against)
+            r->frontier[a] = arm_frontier(&all->arm[a], r->against, r->measure);
+}
+
+static inline bool has_frontier(const Report *r, int arm)
+{
+    return r->frontier[arm].seeds + r->frontier[arm].missing > 0;
+}
+
+static inline bool any_frontier(const Report *r)
+{
+    bool any = false;
+    for (int a = 0; a < r->runs.n_arms; a++)
+        any |= has_frontier(r, a);
+    return any;
+}
 
 /* An estimate of row `arm` of the table: -1 is the base model. */
 static inline Estimate row_estimate(const Report *r, int arm, When when, int q, int *seeds)
@@ -74,75 +100,193 @@ static inline int last_step(const Report *r)
 
 /* ================================================================ the table as text */
 
-static inline void text_estimate(Estimate e, bool sign)
+/* Cells row by row; a column is as wide as its widest cell. */
+enum { CELL = 64 };
+typedef struct {
+    char (*cell)[CELL];
+    int columns, n;
+} TextTable;
+
+static inline void text_cell(TextTable *t, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static inline void text_cell(TextTable *t, const char *fmt, ...)
 {
-    if (!isfinite(e.value))
-        printf("  %-21s", "-");
-    else if (!isfinite(e.low))
-        printf(sign ? "  %+5.1f%16s" : "  %5.1f%16s", 100 * e.value, "");
-    else
-        printf(sign ? "  %+5.1f [%+5.1f, %+5.1f]" : "  %5.1f [%5.1f, %5.1f]  ", 100 * e.value,
-               100 * e.low, 100 * e.high);
+    va_list ap;
+    t->cell = room_for_one(t->cell, t->n, sizeof *t->cell);
+    va_start(ap, fmt);
+    vsnprintf(t->cell[t->n++], CELL, fmt, ap);
+    va_end(ap);
 }
 
-static inline void text_head(const Report *r, const char *first, const char *end)
+/* Prints the table, without spaces at the ends of its lines, and frees it. */
+static inline void text_end(TextTable *t)
 {
-    char name[32];
-    printf("%-14s seeds", first);
-    for (int i = 0; i < COLUMNS; i++) {
-        quantity_name(&r->runs, headline(&r->runs, i), name);
-        printf(end || i < COLUMNS - 1 ? "   %-20s" : "   %s", name);
+    int *width = xcalloc((size_t)t->columns, sizeof *width);
+    for (int i = 0; i < t->n; i++)
+        width[i % t->columns] = imax(width[i % t->columns], (int)strlen(t->cell[i]));
+    for (int i = 0; i < t->n; i++) {
+        bool last = i % t->columns == t->columns - 1;
+        printf("%-*s%s", last ? 0 : width[i % t->columns], t->cell[i], last ? "\n" : "  ");
     }
-    puts(end ? end : "");
+    free(width);
+    free(t->cell);
+}
+
+/* [low, high] of quantity q, in percent or as a count; "-": there is none. */
+static inline void text_interval(char out[CELL], Estimate e, int q, bool sign)
+{
+    double scale = quantity_scale(q);
+    if (isfinite(e.low))
+        snprintf(out, CELL, sign ? "[%+.*f, %+.*f]" : "[%4.*f, %4.*f]", quantity_decimals(q, sign),
+                 scale * e.low, quantity_decimals(q, sign), scale * e.high);
+    else
+        strcpy(out, "-");
+}
+
+/* The value and, if there is one, its interval. */
+static inline void text_estimate(TextTable *t, Estimate e, int q, bool sign)
+{
+    char interval[CELL];
+    double value = quantity_scale(q) * e.value;
+    int decimals = quantity_decimals(q, sign);
+    text_interval(interval, e, q, sign);
+    if (!isfinite(e.value))
+        text_cell(t, "    -");
+    else if (isfinite(e.low))
+        text_cell(t, sign ? "%+5.*f %s" : "%5.*f %s", decimals, value, interval);
+    else
+        text_cell(t, sign ? "%+5.*f" : "%5.*f", decimals, value);
+}
+
+/* The head of a table of the four quantities. */
+static inline void text_head(const Report *r, TextTable *t, const char *first)
+{
+    char title[64];
+    text_cell(t, "%s", first);
+    text_cell(t, "seeds");
+    for (int i = 0; i < COLUMNS; i++) {
+        quantity_title(&r->runs, headline(&r->runs, i), title);
+        text_cell(t, "%s", title);
+    }
+}
+
+static inline void text_label(TextTable *t, const char *label, int seeds)
+{
+    text_cell(t, "%.14s", label);
+    text_cell(t, "%5d", seeds);
 }
 
 static inline void text_values(const Report *r)
 {
-    text_head(r, "percent", "  cosine  negative  entropy  length");
+    TextTable t = {.columns = 2 + COLUMNS};
+    text_head(r, &t, "percent");
     for (int a = -1; a < r->runs.n_arms; a++) {
-        const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
         int seeds = seeds_of(r, a);
-        When when = a < 0 ? AT_START : AT_END;
         if (!seeds)
             continue;
-        printf("%-14.14s %5d", arm->label, seeds);
-        for (int i = 0; i < COLUMNS; i++)
-            text_estimate(row_estimate(r, a, when, headline(&r->runs, i), &seeds), false);
-        printf("%8.3f%8.1f %%%9.3f%8.1f\n", aside(arm, when, 0), 100 * aside(arm, when, 1),
-               aside(arm, when, 2), aside(arm, when, 3));
+        text_label(&t, a < 0 ? r->base.label : r->runs.arm[a].label, seeds);
+        for (int i = 0; i < COLUMNS; i++) {
+            int q = headline(&r->runs, i);
+            text_estimate(&t, row_estimate(r, a, AT_END, q, &seeds), q, false);
+        }
     }
+    text_end(&t);
 }
 
-static inline void text_differences(const Report *r, When when)
+/* The responses themselves: a column for each of ASIDES, flush with the right end of its title. */
+static inline void text_asides(const Report *r)
 {
+    TextTable t = {.columns = 1 + N_ASIDES};
+    text_cell(&t, "responses");
+    for (int i = 0; i < N_ASIDES; i++)
+        text_cell(&t, "%s", ASIDES[i].title);
+    for (int a = -1; a < r->runs.n_arms; a++) {
+        const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
+        if (!seeds_of(r, a))
+            continue;
+        text_cell(&t, "%.14s", arm->label);
+        for (int i = 0; i < N_ASIDES; i++) {
+            double x = ASIDES[i].scale * aside(arm, a < 0 ? AT_START : AT_END, i);
+            char number[CELL] = "-";
+            if (isfinite(x))
+                snprintf(number, sizeof number, ASIDES[i].scale > 1 ? "%.*f %%" : "%.*f",
+                         aside_decimals(i), x);
+            text_cell(&t, "%*s", (int)strlen(ASIDES[i].title), number);
+        }
+    }
+    text_end(&t);
+}
+
+static inline void text_differences(const Report *r, TextTable *t, When when)
+{
+    text_head(r, t, when == AT_END ? "last" : "mean");
     for (int a = 0; a < r->runs.n_arms; a++) {
         int pairs = 0;
         if (!is_compared(r, a))
             continue;
         difference(&r->runs.arm[a], r->against, when, 0, &pairs);
-        printf("%-14.14s %5d", r->runs.arm[a].label, pairs);
-        for (int i = 0; i < COLUMNS; i++)
-            text_estimate(difference(&r->runs.arm[a], r->against, when, headline(&r->runs, i),
-                                     &pairs), true);
-        putchar('\n');
+        text_label(t, r->runs.arm[a].label, pairs);
+        for (int i = 0; i < COLUMNS; i++) {
+            int q = headline(&r->runs, i);
+            text_estimate(t, difference(&r->runs.arm[a], r->against, when, q, &pairs), q, true);
+        }
     }
+}
+
+static inline void text_frontier(const Report *r)
+{
+    TextTable t = {.columns = 6};
+    char title[64], interval[CELL];
+    quantity_title(&r->runs, r->measure, title);
+    printf("\nfrontier: %s minus %s's at the same pass@1; same seed, same learning rate\n", title,
+           r->against->label);
+    static const char *const head[] = {"", "seeds", "missing", "difference", "t over seeds",
+                                       "over problems"};
+    for (int i = 0; i < 6; i++)
+        text_cell(&t, "%s", i ? head[i] : r->measure == DISTINCT_RIGHT ? "answers" : "points");
+    for (int a = 0; a < r->runs.n_arms; a++) {
+        const Frontier *f = &r->frontier[a];
+        if (!has_frontier(r, a))
+            continue;
+        text_label(&t, r->runs.arm[a].label, f->seeds);
+        text_cell(&t, "%7d", f->missing);
+        if (f->seeds)
+            text_cell(&t, "%+10.*f", quantity_decimals(r->measure, true),
+                      quantity_scale(r->measure) * f->over_seeds.value);
+        else
+            text_cell(&t, "%10s", "-");
+        text_interval(interval, f->over_seeds, r->measure, true);
+        text_cell(&t, "%s", interval);
+        text_interval(interval, f->over_problems, r->measure, true);
+        text_cell(&t, "%s", interval);
+    }
+    text_end(&t);
+    printf("missing: paths that share less than %g points of pass@1\n", 100 * FRONTIER_RANGE);
 }
 
 static inline void report_text(const Report *r)
 {
-    if (!r->runs.shape) {
+    const EvalRow *shape = r->runs.shape;
+    TextTable t = {.columns = 2 + COLUMNS};
+    if (!shape) {
         puts("no run has an eval.jsonl: train with --eval-every N");
         return;
     }
+    printf("%d held-out problems", shape->problems);
+    if (r->runs.distinct_problems)
+        printf(" (%d distinct)", r->runs.distinct_problems);
+    printf(", %d samples of each, at step %d\n\n", shape->samples, last_step(r));
     text_values(r);
+    putchar('\n');
+    text_asides(r);
     if (any_compared(r)) {
-        printf("\ndifference from %s in percentage points, same seed, same problems\n",
-               r->against->label);
-        text_head(r, "last", NULL);
-        text_differences(r, AT_END);
-        printf("mean of the evaluations from step %d on\n", half_begins(r));
-        text_differences(r, SECOND_HALF);
+        printf("\ndifference from %s, same seed and problems, in points: at the last evaluation; "
+               "mean from step %d on\n", r->against->label, half_begins(r));
+        text_differences(r, &t, AT_END);
+        text_differences(r, &t, SECOND_HALF);
+        text_end(&t);
     }
+    if (any_frontier(r))
+        text_frontier(r);
     puts("\n95 % intervals: Student's t over seeds; of one seed, bootstrap over problems");
 }
 
@@ -161,8 +305,8 @@ static inline void json_values(const Report *r, int arm, When when, Buf *b)
 {
     char name[32];
     int seeds, passes = pass_count(&r->runs);
-    for (int i = 0; i <= passes; i++) {
-        int q = i < passes ? i : MAJ;
+    for (int i = 0; i < passes + 2; i++) {
+        int q = i < passes ? i : MAJ + i - passes;
         quantity_name(&r->runs, q, name);
         json_estimate(b, name, row_estimate(r, arm, when, q, &seeds));
     }
@@ -172,7 +316,7 @@ static inline void json_differences(const Report *r, int arm, When when, Buf *b)
 {
     char name[32];
     int pairs;
-    for (int i = 0; i < COLUMNS; i++) {
+    for (int i = 0; i < columns(&r->runs); i++) {
         Estimate e = difference(&r->runs.arm[arm], r->against, when, headline(&r->runs, i), &pairs);
         quantity_name(&r->runs, headline(&r->runs, i), name);
         buf_printf(b, "%s\"%s\": {\"value\": ", i ? ", " : "", name);
@@ -181,6 +325,22 @@ static inline void json_differences(const Report *r, int arm, When when, Buf *b)
             put_vector(b, "interval", (double[]){e.low, e.high}, 2);
         buf_str(b, "}");
     }
+}
+
+static inline void json_frontier(const Report *r, const Frontier *f, Buf *b)
+{
+    char name[32];
+    quantity_name(&r->runs, r->measure, name);
+    buf_printf(b, ", \"frontier\": {\"measure\": \"%s\"", name);
+    put(b, "value", f->over_seeds.value);
+    if (isfinite(f->over_seeds.low))
+        put_vector(b, "interval", (double[]){f->over_seeds.low, f->over_seeds.high}, 2);
+    if (isfinite(f->over_problems.low))
+        put_vector(b, "problems/interval",
+                   (double[]){f->over_problems.low, f->over_problems.high}, 2);
+    put(b, "seeds", f->seeds);
+    put(b, "missing", f->missing);
+    buf_str(b, "}");
 }
 
 static inline void json_arm(const Report *r, int arm, Buf *b)
@@ -203,6 +363,8 @@ static inline void json_arm(const Report *r, int arm, Buf *b)
         json_differences(r, arm, SECOND_HALF, b);
         buf_str(b, "}}");
     }
+    if (arm >= 0 && has_frontier(r, arm))
+        json_frontier(r, &r->frontier[arm], b);
     buf_str(b, "}");
 }
 
