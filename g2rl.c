@@ -2081,7 +2081,7 @@ static void train_problems(Trainer *t)
     problems_fit(&t->problems, &s->tokenizer, limit);
     if (!s->o.eval_every)
         return;
-    if (s->o.data && !s->o.eval_data && !is_task_prompt(t->problems.problem[0].prompt))
+    if (s->o.data && !s->o.eval_data && !task_key(&s->task, t->problems.problem[0].prompt))
         usage("--eval-every: with --data, expected --eval-data FILE too");
     t->held_out = session_held_out(s);
     problems_fit(&t->held_out, &s->tokenizer, limit);

@@ -516,14 +516,66 @@ static void verify_file(const char *path)
     buf_free(&gold);
 }
 
+/* Reads {"prompt": .., "response": ..}, each once; dies naming the file, the line and the field. */
+static void verify_fields(Json *j, const char *path, int line, Buf *prompt, Buf *response)
+{
+    Buf key = {0};
+    int prompts = 0, responses = 0;
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "prompt"))
+            prompts += json_string(j, prompt);
+        else if (!strcmp(key.s, "response"))
+            responses += json_string(j, response);
+        else
+            json_skip(j);
+    if (j->error && key.n)
+        die("%s: line %d: %.60s: %s", path, line, key.s, j->error);
+    jsonl_end(j, path, line);
+    if (prompts != 1 || responses != 1)
+        die("%s: line %d: expected one prompt and one response", path, line);
+    buf_free(&key);
+}
+
+/* Responses judged by the rules of a built-in task: a verdict and a class for each line. */
+static void verify_task_file(const Task *task, const char *path)
+{
+    size_t n, offset = 0;
+    int line = 0, rows = 0, right = 0;
+    char *text = read_file(path, &n);
+    Buf prompt = {0}, response = {0}, class = {0}, out = {0};
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        verify_fields(&j, path, line, &prompt, &response);
+        Verdict v = task_verify(task, prompt.s, response.s);
+        class.n = out.n = 0;
+        task_answer_class(task, prompt.s, response.s, &class);
+        buf_printf(&out, "{\"right\": %s", v.right ? "true" : "false");
+        put_text(&out, "reason", v.reason, strlen(v.reason));
+        put_text(&out, "class", class.s, class.n);
+        buf_str(&out, "}");
+        puts(out.s);
+        demand_output(false);
+        right += v.right;
+        rows++;
+    }
+    fprintf(stderr, "%s: %d of %d right\n", path, right, rows);
+    free(text);
+    buf_free(&prompt);
+    buf_free(&response);
+    buf_free(&class);
+    buf_free(&out);
+}
+
 static void cmd_verify(Session *s)
 {
-    if (s->o.data && !s->o.pred && !s->o.gold)
-        verify_file(s->o.data);
-    else if (s->o.pred && s->o.gold && !s->o.data)
-        verify_print(s->o.pred, s->o.gold, false, s->o.json);
+    const Options *o = &s->o;
+    if (o->data && !o->pred && !o->gold && o->task)
+        verify_task_file(&s->task, o->data);
+    else if (o->data && !o->pred && !o->gold)
+        verify_file(o->data);
+    else if (o->pred && o->gold && !o->data && !o->task)
+        verify_print(o->pred, o->gold, false, o->json);
     else
-        usage("verify wants --pred TEXT and --gold TEXT, or --data FILE");
+        usage("verify wants --pred TEXT and --gold TEXT, or --data FILE, with --task or without");
 }
 
 /* ================================================================ report */

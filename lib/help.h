@@ -16,7 +16,7 @@ static const char *const SUMMARIES[N_COMMANDS] = {
     [EXPLAIN] = "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
     [REPLAY] = "one rollout of a run again, alone, checked against the run's ledger",
     [DATA] = "write problems of a task as JSONL, or check a file of them",
-    [VERIFY_ANSWER] = "is a prediction right? against one gold answer, or a file of them",
+    [VERIFY_ANSWER] = "is a prediction right? against gold answers, or by a task's rules",
     [BENCH] = "how fast each part runs, beside this machine's peak",
 };
 
@@ -33,7 +33,7 @@ static const char *const USAGES[N_COMMANDS] = {
     [EXPLAIN] = "--model DIR",
     [REPLAY] = "RUN --step S",
     [DATA] = "",
-    [VERIFY_ANSWER] = "(--pred TEXT --gold TEXT | --data FILE)",
+    [VERIFY_ANSWER] = "(--pred TEXT --gold TEXT | [--task NAME] --data FILE)",
     [BENCH] = "",
 };
 
@@ -68,11 +68,12 @@ static const struct {
      "    GSM8K, MATH and SVAMP files as they are.\n"},
     {C(TRAIN) | C(EVAL) | C(EXPLAIN),
      "--verifier: +1 for a right and finished response, -1 for any other.\n"
-     "    countdown, add  any right derivation of the built-in task's problem\n"
-     "    math            the final answer equals the gold answer as mathematics\n"
-     "    exact           the response is the gold answer, white space around it aside\n"
-     "    auto            the task's own for --task, and for --data whose first prompt is\n"
-     "                    written like a built-in task's (`3574>26:`); else math\n"
+     "    countdown, add, maze, reach\n"
+     "           any right response to the built-in task's problem\n"
+     "    math   the final answer equals the gold answer as mathematics\n"
+     "    exact  the response is the gold answer, white space around it aside\n"
+     "    auto   the task's own for --task; for --data whose first prompt a built-in task\n"
+     "           reads (`3574>26:`), that task's, --task before others; else math\n"
      "\n"
      "--reward-cmd CMD: started once by /bin/sh. For each response it reads a line\n"
      "    {\"prompt\": \"..\", \"response\": \"..\", \"answer\": \"..\"}\n"

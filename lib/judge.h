@@ -1,8 +1,8 @@
 /* judge.h: who says what a response is worth: a verifier, or the command of --reward-cmd.
  *
- *   countdown, add   the built-in tasks' own (task.h): any right derivation
- *   math             the final answer, compared with the gold answer as mathematics
- *   exact            the response is the gold answer, white space at both ends aside
+ *   countdown, add, maze, reach   the built-in tasks' own (task.h): any right response
+ *   math                          the final answer, compared with the gold answer as mathematics
+ *   exact                         the response is the gold answer, white space at both ends aside
  *
  *   judge_new(asked, task, first_prompt)        which one judges these problems
  *   judge(&j, prompt, gold, response)           right or not, and why: the one place of dispatch
@@ -14,38 +14,53 @@
 
 #include "math.h"   /* defines: math_verify, math_extract, math_compare, math_gold */
 #include "reward.h" /* defines: Reward */
-#include "task.h"   /* defines: Task, Verdict, task_verify */
+#include "task.h"   /* defines: Task, Verdict, task_verify, task_of_prompt */
 
-#define VERIFIERS "auto|countdown|add|math|exact" /* by Verifier */
-typedef enum { VERIFY_AUTO, VERIFY_COUNTDOWN, VERIFY_ADD, VERIFY_MATH, VERIFY_EXACT } Verifier;
+#define VERIFIERS "auto|countdown|add|maze|reach|math|exact" /* by Verifier */
+typedef enum {
+    VERIFY_AUTO,
+    VERIFY_COUNTDOWN, VERIFY_ADD, VERIFY_MAZE, VERIFY_REACH, /* by TaskKind */
+    VERIFY_MATH, VERIFY_EXACT
+} Verifier;
 
 typedef struct {
     Verifier verifier; /* VERIFY_AUTO: the task's own */
-    Task task;         /* for countdown and add: how their problems are written */
+    Task task;         /* of a built-in task's verifier: how the problems are written */
     Reward *command;   /* not NULL: it gives the rewards, and the verifier has no say */
 } Judge;
 
-/* Written like the prompts of the built-in tasks: in their alphabet, with a colon at the end? */
-static inline bool is_task_prompt(const char *s)
+/* Which task of a kind a file's problems are of, judged by the first: --task where it reads that; else
+ * the one that does, its options standard; else --task where it is of this kind. False where no
+ * task of this kind reads it. */
+static inline bool judge_task(TaskKind kind, const Task *task, const char *first_prompt, Task *out)
 {
-    size_t n = strlen(s);
-    return n && s[n - 1] == ':' && strspn(s, TASK_ALPHABET) == n;
+    bool own = task->kind == kind;
+    *out = own ? *task : task_standard(kind);
+    if (!first_prompt || (own && task_key(task, first_prompt)))
+        return true;
+    Task other;
+    bool reads = task_of_prompt(kind, first_prompt, &other);
+    if (reads)
+        *out = other;
+    return reads;
 }
 
 /* The judge of problems that the task draws (first_prompt NULL) or that stand in a file. Auto is
- * the task's own verifier where the task draws, or where the first prompt looks like a built-in
- * task's; else math. A verifier of another task than --task takes that task's standard options. */
+ * the task's own verifier where the task draws or reads the first prompt; else that of the first
+ * built-in task that reads it; else math. */
 static inline Judge judge_new(Verifier asked, const Task *task, const char *first_prompt)
 {
     Judge j = {.verifier = asked, .task = *task};
-    TaskKind kind = asked == VERIFY_ADD ? TASK_ADD : TASK_COUNTDOWN;
-    char error[128];
-    if (asked == VERIFY_AUTO && first_prompt && !is_task_prompt(first_prompt))
-        j.verifier = VERIFY_MATH;
-    else if (asked == VERIFY_AUTO)
-        j.verifier = task->kind == TASK_ADD ? VERIFY_ADD : VERIFY_COUNTDOWN;
-    else if (asked <= VERIFY_ADD && task->kind != kind)
-        task_parse(TASK_NAMES[kind].name, &j.task, error, sizeof error);
+    if (asked > VERIFY_AUTO && asked < VERIFY_MATH)
+        judge_task((TaskKind)(asked - VERIFY_COUNTDOWN), task, first_prompt, &j.task);
+    if (asked != VERIFY_AUTO)
+        return j;
+    j.verifier = VERIFY_MATH;
+    for (int k = -1; k < N_TASKS && j.verifier == VERIFY_MATH; k++) {
+        TaskKind kind = k < 0 ? task->kind : (TaskKind)k; /* that of --task first */
+        if (judge_task(kind, task, first_prompt, &j.task))
+            j.verifier = (Verifier)(VERIFY_COUNTDOWN + (int)kind);
+    }
     return j;
 }
 
