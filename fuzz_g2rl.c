@@ -416,7 +416,7 @@ static void fuzz_problems(Slice x)
     problems_check_gold(&p, false);
     problems_fit(&p, &fixed.tokenizer, 64);
     for (uint32_t i = 0; i < 3; i++)
-        demand(problem_of_file(&p, i * (uint32_t)p.n)->prompt[0]);
+        demand(problem_of_list(&p, i * (uint32_t)p.n)->prompt[0]);
     problems_free(&p);
 }
 

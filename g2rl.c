@@ -57,7 +57,7 @@
 #include "model.c"          /* defines: Model, Batch, forward, backward, adamw_step, KvSeq, ... */
 #include "tokenizer.c"      /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
 #include "lib/peak.h"       /* defines: measure_peak */
-#include "lib/problems.h"   /* defines: Problems, problem_of_file; judge.h: Judge, judge, ... */
+#include "lib/problems.h"   /* defines: Problems, problem_of_list; judge.h: Judge, judge, ... */
 #include "lib/stats.h"      /* defines: pass_at_k, majority, bootstrap, paired, ... */
 #include "lib/checkpoint.h" /* defines: Run, run_find, run_line; session.h: Options */
 
@@ -1150,15 +1150,15 @@ static const char *arena_text(Arena *a, const Buf *text)
     return memcpy(arena_alloc(a, text->n + 1, 1), text->s, text->n + 1);
 }
 
-/* Sets problem `index` as a group's prompt. A file's texts stay where they are; those of a drawn
- * problem, which are short, go into the arena. */
+/* Sets problem `index` as a group's prompt. A list's texts stay where they are; those of a problem
+ * drawn here, which are short, go into the arena. */
 static void group_ask(Group *g, Arena *a, Problems *p, uint32_t index, const Tokenizer *t,
                       int max_prompt)
 {
     Buf prompt = {0}, answer = {0}, asked = {0};
     g->index = index;
     if (p->n) {
-        const Problem *q = problem_of_file(p, index);
+        const Problem *q = problem_of_list(p, index);
         g->text = q->prompt;
         g->answer = q->answer;
     } else {
@@ -1503,14 +1503,21 @@ static bool keeps_reference(const Options *o)
 
 enum { MAX_K = 13 }; /* pass@k for k = 1, 2, 4, .. 4096 */
 
-/* What one model does on held-out problems, a row for each problem. */
+/* What one model does on held-out problems at one temperature, a row for each problem. */
 typedef struct {
     const char *name;
+    double temperature;
     int problems, samples;
-    int maj_k;       /* votes are taken among so many samples */
+    int few;         /* votes and distinct answers are counted among so many samples: 16, or all */
+    int distinct;    /* problems that differ */
+    int *class;      /* [problems] the first that is the same one */
     double *right, *pass[MAX_K], *maj; /* [problems] right: samples that are */
+    double *distinct_right;            /* [problems] expected among `few` samples */
+    double right_classes, two_right;   /* sums: distinct right answers among all samples; problems
+                                          that have two or more */
     GroupSums sums;
     uint64_t seed;
+    FILE *responses; /* where they are written; or NULL */
 } Evaluation;
 
 /* The class of response i: the first response, perhaps itself, that answers the same. */
@@ -1523,31 +1530,22 @@ static int first_alike(const Group *g, const Judge *j, char **answer, const int 
     return i;
 }
 
-/* maj@k of a group: the mean over its disjoint blocks of k samples. */
-static double group_majority(const Group *g, const Judge *j, const Tokenizer *t, int k)
+/* Which responses of a group answer the same.   class: [m] */
+static void group_classes(const Group *g, const Judge *j, const Tokenizer *t, int *class)
 {
     char **answer = xcalloc((size_t)g->m, sizeof *answer);
-    int *class = xcalloc((size_t)g->m, sizeof *class);
-    bool *right = xcalloc((size_t)g->m, sizeof *right);
     Buf text = {0}, name = {0};
-    double sum = 0;
     for (int i = 0; i < g->m; i++) {
         response_text(g, i, t, &text);
         judge_class(j, g->text, text.s, &name);
         answer[i] = xstrdup(name.s);
-        right[i] = is_right(g->reward[i]);
         class[i] = first_alike(g, j, answer, class, i);
     }
-    for (int i = 0; i + k <= g->m; i += k)
-        sum += majority(class + i, right + i, k);
     for (int i = 0; i < g->m; i++)
         free(answer[i]);
     free(answer);
-    free(class);
-    free(right);
     buf_free(&text);
     buf_free(&name);
-    return sum / (g->m / k);
 }
 
 /* How many pass@k there are of so many samples: k = 1, 2, 4, .. */
@@ -1559,14 +1557,19 @@ static int passes(int samples)
     return n;
 }
 
-static Evaluation evaluation_new(const char *name, int problems, int samples, uint64_t seed)
+/* Of the first --problems of a list. */
+static Evaluation evaluation_new(const char *name, const Problems *p, const Options *o)
 {
-    Evaluation ev = {.name = name, .problems = problems, .samples = samples, .seed = seed,
-                     .maj_k = imin(16, samples)};
-    for (int k = 0; k < passes(samples); k++)
-        ev.pass[k] = xcalloc((size_t)problems, sizeof(double));
-    ev.right = xcalloc((size_t)problems, sizeof(double));
-    ev.maj = xcalloc((size_t)problems, sizeof(double));
+    size_t n = (size_t)imin(p->n, o->problems);
+    Evaluation ev = {.name = name, .temperature = o->temperature, .problems = (int)n,
+                     .samples = o->samples, .few = imin(16, o->samples), .seed = o->seed};
+    for (int k = 0; k < passes(o->samples); k++)
+        ev.pass[k] = xcalloc(n, sizeof(double));
+    ev.right = xcalloc(n, sizeof(double));
+    ev.maj = xcalloc(n, sizeof(double));
+    ev.distinct_right = xcalloc(n, sizeof(double));
+    ev.class = xcalloc(n, sizeof(int));
+    ev.distinct = problems_classes(p, (int)n, ev.class);
     return ev;
 }
 
@@ -1576,15 +1579,29 @@ static void evaluation_free(Evaluation *ev)
         free(ev->pass[k]);
     free(ev->right);
     free(ev->maj);
+    free(ev->distinct_right);
+    free(ev->class);
 }
 
 /* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
- * maj@k; then NULL. */
+ * maj@k and distinct_right@k; then NULL. */
 static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
 {
     int last = passes(ev->samples);
-    snprintf(name, 32, k < last ? "pass@%d" : "maj@%d", k < last ? 1 << k : ev->maj_k);
-    return k < last ? ev->pass[k] : k == last ? ev->maj : NULL;
+    snprintf(name, 32, k < last ? "pass@%d" : k == last ? "maj@%d" : "distinct_right@%d",
+             k < last ? 1 << k : ev->few);
+    return k < last ? ev->pass[k] : k == last ? ev->maj : k == last + 1 ? ev->distinct_right : NULL;
+}
+
+/* The mean of a metric, its interval over problems that differ; and what it is above another's. */
+static Estimate evaluation_mean(const Evaluation *ev, const double *x)
+{
+    return bootstrap(x, ev->class, ev->problems, ev->seed);
+}
+
+static Estimate evaluation_difference(const Evaluation *ev, const double *x, const double *y)
+{
+    return paired(x, y, ev->class, ev->problems, ev->seed);
 }
 
 static void put_estimate(Buf *b, const char *name, Estimate x)
@@ -1602,7 +1619,7 @@ static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b
     json_put_string(b, from->name, strlen(from->name));
     for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
         y = evaluation_metric(from, k, name);
-        put_estimate(b, name, paired(x, y, NULL, ev->problems, ev->seed));
+        put_estimate(b, name, evaluation_difference(ev, x, y));
     }
     buf_str(b, "}");
 }
@@ -1614,11 +1631,17 @@ static void evaluation_json(const Evaluation *ev, Buf *b)
     const double *x;
     char name[32];
     for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
-        put_estimate(b, name, bootstrap(x, NULL, ev->problems, ev->seed));
+        put_estimate(b, name, evaluation_mean(ev, x));
     snprintf(name, sizeof name, "mean@%d", ev->samples);
     put(b, name, ratio(s->right, s->responses));
     put(b, "problems", ev->problems);
+    put(b, "distinct_problems", ev->distinct);
     put(b, "samples", ev->samples);
+    put(b, "temperature", ev->temperature);
+    put(b, "frac_two_right", ratio(ev->two_right, ev->problems));
+    put(b, "frac_copies", ratio(s->right - ev->right_classes, s->right));
+    put(b, "frac_all_right", ratio(s->all_right, s->groups));
+    put(b, "frac_all_wrong", ratio(s->all_wrong, s->groups));
     put(b, "phi/cos_mean", ratio(s->cosine, s->pairs));
     put(b, "phi/neg_ratio", ratio(s->negative, s->pairs));
     put(b, "phi/nu_mean", ratio(s->nu, s->responses));
@@ -1627,6 +1650,36 @@ static void evaluation_json(const Evaluation *ev, Buf *b)
     put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
     put_vector(b, "right", ev->right, ev->problems);
     put_vector(b, "maj", ev->maj, ev->problems);
+    put_vector(b, "distinct_right", ev->distinct_right, ev->problems);
+    if (ev->distinct == ev->problems)
+        return;
+    buf_str(b, ", \"problem_class\": [");
+    for (int i = 0; i < ev->problems; i++)
+        buf_printf(b, i ? ", %d" : "%d", ev->class[i]);
+    buf_str(b, "]");
+}
+
+/* What a group's answer classes say of a problem: maj@k, the mean over its disjoint blocks of k
+ * samples, and distinct right answers. An answer that n_c of m samples give is among k of them,
+ * drawn without putting back, with the chance pass_at_k(m, n_c, k). */
+static void evaluate_classes(Evaluation *ev, int row, const Group *g, const int *class)
+{
+    int k = ev->few, *count = xcalloc((size_t)g->m, sizeof *count), kinds = 0;
+    bool *right = xcalloc((size_t)g->m, sizeof *right);
+    for (int i = 0; i < g->m; i++) {
+        right[i] = is_right(g->reward[i]);
+        count[class[i]] += right[i];
+    }
+    for (int i = 0; i + k <= g->m; i += k)
+        ev->maj[row] += majority(class + i, right + i, k) / (g->m / k);
+    for (int i = 0; i < g->m; i++) {
+        ev->distinct_right[row] += count[i] ? pass_at_k(g->m, count[i], k) : 0;
+        kinds += count[i] > 0;
+    }
+    ev->right_classes += kinds;
+    ev->two_right += kinds >= 2;
+    free(count);
+    free(right);
 }
 
 /* A few problems of an evaluation, sampled: rows `first`, first + 1, ... */
@@ -1637,7 +1690,7 @@ typedef struct {
     Group *groups;
     const Sampling *s;
     Evaluation *ev;
-    int first;
+    int first, *class; /* class: [groups, samples] */
 } Answers;
 
 /* One problem's row of an evaluation: features and votes. */
@@ -1652,7 +1705,48 @@ static void evaluate_group(Arena *a, int i, void *context)
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
     ev->right[x->first + i] = count_right(g);
-    ev->maj[x->first + i] = group_majority(g, x->judge, x->t, ev->maj_k);
+    group_classes(g, x->judge, x->t, x->class + (ptrdiff_t)i * g->m);
+}
+
+/* What is known of response i by itself, as members of a JSON object. */
+static void put_response(Buf *b, const Group *g, int i, const Tokenizer *t)
+{
+    Buf text = {0};
+    double logprob = 0, entropy = 0;
+    int n = response_length(g, i);
+    for (int k = g->start[i]; k < g->start[i + 1]; k++) {
+        logprob += (double)g->logprob_old[k];
+        entropy += (double)g->entropy[k] / n;
+    }
+    response_text(g, i, t, &text);
+    put_text(b, "prompt", g->text, strlen(g->text));
+    put_text(b, "response", text.s, text.n);
+    put_text(b, "answer", g->answer, strlen(g->answer));
+    put(b, "length", n);
+    buf_printf(b, ", \"truncated\": %s", g->truncated[i] ? "true" : "false");
+    put(b, "reward", g->reward[i]);
+    put_text(b, "reason", g->reason[i], strlen(g->reason[i]));
+    put(b, "logprob", logprob);
+    put(b, "entropy", entropy);
+    buf_free(&text);
+}
+
+/* A line of eval --responses for each response of a problem; class: [m] */
+static void write_responses(const Evaluation *ev, int row, const Group *g, const int *class,
+                            const Tokenizer *t)
+{
+    Buf b = {0};
+    for (int i = 0; i < g->m && ev->responses; i++) {
+        b.n = 0;
+        put_text(&b, "name", ev->name, strlen(ev->name));
+        put(&b, "temperature", ev->temperature);
+        put(&b, "problem", row);
+        put(&b, "sample", i);
+        put(&b, "answer_class", class[i]);
+        put_response(&b, g, i, t);
+        fprintf(ev->responses, "{%s}\n", b.s + 2);
+    }
+    buf_free(&b);
 }
 
 /* The groups of an evaluation that are sampled together: about 512 responses. */
@@ -1669,6 +1763,7 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
 {
     Extent x = eval_extent(p, ev->samples, s->max_tokens);
     rope_reserve(m, x.max_prompt + x.max_tokens);
+    int *class = xcalloc((size_t)at_once * (size_t)ev->samples, sizeof *class);
     for (int i = 0; i < ev->problems; i += x.groups) {
         size_t mark = e->arena.used;
         x.groups = imin(at_once, ev->problems - i);
@@ -1677,14 +1772,19 @@ static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const
             group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), t, x.max_prompt);
         sample_groups(e, m, g, x.groups, s);
         verify_groups(g, x.groups, &p->judge, t);
-        Answers answers = {m, t, &p->judge, g, s, ev, i};
+        Answers answers = {m, t, &p->judge, g, s, ev, i, class};
         engine_each(e, x.groups, evaluate_group, &answers);
-        for (int k = 0; k < x.groups; k++)
+        for (int k = 0; k < x.groups; k++) {
+            const int *of_group = class + (ptrdiff_t)k * ev->samples;
             group_sums(&ev->sums, &g[k]);
+            evaluate_classes(ev, i + k, &g[k], of_group);
+            write_responses(ev, i + k, &g[k], of_group, t);
+        }
         e->arena.used = mark;
         if (report)
             progress(report, i + x.groups, "problems");
     }
+    free(class);
 }
 
 /* A frugal model is packed while it samples, in memory that its passes do not need then. */
@@ -1706,8 +1806,7 @@ static void sampling_ends(Session *s)
 static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int step)
 {
     Buf b = {0};
-    int problems = held_out->n ? imin(held_out->n, s->o.problems) : s->o.problems;
-    Evaluation ev = evaluation_new("held-out", problems, s->o.samples, s->o.seed);
+    Evaluation ev = evaluation_new("held-out", held_out, &s->o);
     Sampling sampling = session_sampling(s, 0);
     Extent x = eval_extent(held_out, s->o.samples, s->o.max_tokens);
     int n_vocab = s->model.n_vocab;
@@ -1742,22 +1841,8 @@ static void demand_finite(const Model *m, int step, double loss, double norm)
 /* One row of the ledger: a rollout with every number that made its advantage. */
 static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer *t)
 {
-    Buf text = {0};
-    double logprob = 0, entropy = 0;
-    int n = response_length(g, i);
-    for (int k = g->start[i]; k < g->start[i + 1]; k++) {
-        logprob += (double)g->logprob_old[k];
-        entropy += (double)g->entropy[k] / n;
-    }
-    response_text(g, i, t, &text);
     buf_printf(b, "{\"step\": %d, \"prompt_index\": %u, \"rollout\": %d", step, g->index, i);
-    put_text(b, "prompt", g->text, strlen(g->text));
-    put_text(b, "response", text.s, text.n);
-    put_text(b, "answer", g->answer, strlen(g->answer));
-    put(b, "length", n);
-    buf_printf(b, ", \"truncated\": %s", g->truncated[i] ? "true" : "false");
-    put(b, "reward", g->reward[i]);
-    put_text(b, "reason", g->reason[i], strlen(g->reason[i]));
+    put_response(b, g, i, t);
     put_vector(b, "S", g->S + (ptrdiff_t)i * g->m, g->m);
     put_vector(b, "w", g->w + (ptrdiff_t)i * g->m, g->m);
     put(b, "nu", g->nu[i]);
@@ -1767,9 +1852,6 @@ static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer
     put(b, "u", g->u[i]);
     put(b, "rtilde", g->shaped[i]);
     put(b, "advantage", g->advantage[i]);
-    put(b, "logprob", logprob);
-    put(b, "entropy", entropy);
-    buf_free(&text);
 }
 
 /* The row of metrics.jsonl for one step. */
@@ -2072,7 +2154,8 @@ static Engine train_engine(Trainer *t)
 static void train_problems(Trainer *t)
 {
     Session *s = t->s;
-    t->problems = session_problems(s, s->o.data, false);
+    t->problems = session_problems(s, s->o.data, SPLIT_TRAIN);
+    t->problems.shuffled = true;
     if (s->o.data)
         problems_check_gold(&t->problems, true);
     if (!s->o.reward_cmd)
@@ -2083,7 +2166,7 @@ static void train_problems(Trainer *t)
         return;
     if (s->o.data && !s->o.eval_data && !task_key(&s->task, t->problems.problem[0].prompt))
         usage("--eval-every: with --data, expected --eval-data FILE too");
-    t->held_out = session_held_out(s);
+    t->held_out = session_evaluated(s, s->o.eval_data);
     problems_fit(&t->held_out, &s->tokenizer, limit);
 }
 

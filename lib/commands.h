@@ -1,10 +1,9 @@
-/* commands.h: the smaller commands, and main. (`train` is in g2rl.c; `sft`, `explain`, `geometry`,
- * `replay` and `bench` have files of their own.)
+/* commands.h: the smaller commands, and main. (`train` is in g2rl.c; `sft`, `eval`, `explain`,
+ * `geometry`, `replay` and `bench` have files of their own.)
  *
- *   eval      models compared on held-out problems      data    problems of a task
- *   sample    text for a prompt                         verify  predictions against gold answers
- *   score     log-probs of given tokens                 report  runs compared: table and page
- *   tokenize  text to ids and back
+ *   sample    text for a prompt                   data    problems of a task
+ *   score     log-probs of given tokens           verify  predictions against gold answers
+ *   tokenize  text to ids and back                report  runs compared: table and page
  *
  * They only call what the other files define; no equation lives here. */
 #ifndef COMMANDS_H
@@ -13,6 +12,7 @@
 #include "../g2rl.c"  /* defines: Group, look, sample_groups, evaluate, cmd_train, ... */
 #include "bench.h"    /* defines: cmd_bench */
 #include "chat.h"     /* defines: Message, chat_render */
+#include "eval.h"     /* defines: cmd_eval */
 #include "explain.h"  /* defines: cmd_explain */
 #include "geometry.h" /* defines: cmd_geometry */
 #include "help.h"     /* defines: help, help_command, help_metrics */
@@ -20,127 +20,6 @@
 #include "replay.h"   /* defines: cmd_replay */
 #include "report.h"   /* defines: report */
 #include "sft.h"      /* defines: cmd_sft */
-
-/* ================================================================ eval */
-
-/* The metrics that `eval` prints: pass@1, maj@k, and pass@16 or as much of it as there is. */
-static void eval_columns(const Evaluation *ev, int column[3])
-{
-    column[0] = 0;
-    column[1] = passes(ev->samples);
-    column[2] = passes(imin(ev->samples, 16)) - 1;
-}
-
-/* The table of models, a row each. */
-static void print_evaluations(const Evaluation *all, int n, FILE *f)
-{
-    int column[3];
-    char name[32];
-    eval_columns(all, column);
-    fprintf(f, "%-10s", "percent");
-    for (int k = 0; k < 3; k++) {
-        evaluation_metric(all, column[k], name);
-        fprintf(f, "  %-18s", name);
-    }
-    fprintf(f, "  %7s  %8s  %8s  %6s\n", "cosine", "negative", "entropy", "length");
-    for (const Evaluation *ev = all; ev < all + n; ev++) {
-        const GroupSums *s = &ev->sums;
-        fprintf(f, "%-10s", ev->name);
-        for (int k = 0; k < 3; k++) {
-            const double *x = evaluation_metric(ev, column[k], name);
-            Estimate e = bootstrap(x, NULL, ev->problems, ev->seed);
-            fprintf(f, "  %5.1f [%4.1f, %4.1f]", 100 * e.value, 100 * e.low, 100 * e.high);
-        }
-        fprintf(f, "  %7.3f  %6.1f %%  %8.3f  %6.1f\n", ratio(s->cosine, s->pairs),
-                100 * ratio(s->negative, s->pairs), ratio(s->entropy, s->tokens),
-                ratio(s->tokens, s->responses));
-    }
-}
-
-/* What each later model has more than the first, problem by problem. */
-static void print_differences(const Evaluation *all, int n, FILE *f)
-{
-    int column[3];
-    char name[32];
-    eval_columns(all, column);
-    fprintf(f, "\nminus %-4s", all->name);
-    for (int k = 0; k < 3; k++) {
-        evaluation_metric(all, column[k], name);
-        fprintf(f, "  %-*s", k < 2 ? 20 : 0, name);
-    }
-    for (const Evaluation *ev = all + 1; ev < all + n; ev++) {
-        fprintf(f, "\n%-10s", ev->name);
-        for (int k = 0; k < 3; k++) {
-            const double *x = evaluation_metric(ev, column[k], name);
-            const double *y = evaluation_metric(all, column[k], name);
-            Estimate e = paired(x, y, NULL, ev->problems, ev->seed);
-            fprintf(f, "  %+5.1f [%+5.1f, %+5.1f]", 100 * e.value, 100 * e.low, 100 * e.high);
-        }
-    }
-    fputc('\n', f);
-}
-
-/* The problems that all n models answer. An answer that no verifier takes stays in, and counts as
- * wrong. */
-static Problems eval_problems(Session *s, int n)
-{
-    Problems p = session_problems(s, s->o.data, s->o.data ? SPLIT_TEST : (Split)s->o.split);
-    if (s->o.data)
-        problems_check_gold(&p, false);
-    session_fit(s, &p, n);
-    return p;
-}
-
-/* The models to evaluate: --model, or words NAME=DIR, each a row of one table. */
-static void cmd_eval(Session *s)
-{
-    const Options *o = &s->o;
-    int n = imax(1, s->words.n_words);
-    FILE *table = o->json ? stderr : stdout;
-    Buf b = {0};
-    if (!s->words.n_words == !o->model)
-        usage("eval: expected --model DIR, or models to compare as NAME=DIR");
-    Problems p = eval_problems(s, n);
-    int problems = p.n ? imin(p.n, o->problems) : o->problems;
-    Evaluation *all = xcalloc((size_t)n, sizeof *all);
-    for (int i = 0; i < n; i++) {
-        char name[64];
-        const char *dir = session_named(s, i, name);
-        session_sampler(s, dir);
-        Sampling sampling = session_sampling(s, 0);
-        Extent x = eval_extent(&p, o->samples, o->max_tokens);
-        s->engine = extent_engine(&s->model, s->engine.threads, x);
-        all[i] = evaluation_new(xstrdup(name), problems, o->samples, o->seed);
-        Progress report = progress_new(name, problems);
-        evaluate(&s->engine, &s->model, &s->tokenizer, &p, &sampling, x.groups, &all[i], &report);
-        engine_free(&s->engine);
-        model_free(&s->model);
-        tokenizer_free(&s->tokenizer);
-        if (!o->model) {
-            buf_str(&b, i ? ",\n  " : "\n  ");
-            json_put_string(&b, name, strlen(name));
-            buf_str(&b, ": ");
-        }
-        buf_str(&b, "{\"name\": ");
-        json_put_string(&b, name, strlen(name));
-        evaluation_json(&all[i], &b);
-        if (i)
-            difference_json(&all[i], &all[0], &b);
-        buf_str(&b, "}");
-    }
-    print_evaluations(all, n, table);
-    if (n > 1)
-        print_differences(all, n, table);
-    if (o->json)
-        printf(o->model ? "%s\n" : "{%s\n}\n", b.s);
-    for (int i = 0; i < n; i++) {
-        free((char *)all[i].name);
-        evaluation_free(&all[i]);
-    }
-    free(all);
-    buf_free(&b);
-    problems_free(&p);
-}
 
 /* ================================================================ sample, score */
 
@@ -611,6 +490,7 @@ static int command_find(const char *name)
 /* Declared once more for the compiler: where one of these files is compiled alone, it includes this
  * one (through g2rl.c) before it defines its command. */
 static void cmd_sft(Session *s);      /* sft.h */
+static void cmd_eval(Session *s);     /* eval.h */
 static void cmd_explain(Session *s);  /* explain.h */
 static void cmd_bench(Session *s);    /* bench.h */
 static void cmd_geometry(Session *s); /* geometry.h */

@@ -580,11 +580,10 @@ static void explain_file(Session *s)
 static Problems explain_problems(Session *s)
 {
     const Options *o = &s->o;
-    Problems p = session_problems(s, o->data, o->data ? SPLIT_TEST : (Split)o->split);
+    Problems p = session_problems(s, o->data, (Split)o->split);
     if (o->prompt) {
         p.path = "--prompt";
         problems_add(&p, o->prompt, "", 0);
-        p.split = SPLIT_TEST;
         Reward *command = p.judge.command;
         p.judge = judge_new((Verifier)o->verifier, &s->task, o->prompt);
         p.judge.command = command;

@@ -156,6 +156,8 @@ typedef struct {
     const char *name, *model;
     int groups, samples, pairs; /* pairs of one group: samples (samples - 1) / 2 */
     bool *same;                 /* [groups * pairs] token by token */
+    int *right;                 /* [groups * pairs] how many of the two are right; or NULL */
+    double pass_1;              /* the share of right responses; NAN where none is judged */
     double *cosine, *semantic;  /* [groups * pairs] Eq 9, and of the texts */
     double *cross[FORMS], *square[FORMS]; /* [groups] mean <Phi_i, Phi_j>, i != j; mean |Phi|^2 */
     int parts;
@@ -181,6 +183,7 @@ static Geometry geometry_new(const char *name, const char *model, int groups, co
     Geometry x = {.name = xstrdup(name), .model = xstrdup(model), .groups = groups, .samples = m,
                   .pairs = pairs, .o = o};
     x.same = xcalloc(all, sizeof *x.same);
+    x.pass_1 = (double)NAN;
     x.cosine = xcalloc(all, sizeof *x.cosine);
     x.semantic = xcalloc(all, sizeof *x.semantic);
     for (int f = 0; f < FORMS; f++) {
@@ -195,6 +198,7 @@ static void geometry_free(Geometry *x)
     free((char *)x->name);
     free((char *)x->model);
     free(x->same);
+    free(x->right);
     free(x->cosine);
     free(x->semantic);
     for (int f = 0; f < FORMS; f++) {
@@ -295,6 +299,16 @@ static void measure_truth(Engine *e, const Model *m, const Group *g, double temp
     free(cosine);
 }
 
+/* What a judged group says of its pairs. */
+static void measure_rewards(const Group *g, Geometry *out, int row)
+{
+    int *pair = out->right + (ptrdiff_t)row * out->pairs;
+    for (int i = 0; i < g->m; i++)
+        for (int j = i + 1; j < g->m; j++)
+            *pair++ = is_right(g->reward[i]) + is_right(g->reward[j]);
+    out->pass_1 += (double)count_right(g) / g->m / out->groups;
+}
+
 /* How many groups are sampled at once, and how large they are. */
 static Extent geometry_extent(const Problems *p, const Options *o)
 {
@@ -325,8 +339,9 @@ static Engine geometry_engine(const Session *s, const Problems *p, const Ruler *
     return engine_new(s->engine.threads, groups_bytes(m, x), bytes);
 }
 
-/* Samples every problem and fills in all that is measured. */
-static void measure(Session *s, Problems *p, const Ruler *ruler, Geometry *out)
+/* Samples every problem and fills in all that is measured; the rewards too, where problems have
+ * answers or a command to judge by. */
+static void measure(Session *s, Problems *p, const Ruler *ruler, bool judged, Geometry *out)
 {
     const Options *o = &s->o;
     Engine *e = &s->engine;
@@ -340,6 +355,10 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, Geometry *out)
         out->parts = gradient_parts(&m->config);
         out->truth = xcalloc((size_t)out->parts * (size_t)all_pairs(out), sizeof(double));
     }
+    if (judged) {
+        out->right = xcalloc((size_t)all_pairs(out), sizeof *out->right);
+        out->pass_1 = 0;
+    }
     for (int i = 0; i < out->groups; i += x.groups) {
         size_t mark = e->arena.used;
         x.groups = imin(at_once, out->groups - i);
@@ -349,6 +368,10 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, Geometry *out)
         sample_groups(e, m, g, x.groups, &sampling);
         Sampled sampled_groups = {m, g, ruler, feature_temperature(o), out, i};
         engine_each(e, x.groups, measure_group, &sampled_groups);
+        if (judged)
+            verify_groups(g, x.groups, &p->judge, &s->tokenizer);
+        for (int k = 0; k < x.groups && judged; k++)
+            measure_rewards(&g[k], out, i + k);
         for (int k = 0; grads && k < x.groups; k++)
             measure_truth(e, m, &g[k], o->temperature, grads, out, i + k);
         e->arena.used = mark;
@@ -359,26 +382,36 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, Geometry *out)
 
 /* ================================================================ what it says */
 
-enum { DISTINCT = 1, NEGATIVE = 2 }; /* pairs that differ alone; the share below 0 */
+/* Which pairs: those that differ alone; those of two right responses, of a right and a wrong one, of
+ * two wrong ones. And what: the share below 0 in place of the mean. */
+enum { DISTINCT = 1, NEGATIVE = 2, BOTH_RIGHT = 4, ONE_RIGHT = 8, BOTH_WRONG = 16 };
 
-static int count_distinct(const Geometry *x)
+static bool pair_counts(const Geometry *x, size_t k, int which)
+{
+    static const int by_right[] = {BOTH_WRONG, ONE_RIGHT, BOTH_RIGHT};
+    int rewards = which & (BOTH_RIGHT | ONE_RIGHT | BOTH_WRONG);
+    return !(which & DISTINCT && x->same[k]) && (!rewards || rewards & by_right[x->right[k]]);
+}
+
+static int count_pairs(const Geometry *x, int which)
 {
     int n = 0;
     for (int k = 0; k < all_pairs(x); k++)
-        n += !x->same[k];
+        n += pair_counts(x, (size_t)k, which);
     return n;
 }
 
-/* The pairs of all groups, or those of distinct responses, with one quantity of each, or two. */
-static Grouped over_pairs(const Geometry *x, bool distinct, const double *first,
-                          const double *second)
+static int count_distinct(const Geometry *x) { return count_pairs(x, DISTINCT); }
+
+/* Pairs of all groups, with one quantity of each, or two. */
+static Grouped over_pairs(const Geometry *x, int which, const double *first, const double *second)
 {
     size_t all = (size_t)all_pairs(x);
     Grouped g = {.groups = x->groups, .group = xcalloc(all, sizeof(int)),
                  .x = xcalloc(all, sizeof(double)),
                  .y = second ? xcalloc(all, sizeof(double)) : NULL};
     for (size_t k = 0; k < all; k++) {
-        if (distinct && x->same[k])
+        if (!pair_counts(x, k, which))
             continue;
         g.group[g.n] = (int)k / x->pairs;
         g.x[g.n] = first[k];
@@ -389,11 +422,11 @@ static Grouped over_pairs(const Geometry *x, bool distinct, const double *first,
     return g;
 }
 
-/* The mean of a cosine over pairs, or the share of them where it is negative. how: DISTINCT and
- * NEGATIVE, or 0. */
+/* The mean of a cosine over pairs, or the share of them where it is negative. how: DISTINCT, NEGATIVE
+ * and so on, added; or 0. */
 static Estimate pair_mean(const Geometry *x, const double *cosine, int how)
 {
-    Grouped g = over_pairs(x, how & DISTINCT, cosine, NULL);
+    Grouped g = over_pairs(x, how, cosine, NULL);
     for (int k = 0; k < g.n && how & NEGATIVE; k++)
         g.x[k] = g.x[k] < 0;
     Estimate e = group_bootstrap(&g, mean_ratio, x->o->seed, x->threads);
@@ -527,6 +560,12 @@ static void geometry_json(const Geometry *x)
     put_interval(&b, "cos_distinct", pair_mean(x, x->cosine, DISTINCT));
     put_interval(&b, "neg_ratio", pair_mean(x, x->cosine, NEGATIVE));
     put_interval(&b, "neg_ratio_distinct", pair_mean(x, x->cosine, NEGATIVE | DISTINCT));
+    if (x->right) {
+        put(&b, "pass@1", x->pass_1);
+        put_interval(&b, "cos_both_right", pair_mean(x, x->cosine, DISTINCT | BOTH_RIGHT));
+        put_interval(&b, "cos_one_right", pair_mean(x, x->cosine, DISTINCT | ONE_RIGHT));
+        put_interval(&b, "cos_both_wrong", pair_mean(x, x->cosine, DISTINCT | BOTH_WRONG));
+    }
     put_interval(&b, "semantic", pair_mean(x, x->semantic, 0));
     put_interval(&b, "semantic_distinct", pair_mean(x, x->semantic, DISTINCT));
     put_interval(&b, "zero_mean/sum", zero_mean_check(x, SUM_FORM));
@@ -554,21 +593,26 @@ static void print_estimate(Estimate e, double scale, int digits)
                scale * e.high);
 }
 
-/* The distributions, a row for all pairs and one for distinct pairs of each model. */
+/* The distributions, a row for all pairs of each model and one for distinct pairs; of these, where
+ * they were judged, one for each kind. */
 static void print_pairs(const Geometry *all, int n)
 {
+    static const struct {
+        const char *name;
+        int which;
+    } rows[] = {{"", 0}, {"  distinct", DISTINCT}, {"    both right", DISTINCT | BOTH_RIGHT},
+                {"    one right", DISTINCT | ONE_RIGHT}, {"    both wrong", DISTINCT | BOTH_WRONG}};
     printf("%-18s %7s  %-26s%-26s%s\n", "", "pairs", "gradient cosine (Phi)",
            "negative, percent", "semantic cosine");
-    for (int i = 0; i < n; i++)
-        for (int distinct = 0; distinct < 2; distinct++) {
-            const Geometry *x = &all[i];
-            printf("%-18s %7d", distinct ? "  distinct" : x->name,
-                   distinct ? count_distinct(x) : all_pairs(x));
-            print_estimate(pair_mean(x, x->cosine, distinct), 1, 3);
+    for (const Geometry *x = all; x < all + n; x++)
+        for (int i = 0; i < (x->right ? 5 : 2); i++) {
+            int which = rows[i].which;
+            printf("%-18s %7d", i ? rows[i].name : x->name, count_pairs(x, which));
+            print_estimate(pair_mean(x, x->cosine, which), 1, 3);
             printf("  ");
-            print_estimate(pair_mean(x, x->cosine, distinct | NEGATIVE), 100, 1);
+            print_estimate(pair_mean(x, x->cosine, which | NEGATIVE), 100, 1);
             printf("  ");
-            print_estimate(pair_mean(x, x->semantic, distinct), 1, 3);
+            print_estimate(pair_mean(x, x->semantic, which), 1, 3);
             putchar('\n');
         }
 }
@@ -674,6 +718,15 @@ static void keep_or_free(Session *s, Ruler *ruler, Model *kept)
     tokenizer_free(&s->tokenizer);
 }
 
+/* Can responses be judged: by a command, or since every problem has an answer? */
+static bool geometry_judged(const Problems *p)
+{
+    for (int i = 0; i < p->n && !p->judge.command; i++)
+        if (!*p->problem[i].answer)
+            return false;
+    return true;
+}
+
 /* The models to look at: --model, or words NAME=DIR, each a row of every table. */
 static void cmd_geometry(Session *s)
 {
@@ -683,7 +736,12 @@ static void cmd_geometry(Session *s)
     Model kept = {0};
     if (!s->words.n_words == !o->model)
         usage("geometry: expected --model DIR, or models to compare as NAME=DIR");
-    Problems p = session_prompts(s, o->data, o->data ? SPLIT_TEST : (Split)o->split, false);
+    Problems p = session_prompts(s, o->data, (Split)o->split, o->verifier != VERIFY_AUTO);
+    bool judged = geometry_judged(&p);
+    if (!o->data)
+        problems_draw(&p, o->problems);
+    else if (judged)
+        problems_check_gold(&p, false);
     session_fit(s, &p, n);
     Geometry *all = xcalloc((size_t)n, sizeof *all);
     for (int i = 0; i < n; i++) {
@@ -697,9 +755,9 @@ static void cmd_geometry(Session *s)
             die("%s: has other tokens than the first model, which cannot read its responses; "
                 "expected one tokenizer, or --encoder ngram", s->tokenizer_path.s);
         s->engine = geometry_engine(s, &p, &ruler);
-        all[i] = geometry_new(name, dir, p.n ? imin(p.n, o->problems) : o->problems, o);
+        all[i] = geometry_new(name, dir, imin(p.n, o->problems), o);
         all[i].threads = s->engine.threads;
-        measure(s, &p, &ruler, &all[i]);
+        measure(s, &p, &ruler, judged, &all[i]);
         engine_free(&s->engine);
         keep_or_free(s, &ruler, &kept);
         if (o->json) {

@@ -4,7 +4,8 @@
 #define PROBLEMS_H
 
 #include "json.h"     /* defines: Json; util.h: Buf, philox */
-#include "judge.h"    /* defines: Judge; task.h: Task, task_problem */
+#include "judge.h"    /* defines: Judge; task.h: Task, task_problem, task_key */
+#include "map.h"      /* defines: Map */
 #include "template.h" /* defines: Template */
 
 typedef struct {
@@ -12,7 +13,8 @@ typedef struct {
     int line; /* of the file */
 } Problem;
 
-/* A built-in task draws as many problems as are wanted; a file holds n. */
+/* A built-in task draws as many problems as are wanted; a list holds n: those of a file, or, for an
+ * evaluation, problems that were drawn beforehand and all differ. */
 typedef struct {
     Task task;
     Split split;
@@ -20,9 +22,10 @@ typedef struct {
     Judge judge;
     Template template; /* its text is the session's */
     int longest;       /* tokens of the longest prompt, template included */
-    Problem *problem;  /* of a file */
-    int n;             /* 0: drawn */
-    int *order, epoch; /* the file's problems in the order of pass number epoch - 1 */
+    Problem *problem;
+    int n;             /* 0: each is drawn when it is asked for */
+    bool shuffled;     /* walked in passes, each in an order of its own */
+    int *order, epoch; /* the list in the order of pass number epoch - 1 */
     const char *path;
 } Problems;
 
@@ -167,6 +170,56 @@ static inline void problems_check_gold(Problems *p, bool drop)
     buf_free(&lines);
 }
 
+/* ---------------------------------------------------------------- problems that differ */
+
+/* Makes a list of n problems of the task that all differ (task_key), or of as many as there are: one
+ * that has not turned up in so many draws is taken not to be there. */
+static inline void problems_draw(Problems *p, int n)
+{
+    static const char *const splits[] = {"training", "validation", "test"};
+    Map seen = {0};
+    Buf prompt = {0}, answer = {0}, spec = {0};
+    int in_vain = 0;
+    for (uint32_t index = 0; p->n < n && in_vain < 100 * (p->n + 100); index++) {
+        prompt.n = answer.n = 0;
+        task_problem(&p->task, p->seed, p->split, index, &prompt, &answer);
+        uint64_t key = task_key(&p->task, prompt.s);
+        in_vain++;
+        if (map_get(&seen, key) >= 0)
+            continue;
+        map_set(&seen, key, p->n);
+        problems_add(p, prompt.s, answer.s, 0);
+        in_vain = 0;
+    }
+    task_spec(&p->task, &spec);
+    if (p->n < n)
+        warn("task %s: has %d %s problems that differ; asked for %d", spec.s, p->n,
+             splits[p->split], n);
+    p->path = "--task";
+    map_free(&seen);
+    buf_free(&prompt);
+    buf_free(&answer);
+    buf_free(&spec);
+}
+
+/* class[i]: the first of n problems of a list whose prompt is that of problem i. Returns how many
+ * differ. */
+static inline int problems_classes(const Problems *p, int n, int *class)
+{
+    Map first = {0};
+    int distinct = 0;
+    for (int i = 0; i < n; i++) {
+        uint64_t key = hash64(p->problem[i].prompt, strlen(p->problem[i].prompt));
+        class[i] = map_get(&first, key);
+        if (class[i] >= 0)
+            continue;
+        map_set(&first, key, class[i] = i);
+        distinct++;
+    }
+    map_free(&first);
+    return distinct;
+}
+
 /* ---------------------------------------------------------------- in which order */
 
 /* The order of n things in pass number `epoch`, shuffled anew for each (Fisher and Yates). */
@@ -182,12 +235,11 @@ static inline void shuffle(int *order, int n, uint64_t seed, int epoch)
     }
 }
 
-/* Problem number `index` of a file. Training walks it in shuffled passes, held-out problems are
- * taken in order. */
-static inline const Problem *problem_of_file(Problems *p, uint32_t index)
+/* Problem number `index` of a list. Training walks it in shuffled passes, an evaluation in order. */
+static inline const Problem *problem_of_list(Problems *p, uint32_t index)
 {
     int at = (int)(index % (uint32_t)p->n);
-    if (p->split != SPLIT_TRAIN)
+    if (!p->shuffled)
         return &p->problem[at];
     int epoch = (int)(index / (uint32_t)p->n);
     if (!p->order)

@@ -24,7 +24,7 @@ static const char *const COMMANDS[N_COMMANDS] = {
  * given is NULL. */
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop;
-    const char *pred, *gold, *valid;
+    const char *pred, *gold, *valid, *temperatures, *responses;
     const char *template, *system, *reward_cmd;
     int verifier, max_prompt, chat, max_length;
     double reward_timeout;
@@ -43,7 +43,7 @@ typedef struct {
 #define C(x) (1u << (x))
 #define LEARN (C(SFT) | C(TRAIN))
 #define RL (C(TRAIN) | C(EXPLAIN))
-#define JUDGED (C(TRAIN) | C(EVAL) | C(EXPLAIN))
+#define JUDGED (C(SFT) | C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(EXPLAIN))
 #define DRAW (C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN))
 /* Neither model nor task. */
 #define BARE (C(REPORT) | C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH))
@@ -90,7 +90,7 @@ static const Option OPTIONS[] = {
      "how a problem becomes a prompt; FILE: a text with {prompt} in it, and {system}"},
     {"system", OPT_TEXT, O(system), NULL, 0, 0, DRAW | C(SFT), "TEXT",
      "the template's system text"},
-    {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED | C(GEOMETRY), "N",
+    {"max-prompt", OPT_INT, O(max_prompt), "0", 0, 1e6, JUDGED, "N",
      "leave out prompts over N tokens; 0: those that --max-tokens leaves no room for"},
     {"verifier", OPT_CHOICE, O(verifier), "auto", 0, 0, JUDGED, VERIFIERS,
      "who says what is right (see below)"},
@@ -107,7 +107,9 @@ static const Option OPTIONS[] = {
     {"samples", OPT_INT, O(samples), "1", 1, 4096, C(SAMPLE_TEXT), "N", "responses"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, RL, "T",
      "of sampling, log-probs and features alike"},
-    {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(EVAL) | C(SAMPLE_TEXT), "T",
+    {"temperature", OPT_TEXT, O(temperatures), "1", 0, 0, C(EVAL), "T[,T..]",
+     "of sampling, a row of the table for each; 0: always the most likely token"},
+    {"temperature", OPT_NUMBER, O(temperature), "1", 0, 100, C(SAMPLE_TEXT), "T",
      "of sampling; 0: always the most likely token"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, C(SCORE), "T", "of the log-probs"},
     {"temperature", OPT_NUMBER, O(temperature), "1", 0.01, 100, C(GEOMETRY), "T",
@@ -120,7 +122,7 @@ static const Option OPTIONS[] = {
      "draw from the K most likely tokens; 0: all"},
     {"max-tokens", OPT_INT, O(max_tokens), "48", 1, 1e6, DRAW, "N",
      "longest response, its end token included"},
-    {"stop", OPT_TEXT, O(stop), NULL, 0, 0, JUDGED | C(GEOMETRY) | C(SAMPLE_TEXT), "TEXT",
+    {"stop", OPT_TEXT, O(stop), NULL, 0, 0, JUDGED | C(SAMPLE_TEXT), "TEXT",
      "a response ends where it has this text, and is read up to there"},
 
     HEADING("The method"),
@@ -204,6 +206,8 @@ static const Option OPTIONS[] = {
 
     HEADING("The run"),
     {"out", OPT_TEXT, O(out), NULL, 0, 0, LEARN, "DIR", "run directory to write (required)"},
+    {"responses", OPT_TEXT, O(responses), NULL, 0, 0, C(EVAL), "FILE",
+     "write what was sampled: a line of JSON for each response"},
     {"out", OPT_TEXT, O(out), NULL, 0, 0, C(REPORT), "FILE",
      "the page; without it, report.html beside the first run"},
     {"geometry", OPT_TEXT, O(geometry), NULL, 0, 0, C(REPORT), "FILE",
@@ -434,12 +438,15 @@ static Problems session_problems(Session *s, const char *path, Split split)
     return session_prompts(s, path, split, !s->o.reward_cmd);
 }
 
-/* Problems for --eval-every. */
-static Problems session_held_out(Session *s)
+/* The list of problems of an evaluation: those of a file, where answers that no verifier takes stay
+ * in and count as wrong; or --problems of the task's that all differ. */
+static Problems session_evaluated(Session *s, const char *path)
 {
-    Problems p = session_problems(s, s->o.eval_data, s->o.eval_data ? SPLIT_TEST : (Split)s->o.split);
-    if (p.n)
+    Problems p = session_problems(s, path, (Split)s->o.split);
+    if (path)
         problems_check_gold(&p, false);
+    else
+        problems_draw(&p, s->o.problems);
     return p;
 }
 

@@ -13,11 +13,12 @@ typedef struct {
 
 /* The problem as a prompt (--template) + response + end token, of which the prompt is not trained
  * on. */
-static Record record_of_text(const Session *s, const char *problem, const char *response,
+static Record record_of_text(Session *s, const char *problem, const char *response,
                              const char *what)
 {
     int room = s->model.config.max_position_embeddings;
     Buf text = {0};
+    session_tokenizer(s);
     template_render(&s->template, problem, &text);
     Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, what);
     Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, what);
@@ -48,10 +49,11 @@ static void records_add(Records *all, Record r)
 
 /* Plain text, all of it trained on: the token that begins a text, its own, and the end token, cut
  * into records of at most --max-length tokens. */
-static void records_of_plain(const Session *s, const char *text, size_t n, const char *what,
+static void records_of_plain(Session *s, const char *text, size_t n, const char *what,
                              Records *all)
 {
     int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
+    session_tokenizer(s);
     Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, what);
     if (s->model.config.n_eos)
         ids_add(&ids, s->model.config.eos_token_id[0]);
@@ -74,8 +76,9 @@ static void record_free(Record *r)
     free(r->labels);
 }
 
-/* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids). */
-static void record_read(const Session *s, Json *j, const char *path, int line, Records *all)
+/* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids), which
+ * need no tokenizer. */
+static void record_read(Session *s, Json *j, const char *path, int line, Records *all)
 {
     Record r = {0};
     int labels = -1;
@@ -122,7 +125,7 @@ static void record_read(const Session *s, Json *j, const char *path, int line, R
 }
 
 /* The records of a file: JSONL, or, where its name ends in .txt, plain text. */
-static Records records_read(const Session *s, const char *path)
+static Records records_read(Session *s, const char *path)
 {
     Records all = {0};
     size_t n, offset = 0, name = strlen(path);
@@ -155,7 +158,7 @@ static void records_free(Records *all)
 }
 
 /* A fresh example of the task: a training problem with one of its derivations. */
-static Record record_draw(const Session *s, uint32_t index)
+static Record record_draw(Session *s, uint32_t index)
 {
     Buf prompt = {0}, answer = {0}, response = {0};
     task_problem(&s->task, s->o.seed, SPLIT_TRAIN, index, &prompt, &answer);
@@ -296,7 +299,6 @@ static void sft_model(Session *s, const Run *run)
         usage("sft: --tokenizer goes with --preset; --model brings its own");
     if (*run->from.s) {
         session_load(s, run->from.s);
-        session_tokenizer(s);
         return;
     }
     if (!preset)
@@ -432,13 +434,16 @@ static void cmd_sft(Session *s)
 {
     enum { TYPICAL = 32 }; /* tokens of a drawn record; the longest has many more */
     const Options *o = &s->o;
+    if (o->reward_cmd && !o->eval_every)
+        usage("--reward-cmd: judges the answers of --eval-every; expected that too");
     Teacher t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
     Run *run = &t.run;
     sft_model(s, run);
     int longest = sft_records(&t);
     rope_reserve(&s->model, longest);
     if (t.ask) {
-        t.held_out = session_held_out(s);
+        session_tokenizer(s);
+        t.held_out = session_evaluated(s, s->o.eval_data);
         problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
     }
     session_prepare_saving(s, run->from.s);

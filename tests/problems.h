@@ -236,8 +236,18 @@ static void test_math_votes(void)
     }
     verify_groups(&g, 1, &j, &t);
     CHECK(g.reward[0] < 0 && g.reward[1] < 0 && g.reward[2] > 0 && g.reward[3] > 0, "rewards");
-    CHECK(group_majority(&g, &j, &t, 4) == 1, "4.0 and 4: two votes; what was cut off: its own");
-    CHECK(group_majority(&g, &j, &t, 2) == 0.5, "a block of wrong ones, a block of right ones");
+    int class[4];
+    group_classes(&g, &j, &t, class);
+    CHECK(class[0] == 0 && class[1] == 1 && class[2] == 2 && class[3] == 2,
+          "4.0 and 4 are one answer; what was cut off is its own: %d %d %d %d", class[0], class[1],
+          class[2], class[3]);
+    double maj[2] = {0}, distinct[2] = {0};
+    Evaluation ev = {.maj = maj, .distinct_right = distinct, .few = 4};
+    evaluate_classes(&ev, 0, &g, class);
+    CHECK(maj[0] == 1 && distinct[0] == 1, "4.0 and 4: two votes, one answer");
+    ev.few = 2;
+    evaluate_classes(&ev, 1, &g, class);
+    CHECK(maj[1] == 0.5, "a block of wrong ones, a block of right ones");
     tokenizer_free(&t);
     engine_free(&e);
 }
