@@ -191,8 +191,8 @@ static inline void metrics_line(RunFiles *r, Json *j, const char *path, int line
     buf_free(&key);
 }
 
-/* "pass@8" is quantity 3, "maj@16" is MAJ with *k = 16, "distinct_right@16" DISTINCT_RIGHT; -1: none
- * of them. */
+/* "pass@8" is quantity 3, "maj@16" is MAJ with *k = 16, "distinct_right@16" is DISTINCT_RIGHT; -1:
+ * none of them. */
 static inline int quantity_find(const char *key, int *k, bool *interval)
 {
     int end = 0, found = -1;

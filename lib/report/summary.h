@@ -279,8 +279,8 @@ static inline void report_text(const Report *r)
     putchar('\n');
     text_asides(r);
     if (any_compared(r)) {
-        printf("\ndifference from %s, same seed and problems, in points: at the last evaluation; "
-               "mean from step %d on\n", r->against->label, half_begins(r));
+        printf("\ndifference from %s, same seed and problems, in points: last evaluation; mean "
+               "from step %d on\n", r->against->label, half_begins(r));
         text_differences(r, &t, AT_END);
         text_differences(r, &t, SECOND_HALF);
         text_end(&t);
