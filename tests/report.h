@@ -2,6 +2,7 @@
 #ifndef TESTS_REPORT_H
 #define TESTS_REPORT_H
 
+#include "rollouts.h" /* defines: check_interval */
 #include "train.h"
 
 /* A run directory made by hand: two problems, two samples of each. right: of both problems at steps
