@@ -2,6 +2,7 @@
 #ifndef TESTS_REPORT_H
 #define TESTS_REPORT_H
 
+#include "rollouts.h" /* defines: check_interval */
 #include "train.h"
 
 /* A run directory made by hand: two problems, two samples of each. right: of both problems at steps
@@ -163,11 +164,236 @@ static void test_report_values(void)
     CHECK(cli("report %s %s", a.s, d.s) == 0 && !strstr(cli_out, "difference"), "%s", cli_out);
     CHECK(cli("report %s %s %s --out %s/x.html", a.s, c.s, d.s, tmp_dir()) == 0, "%s", cli_err);
     CHECK(strstr(cli_out, "\ng2rl         2   87.5 [") != NULL, "%s", cli_out);
-    CHECK(strstr(cli_out, "\ng2rl       1  +50.0 [+50.0, +50.0]") != NULL, "%s", cli_out);
+    CHECK(strstr(cli_out, "\ng2rl      1  +50.0 [+50.0, +50.0]") != NULL, "%s", cli_out);
     char *page = read_page(tmp_path("x.html").s);
     CHECK(strstr(page, "<b>+50.0</b>") != NULL, "an interval without 0 is bold");
     CHECK(strstr(page, "base</th><td class=\"n\">12.5<i>") != NULL, "the base model at step 0");
     free(page);
+}
+
+/* A pair of paths without their problems. */
+static FrontierPair made_pair(const double *xa, const double *ya, int na, const double *xb,
+                              const double *yb, int nb)
+{
+    return (FrontierPair){.a = {xa, ya, na}, .b = {xb, yb, nb}, .seed = 1};
+}
+
+/* The difference of two paths, on paths made up. */
+static void test_frontier(void)
+{
+    static const double x[] = {0.2, 0.4, 0.55, 0.7}, y[] = {0.9, 0.85, 0.75, 0.6};
+    static const double slow_x[] = {0.2, 0.2, 0.4, 0.4, 0.55};
+    static const double slow_y[] = {0.9, 0.9, 0.85, 0.85, 0.75};
+    static const double half_x[] = {0.2, 0.3, 0.4, 0.475}, half_y[] = {0.9, 0.875, 0.85, 0.8};
+    FrontierPair slow = made_pair(x, y, 4, slow_x, slow_y, 5);
+    FrontierPair half = made_pair(half_x, half_y, 4, x, y, 4);
+    CHECK(frontier_difference(&slow) == 0, "half speed: %g", frontier_difference(&slow));
+    CHECK(fabs(frontier_difference(&half)) < 1e-12, "half as far: %g", frontier_difference(&half));
+
+    /* 0.05 higher at every pass@1, by a path with other points */
+    static const double up_y[] = {0.95, 0.925, 0.9, 0.85};
+    FrontierPair up = made_pair(half_x, up_y, 4, x, y, 4);
+    CHECK(fabs(frontier_difference(&up) - 0.05) < 1e-12, "offset %g", frontier_difference(&up));
+
+    /* a line against a path that is flat at first: 20 values, both ends among them */
+    static const double line_x[] = {0, 1}, line_y[] = {0, 1}, mid_x[] = {0, 0.5, 1};
+    static const double mid_y[] = {0, 0, 1};
+    FrontierPair bent = made_pair(line_x, line_y, 2, mid_x, mid_y, 3);
+    double sum = 0;
+    for (int j = 0; j < 20; j++)
+        sum += j / 19.0 - fmax(0, 2 * j / 19.0 - 1);
+    CHECK(fabs(frontier_difference(&bent) - sum / 20) < 1e-12, "20 values: %g, not %g",
+          frontier_difference(&bent), sum / 20);
+
+    /* turns back: what it passes a second time does not count, and 0.6 is reached from 0.3 */
+    static const double back_x[] = {0.2, 0.5, 0.3, 0.6}, back_y[] = {0.8, 0.7, 0.9, 0.5};
+    FrontierPath back = {back_x, back_y, 4};
+    CHECK(fabs(frontier_at(&back, 0.4) - (0.8 - 0.1 * 2 / 3)) < 1e-12 &&
+          fabs(frontier_at(&back, 0.5) - 0.7) < 1e-12, "first crossing: %g",
+          frontier_at(&back, 0.4));
+    CHECK(fabs(frontier_at(&back, 0.55) - (0.9 - 0.4 * 25 / 30)) < 1e-12, "from where it was: %g",
+          frontier_at(&back, 0.55));
+    static const double fell_x[] = {0.2, 0.5, 0.1}, fell_y[] = {0.8, 0.7, 0.1};
+    FrontierPair fell = made_pair(fell_x, fell_y, 3, fell_x, fell_y, 2);
+    FrontierPair fallen = made_pair(fell_x, fell_y, 2, fell_x, fell_y, 3);
+    CHECK(frontier_difference(&fell) == 0 && frontier_difference(&fallen) == 0,
+          "an end below its best: %g", frontier_difference(&fell));
+}
+
+/* Which seeds count, and the t interval over them. */
+static void test_frontier_seeds(void)
+{
+    static const double ends[] = {0.7, 0.429, 0.4299999999, 0.431, 0.4, 0.3};
+    static const bool counts[] = {true, false, true, true, false, false};
+    static const double x[] = {0.4, 0.8}, y[] = {0.9, 0.7};
+    double end_x[6][2];
+    for (int i = 0; i < 6; i++) { /* of one path or the other */
+        end_x[i][0] = 0.4;
+        end_x[i][1] = ends[i];
+        FrontierPair a = made_pair(end_x[i], y, 2, x, y, 2);
+        FrontierPair b = made_pair(x, y, 2, end_x[i], y, 2);
+        Frontier f = frontier(&a, 1), g = frontier(&b, 1);
+        CHECK(f.seeds == counts[i] && f.missing == !counts[i] && g.seeds == counts[i],
+              "from 0.4 to %.10g: %d seeds, %d missing", ends[i], f.seeds, f.missing);
+        CHECK(isfinite(f.over_seeds.value) == counts[i] && isnan(f.over_seeds.low) &&
+              isnan(f.over_problems.low), "one seed has no t interval");
+    }
+    /* three seeds 0.01, 0.02 and 0.06 higher, and one that is missing: mean 0.03, s^2 = 0.0007 */
+    static const double higher[3][2] = {{0.91, 0.71}, {0.92, 0.72}, {0.96, 0.76}};
+    FrontierPair four[4];
+    for (int i = 0; i < 4; i++)
+        four[i] = i == 1 ? made_pair(end_x[1], y, 2, x, y, 2)
+                         : made_pair(x, higher[i ? i - 1 : 0], 2, x, y, 2);
+    Frontier f = frontier(four, 4);
+    double half = 4.3026527297 * sqrt(0.0007 / 3);
+    CHECK(f.seeds == 3 && f.missing == 1 && fabs(f.over_seeds.value - 0.03) < 1e-12, "%d seeds, %g",
+          f.seeds, f.over_seeds.value);
+    CHECK(fabs(f.over_seeds.low - 0.03 + half) < 1e-9 &&
+          fabs(f.over_seeds.high - 0.03 - half) < 1e-9, "t: [%g, %g], not 0.03 +- %g",
+          f.over_seeds.low, f.over_seeds.high, half);
+}
+
+/* The interval over problems against all samples of four problems in three classes. Both paths
+ * have two points with the same x, so that D is the mean of the differences at both. */
+static void test_frontier_problems(void)
+{
+    /* x of a at the base and at its end, y of a there; then those of b */
+    static const double rows[4][8] = {
+        {0.0, 0.8, 1.0, 0.9, 0.0, 0.8, 1.0, 0.2}, {0.5, 0.3, 1.0, 0.3, 0.5, 0.3, 0.4, 0.6},
+        {0.1, 0.6, 0.8, 0.7, 0.1, 0.6, 0.8, 0.5}, {0.5, 0.3, 0.9, 0.1, 0.5, 0.3, 0.3, 0.7}};
+    static const int class[] = {0, 1, 2, 1};
+    double mean[8] = {0}, d[27], each[4][8], alike[4][8];
+    int n = 0;
+    for (int code = 0; code < 27; code++) {
+        int drawn[3] = {code % 3, code / 3 % 3, code / 9}, count = 0;
+        double x0 = 0, x1 = 0, sum = 0;
+        for (int i = 0; i < 3; i++)
+            for (int k = 0; k < 4; k++)
+                if (class[k] == drawn[i]) {
+                    x0 += rows[k][0];
+                    x1 += rows[k][1];
+                    sum += (rows[k][2] - rows[k][6] + rows[k][3] - rows[k][7]) / 2;
+                    count++;
+                }
+        if (x1 > x0)
+            d[n++] = sum / count;
+    }
+    CHECK(n > 10 && n < 27, "%d samples have a range", n);
+    qsort(d, (size_t)n, sizeof *d, by_value);
+    memcpy(each, rows, sizeof each);
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 8; i++) {
+            mean[i] += rows[k][i] / 4;
+            alike[k][i] = rows[0][i];
+        }
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        FrontierPair p = made_pair(mean, mean + 2, 2, mean + 4, mean + 6, 2);
+        p.each = each[0];
+        p.class = class;
+        p.problems = 4;
+        p.seed = seed;
+        Frontier f = frontier(&p, 1);
+        check_interval(f.over_problems, d, n, "frontier");
+    }
+    /* problems that are all alike make every sample the same: 0.35 in one seed, 0 in the other */
+    FrontierPair p[2] = {made_pair(alike[0], alike[0] + 2, 2, alike[0] + 4, alike[0] + 6, 2),
+                         made_pair(alike[0], alike[0] + 2, 2, alike[0], alike[0] + 2, 2)};
+    double same[4][8];
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 8; i++)
+            same[k][i] = rows[0][i % 4];
+    for (int i = 0; i < 2; i++) {
+        p[i].each = i ? same[0] : alike[0];
+        p[i].problems = 4;
+    }
+    Estimate e = frontier(p, 2).over_problems;
+    CHECK(fabs(e.value - 0.175) < 1e-12 && fabs(e.low - 0.175) < 1e-12 &&
+          fabs(e.high - 0.175) < 1e-12, "alike: %g [%g, %g]", e.value, e.low, e.high);
+    p[1].each = NULL;
+    e = frontier(p, 2).over_problems;
+    CHECK(fabs(e.value - 0.175) < 1e-12 && isnan(e.low), "a seed that does not know its problems");
+}
+
+/* A run of two problems that are the same one, two samples of each, at its last evaluation `end`:
+ * pass@1, pass@2 and distinct_right@2; at the base pass@1 = 0.5, distinct_right@2 = 1.5. Right
+ * samples: 1 and 1, then 1 and 2. */
+static Path frontier_run(const char *group, const char *label, const char *seed, const char *lr,
+                         double base_pass, const double end[3])
+{
+    Path p = report_run(group, label, seed, (int[6]){0});
+    Buf text = {0};
+    double apart = strcmp(label, "grpo") ? 0.5 : -0.5; /* the two problems' distinct answers */
+    buf_printf(&text, "{\"command\": \"train\", \"seed\": %s, \"lr\": %s}\n", seed, lr);
+    write_file(path_join(p.s, "run.json").s, text.s, text.n);
+    text.n = 0;
+    for (int i = 0; i < 2; i++)
+        buf_printf(&text, "{\"step\": %d, \"pass@1\": %g, \"pass@2\": %g, \"maj@2\": 0.5, "
+                   "\"distinct_right@2\": %g, \"distinct_right@2/interval\": [1, 2], "
+                   "\"frac_copies\": 0.125, \"frac_two_right\": null, \"distinct_problems\": 1, "
+                   "\"problem_class\": [0, 0], \"problems\": 2, \"samples\": 2, "
+                   "\"right\": [1, %d], \"distinct_right\": [%g, %g]}\n", 10 * i,
+                   i ? end[0] : 0.5, i ? end[1] : base_pass, i ? end[2] : 1.5, 1 + i,
+                   i ? end[2] - apart : 2, i ? end[2] + apart : 1);
+    write_file(path_join(p.s, "eval.jsonl").s, text.s, text.n);
+    buf_free(&text);
+    return p;
+}
+
+/* What report says of it: the measure, which runs are compared, and where it stands. */
+static void test_frontier_report(void)
+{
+    static const double grpo[] = {0.7, 0.8, 1.2}, g2rl[] = {0.9, 0.8, 1.5}, near[] = {0.52, 0.9, 1};
+    Path a = frontier_run("f1", "grpo", "1", "1e-4", 0.94, grpo);
+    Path b = frontier_run("f2", "grpo", "2", "0.0001", 0.94, grpo);
+    Path c = frontier_run("f1", "g2rl", "1", "0.1e-3", 0.94, g2rl), page = tmp_path("f.html");
+    Path d = frontier_run("f2", "g2rl", "2", "1e-4", 0.94, near);
+    Path e = frontier_run("f1", "other", "1", "2e-4", 0.94, g2rl), svg = tmp_path("f.svg");
+    CHECK(cli("report %s %s %s %s %s --json", a.s, b.s, c.s, d.s, e.s) == 0, "%s", cli_err);
+    /* pass@2 falls from .94 by .14 / .2 and by .14 / .4 a unit of pass@1: on average .1 of it */
+    const char *arm = text_from(cli_out, "\"g2rl\":"), *at = "\"frontier\"";
+    char f[256];
+    snprintf(f, sizeof f, "%.*s", (int)strcspn(text_from(arm, at), "}"), text_from(arm, at));
+    CHECK(strstr(f, "\"measure\": \"pass@2\""), "%s", f);
+    CHECK(fabs(member_after(f, "", "\"value\": ") - 0.035) < 1e-9, "%s", f);
+    CHECK(member_after(f, "", "\"seeds\": ") == 1 && member_after(f, "", "\"missing\": ") == 1 &&
+          !strstr(f, " \"interval\""), "one seed: %s", f);
+    CHECK(strstr(f, "\"problems/interval\": ["), "%s", f);
+    arm = text_from(cli_out, "\"other\":");
+    CHECK(strstr(arm, "\"difference\"") && !strstr(arm, at), "another learning rate: %s", arm);
+    CHECK(member_after(arm, "", "\"distinct_right@2\": ") == 1.5 &&
+          member_after(arm, "", "\"frac_copies\": ") == 0.125, "%s", arm);
+
+    /* a mean of 0.95 at the base: distinct right answers, which fall by 1.5 and by 0 a unit */
+    b = frontier_run("f2", "grpo", "2", "0.0001", 0.96, grpo);
+    d = frontier_run("f2", "g2rl", "2", "1e-4", 0.96, g2rl);
+    CHECK(cli("report %s %s %s %s --json --out %s --svg %s", a.s, b.s, c.s, d.s, page.s, svg.s)
+              == 0, "%s", cli_err);
+    arm = text_from(cli_out, "\"g2rl\":");
+    CHECK(strstr(text_from(arm, at), "\"measure\": \"distinct_right@2\"") &&
+          fabs(member_after(arm, at, "\"value\": ") - 0.15) < 1e-9 &&
+          fabs(member_after(arm, at, " \"interval\": [") - 0.15) < 1e-9, "%s", text_from(arm, at));
+    CHECK(fabs(member_after(arm, at, "\"problems/interval\": [") - 0.15) < 1e-9,
+          "the problems are all one: %s", text_from(arm, at));
+    CHECK(cli("report %s %s %s %s --out %s", a.s, b.s, c.s, d.s, page.s) == 0, "%s", cli_err);
+    CHECK(strstr(cli_out, "2 held-out problems (1 distinct), 2 samples of each, at step 10\n"),
+          "%s", cli_out);
+    CHECK(strstr(cli_out, "\ng2rl         2   90.0 [90.0, 90.0]") &&
+          strstr(cli_out, "   1.5 [ 1.5,  1.5]\n"), "%s", cli_out);
+    CHECK(strstr(cli_out, "12.5 %          -          -          -\n"), "%s", cli_out);
+    CHECK(strstr(cli_out, "\ng2rl         2        0       +0.15  [+0.15, +0.15]  "
+                          "[+0.15, +0.15]\n"), "%s", cli_out);
+    char *html = read_page(page.s);
+    CHECK(strstr(html, "Minus grpo\xE2\x80\x99s at the same pass@1, answers") &&
+          strstr(html, ">distinct right of 2</text>") && strstr(html, ">copies, %</th>") &&
+          !strstr(html, ">all right, %</th>"), "the page");
+    free(html);
+
+    /* both problems are one class: every sample is the evaluation itself */
+    CHECK(cli("report %s %s --json", a.s, c.s) == 0, "%s", cli_err);
+    arm = text_from(cli_out, "\"g2rl\":");
+    CHECK(member_after(arm, "", "\"distinct_right@2/interval\": [") == 1.5 &&
+          fabs(member_after(text_from(arm, "\"difference\""), "\"distinct_right@2\"",
+                            "\"interval\": [") - 0.3) < 1e-9, "by class: %s", arm);
 }
 
 static const char *const GEOMETRY_LINE =
@@ -253,6 +479,19 @@ static void test_report_refused(void)
          "\"maj\": null}\n", "line 1: maj: 0 numbers; expected 99"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 1, \"samples\": 2, \"right\": [3]}\n",
          "line 1: right: 3 of 2 samples"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 1, \"samples\": 2, "
+         "\"distinct_right\": [1, 2]}\n", "line 1: distinct_right: 2 numbers; expected 1"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 2, \"samples\": 2, \"maj@2\": 1, "
+         "\"problem_class\": [0, 2]}\n", "problem_class: 2 for problem 1; expected the first"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 3, \"samples\": 2, "
+         "\"problem_class\": [0, 0, 1]}\n", "problem_class: 1 for problem 2; expected the first"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 2, \"samples\": 2, \"maj@2\": 1, "
+         "\"problem_class\": [0, 0]}\n{\"step\": 1, \"problems\": 2, \"samples\": 2, "
+         "\"maj@2\": 1, \"problem_class\": [0, 1]}\n", "line 2: problem_class: 1 for problem 1; "
+         "expected 0"},
+        {"eval.jsonl", "{\"step\": 0, \"problems\": 2, \"samples\": 2, \"maj@2\": 1, "
+         "\"distinct_right@2\": 1}\n{\"step\": 1, \"problems\": 2, \"samples\": 2, "
+         "\"maj@2\": 1, \"distinct_right@1\": 1}\n", "line 2: distinct_right@1; expected @2"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 3, \"samples\": 2, \"maj@2\": 1}\n",
          "line 1: 3 problems, 2 samples, maj@2; expected 2, 2"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 3000000000}\n", "line 1: problems: expected"},

@@ -22,7 +22,7 @@
 #ifndef FRONTIER_H
 #define FRONTIER_H
 
-#include "runs.h" /* defines: Runs, Arm, estimate, row_problems; stats.h: mean_interval */
+#include "runs.h" /* defines: Runs, Arm, estimate, problem_value; stats.h: mean_interval */
 
 enum { FRONTIER_POINTS = 20 };
 static const double FRONTIER_RANGE = 0.03, FRONTIER_FULL = 0.95, ROUNDING = 1e-9;
@@ -228,42 +228,46 @@ static inline FrontierPath run_path(const RunFiles *r, int q)
     return p;
 }
 
-/* Writes the run's n points of each problem into columns of `each` [problems][width], first all x,
- * then all y. False if an evaluation does not know its problems. */
-static inline bool run_points(const RunFiles *r, int q, int n, double *each, int width)
+/* Does every point know its problems? */
+static inline bool points_known(const RunFiles *r, int q)
 {
-    int problems = r->eval[0].problems, point = 0;
-    double *one = xcalloc((size_t)problems, sizeof *one);
     bool known = true;
-    for (int i = 0; i < r->n_evals && known; i++) {
-        if (!is_point(&r->eval[i], q))
+    for (int i = 0; i < r->n_evals; i++)
+        if (is_point(&r->eval[i], q))
+            known &= problem_list(&r->eval[i], 0) && problem_list(&r->eval[i], q);
+    return known;
+}
+
+/* Writes the run's n points of each problem into columns of `each` [problems][width]: first all x,
+ * then all y. */
+static inline void run_points(const RunFiles *r, int q, int n, double *each, int width)
+{
+    int point = 0;
+    for (int i = 0; i < r->n_evals; i++) {
+        const EvalRow *e = &r->eval[i];
+        if (!is_point(e, q))
             continue;
-        for (int y = 0; y < 2 && known; y++) {
-            known = row_problems(&r->eval[i], y ? q : 0, one);
-            for (int k = 0; k < problems && known; k++)
-                each[(size_t)k * (size_t)width + (size_t)(y * n + point)] = one[k];
+        for (int k = 0; k < e->problems; k++) {
+            double *row = each + (size_t)k * (size_t)width;
+            row[point] = problem_value(e, 0, k);
+            row[n + point] = problem_value(e, q, k);
         }
         point++;
     }
-    free(one);
-    return known;
 }
 
 /* Both runs' paths; a.n = 0 or b.n = 0: there is no pair. */
 static inline FrontierPair run_pair(const RunFiles *a, const RunFiles *b, int q)
 {
     FrontierPair p = {.a = run_path(a, q), .b = run_path(b, q), .seed = a->seed};
-    if (!p.a.n || !p.b.n)
+    if (!p.a.n || !p.b.n || !points_known(a, q) || !points_known(b, q))
         return p;
     int width = 2 * (p.a.n + p.b.n);
     p.problems = a->eval[0].problems;
     p.class = a->class ? a->class : b->class;
     p.each = xcalloc((size_t)p.problems * (size_t)width, sizeof *p.each);
-    if (!run_points(a, q, p.a.n, p.each, width) ||
-        !run_points(b, q, p.b.n, p.each + 2 * p.a.n, width)) {
-        free(p.each);
-        p.each = NULL;
-    }
+    run_points(a, q, p.a.n, p.each, width);
+    run_points(b, q, p.b.n, p.each + 2 * p.a.n, width);
     return p;
 }
 

@@ -440,7 +440,7 @@ static inline void frontier_draw(const Report *r, Buf *b)
 
 static inline void table_frontier(const Report *r, Buf *b)
 {
-    static const char *const head[] = {"", "seeds", "missing", "over seeds", "over problems"};
+    static const char *const head[] = {"", "seeds", "missing", "difference", "over problems"};
     buf_printf(b, "<h3>Minus %s\xE2\x80\x99s at the same pass@1, %s</h3>\n"
                "<table class=\"full stack\"><thead><tr>", r->against->label,
                r->measure == DISTINCT_RIGHT ? "answers" : "points");
@@ -470,9 +470,9 @@ static inline const char *frontier_caption(const Report *r, char text[1024])
                  "<b>%s</b>: the mean difference at %d equally spaced values of pass@1, from the "
                  "base\xE2\x80\x99s to the lower of the two paths\xE2\x80\x99 highest, each path "
                  "taken where it first reaches the value; same seed, same learning rate. Missing: "
-                 "seeds whose paths share less than %g points of pass@1. Two 95 %% intervals: "
-                 "Student\xE2\x80\x99s t over seeds, and bootstrap over distinct problems inside "
-                 "each seed.", r->against->label, FRONTIER_POINTS, 100 * FRONTIER_RANGE);
+                 "seeds whose paths share less than %g points of pass@1. Two 95 %% intervals: with "
+                 "the difference Student\xE2\x80\x99s t over seeds, beside it bootstrap over "
+                 "distinct problems inside each seed.", r->against->label, FRONTIER_POINTS, 100 * FRONTIER_RANGE);
     return text;
 }
 

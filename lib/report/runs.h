@@ -191,8 +191,8 @@ static inline void metrics_line(RunFiles *r, Json *j, const char *path, int line
     buf_free(&key);
 }
 
-/* "pass@8" is quantity 3, "maj@16" is MAJ with *k = 16, "distinct_right@16" DISTINCT_RIGHT; -1: none
- * of them. */
+/* "pass@8" is quantity 3, "maj@16" is MAJ with *k = 16, "distinct_right@16" is DISTINCT_RIGHT; -1:
+ * none of them. */
 static inline int quantity_find(const char *key, int *k, bool *interval)
 {
     int end = 0, found = -1;
@@ -520,36 +520,39 @@ static inline double run_value(const RunFiles *r, When when, int q)
     return n ? sum / n : (double)NAN;
 }
 
-/* One evaluation's quantity for each problem: x [problems]; pass@k from right answers, c of n
- * samples. False if it does not know its problems one by one. */
-static inline bool row_problems(const EvalRow *e, int q, double *x)
+/* What an evaluation's quantity is made of, one number a problem; NULL: it does not know. */
+static inline const double *problem_list(const EvalRow *e, int q)
 {
-    const double *list = q == MAJ ? e->maj : q == DISTINCT_RIGHT ? e->distinct : e->right;
-    if (!list || (q < MAX_PASS && 1 << q > e->samples))
-        return false;
-    for (int k = 0; k < e->problems; k++)
-        x[k] = q < MAX_PASS ? pass_at_k(e->samples, (int)list[k], 1 << q) : list[k];
-    return true;
+    if (q < MAX_PASS)
+        return 1 << q <= e->samples ? e->right : NULL;
+    return q == MAJ ? e->maj : e->distinct;
 }
 
-/* The same as the mean over evaluations: x [problems]. */
+/* Problem k's quantity; pass@k counts right answers: c of n samples. */
+static inline double problem_value(const EvalRow *e, int q, int k)
+{
+    double x = problem_list(e, q)[k];
+    return q < MAX_PASS ? pass_at_k(e->samples, (int)x, 1 << q) : x;
+}
+
+/* The mean over those evaluations for each problem: x [problems]. False if the run does not know
+ * its problems one by one. */
 static inline bool run_problems(const RunFiles *r, When when, int q, double *x)
 {
-    int n = 0, problems = r->eval[0].problems;
-    double *one = xcalloc((size_t)problems, sizeof *one);
-    bool known = true;
-    for (int i = 0; i < r->n_evals && known; i++) {
+    int n = 0;
+    for (int i = 0; i < r->n_evals; i++) {
+        const EvalRow *e = &r->eval[i];
         if (!eval_counts(r, i, when))
             continue;
-        known = row_problems(&r->eval[i], q, one);
-        for (int k = 0; k < problems && known; k++)
-            x[k] = (n ? x[k] : 0) + one[k];
+        if (!problem_list(e, q))
+            return false;
+        for (int k = 0; k < e->problems; k++)
+            x[k] = (n ? x[k] : 0) + problem_value(e, q, k);
         n++;
     }
-    for (int k = 0; n && k < problems; k++)
+    for (int k = 0; n && k < r->eval[0].problems; k++)
         x[k] /= n;
-    free(one);
-    return known && n > 0;
+    return n > 0;
 }
 
 /* A value without an interval. */

@@ -237,8 +237,8 @@ static inline void text_frontier(const Report *r)
     TextTable t = {.columns = 6};
     char title[64], interval[CELL];
     quantity_title(&r->runs, r->measure, title);
-    printf("\nfrontier: %s minus %s's at the same pass@1; same seed, same learning rate\n", title,
-           r->against->label);
+    printf("\nfrontier: %s minus %s's at the same pass@1, over %d values; same seed and learning "
+           "rate\n", title, r->against->label, FRONTIER_POINTS);
     static const char *const head[] = {"", "seeds", "missing", "difference", "t over seeds",
                                        "over problems"};
     for (int i = 0; i < 6; i++)
@@ -260,13 +260,15 @@ static inline void text_frontier(const Report *r)
         text_cell(&t, "%s", interval);
     }
     text_end(&t);
-    printf("missing: paths that share less than %g points of pass@1\n", 100 * FRONTIER_RANGE);
+    printf("missing: seeds whose paths share less than %g points of pass@1\n",
+           100 * FRONTIER_RANGE);
 }
 
 static inline void report_text(const Report *r)
 {
     const EvalRow *shape = r->runs.shape;
     TextTable t = {.columns = 2 + COLUMNS};
+    char title[64];
     if (!shape) {
         puts("no run has an eval.jsonl: train with --eval-every N");
         return;
@@ -279,15 +281,17 @@ static inline void report_text(const Report *r)
     putchar('\n');
     text_asides(r);
     if (any_compared(r)) {
-        printf("\ndifference from %s, same seed and problems, in points: at the last evaluation; "
-               "mean from step %d on\n", r->against->label, half_begins(r));
+        printf("\ndifference from %s, same seed and problems, in points: last evaluation; mean "
+               "from step %d on\n", r->against->label, half_begins(r));
         text_differences(r, &t, AT_END);
         text_differences(r, &t, SECOND_HALF);
         text_end(&t);
     }
     if (any_frontier(r))
         text_frontier(r);
-    puts("\n95 % intervals: Student's t over seeds; of one seed, bootstrap over problems");
+    quantity_title(&r->runs, DISTINCT_RIGHT, title);
+    printf("\n%s: different right answers expected among so many samples, a count\n", title);
+    puts("95 % intervals: Student's t over seeds; of one seed, bootstrap over distinct problems");
 }
 
 /* ================================================================ the table as JSON */
