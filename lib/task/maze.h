@@ -1,6 +1,6 @@
 /* maze.h: the task `maze`: a way through a grid, from the top left cell to the bottom right one.
  *
- *   prompt `1210:` (2 x 2)   response `03`
+ *   prompt `312222110:` (3 x 3)   response `0011` or `1100`
  *
  * Row by row, a cell's digit says where it is open: 1 to the east, 2 to the south, 3 both, 0
  * neither; what a cell is to the west and the north stands in its neighbours' digits. A response is
