@@ -51,7 +51,8 @@
 #define WORDS_HELP(kind, option, words, about) "    " #option "=" words "  " about "\n"
 #define OPTION_ROW(kind, option, low, high, standard, about) \
     {kind, #option, low, high, standard, offsetof(Task, option), NULL},
-#define WORDS_ROW(kind, option, words, about) {kind, #option, 0, 0, 0, offsetof(Task, option), words},
+#define WORDS_ROW(kind, option, words, about) \
+    {kind, #option, 0, 0, 0, offsetof(Task, option), words},
 
 /* What a task can do, by TaskKind. */
 static const struct {

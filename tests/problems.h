@@ -48,8 +48,8 @@ static void test_template(void)
     cli("explain --model %s --prompt 4+5: --rollouts 2 --json", base);
     snprintf(once, sizeof once, "%.200s", cli_out);
     CHECK(cli("explain --model %s --prompt 5: --rollouts 2 --json --template %s/four.txt "
-              "--task add:digits=1 --verifier add", base, tmp_dir()) == 0 && !strncmp(cli_out, once, strlen(once)),
-          "explain: %s%s", cli_out, cli_err);
+              "--task add:digits=1 --verifier add", base, tmp_dir()) == 0 &&
+              !strncmp(cli_out, once, strlen(once)), "explain: %s%s", cli_out, cli_err);
     CHECK(cli("sample --model %s --prompt 5: --template %s/none.txt", base, tmp_dir()) == 1 &&
               strstr(cli_err, "none.txt: no {prompt}"), "%s", cli_err);
     CHECK(cli("sample --model %s --prompt 5: --template %s/four.txt --system x", base,
@@ -315,7 +315,8 @@ static void test_gold_answers(void)
               dir) == 0 && strstr(cli_err, "2 of 4 answers") && field(cli_out, "problems") == 4,
           "eval keeps them: %s%s", cli_err, cli_out);
     CHECK(cli("train --model %s --data %s/gold.jsonl --verifier countdown --out %s/none", base, dir,
-              dir) == 1 && strstr(cli_err, "gold.jsonl: no answer is right") && strstr(cli_err, "--verifier") &&
+              dir) == 1 && strstr(cli_err, "gold.jsonl: no answer is right") &&
+              strstr(cli_err, "--verifier") &&
               !is_dir(tmp_path("none").s), "another task's problems: %s", cli_err);
     CHECK(cli("eval --model %s --data %s/gold.jsonl --verifier exact --samples 2 --json", base,
               dir) == 0 && !strstr(cli_err, "answers"), "exact takes them all: %s", cli_err);

@@ -162,7 +162,8 @@ static bool walks_through(const char *prompt, const char *response)
         if (to_x < 0 || to_y < 0 || to_x > 2 || to_y > 2)
             return false;
         int left = to_x < x ? to_x : x, top = to_y < y ? to_y : y;
-        if (!((prompt[3 * top + left] - '0') & (x != to_x ? 1 : 2)) || seen >> (3 * to_y + to_x) & 1)
+        bool open = (prompt[3 * top + left] - '0') & (x != to_x ? 1 : 2);
+        if (!open || seen >> (3 * to_y + to_x) & 1)
             return false;
         x = to_x;
         y = to_y;
@@ -422,7 +423,7 @@ static void check_uniform(const char *spec, const char *prompt, int expected)
         }
         count[k]++;
     }
-    CHECK(n == expected, "%s: %s: %d right responses shown, expected %d", spec, prompt, n, expected);
+    CHECK(n == expected, "%s: %s: %d right responses shown, not %d", spec, prompt, n, expected);
     for (int k = 0; k < n; k++)
         chi_square += (count[k] - EACH) * (count[k] - EACH) / (double)EACH;
     CHECK(chi_square < n - 1 + 5 * sqrt(2.0 * n), "%s: %s: chi-square %.1f of %d", spec, prompt,
@@ -657,8 +658,8 @@ static void test_splits(void)
         int n[3];
         check_apart(table[i].spec, n);
         double share = n[1] / (double)(n[1] + n[2]), wide = 2.5 / sqrt(n[1] + n[2]);
-        CHECK(!table[i].few || fabs(share - 0.5) < wide, "%s: %d valid, %d test", table[i].spec, n[1],
-              n[2]);
+        CHECK(!table[i].few || fabs(share - 0.5) < wide, "%s: %d valid, %d test", table[i].spec,
+              n[1], n[2]);
     }
     for (int kind = 0; kind < N_TASKS; kind++)
         check_shares(TASKS[kind].name);
@@ -697,8 +698,8 @@ static void test_task_key(void)
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         Task t = task_of(table[i].spec);
         uint64_t x = task_key(&t, table[i].prompt[0]), y = task_key(&t, table[i].prompt[1]);
-        CHECK(x && y && (x == y) == table[i].same, "%s and %s: %016llx, %016llx", table[i].prompt[0],
-              table[i].prompt[1], (unsigned long long)x, (unsigned long long)y);
+        CHECK(x && y && (x == y) == table[i].same, "%s and %s: %016llx, %016llx",
+              table[i].prompt[0], table[i].prompt[1], (unsigned long long)x, (unsigned long long)y);
     }
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         Task t = task_of(none[i][0]);
@@ -716,7 +717,8 @@ static void test_verify_task(void)
         "{\"prompt\": \"37,4>26:\", \"response\": \"twenty-six\"}\n");
     CHECK(cli("verify --task reach:digits=2 --data %s", file.s) == 0, "%s", cli_err);
     CHECK(!strcmp(cli_out,
-                  "{\"right\": true, \"reason\": \"right\", \"class\": \"4*3=12,12+7=19,19+7=26\"}\n"
+                  "{\"right\": true, \"reason\": \"right\", "
+                  "\"class\": \"4*3=12,12+7=19,19+7=26\"}\n"
                   "{\"right\": false, \"reason\": \"the last value is not the target\", "
                   "\"class\": \"4*3=12\"}\n"
                   "{\"right\": false, \"reason\": \"a step is not written as number, one of + - *, "
@@ -729,7 +731,8 @@ static void test_verify_task(void)
          "\"class\": \"3*7=21,5+21=26\"}"},
         {"add", "{\"prompt\": \"47+85:\", \"response\": \"7+5=12,4+8+1=13,132\"}",
          "\"class\": \"7+5=12,4+8+1=13,132\"}"},
-        {"maze:size=3", "{\"prompt\": \"312222110:\", \"response\": \"1100\"}", "\"class\": \"1100\"}"},
+        {"maze:size=3", "{\"prompt\": \"312222110:\", \"response\": \"1100\"}",
+         "\"class\": \"1100\"}"},
     };
     for (size_t i = 0; i < sizeof each / sizeof *each; i++) {
         put_file("one.jsonl", each[i][1]);
@@ -740,7 +743,8 @@ static void test_verify_task(void)
     static const char *const bad[][2] = {
         {"{\"prompt\": \"1210:\"}", "line 2: expected one prompt and one response"},
         {"{\"response\": \"01\"}", "line 2: expected one prompt and one response"},
-        {"{\"prompt\": \"1210:\", \"response\": \"01\", \"response\": \"01\"}", "line 2: expected one"},
+        {"{\"prompt\": \"1210:\", \"response\": \"01\", \"response\": \"01\"}",
+         "line 2: expected one"},
         {"{\"prompt\": 1210, \"response\": \"01\"}", "line 2: prompt: expected a string"},
         {"{\"prompt\": \"1210:\", \"response\": [\"01\"]}", "line 2: response: expected a string"},
         {"{\"prompt\": \"1210:\", \"response\": \"0\\u00001\"}", "line 2: response: "},
@@ -749,11 +753,12 @@ static void test_verify_task(void)
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char text[200];
-        snprintf(text, sizeof text, "{\"prompt\": \"1210:\", \"response\": \"01\"}\n%s\n", bad[i][0]);
+        snprintf(text, sizeof text, "{\"prompt\": \"1210:\", \"response\": \"01\"}\n%s\n",
+                 bad[i][0]);
         put_file("bad2.jsonl", text);
         CHECK(cli("verify --task maze:size=2,loops=0 --data %s/bad2.jsonl", tmp_dir()) == 1 &&
-                  strstr(cli_err, "bad2.jsonl: ") && strstr(cli_err, bad[i][1]), "%s: %s", bad[i][0],
-              cli_err);
+                  strstr(cli_err, "bad2.jsonl: ") && strstr(cli_err, bad[i][1]), "%s: %s",
+              bad[i][0], cli_err);
     }
     CHECK(cli("verify --task maze") == 2 && cli("verify --task maze --pred 01 --gold 01") == 2 &&
               cli("verify --task maze --data %s --gold 1", file.s) == 2 &&

@@ -160,8 +160,8 @@ static inline int maze_count(MazeSearch *s, int longest)
 }
 
 /* One right way, all with the same chance; by teacher=shortest, one of the shortest. Nothing where
- * there is none. Where a maze from elsewhere has too many ways, one of the shortest as well: those are
- * few (924 where there are no walls at all). */
+ * there is none. In a maze from elsewhere that has too many ways, one of the shortest in any case:
+ * those are few (924 where there are no walls at all). */
 static inline void maze_solve(const Task *t, const Maze *m, Dice *d, Buf *response)
 {
     MazeSearch s = maze_search(m);
