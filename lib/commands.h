@@ -2,7 +2,7 @@
  * `replay` and `bench` have files of their own.)
  *
  *   eval      models compared on held-out problems      data    problems of a task
- *   sample    text for a prompt                         verify  predictions against gold answers
+ *   sample    text for a prompt                         verify  is a prediction right?
  *   score     log-probs of given tokens                 report  runs compared: table and page
  *   tokenize  text to ids and back
  *

@@ -326,26 +326,32 @@ static int count_ways(const Task *t, const char *prompt, int longest)
     return reach_count(&s, longest);
 }
 
-/* Counts of drawn problems, for every longest length. */
+/* The program's counts for one problem, for every longest length. */
+static void check_count(const Task *t, const char *prompt)
+{
+    int right[MAZE_CELLS] = {0}, all = 0;
+    bool maze = t->kind == TASK_MAZE;
+    maze ? maze_by_hand(t, prompt, right) : reach_by_hand(t, prompt, right);
+    for (int k = 1; k <= (maze ? t->size * t->size - 1 : t->steps); k++) {
+        all += right[k];
+        int counted = count_ways(t, prompt, k);
+        CHECK(counted == all, "%s has %d right responses of at most %d, not %d", prompt, all, k,
+              counted);
+    }
+    CHECK(all > 0, "%s has no right response", prompt);
+}
+
 static void check_counts(const char *spec, uint32_t problems)
 {
     Task t = task_of(spec);
+    Buf prompt = {0}, answer = {0};
     for (uint32_t i = 0; i < problems; i++) {
-        Buf prompt = {0}, answer = {0};
-        int right[MAZE_CELLS] = {0}, all = 0;
+        prompt.n = answer.n = 0;
         task_problem(&t, 5, SPLIT_TRAIN, i, &prompt, &answer);
-        bool maze = t.kind == TASK_MAZE;
-        maze ? maze_by_hand(&t, prompt.s, right) : reach_by_hand(&t, prompt.s, right);
-        for (int k = 1; k <= (maze ? t.size * t.size - 1 : t.steps); k++) {
-            all += right[k];
-            int counted = count_ways(&t, prompt.s, k);
-            CHECK(counted == all, "%s: %s has %d right responses of at most %d, not %d", spec,
-                  prompt.s, all, k, counted);
-        }
-        CHECK(all > 0, "%s: %s has no right response", spec, prompt.s);
-        buf_free(&prompt);
-        buf_free(&answer);
+        check_count(&t, prompt.s);
     }
+    buf_free(&prompt);
+    buf_free(&answer);
 }
 
 static int compare_int(const void *x, const void *y) { return *(const int *)x - *(const int *)y; }
@@ -388,7 +394,9 @@ static void test_right_answers(void)
     check_percentiles("maze:loops=0", (int[]){1, 1, 1});
     check_percentiles("maze", (int[]){3, 6, 8});
     check_percentiles("maze:loops=6", (int[]){18, 33, 44});
-    Task t = task_of("maze:size=4"); /* without walls: OEIS A007764 */
+    Task t = task_of("reach:digits=2,steps=3");
+    check_count(&t, "38,4>12:"); /* 4*3 and 4+8 */
+    t = task_of("maze:size=4"); /* without walls: OEIS A007764 */
     CHECK(count_ways(&t, "3332333233321110:", 15) == 184, "4 x 4: %d",
           count_ways(&t, "3332333233321110:", 15));
     t = task_of("maze:size=3");

@@ -13,7 +13,7 @@
 #define MAZE_OPTIONS(X, W) \
     X(TASK_MAZE, size, 2, 7, 5, "cells in a row and rows") \
     X(TASK_MAZE, loops, 0, 9, 3, \
-      "walls opened beyond a tree, at most (size-1)^2: n make up to 2^n right ways") \
+      "walls opened beyond a tree's, at most (size-1)^2; right ways: 1 to 2^loops") \
     W(TASK_MAZE, teacher, TEACHERS, "which right way sft shows: any, or one of the shortest")
 
 enum { MAZE_SIZE = 7, MAZE_CELLS = MAZE_SIZE * MAZE_SIZE, MAZE_LOOPS = 9, MAZE_FAR = 255 };
@@ -40,14 +40,13 @@ static inline bool maze_read_prompt(const Task *t, const char *s, Maze *m)
     return scan_char(&s, ':') && *s == 0;
 }
 
-/* The cell beyond a side (0 east, 1 south, 2 west, 3 north); -1 where a wall is there. */
+/* The cell beyond a side (0 east, 1 south, 2 west, 3 north); -1 where a wall is there. West of a row
+ * there is one: the cell before, the last of the row above, is not open to the east. */
 static inline int maze_beyond(const Maze *m, int cell, int side)
 {
     int to = cell + (side == 0 ? 1 : side == 1 ? m->size : side == 2 ? -1 : -m->size);
     int owner = side < 2 ? cell : to, bit = side % 2 ? 2 : 1; /* whose digit speaks of it */
-    if (owner < 0 || (side == 2 && cell % m->size == 0))
-        return -1;
-    return m->open[owner] & bit ? to : -1;
+    return owner >= 0 && m->open[owner] & bit ? to : -1;
 }
 
 static inline Verdict maze_verify(const Task *t, const char *prompt, const char *response)
