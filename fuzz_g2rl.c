@@ -548,6 +548,25 @@ static void fuzz_math(Slice x)
     buf_free(&found);
 }
 
+/* Where a task reads a prompt, so does its judge; and its solutions are right, the shortest one not
+ * longer than any. */
+static void fuzz_solutions(Task t, const char *prompt)
+{
+    Buf any = {0}, shortest = {0};
+    Judge j = judge_new(VERIFY_AUTO, &t, prompt);
+    demand(!task_key(&t, prompt) || j.verifier == VERIFY_COUNTDOWN + t.kind);
+    demand(j.verifier == VERIFY_MATH || task_key(&j.task, prompt));
+    task_solution(&t, prompt, 1, 0, &any);
+    t.teacher = TEACHER_SHORTEST;
+    task_solution(&t, prompt, 1, 0, &shortest);
+    demand(!any.n == !shortest.n);
+    demand(!any.n || (any.n < TASK_RESPONSE_MAX && task_verify(&t, prompt, any.s).right &&
+                      task_verify(&t, prompt, shortest.s).right));
+    demand(t.kind != TASK_MAZE || shortest.n <= any.n);
+    buf_free(&any);
+    buf_free(&shortest);
+}
+
 /* task \f prompt \f response. Right is what is an answer; the task's own solution is right. */
 static void fuzz_task(Slice x)
 {
@@ -558,10 +577,8 @@ static void fuzz_task(Slice x)
     if (task_parse(spec, &t, error, sizeof error)) {
         bool right = task_verify(&t, prompt, response).right;
         task_answer_class(&t, prompt, response, &class);
-        demand(!right || (class.n && *class.s != '?'));
-        task_solution(&t, prompt, 1, 0, &out);
-        demand(!out.n || task_verify(&t, prompt, out.s).right);
-        out.n = 0;
+        demand(!right || (task_key(&t, prompt) && class.n && *class.s != '?'));
+        fuzz_solutions(t, prompt);
         task_spec(&t, &out);
         demand(task_parse(out.s, &t, error, sizeof error));
     }
@@ -572,10 +589,17 @@ static void fuzz_task(Slice x)
     buf_free(&class);
 }
 
+/* JSONL of responses and gold answers; or task \f JSONL of prompts and responses. */
 static void fuzz_verify(Slice x)
 {
+    Task t;
+    char error[256], *spec = x.n && memchr(x.s, '\f', x.n) ? next_text(&x, false) : NULL;
     place("verify.jsonl", x);
-    verify_file(work_path("verify.jsonl").s);
+    if (!spec)
+        verify_file(work_path("verify.jsonl").s);
+    else if (task_parse(spec, &t, error, sizeof error))
+        verify_task_file(&t, work_path("verify.jsonl").s);
+    free(spec);
 }
 
 /* What a reward command wrote, for three requests. */
@@ -616,7 +640,7 @@ static const struct {
     {"report", "run.json, metrics, eval, rollouts and geometry for report", fuzz_report},
     {"math", "a response, a gold answer", fuzz_math},
     {"task", "a task, a prompt, a response", fuzz_task},
-    {"verify", "verify --data: JSONL of responses and gold answers", fuzz_verify},
+    {"verify", "verify --data: JSONL of responses and gold answers, or of a task", fuzz_verify},
     {"reward", "answers of a reward command", fuzz_reward},
 };
 enum { N_TARGETS = sizeof TARGETS / sizeof *TARGETS };

@@ -11,6 +11,7 @@
  * failed. That each test can fail is tested too: see data/mutants.txt. */
 #include "tests/files.h"
 #include "tests/tasks.h"
+#include "tests/ways.h"
 #include "tests/math.h"
 #include "tests/kernels.h"
 #include "tests/model.h"
@@ -50,6 +51,14 @@ static const Test TESTS[] = {
     TEST(countdown_verifier, "the verifier against its adversaries"),
     TEST(countdown_problems, "solvable, deterministic, held out"),
     TEST(add_task, "addition with carries"),
+    TEST(reach_verifier, "the verifier against its adversaries, and of all short responses"),
+    TEST(maze_verifier, "the same for mazes"),
+    TEST(right_answers, "how many there are, against trying all; percentiles"),
+    TEST(corpus, "every right answer as often as the others; the shortest ones"),
+    TEST(many_problems, "mazes and reach: solvable, deterministic, as their options say"),
+    TEST(splits, "training, validation and test have no problem in common"),
+    TEST(task_key, "one problem, one key, however it is written"),
+    TEST(verify_task, "g2rl verify --task"),
     TEST(math_answers, "pairs of answers and their verdicts"),
     TEST(math_responses, "responses, most of them after a reward for nothing"),
     TEST(math_extract, "where the answer is, in a response and in a data set"),

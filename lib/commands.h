@@ -2,7 +2,7 @@
  * `geometry`, `replay` and `bench` have files of their own.)
  *
  *   sample    text for a prompt                   data    problems of a task
- *   score     log-probs of given tokens           verify  predictions against gold answers
+ *   score     log-probs of given tokens           verify  is a prediction right?
  *   tokenize  text to ids and back                report  runs compared: table and page
  *
  * They only call what the other files define; no equation lives here. */

@@ -29,9 +29,9 @@ typedef struct {
     Reward *command;   /* not NULL: it gives the rewards, and the verifier has no say */
 } Judge;
 
-/* Which task of a kind a file's problems are of, judged by the first: --task where it reads that; else
- * the one that does, its options standard; else --task where it is of this kind. False where no
- * task of this kind reads it. */
+/* Which task of a kind a file's problems are of, by the first of them: --task where it reads that,
+ * else the one that does, with standard options. Without a file, and false where no task of this
+ * kind reads it: --task, or, where that is of another kind, the standard one. */
 static inline bool judge_task(TaskKind kind, const Task *task, const char *first_prompt, Task *out)
 {
     bool own = task->kind == kind;

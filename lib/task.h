@@ -51,7 +51,8 @@
 #define WORDS_HELP(kind, option, words, about) "    " #option "=" words "  " about "\n"
 #define OPTION_ROW(kind, option, low, high, standard, about) \
     {kind, #option, low, high, standard, offsetof(Task, option), NULL},
-#define WORDS_ROW(kind, option, words, about) {kind, #option, 0, 0, 0, offsetof(Task, option), words},
+#define WORDS_ROW(kind, option, words, about) \
+    {kind, #option, 0, 0, 0, offsetof(Task, option), words},
 
 /* What a task can do, by TaskKind. */
 static const struct {
@@ -104,7 +105,7 @@ static inline const char *task_help(void)
            "    twice. The prompt has a digit for each cell, row by row: 1 open to the east, 2 to\n"
            "    the south, 3 both, 0 neither. Moves: 0 east, 1 south, 2 west, 3 north.\n"
            MAZE_OPTIONS(OPTION_HELP, WORDS_HELP)
-           "    prompt `320210210:` (size=3), response `0101` or `1100`...\n"
+           "    prompt `312222110:` (size=3), response `0011` or `1100`\n"
            "reach[:option=value,...]\n"
            "    From the start reach the target, each step + - or * one of the digits, which may\n"
            "    be used again. No value twice, none above max or below zero.\n"

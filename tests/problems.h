@@ -48,8 +48,8 @@ static void test_template(void)
     cli("explain --model %s --prompt 4+5: --rollouts 2 --json", base);
     snprintf(once, sizeof once, "%.200s", cli_out);
     CHECK(cli("explain --model %s --prompt 5: --rollouts 2 --json --template %s/four.txt "
-              "--task add:digits=1", base, tmp_dir()) == 0 && !strncmp(cli_out, once, strlen(once)),
-          "explain: %s%s", cli_out, cli_err);
+              "--task add:digits=1 --verifier add", base, tmp_dir()) == 0 &&
+              !strncmp(cli_out, once, strlen(once)), "explain: %s%s", cli_out, cli_err);
     CHECK(cli("sample --model %s --prompt 5: --template %s/none.txt", base, tmp_dir()) == 1 &&
               strstr(cli_err, "none.txt: no {prompt}"), "%s", cli_err);
     CHECK(cli("sample --model %s --prompt 5: --template %s/four.txt --system x", base,
@@ -171,14 +171,64 @@ static void test_problem_records(void)
     check_problem_sets();
 }
 
+/* Auto: the task that draws; of a file, the task whose first prompt it is, --task before others. */
+static void check_auto(const Task *countdown, const Task *add)
+{
+    static const struct {
+        const char *task, *prompt;
+        Verifier verifier;
+        const char *spec; /* of the judge's task, where there is one */
+    } table[] = {
+        {"countdown:numbers=3", "357>26:", VERIFY_COUNTDOWN, "countdown:numbers=3,max=9"},
+        {"countdown:numbers=3", "9357>26:", VERIFY_COUNTDOWN, "countdown:numbers=4,max=9"},
+        {"countdown:max=12,numbers=2", "12,7>19:", VERIFY_COUNTDOWN, "countdown:numbers=2,max=12"},
+        {"countdown:max=12", "57>26:", VERIFY_COUNTDOWN, "countdown:numbers=2,max=9"},
+        {"add", "357>26:", VERIFY_COUNTDOWN, "countdown:numbers=3,max=9"},
+        {"countdown", "37,4>26:", VERIFY_REACH,
+         "reach:digits=2,steps=4,shortest=1,max=99,teacher=uniform"},
+        {"reach:digits=2,steps=6,max=50", "37,4>26:", VERIFY_REACH,
+         "reach:digits=2,steps=6,shortest=1,max=50,teacher=uniform"},
+        {"reach:steps=6", "37,4>26:", VERIFY_REACH,
+         "reach:digits=2,steps=4,shortest=1,max=99,teacher=uniform"},
+        {"countdown", "312222110:", VERIFY_MAZE, "maze:size=3,loops=3,teacher=uniform"},
+        {"maze:loops=0", "312222110:", VERIFY_MAZE, "maze:size=3,loops=3,teacher=uniform"},
+        {"reach", "123+456:", VERIFY_ADD, "add:digits=3"},
+        {"countdown", "37,4>126:", VERIFY_MATH, NULL},
+        {"countdown", "312223110:", VERIFY_MATH, NULL},
+        {"countdown", "57,12>26:", VERIFY_MATH, NULL},
+        {"countdown", "What is 1:", VERIFY_MATH, NULL},
+        {"countdown", "1+2=", VERIFY_MATH, NULL},
+        {"countdown", "", VERIFY_MATH, NULL},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        Task t = task_of(table[i].task);
+        Judge j = judge_new(VERIFY_AUTO, &t, table[i].prompt);
+        Buf spec = {0};
+        task_spec(&j.task, &spec);
+        CHECK(j.verifier == table[i].verifier && (!table[i].spec || !strcmp(spec.s, table[i].spec)),
+              "auto, --task %s, '%s': verifier %d, %s", table[i].task, table[i].prompt,
+              (int)j.verifier, spec.s);
+        buf_free(&spec);
+    }
+    for (int kind = 0; kind < N_TASKS; kind++) {
+        Task t = task_of(TASKS[kind].name);
+        Judge j = judge_new(VERIFY_AUTO, &t, NULL);
+        Verifier named = (Verifier)choice_index(VERIFIERS, TASKS[kind].name);
+        CHECK(j.verifier == named && (int)j.task.kind == kind, "auto, drawn: %s", TASKS[kind].name);
+        j = judge_new(named, countdown, NULL);
+        CHECK((int)j.task.kind == kind, "--verifier %s", TASKS[kind].name);
+    }
+    Judge j = judge_new(VERIFY_ADD, add, "1234+5678:");
+    CHECK(j.task.digits == 4, "the verifier's task reads the prompt");
+    j = judge_new(VERIFY_COUNTDOWN, add, "no prompt");
+    CHECK(j.task.kind == TASK_COUNTDOWN && j.task.numbers == 4, "or has its defaults");
+}
+
 /* Which verifier judges, what it says, and which answers vote together. */
 static void test_judge(void)
 {
     Task countdown = task_of("countdown:numbers=3"), add = task_of("add:digits=3");
-    CHECK(judge_new(VERIFY_AUTO, &add, NULL).verifier == VERIFY_ADD, "auto, drawn");
-    CHECK(judge_new(VERIFY_AUTO, &countdown, "357>26:").verifier == VERIFY_COUNTDOWN, "auto, file");
-    CHECK(judge_new(VERIFY_AUTO, &countdown, "What is 1:").verifier == VERIFY_MATH, "auto, words");
-    CHECK(judge_new(VERIFY_AUTO, &countdown, "1+2=").verifier == VERIFY_MATH, "auto, no colon");
+    check_auto(&countdown, &add);
     Judge j = judge_new(VERIFY_ADD, &countdown, "12+34:");
     CHECK(j.task.kind == TASK_ADD && j.task.digits == 2, "another task's verifier: its defaults");
     CHECK(judge_new(VERIFY_ADD, &add, NULL).task.digits == 3, "the task's own options stay");
@@ -274,8 +324,9 @@ static void test_gold_answers(void)
     CHECK(cli("eval --model %s --task add:digits=1 --data %s/gold.jsonl --samples 2 --json", base,
               dir) == 0 && strstr(cli_err, "2 of 4 answers") && field(cli_out, "problems") == 4,
           "eval keeps them: %s%s", cli_err, cli_out);
-    CHECK(cli("train --model %s --data %s/gold.jsonl --out %s/none", base, dir, dir) == 1 &&
-              strstr(cli_err, "gold.jsonl: no answer is right") && strstr(cli_err, "--verifier") &&
+    CHECK(cli("train --model %s --data %s/gold.jsonl --verifier countdown --out %s/none", base, dir,
+              dir) == 1 && strstr(cli_err, "gold.jsonl: no answer is right") &&
+              strstr(cli_err, "--verifier") &&
               !is_dir(tmp_path("none").s), "another task's problems: %s", cli_err);
     CHECK(cli("eval --model %s --data %s/gold.jsonl --verifier exact --samples 2 --json", base,
               dir) == 0 && !strstr(cli_err, "answers"), "exact takes them all: %s", cli_err);

@@ -1,6 +1,6 @@
 /* maze.h: the task `maze`: a way through a grid, from the top left cell to the bottom right one.
  *
- *   prompt `1210:` (2 x 2)   response `03`
+ *   prompt `312222110:` (3 x 3)   response `0011` or `1100`
  *
  * Row by row, a cell's digit says where it is open: 1 to the east, 2 to the south, 3 both, 0
  * neither; what a cell is to the west and the north stands in its neighbours' digits. A response is
@@ -13,7 +13,7 @@
 #define MAZE_OPTIONS(X, W) \
     X(TASK_MAZE, size, 2, 7, 5, "cells in a row and rows") \
     X(TASK_MAZE, loops, 0, 9, 3, \
-      "walls opened beyond a tree, at most (size-1)^2: n make up to 2^n right ways") \
+      "walls opened beyond a tree's, at most (size-1)^2; right ways: 1 to 2^loops") \
     W(TASK_MAZE, teacher, TEACHERS, "which right way sft shows: any, or one of the shortest")
 
 enum { MAZE_SIZE = 7, MAZE_CELLS = MAZE_SIZE * MAZE_SIZE, MAZE_LOOPS = 9, MAZE_FAR = 255 };
@@ -40,14 +40,13 @@ static inline bool maze_read_prompt(const Task *t, const char *s, Maze *m)
     return scan_char(&s, ':') && *s == 0;
 }
 
-/* The cell beyond a side (0 east, 1 south, 2 west, 3 north); -1 where a wall is there. */
+/* The cell beyond a side (0 east, 1 south, 2 west, 3 north); -1 where a wall is there. West of a row
+ * there is one: the cell before, the last of the row above, is not open to the east. */
 static inline int maze_beyond(const Maze *m, int cell, int side)
 {
     int to = cell + (side == 0 ? 1 : side == 1 ? m->size : side == 2 ? -1 : -m->size);
     int owner = side < 2 ? cell : to, bit = side % 2 ? 2 : 1; /* whose digit speaks of it */
-    if (owner < 0 || (side == 2 && cell % m->size == 0))
-        return -1;
-    return m->open[owner] & bit ? to : -1;
+    return owner >= 0 && m->open[owner] & bit ? to : -1;
 }
 
 static inline Verdict maze_verify(const Task *t, const char *prompt, const char *response)
@@ -160,8 +159,8 @@ static inline int maze_count(MazeSearch *s, int longest)
 }
 
 /* One right way, all with the same chance; by teacher=shortest, one of the shortest. Nothing where
- * there is none. Where a maze from elsewhere has too many ways, one of the shortest as well: those are
- * few (924 where there are no walls at all). */
+ * there is none. In a maze from elsewhere that has too many ways, one of the shortest in any case:
+ * those are few (924 where there are no walls at all). */
 static inline void maze_solve(const Task *t, const Maze *m, Dice *d, Buf *response)
 {
     MazeSearch s = maze_search(m);

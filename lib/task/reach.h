@@ -3,8 +3,8 @@
  *   prompt `37,4>26:`   response `4*3=12,12+7=19,19+7=26`
  *
  * The digits 3 and 7, the start 4, the target 26. A step adds, takes away or multiplies by one of
- * the digits, each as often as one likes, and begins with the value before. No value comes twice, so
- * no way is made longer by loops. */
+ * the digits, each as often as one likes, and begins with the value before. No value comes twice,
+ * so no response is made longer by loops. */
 #ifndef TASK_REACH_H
 #define TASK_REACH_H
 
@@ -176,7 +176,7 @@ static inline void reach_search(const Reach *p, ReachSearch *s)
 }
 
 /* Depth first from value a through all responses of at most `left` more steps: true where right
- * response number `wanted` is found, with its steps. A value that cannot be at the target in time is
+ * response number `wanted` is found, with its steps. A value from which the target is too far is
  * not followed, and last steps that are to be passed over are only counted. Depth: at most the
  * steps. */
 static inline bool reach_find(ReachSearch *s, int a, int left, Step *step)
