@@ -685,7 +685,7 @@ static void test_geometry_inputs(void)
     CHECK(cli("geometry") == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
     CHECK(cli("geometry %s", base) == 2 && strstr(cli_err, "NAME=DIR"), "%s", cli_err);
     CHECK(cli("geometry --samples 1 --model %s", base) == 2, "a pair needs two");
-    CHECK(cli("geometry --samples 4096 --problems 300 --task add:digits=1 --model %s", base) == 2 &&
+    CHECK(cli("geometry --samples 4096 --problems 300 --task countdown --model %s", base) == 2 &&
               strstr(cli_err, "pairs; expected"), "%s", cli_err);
     Model m = {.n_grads = (size_t)1 << 50};
     char err[256];

@@ -491,7 +491,7 @@ static void check_dead_groups(Group *g)
 
 /* --novelty count: S_ij is 1 for equal responses and 0 for others, whatever their features. In a
  * dead group nu = 1 - (copies - 1) / (m - 1); in a live one the copies' rewards weigh. */
-static void check_count(Engine *e)
+static void check_copies_novelty(Engine *e)
 {
     enum { M = 5 };
     static const int token[M] = {7, 7, 7, 8, 9}, copies[M] = {3, 3, 3, 1, 1};
@@ -566,7 +566,7 @@ static void test_shaping(void)
     for (int i = 0; i < 4; i++)
         sum += g.nu[i];
     CHECK(sum == before && moved, "--novelty random deals out the same values");
-    check_count(&e);
+    check_copies_novelty(&e);
     engine_free(&e);
 }
 
