@@ -470,9 +470,10 @@ static inline const char *frontier_caption(const Report *r, char text[1024])
                  "<b>%s</b>: the mean difference at %d equally spaced values of pass@1, from the "
                  "base\xE2\x80\x99s to the lower of the two paths\xE2\x80\x99 highest, each path "
                  "taken where it first reaches the value; same seed, same learning rate. Missing: "
-                 "seeds whose paths share less than %g points of pass@1. Two 95 %% intervals: with "
-                 "the difference Student\xE2\x80\x99s t over seeds, beside it bootstrap over "
-                 "distinct problems inside each seed.", r->against->label, FRONTIER_POINTS, 100 * FRONTIER_RANGE);
+                 "seeds whose paths share less than %g points of pass@1. Two 95 %% intervals: "
+                 "with the difference Student\xE2\x80\x99s t over seeds, beside it bootstrap over "
+                 "distinct problems inside each seed.", r->against->label, FRONTIER_POINTS,
+                 100 * FRONTIER_RANGE);
     return text;
 }
 
