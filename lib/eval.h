@@ -120,8 +120,8 @@ static int read_temperatures(const char *text, double t[MOST_TEMPERATURES])
     for (;; at++) {
         char *end;
         double x = strtod(at, &end);
-        bool number = end > at && ((*at >= '0' && *at <= '9') || *at == '.') && x >= 0 && x <= 100;
-        if (!number || (*end && *end != ',') || n == MOST_TEMPERATURES)
+        bool decimal = end > at && strspn(at, "0123456789.e+-") == (size_t)(end - at);
+        if (!decimal || !(x >= 0 && x <= 100) || (*end && *end != ',') || n == MOST_TEMPERATURES)
             usage("--temperature: '%.60s'; expected a number from 0 to 100, or up to %d of them with "
                   "commas between", text, MOST_TEMPERATURES);
         t[n++] = x;

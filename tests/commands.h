@@ -517,6 +517,176 @@ static void test_eval(void)
     CHECK(cli("eval x=%s x=%s", base, base) == 2 && strstr(cli_err, "two models"), "%s", cli_err);
 }
 
+/* Distinct right answers among k of m samples, and maj@k, against every way to choose the k. */
+static void test_distinct_right(void)
+{
+    enum { M = 6 };
+    static const int class[M] = {0, 0, 2, 3, 2, 5};
+    static const double reward[M] = {1, 1, 1, -1, 1, 1};
+    Engine e = engine_new(1, 1 << 20, 64);
+    Group g = group_new(&e.arena, M, 4, 1, 1);
+    memcpy(g.reward, reward, sizeof reward);
+    for (int k = 1; k <= M; k++) {
+        double maj[1] = {0}, distinct[1] = {0}, sum = 0;
+        Evaluation ev = {.few = k, .maj = maj, .distinct_right = distinct};
+        int subsets = 0;
+        for (unsigned set = 0; set < 1u << M; set++) {
+            unsigned seen = 0;
+            int size = 0;
+            for (int i = 0; i < M; i++)
+                size += set >> i & 1;
+            for (int i = 0; i < M && size == k; i++)
+                if (set >> i & 1 && reward[i] > 0)
+                    seen |= 1u << class[i];
+            for (int c = 0; c < M && size == k; c++)
+                sum += seen >> c & 1;
+            subsets += size == k;
+        }
+        evaluate_classes(&ev, 0, &g, class);
+        CHECK(fabs(distinct[0] - sum / subsets) < 1e-12, "%d of %d: %g distinct right answers, not "
+              "%g", k, M, distinct[0], sum / subsets);
+        CHECK(ev.right_classes == 3 && ev.two_right == 1, "3 right answers: %g, %g",
+              ev.right_classes, ev.two_right);
+    }
+    engine_free(&e);
+}
+
+/* Problems of an evaluation all differ, on each side of the split; where a task has too few, it says
+ * so; of a file, those that repeat are one class, and intervals resample classes. */
+static void test_distinct_problems(void)
+{
+    const char *base = base_model();
+    Map seen = {0};
+    for (int split = SPLIT_TRAIN; split <= SPLIT_TEST; split++) {
+        Problems p = {.task = task_of("countdown:numbers=2"), .split = (Split)split, .seed = 1};
+        problems_draw(&p, split == SPLIT_TRAIN ? 60 : 1000);
+        CHECK(p.n >= 3 && (split != SPLIT_TRAIN || p.n == 60), "split %d: %d problems", split, p.n);
+        for (int i = 0; i < p.n; i++) {
+            uint64_t key = task_key(&p.task, p.problem[i].prompt);
+            CHECK(map_get(&seen, key) < 0, "split %d: %s again", split, p.problem[i].prompt);
+            map_set(&seen, key, i);
+        }
+        problems_free(&p);
+    }
+    map_free(&seen);
+    CHECK(cli("eval --json --model %s --task countdown:numbers=2 --problems 400 --samples 2", base)
+              == 0 && strstr(cli_err, "problems that differ; asked for 400") &&
+              field(cli_out, "problems") < 30 && !strstr(cli_out, "problem_class") &&
+              field(cli_out, "distinct_problems") == field(cli_out, "problems"), "%s", cli_out);
+
+    Buf rows = {0};
+    for (int i = 0; i < 12; i++) /* three problems, four times each */
+        buf_printf(&rows, "{\"prompt\": \"%d+3:\", \"answer\": \"%d+3=%d,%d\"}\n", 2 + i % 3,
+                   2 + i % 3, 5 + i % 3, 5 + i % 3);
+    put_file("repeated.jsonl", rows.s);
+    buf_free(&rows);
+    CHECK(cli("eval --json --model %s --task add:digits=1 --data %s/repeated.jsonl --samples 4 "
+              "--seed 5", base, tmp_dir()) == 0, "%s", cli_err);
+    double right[12], class[12], interval[2];
+    int of[12];
+    CHECK(field(cli_out, "problems") == 12 && field(cli_out, "distinct_problems") == 3 &&
+          numbers(cli_out, "right", right, 12) == 12 &&
+          numbers(cli_out, "problem_class", class, 12) == 12 &&
+          numbers(cli_out, "pass@1/interval", interval, 2) == 2, "%s", cli_out);
+    for (int i = 0; i < 12; i++) {
+        CHECK(class[i] == i % 3, "class %d is %g", i, class[i]);
+        right[i] /= 4;
+        of[i] = i % 3;
+    }
+    Estimate e = bootstrap(right, of, 12, 5);
+    CHECK(fabs(e.low - interval[0]) < 1e-5 && fabs(e.high - interval[1]) < 1e-5,
+          "resampled by problem: [%g, %g], not [%g, %g]", interval[0], interval[1], e.low, e.high);
+    CHECK(strstr(cli_err, "12 problems, 3 of them different, 4 samples of each"), "%s", cli_err);
+}
+
+/* eval --temperature with several, and --responses: rows and lines that fit together. */
+static void test_eval_rows(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    const char *common = "--json --task add:digits=1 --split train --problems 5 --samples 4";
+    double one;
+    CHECK(cli("eval %s --model %s --temperature 0.5", common, base) == 0 &&
+              !strncmp(cli_out, "{\"name\": \"model\"", 16), "%s%s", cli_err, cli_out);
+    one = field(cli_out, "entropy");
+    CHECK(cli("eval %s x=%s y=%s --temperature 0,0.5,2 --responses %s/said.jsonl", common, base,
+              base, dir) == 0, "%s", cli_err);
+    static const char *const names[] = {"x T 0", "x T 0.5", "x T 2", "y T 0", "y T 0.5", "y T 2"};
+    const char *at = cli_out;
+    for (int i = 0; i < 6; i++) {
+        char quoted[32], from[48];
+        snprintf(quoted, sizeof quoted, "\"%s\": {", names[i]);
+        at = strstr(at, quoted);
+        if (!CHECK(at != NULL, "no row %s: %s", names[i], cli_out))
+            return;
+        CHECK(field(at, "temperature") == (i % 3 == 2 ? 2 : i % 3 * 0.5), "%s", quoted);
+        snprintf(from, sizeof from, "\"difference\": {\"from\": \"%s\"", names[i % 3]);
+        const char *next = strstr(at, "\n  \""), *difference = strstr(at, "\"difference\"");
+        bool has = difference && (!next || difference < next);
+        CHECK(has == (i > 2) && (!has || !strncmp(difference, from, strlen(from))), "%s of %s", from,
+              at);
+        CHECK(i % 3 != 1 || field(at, "entropy") == one, "T 0.5 among others: entropy %g, not %g",
+              field(at, "entropy"), one);
+    }
+    size_t n;
+    int rows = 0, right = 0;
+    char *said = read_file(tmp_path("said.jsonl").s, &n);
+    for (char *line = said, *next; *line; line = next, rows++) {
+        next = strchr(line, '\n') + 1;
+        next[-1] = 0;
+        CHECK(field(line, "problem") == rows / 4 % 5 && field(line, "sample") == rows % 4 &&
+              strstr(line, names[rows / 20]), "row %d: %s", rows, line);
+        right += rows / 20 == 1 && field(line, "reward") > 0;
+    }
+    free(said);
+    CHECK(rows == 120, "%d rows", rows);
+    at = strstr(cli_out, names[1]);
+    CHECK(fabs(field(at, "pass@1") - right / 20.0) < 1e-9, "%d right, pass@1 %g", right,
+          field(at, "pass@1"));
+    static const char *const bad[] = {"", ",", "1,", "1,,2", "-1", "101", "nan", "1x", "0x1"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(cli("eval %s --model %s --temperature=%s", common, base, bad[i]) == 2 &&
+                  strstr(cli_err, "--temperature"), "'%s': %s", bad[i], cli_err);
+}
+
+/* sft and geometry judge as train does: --verifier, --reward-cmd; and sft's records of ids need no
+ * tokenizer. */
+static void test_judged_commands(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    char options[400];
+    size_t n;
+    Path ids = put_file("ids.jsonl", "{\"input_ids\": [1, 2, 3]}\n"), bare = tmp_path("bare");
+    put_file("asked.jsonl", "{\"prompt\": \"37,4>26:\"}\n{\"prompt\": \"1+2:\"}\n");
+    put_file("yes.sh", "while read -r x; do echo 1; read -r x; echo -1; done\n");
+    snprintf(options, sizeof options, "--reward-cmd sh %.150s/yes.sh\n", dir);
+    put_file("cmd", options);
+    CHECK(cli("sft --model %s --data %s --eval-data %s/asked.jsonl --eval-every 1 --samples 4 "
+              "--max-tokens 8 --steps 1 --out %s/sided --force @%s/cmd", base, ids.s, dir, dir, dir)
+              == 0, "%s", cli_err);
+    char *text = read_file(tmp_path("sided/eval.jsonl").s, &n);
+    CHECK(field(text, "pass@1") == 0.5 && field(text, "problems") == 2, "%s", text);
+    free(text);
+    CHECK(cli("sft --model %s --data %s --steps 1 --out %s/no @%s/cmd", base, ids.s, dir, dir) == 2
+              && strstr(cli_err, "--eval-every"), "%s", cli_err);
+    CHECK(cli("geometry --json --model %s --data %s/asked.jsonl --samples 4 --max-tokens 8 @%s/cmd",
+              base, dir, dir) == 0 && field(cli_out, "pass@1") == 0.5 &&
+              strstr(cli_out, "\"cos_one_right\""), "%s%s", cli_err, cli_out);
+    CHECK(cli("geometry --json --model %s --data %s/asked.jsonl --samples 4 --max-tokens 8", base,
+              dir) == 0 && !strstr(cli_out, "cos_one_right"), "%s%s", cli_err, cli_out);
+    CHECK(cli("geometry --model %s --data %s/asked.jsonl --verifier exact", base, dir) == 1 &&
+              strstr(cli_err, "line 1: no answer"), "%s", cli_err);
+
+    CHECK(cli("sft --model %s --data %s --steps 1 --out %s", base, ids.s, bare.s) == 0, "%s",
+          cli_err);
+    Path checkpoint = path_join(bare.s, "checkpoint-1");
+    unlink(path_join(checkpoint.s, "tokenizer.json").s);
+    CHECK(cli("sft --model %s --data %s --steps 1 --out %s/idless --force", checkpoint.s, ids.s,
+              dir) == 0, "ids need no tokenizer: %s", cli_err);
+    put_file("text.jsonl", "{\"text\": \"1+2\"}\n");
+    CHECK(cli("sft --model %s --data %s/text.jsonl --steps 1 --out %s/idless --force", checkpoint.s,
+              dir, dir) == 1 && strstr(cli_err, "tokenizer.json"), "text does: %s", cli_err);
+}
+
 /* A name as `help metrics` writes it: pass@4 is pass@k, mean@4 is mean@n, time/x is time/PHASE. */
 static void add_name(Buf *names, const char *name, size_t n)
 {
@@ -596,8 +766,10 @@ static void test_metrics(void)
     add_file_keys(&names[1], "keys/eval.jsonl");
     add_file_keys(&names[2], "more_keys/metrics.jsonl");
     add_file_keys(&names[3], "more_keys/eval.jsonl");
-    CHECK(cli("eval --json --task add:digits=1 --problems 2 --samples 2 x=%s y=%s", base, base) ==
-              0, "%s", cli_err);
+    put_file("twice.jsonl", "{\"prompt\": \"4+5:\", \"answer\": \"4+5=9,9\"}\n"
+                            "{\"prompt\": \"4+5:\", \"answer\": \"4+5=9,9\"}\n");
+    CHECK(cli("eval --json --task add:digits=1 --data %s/twice.jsonl --samples 2 x=%s y=%s", dir,
+              base, base) == 0, "%s", cli_err);
     const char *y = strstr(cli_out, "\"y\": {");
     if (CHECK(y != NULL, "%s", cli_out))
         add_keys(&names[1], y + 5);

@@ -471,6 +471,28 @@ static void test_geometry_counts(void)
 
 /* What is said of the true gradients: of distinct pairs alone, and at most 500 of them, one by
  * one. */
+/* Pairs of two right responses, of one, of none; those that differ alone. */
+static void test_geometry_rewards(void)
+{
+    Options o = {.samples = 4, .seed = 1, .temperature = 1};
+    Geometry x = geometry_new("x", "y", 1, &o);
+    double cosine[] = {1, 0.5, -0.25, 0.5, -0.25, -0.75}, reward[] = {1, 1, 1, -1};
+    Group g = {.m = 4, .reward = reward};
+    x.threads = 1;
+    memcpy(x.cosine, cosine, sizeof cosine);
+    x.same[0] = true;
+    x.right = xcalloc(6, sizeof *x.right);
+    x.pass_1 = 0;
+    measure_rewards(&g, &x, 0); /* pairs 01 02 03 12 13 23: 2 2 1 2 1 1 right */
+    CHECK(x.pass_1 == 0.75 && x.right[0] == 2 && x.right[2] == 1 && x.right[5] == 1, "rewards");
+    CHECK(count_pairs(&x, DISTINCT | BOTH_RIGHT) == 2 && count_pairs(&x, BOTH_RIGHT) == 3 &&
+          count_pairs(&x, ONE_RIGHT) == 3 && count_pairs(&x, BOTH_WRONG) == 0, "counts");
+    CHECK(pair_mean(&x, x.cosine, DISTINCT | BOTH_RIGHT).value == 0.5, "both right");
+    CHECK(fabs(pair_mean(&x, x.cosine, DISTINCT | ONE_RIGHT).value + 1.25 / 3) < 1e-12, "one right");
+    CHECK(isnan(pair_mean(&x, x.cosine, BOTH_WRONG).value), "none is there");
+    geometry_free(&x);
+}
+
 static void test_geometry_truth(void)
 {
     enum { GROUPS = 40, EACH = 28, ALL = GROUPS * EACH };

@@ -366,7 +366,7 @@ static void test_long_prompts(void)
     CHECK(cli("eval --model %s --task add:digits=1 --max-tokens 2048", base) == 1 &&
               strstr(cli_err, "max_position_embeddings 512"), "%s", cli_err);
     CHECK(cli("eval --model %s --task add:digits=1 --max-prompt 3", base) == 1 &&
-              strstr(cli_err, "at most 3"), "drawn: %s", cli_err);
+              strstr(cli_err, "over 3 tokens"), "drawn: %s", cli_err);
     put_file("odd.jsonl", "{\"prompt\": \"4+5:\", \"answer\": \"9\"}\n{\"prompt\": \"4 5:\", "
                           "\"answer\": \"9\"}\n");
     CHECK(cli("eval --model %s --verifier exact --data %s/odd.jsonl", base, dir) == 1 &&
@@ -398,7 +398,7 @@ static void test_stop(void)
     }
     free(text);
     CHECK(stopped > 0, "nothing stopped");
-    CHECK(cli("eval --model %s --task add:digits=1 --problems 4 --samples 4 --stop + --json",
+    CHECK(cli("eval --model %s --task add:digits=1 --split train --problems 4 --samples 4 --stop + --json",
               base) == 0 && field(cli_out, "completions/mean_length") <= 3, "%s", cli_out);
     CHECK(cli("sample --model %s --prompt 1 --stop=", base) == 2, "an empty --stop");
 }
