@@ -581,7 +581,7 @@ static void test_distinct_problems(void)
     put_file("repeated.jsonl", rows.s);
     buf_free(&rows);
     CHECK(cli("eval --json --model %s --task add:digits=1 --data %s/repeated.jsonl --samples 4 "
-              "--seed 5", base, tmp_dir()) == 0, "%s", cli_err);
+              "--seed 5 --temperature 1.5", base, tmp_dir()) == 0, "%s", cli_err);
     double right[12], class[12], interval[2];
     int of[12];
     CHECK(field(cli_out, "problems") == 12 && field(cli_out, "distinct_problems") == 3 &&
@@ -594,6 +594,7 @@ static void test_distinct_problems(void)
         of[i] = i % 3;
     }
     Estimate e = bootstrap(right, of, 12, 5);
+    CHECK(e.low < bootstrap(right, NULL, 12, 5).low, "rows are no problems: the interval is wider");
     CHECK(fabs(e.low - interval[0]) < 1e-5 && fabs(e.high - interval[1]) < 1e-5,
           "resampled by problem: [%g, %g], not [%g, %g]", interval[0], interval[1], e.low, e.high);
     CHECK(strstr(cli_err, "12 problems, 3 of them different, 4 samples of each"), "%s", cli_err);

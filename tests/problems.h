@@ -328,6 +328,9 @@ static void test_gold_answers(void)
               dir) == 1 && strstr(cli_err, "gold.jsonl: no answer is right") &&
               strstr(cli_err, "--verifier") &&
               !is_dir(tmp_path("none").s), "another task's problems: %s", cli_err);
+    CHECK(cli("train --model %s --data %s/gold.jsonl --eval-every 1 --out %s/none", base, dir,
+              dir) == 2 && strstr(cli_err, "expected --eval-data"), "--task is not the data's: %s",
+          cli_err);
     CHECK(cli("eval --model %s --data %s/gold.jsonl --verifier exact --samples 2 --json", base,
               dir) == 0 && !strstr(cli_err, "answers"), "exact takes them all: %s", cli_err);
 }

@@ -40,8 +40,8 @@ static inline bool maze_read_prompt(const Task *t, const char *s, Maze *m)
     return scan_char(&s, ':') && *s == 0;
 }
 
-/* The cell beyond a side (0 east, 1 south, 2 west, 3 north); -1 where a wall is there. West of a row
- * there is one: the cell before, the last of the row above, is not open to the east. */
+/* The cell beyond a side (0 east, 1 south, 2 west, 3 north); -1 where a wall is there. West of a
+ * row there is one: the cell before, the last of the row above, is not open to the east. */
 static inline int maze_beyond(const Maze *m, int cell, int side)
 {
     int to = cell + (side == 0 ? 1 : side == 1 ? m->size : side == 2 ? -1 : -m->size);
