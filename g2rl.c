@@ -29,7 +29,8 @@
  *      2606.10346), by authors who overlap with this one's, computes it as printed. --shaping text,
  *      r~ = r (1 + lambda nubar), is the other reading. That code also takes the square root of
  *      Eq 11's nu, which the paper does not print: there we follow the paper.
- *   2. lambda is never given in the paper; 0.5 in that code, and here. "Right" means reward above 0.
+ *   2. lambda is never given in the paper; it is 0.5 in that code, and here. "Right" means reward
+ *      above 0.
  *   3. All nu of a group equal (within 1e-6): nubar = 0. The same floor for the std of Eq 2.
  *   4. A dead group, all right or all wrong (of real-valued rewards: all equal), has no signal
  *      under GRPO, and nothing but novelty under G2RL, blown up to full size by Eq 2, whatever
@@ -285,7 +286,7 @@ static double shape_reward(double reward, double nubar, const MethodOptions *o)
 }
 
 /* Is the lowest reward of n groups 0, as where wrong is 0 and right is 1? Then Eq 12 leaves wrong
- * responses at r~ = 0, however novel they are. (GRPO does not mind: only differences count there.) */
+ * responses at r~ = 0, however novel they are. (GRPO only sees differences, and does not mind.) */
 static bool wrong_is_zero(const Group *g, int n)
 {
     double lowest = HUGE_VAL;
@@ -2005,8 +2006,8 @@ static void preflight(const Trainer *t, const Group *g, double sample_seconds)
             "these say what is better. A step: %d tokens, about %.1f s.\n", 100.0 * right / all,
             reward, live, n, tokens, sample_seconds + update_seconds(t, g));
     if (o->method == G2RL && o->lambda > 0 && wrong_is_zero(g, n))
-        warn("rewards of 0 stay 0 under g2rl, however novel a response is (Eq 12 multiplies): half of "
-             "the method is off; let --reward-cmd give +1 for right and -1 for wrong");
+        warn("rewards of 0 stay 0 under g2rl, however novel a response is (Eq 12 multiplies): half "
+             "of the method is off; let --reward-cmd give +1 for right and -1 for wrong");
     if (right || live || o->force)
         return;
     if (!ended)

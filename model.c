@@ -416,9 +416,9 @@ static void bias_backward(float *dbias, const float *dy, int rows, int n)
 /* Rotary positions (Su et al. 2021, in the half-split form of Llama and Qwen): the pair
  * (x_i, x_{i + hd/2}) turns by the angle position * theta^(-2i / hd). A query at p and a key at j
  * that both are turned have the product <R_p q, R_j k> = <q, R_(j - p) k>: scores depend on the
- * distance alone. Frequencies, angles, cosines and sines are floats, as models are trained with them
- * (transformers): each is rounded from double, so that the table is the same on every machine. Not
- * to be called while threads run. */
+ * distance alone. Frequencies, angles, cosines and sines are floats, as transformers trains models
+ * with them: each is rounded from double, so that the table is the same on every machine. Not to be
+ * called while threads run. */
 static void rope_reserve(Model *m, int positions)
 {
     const Config *c = &m->config;

@@ -1,34 +1,57 @@
 #!/bin/sh
-# The experiment: teaches a small model from nothing to play the countdown game, then goes on from
-# it with each method, on the same prompts and the same budget, and compares them all along their
-# way on problems that none of them ever saw.
+# The experiment: teaches a small model from nothing to solve small problems, then goes on from it
+# with each method, on the same prompts and the same budget, and compares them all along their way
+# on problems that none of them ever saw. It does so on two grounds that belong together: countdown,
+# where groups without a signal are mostly all wrong, and maze, where they are all right.
 #
-#   ./run.sh             one seed: 3 to 5 minutes on 2 cores
-#   ./run.sh --seeds 5   five seeds, each with a base model of its own
-#   ./run.sh --quick     about a minute; three numbers, fewer steps: the same path
+#   ./run.sh                   both grounds, one seed: 6 to 10 minutes on 2 cores
+#   ./run.sh --task reach      one ground: countdown, maze or reach
+#   ./run.sh --seeds 5         seeds 1 to 5, each with a base model of its own
+#   ./run.sh --lr 5e-5         another learning rate for every method, in a folder of its own
+#   ./run.sh --quick           about a minute; countdown with three numbers, fewer steps
 #
 # Runs go side by side, as many as there are cores; JOBS=1 SEED=7 G2RL=./g2rl_debug change how many,
 # the first seed and the program. The results do not depend on JOBS. A base model that is there is
-# used again.
+# used again. METHODS, SPLIT and RUNS are for data/search.sh: which rows, on which problems, where.
 set -eu
 cd "$(dirname "$0")"
 
-export G2RL=${G2RL:-./g2rl}
+export G2RL=${G2RL:-./g2rl} SPLIT=${SPLIT:-test}
 export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads of runs side by side sleep, not spin
-seeds=1 runs=runs task=countdown:numbers=4 sft=1600 steps=200 every=25 problems=500 groups=300
 
-# The methods, and three variants of g2rl: live groups only; the control, whose novelty is dealt out
-# at random; and Eq 12 as printed. Each has the settings that data/search.sh found best for it.
-methods="grpo entropy evol g2rl g2rl-live g2rl-random g2rl-literal"
+# What each ground is, whole and quick: problems, supervised steps, steps of reinforcement learning,
+# held-out problems, and how large an entropy bonus data/search.sh found best.
+ground() { # NAME QUICK
+    case $1,$2 in
+    countdown,no) task=countdown:numbers=4 sft=1600 steps=200 problems=500 entropy=0.003 ;;
+    countdown,yes) task=countdown:numbers=3 sft=400 steps=30 problems=100 entropy=0.003 ;;
+    maze,no) task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 entropy=0.1 ;;
+    maze,yes) task=maze:size=4,loops=2 sft=400 steps=30 problems=100 entropy=0.1 ;;
+    reach,no) task=reach:digits=7,steps=4 sft=3200 steps=300 problems=400 entropy=0.1 ;;
+    reach,yes) task=reach:digits=7,steps=3 sft=400 steps=30 problems=100 entropy=0.1 ;;
+    esac
+    [ "$2" = yes ] && every=15 groups=20 || every=25 groups=300
+    export task sft steps problems entropy every
+}
+
+# The rows: the method (Eq 12 as printed, novelty from gradients, every group), what it is compared
+# with, the other reading of Eq 12, live groups only, and two controls in the place of gradients.
+methods=${METHODS:-"grpo entropy evol g2rl g2rl-text g2rl-live g2rl-random g2rl-count"}
 settings() {
     case $1 in
-    grpo) echo "--method grpo --lr 1e-4" ;;
-    entropy) echo "--method entropy --lr 1e-4 --entropy-coef 0.003" ;;
-    evol) echo "--method evol --lr 5e-5 --encoder ref" ;;
-    g2rl) echo "--method g2rl --lr 1e-4 --lambda 0.3" ;;
-    g2rl-live) echo "--method g2rl --lr 1e-4 --lambda 0.3 --dead-groups zero" ;;
-    g2rl-random) echo "--method g2rl --lr 1e-4 --lambda 0.3 --novelty random" ;;
-    g2rl-literal) echo "--method g2rl --lr 5e-5 --lambda 0.3 --shaping literal" ;;
+    grpo) echo "--method grpo" ;;
+    entropy) echo "--method entropy --entropy-coef $entropy" ;;
+    entropy-*) echo "--method entropy --entropy-coef ${1#entropy-}" ;;
+    evol) echo "--method evol" ;;
+    g2rl) echo "--method g2rl" ;;
+    g2rl-text) echo "--method g2rl --shaping text" ;;
+    g2rl-live) echo "--method g2rl --dead-groups zero" ;;
+    g2rl-random) echo "--method g2rl --novelty random" ;;
+    g2rl-count) echo "--method g2rl --novelty count" ;;
+    *)
+        echo "run.sh: METHODS: no row '$1'" >&2
+        return 1
+        ;;
     esac
 }
 
@@ -45,47 +68,58 @@ quietly() { # LOG WHAT COMMAND...
     }
     echo "   $what: $(($(date +%s) - start)) s" >&2
 }
-base() { # SEED
-    [ -d "$runs/seed$1/base/checkpoint-$sft" ] && return
-    quietly "$runs/seed$1/base.log" "seed $1, base model" \
+base() { # THREADS SEED
+    [ -d "$bases/seed$2/base/checkpoint-$sft" ] && return
+    quietly "$bases/seed$2/base.log" "seed $2, base model" \
         "$G2RL" sft --preset nano --task "$task" --steps "$sft" --batch 128 --lr 2e-3 \
-        --seed "$1" --threads "$threads" --out "$runs/seed$1/base" --force
+        --seed "$2" --threads "$1" --out "$bases/seed$2/base" --force
 }
-train() { # SEED METHOD
-    quietly "$runs/seed$1/$2.log" "seed $1, $2" \
-        "$G2RL" train --model "$runs/seed$1/base" --task "$task" --steps "$steps" \
+train() { # THREADS SEED METHOD
+    with=$(settings "$3") || exit 255
+    quietly "$runs/seed$2/$3.log" "seed $2, $3" \
+        "$G2RL" train --model "$bases/seed$2/base" --task "$task" --steps "$steps" --lr "$lr" \
         --prompts 16 --rollouts 16 --eval-every "$every" --problems "$problems" --samples 16 \
-        $(settings "$2") --seed "$1" --threads "$threads" --out "$runs/seed$1/$2" --force
+        --split "$SPLIT" $with --seed "$2" --threads "$1" --out "$runs/seed$2/$3" --force
 }
 
-if [ "${1-}" = --step ]; then # one of those that xargs starts below, with the shape of all
-    runs=$2 task=$3 sft=$4 steps=$5 every=$6 problems=$7 threads=$8
-    shift 8
+if [ "${1-}" = --step ]; then # one of those that xargs starts below; its settings are exported
+    shift
     "$@"
     exit
 fi
 
+wrong() {
+    echo "$1" >&2
+    exit 2
+}
+seeds=1 quick=no grounds="" lr=1e-4
 while [ $# -gt 0 ]; do
     case $1 in
-    --quick)
-        runs=runs/quick task=countdown:numbers=3 sft=400 steps=30 every=15 problems=100 groups=20
-        ;;
+    --quick) quick=yes ;;
     --seeds)
         seeds=${2-}
-        case $seeds in '' | 0* | *[!0-9]*)
-            echo "run.sh: --seeds: expected a number from 1 on" >&2
-            exit 2
-            ;;
+        case $seeds in '' | 0* | *[!0-9]*) wrong "run.sh: --seeds: expected a number from 1 on" ;; esac
+        shift
+        ;;
+    --task)
+        grounds=${2-}
+        case $grounds in
+        countdown | maze | reach) ;;
+        *) wrong "run.sh: --task: expected countdown, maze or reach" ;;
         esac
         shift
         ;;
-    *)
-        echo "usage: ./run.sh [--quick] [--seeds N]" >&2
-        exit 2
+    --lr)
+        lr=${2-}
+        case $lr in [0-9]*) ;; *) wrong "run.sh: --lr: expected a number, such as 5e-5" ;; esac
+        shift
         ;;
+    *) wrong "usage: ./run.sh [--quick] [--task countdown|maze|reach] [--seeds N] [--lr X]" ;;
     esac
     shift
 done
+[ $quick = yes ] && : "${grounds:=countdown}"
+: "${grounds:=countdown maze}"
 
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 JOBS=${JOBS:-$cores} first=${SEED:-1}
@@ -97,49 +131,59 @@ side_by_side() {
     awk -v n="$1" -v jobs="$jobs" -v cores="$cores" '{
         last = n % jobs
         threads = int(cores / (NR > n - last ? last : jobs))
-        print (threads > 1 ? threads : 1), $0
-    }' | xargs -P "$jobs" -L 1 \
-        sh run.sh --step "$runs" "$task" "$sft" "$steps" "$every" "$problems"
+        name = $1
+        $1 = threads > 1 ? threads : 1
+        print name, $0
+    }' | xargs -P "$jobs" -L 1 sh run.sh --step
 }
 
 say "building"
 [ "$G2RL" != ./g2rl ] || make -s
 
-say "base models: $sft supervised steps of 128 solved problems, from random weights"
-echo "   (how far each run is: tail -f $runs/seed$first/*.log)" >&2
-seq "$first" "$last" | sed 's/^/base /' | side_by_side "$seeds"
+# One ground, from its base models to its table. Countdown's runs are in runs/, others' in a folder
+# of their own.
+experiment() { # NAME
+    ground "$1" $quick
+    bases=${RUNS:-runs}
+    [ $quick = no ] || bases=$bases/quick
+    [ "$1" = countdown ] || bases=$bases/$1
+    runs=$bases
+    [ "$lr" = 1e-4 ] || runs=$bases/lr-$lr
+    export bases runs lr
 
-say "each method: $steps steps of 16 prompts x 16 rollouts, from that base model"
-for seed in $(seq "$first" "$last"); do
-    for method in $methods; do echo "train $seed $method"; done
-done | side_by_side $((seeds * $(echo $methods | wc -w)))
+    say "$1, base models: $sft supervised steps of 128 solved problems, from random weights"
+    echo "   (how far each run is: tail -f $runs/seed$first/*.log)" >&2
+    seq "$first" "$last" | sed 's/^/base /' | side_by_side "$seeds"
 
-say "geometry of the responses to $groups problems, seed $first"
-models=
-for method in base $methods; do
-    models="$models $method=$runs/seed$first/$method"
-done
-"$G2RL" geometry $models --task "$task" --problems "$groups" --samples 8 --true-gradients --json \
-    --seed "$first" >"$runs/geometry.jsonl.tmp"
-mv "$runs/geometry.jsonl.tmp" "$runs/geometry.jsonl"
+    say "$1, each method: $steps steps of 16 prompts x 16 rollouts, from that base model"
+    for seed in $(seq "$first" "$last"); do
+        for method in $methods; do echo "train $seed $method"; done
+    done | side_by_side $((seeds * $(echo $methods | wc -w)))
 
-say "the table"
-all=
-for seed in $(seq "$first" "$last"); do
-    for method in $methods; do all="$all $runs/seed$seed/$method"; done
-done
-"$G2RL" report $all --json --geometry "$runs/geometry.jsonl" --out "$runs/report.html" \
-    >"$runs/summary.json.tmp"
-mv "$runs/summary.json.tmp" "$runs/summary.json"
-"$G2RL" report $all --geometry "$runs/geometry.jsonl" --out "$runs/report.html"
+    all="" models="base=$bases/seed$first/base"
+    for method in $methods; do models="$models $method=$runs/seed$first/$method"; done
+    for seed in $(seq "$first" "$last"); do
+        for method in $methods; do all="$all $runs/seed$seed/$method"; done
+    done
+    say "$1, geometry of the responses to $groups problems, seed $first"
+    "$G2RL" geometry $models --task "$task" --split "$SPLIT" --problems "$groups" --samples 8 \
+        --true-gradients --json --seed "$first" >"$runs/geometry.jsonl.tmp"
+    mv "$runs/geometry.jsonl.tmp" "$runs/geometry.jsonl"
 
-cat >&2 <<END
+    say "$1, the table"
+    "$G2RL" report $all --json --geometry "$runs/geometry.jsonl" --out "$runs/report.html" \
+        >"$runs/summary.json.tmp"
+    mv "$runs/summary.json.tmp" "$runs/summary.json"
+    "$G2RL" report $all --geometry "$runs/geometry.jsonl" --out "$runs/report.html"
+    cat >&2 <<END
 
 $runs/report.html             curves, geometry, groups of answers: open it in a browser
 $runs/summary.json            this table
-$runs/seed*/*/metrics.jsonl   a line for each step      (./g2rl help metrics)
+$runs/seed*/*/metrics.jsonl   a line for each step      ($G2RL help metrics)
 $runs/seed*/*/rollouts.jsonl  a line for each answer, with every number that made its advantage
 $runs/seed*/*/checkpoint-*    the models, in the Hugging Face layout
 
-next: ./g2rl explain --model $runs/seed$first/g2rl --task $task --rollouts 8
+next: $G2RL explain --model $runs/seed$first/g2rl --task $task --rollouts 8
 END
+}
+for name in $grounds; do experiment "$name"; done

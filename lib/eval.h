@@ -8,8 +8,8 @@
 
 enum { MOST_TEMPERATURES = 16, EVAL_COLUMNS = 5 };
 
-/* The metrics of the table: pass@1, maj@k, pass@16 or as much of it as there is, pass@k of all samples
- * where that is more, and distinct right answers. Returns how many. */
+/* The metrics of the table: pass@1, maj@k, pass@16 or as much of it as there is, pass@k of all
+ * samples where that is more, and distinct right answers. Returns how many. */
 static int eval_columns(const Evaluation *ev, int column[EVAL_COLUMNS])
 {
     int last = passes(ev->samples), sixteen = passes(imin(ev->samples, 16)) - 1, n = 0;
@@ -65,8 +65,8 @@ static void print_evaluations(const Evaluation *all, int n, FILE *f)
         }
         fputc('\n', f);
     }
-    fprintf(f, "\n%-*s  cosine  negative  entropy  length  copies  two right  all right  all wrong\n",
-            width, "responses");
+    fprintf(f, "\n%-*s  cosine  negative  entropy  length  copies  two right  all right  all "
+            "wrong\n", width, "responses");
     for (const Evaluation *ev = all; ev < all + n; ev++) {
         const GroupSums *s = &ev->sums;
         fprintf(f, "%-*s  %6.3f  %6.1f %%  %7.3f  %6.1f  %4.1f %%  %7.1f %%  %7.1f %%  %7.1f %%\n",
@@ -122,8 +122,8 @@ static int read_temperatures(const char *text, double t[MOST_TEMPERATURES])
         double x = strtod(at, &end);
         bool decimal = end > at && strspn(at, "0123456789.e+-") == (size_t)(end - at);
         if (!decimal || !(x >= 0 && x <= 100) || (*end && *end != ',') || n == MOST_TEMPERATURES)
-            usage("--temperature: '%.60s'; expected a number from 0 to 100, or up to %d of them with "
-                  "commas between", text, MOST_TEMPERATURES);
+            usage("--temperature: '%.60s'; expected a number from 0 to 100, or up to %d of them "
+                  "with commas between", text, MOST_TEMPERATURES);
         t[n++] = x;
         at = end;
         if (!*at)

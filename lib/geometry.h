@@ -382,8 +382,8 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, bool judged, Ge
 
 /* ================================================================ what it says */
 
-/* Which pairs: those that differ alone; those of two right responses, of a right and a wrong one, of
- * two wrong ones. And what: the share below 0 in place of the mean. */
+/* Which pairs: those that differ alone; those of two right responses, of a right and a wrong one,
+ * of two wrong ones. And what: the share below 0 in place of the mean. */
 enum { DISTINCT = 1, NEGATIVE = 2, BOTH_RIGHT = 4, ONE_RIGHT = 8, BOTH_WRONG = 16 };
 
 static bool pair_counts(const Geometry *x, size_t k, int which)
@@ -422,8 +422,8 @@ static Grouped over_pairs(const Geometry *x, int which, const double *first, con
     return g;
 }
 
-/* The mean of a cosine over pairs, or the share of them where it is negative. how: DISTINCT, NEGATIVE
- * and so on, added; or 0. */
+/* The mean of a cosine over pairs, or the share of them where it is negative. how: DISTINCT,
+ * NEGATIVE and so on, added; or 0. */
 static Estimate pair_mean(const Geometry *x, const double *cosine, int how)
 {
     Grouped g = over_pairs(x, how, cosine, NULL);

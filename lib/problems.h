@@ -172,8 +172,8 @@ static inline void problems_check_gold(Problems *p, bool drop)
 
 /* ---------------------------------------------------------------- problems that differ */
 
-/* Makes a list of n problems of the task that all differ (task_key), or of as many as there are: one
- * that has not turned up in so many draws is taken not to be there. */
+/* Makes a list of n problems of the task that all differ (task_key), or of as many as there are:
+ * one that has not turned up in so many draws is taken not to be there. */
 static inline void problems_draw(Problems *p, int n)
 {
     static const char *const splits[] = {"training", "validation", "test"};
@@ -235,7 +235,7 @@ static inline void shuffle(int *order, int n, uint64_t seed, int epoch)
     }
 }
 
-/* Problem number `index` of a list. Training walks it in shuffled passes, an evaluation in order. */
+/* Problem number `index` of a list. Training walks it in shuffled passes, evaluations in order. */
 static inline const Problem *problem_of_list(Problems *p, uint32_t index)
 {
     int at = (int)(index % (uint32_t)p->n);

@@ -76,8 +76,8 @@ static void record_free(Record *r)
     free(r->labels);
 }
 
-/* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids), which
- * need no tokenizer. */
+/* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids),
+ * which need no tokenizer. */
 static void record_read(Session *s, Json *j, const char *path, int line, Records *all)
 {
     Record r = {0};

@@ -398,15 +398,24 @@ static const Told TOLD[] = {
     {{.method = G2RL, .lambda = 0.5, .dead_groups = DEAD_RIGHT},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {1, 1, 1, 1},
      {"All rewards are equal: under GRPO this group would teach nothing; here only novelty "
-      "speaks.", NULL, NULL, "2: right, the most novel of the right ones, nu 0.92, most like 1 (S +0.50): boosted to "
+      "speaks.",
+      NULL,
+      NULL,
+      "2: right, the most novel of the right ones, nu 0.92, most like 1 (S +0.50): boosted to "
       "+1.50; above the group's mean by 1.73 standard deviations."}},
     {{.method = G2RL, .lambda = 0.5, .dead_groups = DEAD_RIGHT},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {-1, -1, -1, -1},
-     {"All rewards are equal: with --dead-groups right this group teaches nothing.", NULL, NULL, "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 (S +0.50): "
+     {"All rewards are equal: with --dead-groups right this group teaches nothing.",
+      NULL,
+      NULL,
+      "2: wrong (off by one), the most novel of the wrong ones, nu 0.92, most like 1 (S +0.50): "
       "loses less, up to -0.50; no advantage."}},
     {{.method = G2RL, .lambda = 0.5, .dead_groups = DEAD_WRONG},
      4, {0, 30, 90, 180}, {1, 2, 3, 4}, {1, 1, 1, 1},
-     {"All rewards are equal: with --dead-groups wrong this group teaches nothing.", NULL, NULL, "2: right, the most novel of the right ones, nu 0.92, most like 1 (S +0.50): boosted to "
+     {"All rewards are equal: with --dead-groups wrong this group teaches nothing.",
+      NULL,
+      NULL,
+      "2: right, the most novel of the right ones, nu 0.92, most like 1 (S +0.50): boosted to "
       "+1.50; no advantage."}},
     {{.method = G2RL, .lambda = 0.5, .novelty = NOVELTY_COUNT},
      5, {0, 0, 90, 180, 40}, {1, 1, 1, 2, 3}, {1, 1, 1, 1, -1},
@@ -551,8 +560,8 @@ static void test_distinct_right(void)
     engine_free(&e);
 }
 
-/* Problems of an evaluation all differ, on each side of the split; where a task has too few, it says
- * so; of a file, those that repeat are one class, and intervals resample classes. */
+/* Problems of an evaluation all differ, on each side of the split; where a task has too few, it
+ * says so; of a file, those that repeat are one class, and intervals resample classes. */
 static void test_distinct_problems(void)
 {
     const char *base = base_model();
@@ -623,8 +632,8 @@ static void test_eval_rows(void)
         snprintf(from, sizeof from, "\"difference\": {\"from\": \"%s\"", names[i % 3]);
         const char *next = strstr(at, "\n  \""), *difference = strstr(at, "\"difference\"");
         bool has = difference && (!next || difference < next);
-        CHECK(has == (i > 2) && (!has || !strncmp(difference, from, strlen(from))), "%s of %s", from,
-              at);
+        CHECK(has == (i > 2) && (!has || !strncmp(difference, from, strlen(from))), "%s of %s",
+              from, at);
         CHECK(i % 3 != 1 || field(at, "entropy") == one, "T 0.5 among others: entropy %g, not %g",
               field(at, "entropy"), one);
     }

@@ -488,7 +488,7 @@ static void test_geometry_rewards(void)
     CHECK(count_pairs(&x, DISTINCT | BOTH_RIGHT) == 2 && count_pairs(&x, BOTH_RIGHT) == 3 &&
           count_pairs(&x, ONE_RIGHT) == 3 && count_pairs(&x, BOTH_WRONG) == 0, "counts");
     CHECK(pair_mean(&x, x.cosine, DISTINCT | BOTH_RIGHT).value == 0.5, "both right");
-    CHECK(fabs(pair_mean(&x, x.cosine, DISTINCT | ONE_RIGHT).value + 1.25 / 3) < 1e-12, "one right");
+    CHECK(fabs(pair_mean(&x, x.cosine, DISTINCT | ONE_RIGHT).value + 1.25 / 3) < 1e-12, "one is");
     CHECK(isnan(pair_mean(&x, x.cosine, BOTH_WRONG).value), "none is there");
     geometry_free(&x);
 }

@@ -432,8 +432,9 @@ static void test_method_by_hand(void)
     CHECK(g.nu[3] == 0, "certainty is not novelty: nu is 0, not %g", g.nu[3]);
     CHECK(g.nubar[2] == 1 && g.nubar[3] == 0, "nubar runs from 0 to 1");
 
-    /* All right, and all different: 0 and 1 at right angles, 2 between them. On paper: S = 0, 1/sqrt 2,
-     * 1/sqrt 2; w = 1/2; nu = 3/4, 3/4, 1/2; nubar = 1, 1, 0; r~ = 3/2, 3/2, 1; std = 1 / sqrt 18. */
+    /* All right, and all different: 0 and 1 at right angles, 2 between them. On paper: S = 0 and
+     * twice 1 / sqrt 2; w = 1/2; nu = 3/4, 3/4, 1/2; nubar = 1, 1, 0; r~ = 3/2, 3/2, 1; std = 1 /
+     * sqrt 18. */
     MethodOptions o = {.method = G2RL, .lambda = 0.5};
     g = made_group(&e, 3, 2, (float[]){1, 0, 0, 1, 1, 1}, (double[]){1, 1, 1});
     for (int i = 0; i < 3; i++) {

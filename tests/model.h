@@ -219,9 +219,9 @@ static void check_oracle_grads(const char *root, const char *model, const char *
     st_close(&st);
 }
 
-/* Three updates on `loss`, and the weights after them. (The reference's rotary angles are doubles, so
- * that gradients differ by 1e-6 or so. Adam's first steps are about lr * sign(g): where g is as small
- * as that, a weight may differ by a step, 1e-3; few may.) */
+/* Three updates on `loss`, and the weights after them. (The reference's rotary angles are doubles,
+ * so that gradients differ by 1e-6 or so. Adam's first steps are about lr * sign(g): where g is as
+ * small as that, a weight may differ by a step, 1e-3; few may.) */
 static void check_oracle_updates(const char *root, const char *model, const char *part, Model *m,
                                  const Batch *b, AdamW adam)
 {
