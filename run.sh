@@ -23,8 +23,8 @@ export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads of runs side by sid
 # held-out problems, and how large an entropy bonus data/search.sh found best.
 ground() { # NAME QUICK
     case $1,$2 in
-    countdown,no) task=countdown:numbers=4 sft=1600 steps=200 problems=500 entropy=0.003 ;;
-    countdown,yes) task=countdown:numbers=3 sft=400 steps=30 problems=100 entropy=0.003 ;;
+    countdown,no) task=countdown:numbers=4 sft=1600 steps=200 problems=500 entropy=0.03 ;;
+    countdown,yes) task=countdown:numbers=3 sft=400 steps=30 problems=100 entropy=0.03 ;;
     maze,no) task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 entropy=0.1 ;;
     maze,yes) task=maze:size=4,loops=2 sft=400 steps=30 problems=100 entropy=0.1 ;;
     reach,no) task=reach:digits=7,steps=4 sft=3200 steps=300 problems=400 entropy=0.1 ;;
