@@ -402,7 +402,8 @@ static void test_stop(void)
     free(text);
     CHECK(stopped > 0, "nothing stopped");
     CHECK(cli("eval --model %s --task add:digits=1 --split train --problems 4 --samples 4 "
-              "--stop + --json", base) == 0 && field(cli_out, "completions/mean_length") <= 3, "%s", cli_out);
+              "--stop + --json", base) == 0 && field(cli_out, "completions/mean_length") <= 3, "%s",
+          cli_out);
     CHECK(cli("sample --model %s --prompt 1 --stop=", base) == 2, "an empty --stop");
 }
 
