@@ -87,7 +87,8 @@ static inline void table_cell(Buf *b, Estimate e, int q, bool sign)
 static inline void table_head(const Report *r, Buf *b, const char *title)
 {
     char name[64];
-    buf_printf(b, "<h3>%s</h3>\n<table class=\"full%s\"><thead><tr><th></th>", title,
+    buf_printf(b, "<h3>%s</h3>\n<div class=\"wide\"><table class=\"full%s\"><thead><tr>"
+               "<th></th>", title,
                columns(&r->runs) > 3 ? " stack" : "");
     for (int i = 0; i < columns(&r->runs); i++) {
         quantity_title(&r->runs, headline(&r->runs, i), name);
@@ -120,7 +121,7 @@ static inline void table_values(const Report *r, Buf *b)
         }
         buf_str(b, "</tr>\n");
     }
-    buf_str(b, "</tbody></table>\n");
+    buf_str(b, "</tbody></table></div>\n");
 }
 
 /* Does any arm know this measure? */
@@ -135,7 +136,8 @@ static inline bool aside_known(const Report *r, int i)
 /* The responses themselves; without columns that files of older versions lack. */
 static inline void table_asides(const Report *r, Buf *b)
 {
-    buf_str(b, "<h3>The responses themselves</h3>\n<table class=\"full\"><thead><tr><th></th>");
+    buf_str(b, "<h3>The responses themselves</h3>\n<div class=\"wide\"><table class=\"full\">"
+               "<thead><tr><th></th>");
     for (int i = 0; i < N_ASIDES; i++)
         if (i <= MEAN_LENGTH || aside_known(r, i))
             buf_printf(b, "<th class=\"n\">%s%s</th>", ASIDES[i].title,
@@ -156,7 +158,7 @@ static inline void table_asides(const Report *r, Buf *b)
         }
         buf_str(b, "</tr>\n");
     }
-    buf_str(b, "</tbody></table>\n");
+    buf_str(b, "</tbody></table></div>\n");
 }
 
 static inline void table_differences(const Report *r, Buf *b, When when, const char *title)
@@ -173,7 +175,7 @@ static inline void table_differences(const Report *r, Buf *b, When when, const c
         }
         buf_str(b, "</tr>\n");
     }
-    buf_str(b, "</tbody></table>\n");
+    buf_str(b, "</tbody></table></div>\n");
 }
 
 /* ---------------------------------------------------------------- differences, drawn */
@@ -239,21 +241,19 @@ static inline void panel_differences(Report *r, Buf *b)
                        "that share a seed with others; there are none.");
         return;
     }
-    buf_str(b, "<figure><div class=\"pair\"><div>\n");
+    buf_str(b, "<figure>\n");
     table_differences(r, b, AT_END, "At the last evaluation, points");
-    buf_str(b, "</div><div>\n");
     snprintf(title, sizeof title, "Mean from step %d on, points", half_begins(r));
     table_differences(r, b, SECOND_HALF, title);
-    buf_str(b, "</div></div>\n<div class=\"grid forest\">\n");
+    buf_str(b, "<div class=\"grid forest\">\n");
     for (int i = 0; i < columns(&r->runs); i++)
         forest_panel(r, b, headline(&r->runs, i));
     buf_str(b, "</div>\n");
     page_caption(r, b, "What each method adds to <b>%s</b> on the same seeds and problems, in "
                  "percentage points (distinct right answers: as a count), with 95 %% intervals. "
-                 "Large marks, thick lines: the last "
-                 "evaluation; small and thin: the mean of the evaluations from step %d on, which "
-                 "one lucky step cannot make. Bold, and clear of the dashed line: the interval "
-                 "leaves 0 out.",
+                 "Large marks, thick lines: the last evaluation; small and thin: the mean of the "
+                 "evaluations from step %d on, which one lucky step cannot make. Bold, and clear "
+                 "of the dashed line: the interval leaves 0 out.",
                  r->against->label, half_begins(r));
 }
 
@@ -442,7 +442,7 @@ static inline void table_frontier(const Report *r, Buf *b)
 {
     static const char *const head[] = {"", "seeds", "missing", "difference", "over problems"};
     buf_printf(b, "<h3>Minus %s\xE2\x80\x99s at the same pass@1, %s</h3>\n"
-               "<table class=\"full stack\"><thead><tr>", r->against->label,
+               "<div class=\"wide\"><table class=\"full stack\"><thead><tr>", r->against->label,
                r->measure == DISTINCT_RIGHT ? "answers" : "points");
     for (int i = 0; i < 5; i++)
         buf_printf(b, i ? "<th class=\"n\">%s</th>" : "<th>%s</th>", head[i]);
@@ -458,10 +458,10 @@ static inline void table_frontier(const Report *r, Buf *b)
         table_interval(b, f->over_problems, r->measure, true);
         buf_str(b, "</td></tr>\n");
     }
-    buf_str(b, "</tbody></table>\n");
+    buf_str(b, "</tbody></table></div>\n");
 }
 
-/* What the table beside the drawing says, as the end of its caption. */
+/* What the table below the drawing says, as the end of its caption. */
 static inline const char *frontier_caption(const Report *r, char text[1024])
 {
     *text = 0;
@@ -486,14 +486,11 @@ static inline void panel_frontier(Report *r, Buf *b)
     snprintf(what, sizeof what, r->measure == DISTINCT_RIGHT
              ? "how many different right answers are among %d" : "how often any of %d is", k);
     page_heading(b, "The frontier");
-    buf_str(b, "<figure class=\"short beside\"><div>\n");
+    buf_str(b, "<figure class=\"short\"><div class=\"drawing\">\n");
     frontier_draw(r, b);
     buf_str(b, "</div>\n");
-    if (any_frontier(r)) {
-        buf_str(b, "<div>\n");
+    if (any_frontier(r))
         table_frontier(r, b);
-        buf_str(b, "</div>\n");
-    }
     page_caption(r, b, "Each method\xE2\x80\x99s path from the base model: how often one answer is "
                  "right, to the right, and %s, upward; a mark at every evaluation, mean over "
                  "seeds, the large one the last. A path that goes right and down buys accuracy "

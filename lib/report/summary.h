@@ -237,8 +237,8 @@ static inline void text_frontier(const Report *r)
     TextTable t = {.columns = 6};
     char title[64], interval[CELL];
     quantity_title(&r->runs, r->measure, title);
-    printf("\nfrontier: %s minus %s's at the same pass@1, over %d values; same seed and learning "
-           "rate\n", title, r->against->label, FRONTIER_POINTS);
+    printf("\nfrontier: %s minus %s's at the same pass@1, seed and learning rate\n", title,
+           r->against->label);
     static const char *const head[] = {"", "seeds", "missing", "difference", "t over seeds",
                                        "over problems"};
     for (int i = 0; i < 6; i++)

@@ -97,9 +97,7 @@ static const char *const LOOK =
     "h3{font-size:1rem;font-weight:600;margin:1.1rem 0 .2rem}"
     ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));"
     "gap:1.3rem 1.6rem}"
-    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,440px),1fr));"
-    "gap:1.2rem 2.4rem;align-items:start}"
-    ".grid>*,.pair>*{min-width:0}"
+    ".grid>*{min-width:0}"
     "ul.key{list-style:none;margin:.8rem 0 .6rem;padding:0;display:flex;flex-wrap:wrap;"
     "gap:.15rem 1.3rem;font:15px/1.5 system-ui,sans-serif}"
     "ul.key svg{display:inline-block;width:34px;height:14px;vertical-align:-2px;margin-right:.4rem}"
@@ -138,8 +136,7 @@ static const char *const LOOK =
     "svg{display:block;width:100%;height:auto}"
     "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
     ".scale svg{width:240px}.scale{margin:.4rem 0 .8rem}.forest{margin-top:1.3rem}"
-    ".beside{display:grid;grid-template-columns:minmax(0,720px) minmax(13rem,1fr);gap:.5rem 2rem;"
-    "align-items:end}";
+    ".drawing{max-width:720px}";
 
 /* Of the drawings alone: a file of one drawing takes this and no more. */
 static const char *const LOOK_SVG =
@@ -165,7 +162,7 @@ static const char *const NARROW =
     "@media(max-width:560px){body{font-size:16px}main{padding:1.3rem 1rem 3rem}"
     "h1{font-size:1.6rem}.big text{font-size:16px}"
     "td i{display:block;margin:0}th,td{padding-right:.6rem}"
-    ".group,.beside{grid-template-columns:minmax(0,1fr)}"
+    ".group{grid-template-columns:minmax(0,1fr)}"
     ".beside-rows td.i{display:table-cell}.beside-rows tr{height:auto}"
     ".beside-rows td{line-height:1.5}"
     "table.cards thead{display:none}table.cards tr{display:block;padding:.5rem 0;"
@@ -178,7 +175,7 @@ static const char *const PAPER =
     "figcaption{break-before:avoid}h2,h3,ul.key,.scale{break-after:avoid}h2{margin-top:1.6rem}"
     "figure.short,.plot,tr,table.full{break-inside:avoid}"
     ".grid{grid-template-columns:repeat(3,1fr);gap:.8rem}.wide{overflow:visible}"
-    ".pair{grid-template-columns:1fr 1fr;gap:1rem 1.6rem}td i{display:block;margin:0}"
+    "td i{display:block;margin:0}"
     "th,td{padding:.15rem .6rem .15rem 0}";
 
 /* Blue below, red above, and the page's own colour between them. */
