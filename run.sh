@@ -183,7 +183,7 @@ $runs/seed*/*/metrics.jsonl   a line for each step      ($G2RL help metrics)
 $runs/seed*/*/rollouts.jsonl  a line for each answer, with every number that made its advantage
 $runs/seed*/*/checkpoint-*    the models, in the Hugging Face layout
 
-next: $G2RL explain --model $runs/seed$first/g2rl --task $task --rollouts 8
+next: $G2RL explain --model $runs/seed$first/${methods##* } --task $task --rollouts 8
 END
 }
 for name in $grounds; do experiment "$name"; done
