@@ -12,7 +12,8 @@
 #
 # Runs go side by side, as many as there are cores; JOBS=1 SEED=7 G2RL=./g2rl_debug change how many,
 # the first seed and the program. The results do not depend on JOBS. A base model that is there is
-# used again. METHODS, SPLIT and RUNS are for data/search.sh: which rows, on which problems, where.
+# used again. METHODS, SPLIT and RUNS say which rows, on which problems, where: see data/search.sh
+# and doc/experiment.md.
 set -eu
 cd "$(dirname "$0")"
 
@@ -46,8 +47,11 @@ settings() {
     g2rl) echo "--method g2rl" ;;
     g2rl-text) echo "--method g2rl --shaping text" ;;
     g2rl-live) echo "--method g2rl --dead-groups zero" ;;
+    g2rl-right) echo "--method g2rl --dead-groups right" ;;
+    g2rl-wrong) echo "--method g2rl --dead-groups wrong" ;;
     g2rl-random) echo "--method g2rl --novelty random" ;;
     g2rl-count) echo "--method g2rl --novelty count" ;;
+    g2rl-count-live) echo "--method g2rl --novelty count --dead-groups zero" ;;
     *)
         echo "run.sh: METHODS: no row '$1'" >&2
         return 1
