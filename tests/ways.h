@@ -286,9 +286,8 @@ static void reach_by_hand(const Task *t, const char *prompt, int right[REACH_STE
  * that they enter and the cell where they are (Held and Karp). */
 static void maze_by_hand(const Task *t, const char *prompt, int right[MAZE_CELLS])
 {
-    static int ways[1 << 16][16];
     int size = t->size, cells = size * size;
-    memset(ways, 0, sizeof ways);
+    int(*ways)[16] = xcalloc((size_t)1 << cells, sizeof *ways);
     memset(right, 0, MAZE_CELLS * sizeof *right);
     ways[1][0] = 1;
     for (int set = 1; set < 1 << cells; set++)
@@ -308,6 +307,7 @@ static void maze_by_hand(const Task *t, const char *prompt, int right[MAZE_CELLS
                 ways[set | 1 << b][b] += ways[set][a];
             }
         }
+    free(ways);
 }
 
 /* The program's count of right responses of at most `longest` steps or moves. */
