@@ -1,6 +1,7 @@
 # make            the program, for this machine           make test       every test; TEST=eval: some
 # make SIMD=avx2  or avx512, scalar: force a vector set    make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                           make test-debug its tests
+# make plain      chapter 0, which ./plain trains          (the method in one file of plain C)
 # make lesson N=3 write a part of it; without N: a list    make install PREFIX=/usr/local
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'       for ARM (NEON); qemu-aarch64 ./g2rl runs it
 # how far it can be trusted:
@@ -45,6 +46,10 @@ all: g2rl
 
 g2rl: $(SOURCES) .flags
 	$(CC) $(FLAGS) g2rl.c -o $@ -lm
+
+# Chapter 0, whole in one file; it needs nothing of the above.
+plain: plain.c
+	$(CC) -O2 -Wall -Wextra plain.c -o $@ -lm
 
 test_g2rl: test_g2rl.c $(TESTS) $(SOURCES) .flags
 	$(CC) $(FLAGS) test_g2rl.c -o $@ -lm
@@ -123,7 +128,7 @@ install: g2rl
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
+	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
