@@ -37,7 +37,7 @@ enum { Q = HEADS * HD, KV = KV_HEADS * HD }; /* widths of all queries and of all
 enum { SIZE = 4, CELLS = SIZE * SIZE, LOOPS = 2 }; /* of a maze */
 enum { STREAM_INIT = 1, STREAM_DATA, STREAM_SAMPLE, STREAM_SPLIT }; /* of random numbers */
 
-/* A random number in [0, 1): Philox 4x32-10 scrambles the counter (a, b, c, d). It keeps no state. */
+/* Random in [0, 1): Philox 4x32-10 scrambles the counter (a, b, c, d); it has no state. */
 static double uniform(uint32_t stream, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
     uint32_t k0 = SEED, k1 = stream;
@@ -341,9 +341,9 @@ static int forward(const Tensors *w, Sequence *s)
 }
 
 /* From s->coef to the gradients dw. The loss sees the model through its log-probs alone: with c_t =
- * dL / dlog p_t, dh = c_t phi_t / T. Every backward pass has to make phi_t for that: as a feature it
- * is free. Then, dW: forward, log p(y) = z_y / T - log sum_v e^(z_v / T) and z = W h, so
- * dW[v] = c_t (1[v = y] - p_v) h / T. Then the lines of hidden_forward from the last to the first. */
+ * dL / dlog p_t, dh = c_t phi_t / T. So every backward pass makes phi_t: as a feature it is free.
+ * Forward: log p(y) = z_y / T - log sum_v e^(z_v / T), z = W h. So dW[v] = c_t (1[v = y] - p_v) h/T.
+ * Then the lines of hidden_forward, from the last to the first. */
 static void backward(Tensors *dw, const Sequence *s, const Tensors *w)
 {
     int n = s->length - 1;
