@@ -342,7 +342,7 @@ static int forward(const Tensors *w, Sequence *s)
 
 /* From s->coef to the gradients dw. The loss sees the model through its log-probs alone: with c_t =
  * dL / dlog p_t, dh = c_t phi_t / T. So every backward pass makes phi_t: as a feature it is free.
- * Forward: log p(y) = z_y / T - log sum_v e^(z_v / T), z = W h. So dW[v] = c_t (1[v = y] - p_v) h/T.
+ * Forward: log p(y) = z_y/T - log sum_v e^(z_v/T), z = W h. So dW[v] = c_t (1[v = y] - p_v) h / T.
  * Then the lines of hidden_forward, from the last to the first. */
 static void backward(Tensors *dw, const Sequence *s, const Tensors *w)
 {
