@@ -1,7 +1,7 @@
 # make            the program, for this machine           make test       every test; TEST=eval: some
 # make SIMD=avx2  or avx512, scalar: force a vector set    make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                           make test-debug its tests
-# make plain      chapter 0, one file of plain C, trains a model in two or three minutes
+# make plain      chapter 0, one file of plain C, trains a model in two minutes
 # make lesson N=3 write a part of it; without N: a list    make install PREFIX=/usr/local
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'       for ARM (NEON); qemu-aarch64 ./g2rl runs it
 # how far it can be trusted:

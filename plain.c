@@ -1,6 +1,6 @@
 /* plain.c, chapter 0: a transformer and gradient-guided reinforcement learning, the whole of it.
  *
- *   cc -O2 plain.c -lm && ./a.out          two to three minutes on one core
+ *   cc -O2 plain.c -lm && ./a.out          about two minutes on one core
  *
  * What it is: a small language model learns to write ways through a maze. It begins with random
  * weights and learns first from examples (supervised learning), then from its own attempts (G2RL,
@@ -14,7 +14,6 @@
  * Contents: 1. numbers, 2. tensors, 3. layers, 4. the block, 5. the model: log-prob and feature phi
  * (Eq 5-8, 14), 6. the method: S, w, nu, r~, A (Eq 9-13, 2), 7. the loss (Eq 3-4) and AdamW, 8. the
  * task, 9. sampling and evaluation, 10. training and main.
- *
  * A shape [n, d] means n rows of d numbers: x[t * d + i]. dx is short for dL/dx, L being the loss.
  * Backward functions add to the gradients that they are given. */
 #include <math.h>
@@ -37,7 +36,7 @@ enum { Q = HEADS * HD, KV = KV_HEADS * HD }; /* widths of all queries and of all
 enum { SIZE = 4, CELLS = SIZE * SIZE, LOOPS = 2 }; /* of a maze */
 enum { STREAM_INIT = 1, STREAM_DATA, STREAM_SAMPLE, STREAM_SPLIT }; /* of random numbers */
 
-/* Random in [0, 1): Philox 4x32-10 scrambles the counter (a, b, c, d); it has no state. */
+/* A random number in [0, 1): Philox 4x32-10, which scrambles a counter and keeps no state. */
 static double uniform(uint32_t stream, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
     uint32_t k0 = SEED, k1 = stream;
@@ -72,7 +71,7 @@ static void add_scaled(real *y, real a, const real *x, int n)
 typedef struct {
     real norm1[D], wq[Q * D], wk[KV * D], wv[KV * D], qnorm[HD], knorm[HD], wo[D * Q];
     real norm2[D], gate[FF * D], up[FF * D], down[D * FF];
-} Layer;
+} Layer; /* a matrix W lies row by row: W_ij is W[i * cols + j] */
 
 /* The one table of tensors. Parameters, gradients and AdamW's m and v are flat arrays of it. */
 typedef struct {
@@ -634,21 +633,22 @@ static double supervised_step(Model *model, Group *g, double lr, int step)
 /* A step of G2RL. Returns the share of right responses. */
 static double train_step(Model *model, Group *batch, double lr, int step)
 {
+    Tensors *w = &model->params, *dw = &model->grads;
     int tokens = 0, right = 0;
     for (Group *g = batch; g < batch + GROUPS; g++) {
         ask(g, step * GROUPS + (int)(g - batch), M, 0);
-        sample(&model->params, g, step);                       /* 1. responses */
-        right += verify(g);                                    /* 2. rewards */
+        sample(w, g, step);                          /* 1. responses */
+        right += verify(g);                          /* 2. rewards */
         for (int k = 0; k < M; k++)
-            tokens += forward(&model->params, &g->response[k]);/* 3. log-probs and features */
-        advantages(g);                                         /* 4. what each response is worth */
+            tokens += forward(w, &g->response[k]);   /* 3. log-probs and features */
+        advantages(g);                               /* 4. what each response is worth */
     }
     for (Group *g = batch; g < batch + GROUPS; g++) {
-        clipped_loss(g, tokens);                               /* 5. dL/dlogprob */
+        clipped_loss(g, tokens);                     /* 5. dL/dlogprob of each token */
         for (int k = 0; k < M; k++)
-            backward(&model->grads, &g->response[k], &model->params); /* 6. dL/dparams */
+            backward(dw, &g->response[k], w);        /* 6. dL/dw of each parameter */
     }
-    adamw(model, lr, step);                                    /* 7. the update */
+    adamw(model, lr, step);                          /* 7. the update */
     return (double)right / (GROUPS * M);
 }
 
@@ -668,8 +668,8 @@ int main(void)
     memset(&model.m, 0, sizeof model.m);
     memset(&model.v, 0, sizeof model.v);
     for (int step = 1; step <= RL_STEPS; step++) {
-        mean += train_step(&model, batch, RL_LR, step) / 10;
-        if (step % 10)
+        mean += train_step(&model, batch, RL_LR, step) / 20;
+        if (step % 20)
             continue;
         printf("G2RL step %3d: pass@1 %.3f %*c\n", step, mean, (int)(60 * mean), '*');
         mean = 0;
