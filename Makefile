@@ -1,6 +1,7 @@
 # make            the program, for this machine           make test       every test; TEST=eval: some
 # make SIMD=avx2  or avx512, scalar: force a vector set    make debug      g2rl_debug, with sanitizers
 # make OMP=0      without OpenMP                           make test-debug its tests
+# make plain      chapter 0, one file of plain C, trains a model in two minutes
 # make lesson N=3 write a part of it; without N: a list    make install PREFIX=/usr/local
 # make CC=aarch64-linux-gnu-gcc CFLAGS='-O2 -static'       for ARM (NEON); qemu-aarch64 ./g2rl runs it
 # how far it can be trusted:
@@ -39,15 +40,20 @@ endif
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 SOURCES  = g2rl.c model.c attention.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
-TESTS    = $(wildcard tests/*.h)
+TESTS    = $(wildcard tests/*.h) tests/plain.c plain.c
 
 all: g2rl
 
 g2rl: $(SOURCES) .flags
 	$(CC) $(FLAGS) g2rl.c -o $@ -lm
 
+# Chapter 0 stands alone.
+plain:
+	$(CC) -O2 -Wall -Wextra plain.c -o $@ -lm
+	./plain
+
 test_g2rl: test_g2rl.c $(TESTS) $(SOURCES) .flags
-	$(CC) $(FLAGS) test_g2rl.c -o $@ -lm
+	$(CC) $(FLAGS) test_g2rl.c tests/plain.c -o $@ -lm
 
 test: g2rl test_g2rl
 	./test_g2rl $(TEST)
@@ -58,7 +64,7 @@ g2rl_debug: $(SOURCES) .flags
 	$(CC) $(FLAGS) $(SANITIZE) g2rl.c -o $@ -lm
 
 test_g2rl_debug: test_g2rl.c $(TESTS) $(SOURCES) .flags
-	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c -o $@ -lm
+	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c tests/plain.c -o $@ -lm
 
 test-debug: g2rl_debug test_g2rl_debug
 	./test_g2rl_debug $(TEST)
@@ -94,7 +100,7 @@ race: test_g2rl_race
 	./test_g2rl_race $(RACE_TESTS)
 
 test_g2rl_race: test_g2rl.c $(TESTS) $(SOURCES)
-	$(RACE_CC) $(EXACT) $(ARCH_scalar) -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c -o $@ -lm
+	$(RACE_CC) $(EXACT) $(ARCH_scalar) -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c tests/plain.c -o $@ -lm
 
 ARM_CC = aarch64-linux-gnu-gcc
 test-arm:
@@ -123,7 +129,7 @@ install: g2rl
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
+	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -133,4 +139,4 @@ help:
 	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
 
 force:
-.PHONY: all test test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force
+.PHONY: all plain test test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force

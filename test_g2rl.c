@@ -18,6 +18,7 @@
 #include "tests/directory.h"
 #include "tests/method.h"
 #include "tests/rollouts.h"
+#include "tests/plain_test.h"
 #include "tests/geometry.h"
 #include "tests/tokenizer.h"
 #include "tests/commands.h"
@@ -113,6 +114,10 @@ static const Test TESTS[] = {
     TEST(draws, "draws follow the policy; top-k, top-p, greedy"),
     TEST(traces, "a pass that reads what sampling left is the pass that makes all again"),
     TEST(groups_stand_alone, "neighbours change no bit; permuting responses permutes results"),
+    TEST(plain_differences, "plain.c: every gradient against differences, in double"),
+    TEST(plain_steps, "Eq 2-14 and whole training steps against plain.c"),
+    TEST(plain_maze, "plain.c: its mazes, examples and verdicts against the task's"),
+    TEST(plain_counts, "plain.c: pass@k and the vote"),
     TEST(pass_at_k, "pass@k against counting subsets"),
     TEST(majority, "maj@k with ties in expectation, every small case"),
     TEST(bootstrap, "bootstrap intervals against all resamples"),
