@@ -40,7 +40,7 @@ endif
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 SOURCES  = g2rl.c model.c attention.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
-TESTS    = $(wildcard tests/*.h) tests/plain.c plain.c
+TESTS    = $(wildcard tests/*.h) tests/plain_oracle.c plain.c
 
 all: g2rl
 
@@ -53,7 +53,7 @@ plain:
 	./plain
 
 test_g2rl: test_g2rl.c $(TESTS) $(SOURCES) .flags
-	$(CC) $(FLAGS) test_g2rl.c tests/plain.c -o $@ -lm
+	$(CC) $(FLAGS) test_g2rl.c tests/plain_oracle.c -o $@ -lm
 
 test: g2rl test_g2rl
 	./test_g2rl $(TEST)
@@ -64,7 +64,7 @@ g2rl_debug: $(SOURCES) .flags
 	$(CC) $(FLAGS) $(SANITIZE) g2rl.c -o $@ -lm
 
 test_g2rl_debug: test_g2rl.c $(TESTS) $(SOURCES) .flags
-	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c tests/plain.c -o $@ -lm
+	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c tests/plain_oracle.c -o $@ -lm
 
 test-debug: g2rl_debug test_g2rl_debug
 	./test_g2rl_debug $(TEST)
@@ -100,7 +100,7 @@ race: test_g2rl_race
 	./test_g2rl_race $(RACE_TESTS)
 
 test_g2rl_race: test_g2rl.c $(TESTS) $(SOURCES)
-	$(RACE_CC) $(EXACT) $(ARCH_scalar) -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c tests/plain.c -o $@ -lm
+	$(RACE_CC) $(EXACT) $(ARCH_scalar) -fopenmp $(WARN) -O1 -g -fsanitize=thread test_g2rl.c tests/plain_oracle.c -o $@ -lm
 
 ARM_CC = aarch64-linux-gnu-gcc
 test-arm:
@@ -108,6 +108,7 @@ test-arm:
 	G2RL_RUNNER=qemu-aarch64 qemu-aarch64 ./test_g2rl $(ARM_TESTS)
 
 nightly:
+	$(MAKE) plain
 	for cc in gcc clang; do for o in 0 1 2 3; do for omp in 0 1; do \
 	    $(MAKE) CC=$$cc CFLAGS="-O$$o -g -Werror" OMP=$$omp test || exit 1; \
 	done; done; done

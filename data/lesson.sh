@@ -117,7 +117,7 @@ check_one() { # LESSON "CC FLAGS"
     trap 'rm -rf "$dir"' EXIT
     (copy "$1" "$dir/blank") || exit 1
     if ! (cd "$dir/blank" && $2 -Werror -Wno-unused-parameter -Wno-unused-function test_g2rl.c \
-        tests/plain.c -o test_g2rl -lm) >"$dir/log" 2>&1; then
+        tests/plain_oracle.c -o test_g2rl -lm) >"$dir/log" 2>&1; then
         say "FAIL  lesson $1: blanked, it does not build: $(head -n 1 "$dir/log")"
         exit 1
     fi
@@ -137,7 +137,7 @@ check_whole() { # "CC FLAGS"
     dir=$(mktemp -d)
     trap 'rm -rf "$dir"' EXIT
     copy none "$dir/whole"
-    (cd "$dir/whole" && $1 test_g2rl.c tests/plain.c -o test_g2rl -lm) || exit 1
+    (cd "$dir/whole" && $1 test_g2rl.c tests/plain_oracle.c -o test_g2rl -lm) || exit 1
     for page in $(list | cut -f 2); do
         [ -f "data/lessons/$page.md" ] && grep -q "($page.md)" data/lessons/README.md || {
             say "FAIL  $page: no such page, or README.md does not name it"

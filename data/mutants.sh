@@ -40,7 +40,7 @@ if ! TEXT=$text NEW=$new awk '
     { i = index($0, t); if (i) { c++; $0 = substr($0, 1, i - 1) n substr($0, i + length(t)) } print }
     END { exit c != 1 }' "$file" >"$dir/$file"; then
     say "$3 UNUSABLE: the text does not occur once in $file: $text"
-elif ! (cd "$dir" && $cc $flags -O0 -w test_g2rl.c tests/plain.c -o test_g2rl -lm) 2>"$dir/log"; then
+elif ! (cd "$dir" && $cc $flags -O0 -w test_g2rl.c tests/plain_oracle.c -o test_g2rl -lm) 2>"$dir/log"; then
     say "$3 UNUSABLE: does not compile: $file: $text -> $new: $(head -n 1 "$dir/log")"
 elif (cd "$dir" && $limit ./test_g2rl "=$test" >"$dir/log" 2>&1); then
     say "$3 MISSED $file: $text -> $new ($test)"

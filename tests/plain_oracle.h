@@ -1,5 +1,5 @@
-/* plain_oracle.h: what the tests see of plain.c. tests/plain.c compiles it as a translation unit of
- * its own, in double, with the shapes below. So it is the oracle of the fast program. */
+/* plain_oracle.h: what the tests see of plain.c. plain_oracle.c compiles it as a translation unit
+ * of its own, in double, with the shapes below. So it is the oracle of the fast program. */
 #ifndef TESTS_PLAIN_ORACLE_H
 #define TESTS_PLAIN_ORACLE_H
 
