@@ -4,11 +4,11 @@
 # on problems that none of them ever saw. It does so on two grounds that belong together: countdown,
 # where groups without a signal are mostly all wrong, and maze, where they are all right.
 #
-#   ./run.sh                   both grounds, one seed: 6 to 10 minutes on 2 cores
+#   ./run.sh                   both grounds, one seed: 6 to 9 minutes on 2 cores
 #   ./run.sh --task reach      one ground: countdown, maze or reach
 #   ./run.sh --seeds 5         seeds 1 to 5, each with a base model of its own
 #   ./run.sh --lr 5e-5         another learning rate for every method, in a folder of its own
-#   ./run.sh --quick           about a minute; countdown with three numbers, fewer steps
+#   ./run.sh --quick           half a minute; countdown with three numbers, fewer steps
 #
 # Runs go side by side, as many as there are cores; JOBS=1 SEED=7 G2RL=./g2rl_debug change how many,
 # the first seed and the program. The results do not depend on JOBS. A base model that is there is
