@@ -108,6 +108,41 @@ static void check_all_right(const char *line, int m)
               A[i], (shaped[i] - mean) / sqrt(variance));
 }
 
+/* The first row of a matrix that begins with `name`. */
+static bool first_row(const char *line, const char *name, double row[ORACLE_M])
+{
+    char *at = strstr(line, name);
+    at = at ? at + strlen(name) : NULL;
+    for (int j = 0; at && j < ORACLE_M; j++) {
+        row[j] = strtod(at, &at);
+        at += strspn(at, ", ");
+    }
+    return at != NULL;
+}
+
+/* explain --novelty count: S is what Eq 11 had, 1 for equal responses and 0 for others, and nu
+ * follows from it. The oracle's third group is six equal responses, its fourth has a pair. */
+static void check_copies_shown(const char *model)
+{
+    CHECK(cli("explain --model %s --data %s --json --novelty count", model,
+              tmp_path("group.jsonl").s) == 0, "%s", cli_err);
+    const char *line = cli_out;
+    double ones = 0, S[ORACLE_M], w[ORACLE_M], nu[ORACLE_M];
+    for (int k = 0; k < ORACLE_GROUPS; k++, line += strcspn(line, "\n") + 1) {
+        double repeated = 0;
+        CHECK(first_row(line, "\"S\": [[", S) && first_row(line, "\"w\": [[", w) &&
+              numbers(line, "nu", nu, ORACLE_M) == ORACLE_M, "group %d: %s", k, line);
+        for (int j = 0; j < ORACLE_M; j++) {
+            CHECK(S[j] == 0 || S[j] == 1, "group %d: S_0%d is %g", k, j, S[j]);
+            ones += S[j];
+            repeated += j ? w[j] * S[j] : 0;
+        }
+        CHECK(fabs(nu[0] - (1 - repeated)) < 1e-6, "group %d: nu_0 %g, not %g", k, nu[0],
+              1 - repeated);
+    }
+    CHECK(ones > ORACLE_M + 2, "%g equal pairs", ones);
+}
+
 /* explain --data --json on the oracle's groups, without options: the whole path, from ids to r~ of
  * Eq 12 as printed, and A; then on one of them as if all of it were right. */
 static void test_explain(void)
@@ -141,6 +176,7 @@ static void test_explain(void)
                   (double)rtilde[k * ORACLE_M + i], (double)A[k * ORACLE_M + i]);
     }
     check_all_right(line, ORACLE_M);
+    check_copies_shown(dir.s);
     free(A);
     free(rtilde);
     const char *few = "{\"prompt_ids\": [1], \"response_ids\": [[1], [2]], \"rewards\": [1]}\n";
