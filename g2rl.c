@@ -1518,7 +1518,7 @@ typedef struct {
                                           that have two or more */
     GroupSums sums;
     uint64_t seed;
-    FILE *responses; /* where they are written; or NULL */
+    Buf *responses; /* a line for each is added; or NULL */
 } Evaluation;
 
 /* The class of response i: the first response, perhaps itself, that answers the same. */
@@ -1745,7 +1745,7 @@ static void write_responses(const Evaluation *ev, int row, const Group *g, const
         put(&b, "sample", i);
         put(&b, "answer_class", class[i]);
         put_response(&b, g, i, t);
-        fprintf(ev->responses, "{%s}\n", b.s + 2);
+        buf_printf(ev->responses, "{%s}\n", b.s + 2);
     }
     buf_free(&b);
 }

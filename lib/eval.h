@@ -133,7 +133,7 @@ static int read_temperatures(const char *text, double t[MOST_TEMPERATURES])
 
 /* One model at each temperature, a row each. */
 static void evaluate_model(Session *s, const char *name, const char *dir, Problems *p,
-                           const double *temperature, int n, Evaluation *row, FILE *responses)
+                           const double *temperature, int n, Evaluation *row, Buf *responses)
 {
     session_sampler(s, dir);
     Extent x = eval_extent(p, s->o.samples, s->o.max_tokens);
@@ -183,27 +183,26 @@ static void cmd_eval(Session *s)
     const Options *o = &s->o;
     int models = imax(1, s->words.n_words);
     double temperature[MOST_TEMPERATURES];
-    AtomicFile responses = {.f = NULL};
+    Buf said = {0}, *responses = o->responses ? &said : NULL;
     if (!s->words.n_words == !o->model)
         usage("eval: expected --model DIR, or models to compare as NAME=DIR");
     int each = read_temperatures(o->temperatures, temperature), rows = models * each;
     Problems p = session_evaluated(s, o->data);
     session_fit(s, &p, models);
     Evaluation *all = xcalloc((size_t)rows, sizeof *all);
-    if (o->responses)
-        responses = atomic_open(o->responses);
     for (int i = 0; i < models; i++) {
         char name[64];
         const char *dir = session_named(s, i, name);
-        evaluate_model(s, name, dir, &p, temperature, each, all + i * each, responses.f);
+        evaluate_model(s, name, dir, &p, temperature, each, all + i * each, responses);
     }
-    if (o->responses)
-        atomic_close(&responses);
     print_evaluations(all, rows, o->json ? stderr : stdout);
     if (rows > 1)
         print_differences(all, models, each, o->json ? stderr : stdout);
     if (o->json)
         print_json(all, models, each, o->model && each == 1);
+    if (responses) /* last: where it cannot be written, the table is there */
+        write_file(o->responses, said.s, said.n);
+    buf_free(&said);
     for (int i = 0; i < rows; i++) {
         free((char *)all[i].name);
         evaluation_free(&all[i]);

@@ -685,6 +685,12 @@ static void test_eval_rows(void)
     }
     free(said);
     CHECK(rows == 120, "%d rows", rows);
+    char *table = xstrdup(cli_out);
+    CHECK(cli("eval %s --model %s --responses %s/none/said.jsonl", common, base, dir) == 1 &&
+              strstr(cli_err, "none/said.jsonl") && strstr(cli_out, "\"pass@1\""),
+          "a file that cannot be written costs no table: %s", cli_err);
+    memcpy(cli_out, table, strlen(table) + 1);
+    free(table);
     at = strstr(cli_out, names[1]);
     CHECK(fabs(field(at, "pass@1") - right / 20.0) < 1e-9, "%d right, pass@1 %g", right,
           field(at, "pass@1"));
