@@ -39,7 +39,7 @@ endif
 
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
-SOURCES  = g2rl.c model.c attention.c tokenizer.c $(wildcard lib/*.h lib/*/*.h)
+SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*/*.h lib/*/*/*.h)
 TESTS    = $(wildcard tests/*.h) tests/plain_oracle.c plain.c
 
 all: g2rl
@@ -70,23 +70,23 @@ test-debug: g2rl_debug test_g2rl_debug
 	./test_g2rl_debug $(TEST)
 
 mutants:
-	sh data/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)" $(PART)
+	sh tests/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)" $(PART)
 
 kills: g2rl
-	sh data/kill.sh $(or $(N),50)
+	sh tests/kill.sh $(or $(N),50)
 
 long: g2rl
-	sh data/long.sh $(or $(STEPS),2000)
+	sh tests/long.sh $(or $(STEPS),2000)
 
 FUZZ = $(EXACT) -DSIMD_SCALAR $(WARN) -Wno-unused-function -O1 -g -fno-sanitize-recover=all \
        -fsanitize=fuzzer,address,undefined,float-cast-overflow \
-       -fsanitize-ignorelist=data/fuzz/ignore.txt
+       -fsanitize-ignorelist=tests/fuzz/ignore.txt
 
 fuzz: fuzz_g2rl
-	sh data/fuzz.sh $(or $(FOR),600) $(TARGET)
+	sh tests/fuzz.sh $(or $(FOR),600) $(TARGET)
 
-fuzz_g2rl: fuzz_g2rl.c tests/check.h tests/report.h $(SOURCES)
-	clang $(FUZZ) fuzz_g2rl.c -o $@ -lm
+fuzz_g2rl: tests/fuzz.c tests/check.h tests/report_test.h $(SOURCES)
+	clang $(FUZZ) tests/fuzz.c -o $@ -lm
 
 # ThreadSanitizer with Archer, which tells it what OpenMP's barriers order, needs clang and its
 # libomp. The first line: a race that is there must be seen.
@@ -120,10 +120,10 @@ nightly:
 	$(MAKE) fuzz
 
 lesson:
-	@MAKE="$(MAKE)" sh data/lesson.sh $(N)
+	@MAKE="$(MAKE)" sh doc/lessons/lesson.sh $(N)
 
 lessons:
-	sh data/lesson.sh check "$(CC) $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) -Og"
+	sh doc/lessons/lesson.sh check "$(CC) $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) -Og"
 
 install: g2rl
 	mkdir -p '$(DESTDIR)$(PREFIX)/bin'

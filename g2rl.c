@@ -51,16 +51,16 @@
  *
  * The file in order: the group; the method; rollouts; groups as batches, and updates; asking and
  * judging; what is counted; memory and options; evaluation; training. Every other command is in a
- * file of lib/, and main in lib/commands.h. */
+ * file of lib/, and main in g2rl.c. */
 #ifndef G2RL_C
 #define G2RL_C
 
 #include "model.c"          /* defines: Model, Batch, forward, backward, adamw_step, KvSeq, ... */
 #include "tokenizer.c"      /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
-#include "lib/peak.h"       /* defines: measure_peak */
-#include "lib/problems.h"   /* defines: Problems, problem_of_list; judge.h: Judge, judge, ... */
-#include "lib/stats.h"      /* defines: pass_at_k, majority, bootstrap, paired, ... */
-#include "lib/checkpoint.h" /* defines: Run, run_find, run_line; session.h: Options */
+#include "lib/num/peak.h"       /* defines: measure_peak */
+#include "lib/tasks/problems.h"   /* defines: Problems, problem_of_list; judge.h: Judge, ... */
+#include "lib/base/stats.h"      /* defines: pass_at_k, majority, bootstrap, paired, ... */
+#include "lib/rl/checkpoint.h" /* defines: Run, run_find, run_line; session.h: Options */
 
 /* ================================================================ the group */
 
@@ -2245,6 +2245,122 @@ static void cmd_train(Session *s)
     train_close(&t);
 }
 
-#include "lib/commands.h" /* defines: the other commands, help, main */
+/* ================================================================ the commands */
+
+/* Each is a file of lib/commands, and part of this one: it includes no other. */
+#include "lib/commands/bench.h"    /* defines: cmd_bench */
+#include "lib/commands/data.h"     /* defines: cmd_data */
+#include "lib/commands/eval.h"     /* defines: cmd_eval */
+#include "lib/commands/explain.h"  /* defines: cmd_explain */
+#include "lib/commands/geometry.h" /* defines: cmd_geometry */
+#include "lib/commands/help.h"     /* defines: help, help_command, help_metrics */
+#include "lib/commands/replay.h"   /* defines: cmd_replay */
+#include "lib/commands/sample.h"   /* defines: cmd_sample */
+#include "lib/commands/score.h"    /* defines: cmd_score */
+#include "lib/commands/sft.h"      /* defines: cmd_sft */
+#include "lib/commands/tokenize.h" /* defines: cmd_tokenize */
+#include "lib/commands/verify.h"   /* defines: cmd_verify */
+#include "lib/report/report.h"     /* defines: cmd_report */
+
+/* A row for each command: its name, what it does, what it cannot do without, and its function. */
+static const Command COMMANDS[N_COMMANDS] = {
+    [SFT] = {"sft",
+        "teach a model from examples: supervised next-token training",
+        "(--model DIR | --preset NAME) --out DIR", cmd_sft},
+    [TRAIN] = {"train",
+        "reinforcement learning: GRPO, an entropy bonus, EVOL-RL, or G2RL",
+        "--model DIR --out DIR", cmd_train},
+    [EVAL] = {"eval",
+        "pass@1, maj@k and pass@k with intervals, on held-out problems",
+        "(--model DIR | NAME=DIR...)", cmd_eval},
+    [GEOMETRY] = {"geometry",
+        "how alike responses are: cosines of gradient features, texts, true gradients",
+        "(--model DIR | NAME=DIR...)", cmd_geometry},
+    [REPORT] = {"report",
+        "runs compared: a table, and one HTML page of figures",
+        "RUN...", cmd_report},
+    [SAMPLE_TEXT] = {"sample",
+        "text for a prompt",
+        "--model DIR --prompt TEXT", cmd_sample},
+    [SCORE] = {"score",
+        "log-probs of given texts or token ids",
+        "--model DIR <JSONL", cmd_score},
+    [TOKENIZE] = {"tokenize",
+        "text to token ids, or back",
+        "--tokenizer DIR <JSONL", cmd_tokenize},
+    [EXPLAIN] = {"explain",
+        "one group, the whole computation as a table: r, S, w, nu, nubar, r~, A",
+        "--model DIR", cmd_explain},
+    [REPLAY] = {"replay",
+        "one rollout of a run again, alone, checked against the run's ledger",
+        "RUN --step S", cmd_replay},
+    [DATA] = {"data",
+        "write problems of a task as JSONL, or check a file of them",
+        "", cmd_data},
+    [VERIFY_ANSWER] = {"verify",
+        "is a prediction right? against gold answers, or by a task's rules",
+        "(--pred TEXT --gold TEXT | [--task NAME] --data FILE)", cmd_verify},
+    [BENCH] = {"bench",
+        "how fast each part runs, beside this machine's peak",
+        "", cmd_bench},
+};
+
+/* The command of this name; a wrong name ends the program and names the nearest one. */
+static int command_find(const char *name)
+{
+    int best = 1000, nearest = 0;
+    for (int c = 0; c < N_COMMANDS; c++) {
+        int distance = edit_distance(name, COMMANDS[c].name);
+        if (!strcmp(name, COMMANDS[c].name))
+            return c;
+        if (distance < best) {
+            best = distance;
+            nearest = c;
+        }
+    }
+    usage("unknown command '%.60s'; did you mean %s? (see: g2rl help)", name,
+          COMMANDS[nearest].name);
+    return -1;
+}
+
+
+/* The program, from its words; tests call it too. */
+static int run_command(int argc, char **argv)
+{
+    Session s = {0};
+    bool metrics = argc > 2 && !strcmp(argv[2], "metrics");
+    fill_standard_files();
+    if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help")) {
+        (metrics ? help_metrics : help)(argc < 2 ? stderr : stdout);
+        demand_output(true);
+        return argc < 2 ? 2 : 0;
+    }
+    int c = command_find(argv[1]);
+    options_default(OPTIONS, N_OPTIONS, c, &s.o);
+    s.o.entropy_coef = -1;
+    options_parse(OPTIONS, N_OPTIONS, c, argv[1], &s.o, argc - 2, argv + 2, &s.words);
+    if (s.o.resume && !s.words.help)
+        resume_options(&s, c, argc - 2, argv + 2);
+    if (s.o.entropy_coef < 0)
+        s.o.entropy_coef = s.o.method == ENTROPY ? 0.003 : 0;
+    if (s.words.help) {
+        help_command(c, stdout);
+        words_free(&s.words);
+        demand_output(true);
+        return 0;
+    }
+    if (s.words.n_words && c != EVAL && c != GEOMETRY && c != REPORT && c != REPLAY)
+        usage("%s: '%.60s' is not an option; options are --name value", argv[1], s.words.word[0]);
+    signal(SIGXFSZ, SIG_IGN); /* a file that grows too large is an error of write like others */
+    session_begin(&s);
+    COMMANDS[c].run(&s);
+    session_free(&s);
+    demand_output(true);
+    return s.status;
+}
+
+#ifndef G2RL_TEST
+int main(int argc, char **argv) { return run_command(argc, argv); }
+#endif
 
 #endif

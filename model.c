@@ -15,18 +15,18 @@
  *   computed once.
  *
  *   Order of reading: the tensor table; then each layer's forward followed by its backward, with
- *   attention, and the batches that it walks over, in attention.c; then the whole model, the
- *   optimizer, and the files. The configuration is in lib/config.h.
+ *   attention, and the batches that it walks over, in attention.h; then the whole model, the
+ *   optimizer, and the files. The configuration is in lib/model/config.h.
  *
  *   Every row's result depends on its own sequence alone, not on the rows beside it, the threads,
- *   or whether keys come from this batch or from a cache: see gemm.h, and attention.c. */
+ *   or whether keys come from this batch or from a cache: see gemm.h, and lib/num/attention.h. */
 #ifndef MODEL_C
 #define MODEL_C
 
-#include "attention.c"       /* defines: Batch, attention_forward, KvSeq; engine.h: Engine */
-#include "lib/config.h"      /* defines: Config, config_parse, config_write */
-#include "lib/gemm.h"        /* defines: gemm, gemm_packed, gemm_small; simd.h's rows */
-#include "lib/safetensors.h" /* defines: SafeTensors, st_*; json.h's parser */
+#include "lib/num/attention.h"     /* defines: Batch, attention_forward, KvSeq; engine.h: Engine */
+#include "lib/model/config.h"      /* defines: Config, config_parse, config_write */
+#include "lib/num/gemm.h"        /* defines: gemm, gemm_packed, gemm_small; simd.h's rows */
+#include "lib/model/safetensors.h" /* defines: SafeTensors, st_*; json.h's parser */
 
 /* ================================================================ the tensor table */
 

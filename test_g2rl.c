@@ -5,27 +5,27 @@
  *   ./test_g2rl --list        names and descriptions
  *
  * They stand in tests/, a file for each part of the program, which is included with its main
- * hidden, so that tests reach every function. Vectors that nobody here wrote lie in data/; more of
+ * hidden, so that tests reach every function. Vectors that nobody here wrote lie in tests/; more of
  * them, in ../shared/data, are used where that folder exists, and each test that misses them says
  * so. Tolerances are relative to the norm of what is compared. The exit status is 1 if anything
- * failed. That each test can fail is tested too: see data/mutants.txt. */
-#include "tests/files.h"
-#include "tests/tasks.h"
-#include "tests/ways.h"
-#include "tests/math.h"
-#include "tests/kernels.h"
-#include "tests/model.h"
-#include "tests/directory.h"
-#include "tests/method.h"
-#include "tests/rollouts.h"
+ * failed. That each test can fail is tested too: see tests/mutants.txt. */
+#include "tests/files_test.h"
+#include "tests/tasks_test.h"
+#include "tests/ways_test.h"
+#include "tests/math_test.h"
+#include "tests/kernels_test.h"
+#include "tests/model_test.h"
+#include "tests/directory_test.h"
+#include "tests/method_test.h"
+#include "tests/rollouts_test.h"
 #include "tests/plain_test.h"
-#include "tests/geometry.h"
-#include "tests/tokenizer.h"
-#include "tests/commands.h"
-#include "tests/train.h"
-#include "tests/trust.h"
-#include "tests/problems.h"
-#include "tests/report.h"
+#include "tests/geometry_test.h"
+#include "tests/tokenizer_test.h"
+#include "tests/commands_test.h"
+#include "tests/train_test.h"
+#include "tests/trust_test.h"
+#include "tests/problems_test.h"
+#include "tests/report_test.h"
 
 typedef struct {
     const char *name, *description;

@@ -3,7 +3,7 @@
  *   tokenizer_encode, _prompt    text to ids; the same after the beginning-of-text token
  *   tokenizer_decode, Decoder    ids to text; token by token
  *
- * lib/tokenizer_json.h fills the tables from the file: tokenizer_load.
+ * lib/model/tokenizer_json.h fills the tables from the file: tokenizer_load.
  *
  * A language model sees numbers, not letters. Byte-level BPE (byte pair encoding: Sennrich et al.
  * 2016; on bytes: GPT-2, 2019) turns any text into few numbers and loses nothing. Its tokens are
@@ -25,9 +25,9 @@
 #ifndef TOKENIZER_C
 #define TOKENIZER_C
 
-#include "lib/json.h" /* defines: Json, Buf, die */
-#include "lib/map.h"  /* defines: Map, map_get, map_set */
-#include "lib/nfc.h"  /* defines: nfc, is_letter, is_number, is_space */
+#include "lib/base/json.h" /* defines: Json, Buf, die */
+#include "lib/base/map.h"  /* defines: Map, map_get, map_set */
+#include "lib/text/nfc.h"  /* defines: nfc, is_letter, is_number, is_space */
 
 /* ================================================================ what a tokenizer is */
 

@@ -71,10 +71,10 @@ static bool shared_dir(Path *p, const char *below)
     return is_dir(p->s) || is_file(p->s);
 }
 
-/* A file of data/, or else of ../shared/data. */
+/* A file of tests/, or else of ../shared/data. */
 static bool vectors(Path *p, const char *below)
 {
-    *p = path_join("data", below);
+    *p = path_join("tests", below);
     return is_dir(p->s) || is_file(p->s) || shared_dir(p, below);
 }
 

@@ -5,7 +5,7 @@
 #define TESTS_PLAIN_TEST_H
 
 #include "plain_oracle.h"
-#include "rollouts.h"
+#include "rollouts_test.h"
 
 enum { PLAIN_PROMPT = 12 };
 

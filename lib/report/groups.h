@@ -3,7 +3,7 @@
 #ifndef GROUPS_H
 #define GROUPS_H
 
-#include "../correlation.h" /* defines: correlation */
+#include "../base/correlation.h" /* defines: correlation */
 #include "ledger.h"         /* defines: Ledger, LedgerGroup, LedgerRow */
 #include "panels.h"         /* defines: page_heading, page_caption, signed_number; svg.h: Plot */
 

@@ -10,8 +10,8 @@
 #ifndef RUNS_H
 #define RUNS_H
 
-#include "../json.h"  /* defines: Json, jsonl_next */
-#include "../stats.h" /* defines: Estimate, bootstrap, paired, mean_interval, pass_at_k */
+#include "../base/json.h"  /* defines: Json, jsonl_next */
+#include "../base/stats.h" /* defines: Estimate, bootstrap, paired, mean_interval, pass_at_k */
 
 /* ---------------------------------------------------------------- what is read */
 

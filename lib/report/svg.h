@@ -13,7 +13,7 @@
 #ifndef SVG_H
 #define SVG_H
 
-#include "../json.h" /* defines: utf8_decode, utf8_encode; util.h: Buf */
+#include "../base/json.h" /* defines: utf8_decode, utf8_encode; util.h: Buf */
 
 enum { N_STYLES = 8, BASE_STYLE = N_STYLES, HEAT_STEPS = 21, MOST_TICKS = 5 };
 

@@ -1,0 +1,251 @@
+/* replay.h: the command `replay`: one rollout of a run again, alone, token by token.
+ *
+ * A rollout depends on the weights before its step and on the counters (seed, step, prompt,
+ * rollout, position): so it can be made again without the others of its batch. The weights come
+ * from the newest checkpoint before the step, from where training goes on in memory, or from the
+ * model that the run began with. What comes out must be what the run's files say, to the bit; else
+ * the command says what differs, and its status is 1. It writes no file. */
+#ifndef REPLAY_H
+#define REPLAY_H
+
+/* A row of the ledger, as far as it is checked. */
+typedef struct {
+    Buf prompt, response;
+    double length, logprob;
+} RolloutRow;
+
+/* The next line of a file of the run that is of this step; false at the end of the file. */
+static bool next_of_step(FILE *f, int step, char **line, size_t *room)
+{
+    int at;
+    while (getline(line, room, f) > 0)
+        if (sscanf(*line, "{\"step\": %d", &at) == 1 && at == step)
+            return true;
+    return false;
+}
+
+static FILE *open_run_file(const Path *path)
+{
+    FILE *f = fopen(path->s, "rb");
+    if (!f)
+        die("%s: cannot be opened: %s", path->s, strerror(errno));
+    return f;
+}
+
+/* Row number `index` of a step. The caller frees its texts. */
+static RolloutRow rollout_row(const char *run, int step, int index)
+{
+    Path path = path_join(run, "rollouts.jsonl");
+    FILE *f = open_run_file(&path);
+    RolloutRow row = {0};
+    Buf key = {0};
+    char *line = NULL;
+    size_t room = 0;
+    for (int i = 0; i <= index; i++)
+        if (!next_of_step(f, step, &line, &room))
+            die("%s: step %d has %d rows; expected one for row %d", path.s, step, i, index);
+    Json j = json_open(line, strlen(line));
+    for (json_object(&j); json_key(&j, &key);)
+        if (!strcmp(key.s, "prompt"))
+            json_string(&j, &row.prompt);
+        else if (!strcmp(key.s, "response"))
+            json_string(&j, &row.response);
+        else if (!strcmp(key.s, "length"))
+            json_number(&j, &row.length);
+        else if (!strcmp(key.s, "logprob"))
+            json_number(&j, &row.logprob);
+        else
+            json_skip(&j);
+    if (!json_end(&j) || !row.prompt.s || !row.response.s)
+        die("%s: step %d, row %d: %s", path.s, step, index, j.error ? j.error : "not a rollout");
+    fclose(f);
+    free(line);
+    buf_free(&key);
+    return row;
+}
+
+/* Dies unless the run's metrics name the weights after this step as they are. */
+static void demand_hash(const Trainer *t)
+{
+    Path path = path_join(t->s->o.out, "metrics.jsonl");
+    FILE *f = open_run_file(&path);
+    char *line = NULL, expected[64];
+    size_t room = 0;
+    unsigned long long hash = weights_hash(&t->s->model);
+    snprintf(expected, sizeof expected, "\"weights_hash\": \"%016llx\"", hash);
+    if (!next_of_step(f, t->run.step, &line, &room) || !strstr(line, expected))
+        die("%s: step %d, done again, ends with weights_hash %016llx; expected that of its line",
+            path.s, t->run.step, hash);
+    fclose(f);
+    free(line);
+}
+
+/* Rollout r of group g of the next step, alone, and what its tokens' features are. */
+static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
+{
+    Session *s = t->s;
+    const Options *o = &s->o;
+    Extent x = t->extent;
+    x.groups = x.m = 1;
+    Group *group = groups_new(&s->engine, &s->model, x);
+    train_ask(t, group, t->run.step, g);
+    Sampling sampling = session_sampling(s, t->run.step);
+    sampling.first = r;
+    sampling_begins(s);
+    sample_groups(&s->engine, &s->model, group, 1, &sampling);
+    sampling_ends(s);
+    View view = {&s->model, NULL, o->temperature, method_options(o), o->seed, t->run.step};
+    *pass = look(&s->engine.worker[0], &view, group, 1, KEEP_NOTHING, AGAIN);
+    return group;
+}
+
+/* Dies, saying what differs, unless the rollout is that of the ledger's row. */
+static void demand_equal(const Trainer *t, const Group *g, const RolloutRow *row)
+{
+    const char *out = t->s->o.out;
+    Buf text = {0};
+    double logprob = 0;
+    for (int i = 0; i < g->n_tokens; i++)
+        logprob += (double)g->logprob_old[i];
+    response_text(g, 0, &t->s->tokenizer, &text);
+    if (strcmp(g->text, row->prompt.s))
+        die("%s/rollouts.jsonl: the prompt is '%.60s', and comes out as '%.60s'", out,
+            row->prompt.s, g->text);
+    if (g->n_tokens != (int)row->length || strcmp(text.s, row->response.s))
+        die("%s/rollouts.jsonl: the response is '%.60s' of %g tokens, and comes out as '%.60s' of "
+            "%d",
+            out, row->response.s, row->length, text.s, g->n_tokens);
+    if (logprob != row->logprob)
+        die("%s/rollouts.jsonl: the response's log-prob is %.17g, and comes out as %.17g", out,
+            row->logprob, logprob);
+    for (int i = 0; i < g->n_tokens; i++)
+        if (g->logprob[i] != g->logprob_old[i])
+            die("token %d: its log-prob is %.9g as sampled, and %.9g as the trainer sees it", i,
+                (double)g->logprob_old[i], (double)g->logprob[i]);
+    buf_free(&text);
+}
+
+/* |phi| of each token. phi: [tokens, d] */
+static double *phi_lengths(const float *phi, int tokens, int d)
+{
+    double *x = xcalloc((size_t)tokens, sizeof *x);
+    for (int t = 0; t < tokens; t++) {
+        for (int k = 0; k < d; k++)
+            x[t] += (double)phi[(ptrdiff_t)t * d + k] * (double)phi[(ptrdiff_t)t * d + k];
+        x[t] = sqrt(x[t]);
+    }
+    return x;
+}
+
+static void put_floats(Buf *b, const char *name, const float *x, int n)
+{
+    double *copy = xcalloc((size_t)n, sizeof *copy);
+    for (int i = 0; i < n; i++)
+        copy[i] = (double)x[i];
+    put_vector(b, name, copy, n);
+    free(copy);
+}
+
+/* One token's text, whatever it is. */
+static void token_text(const Tokenizer *t, int id, Buf *text)
+{
+    text->n = 0;
+    buf_add(text, "", 0);
+    tokenizer_decode(t, &id, 1, false, text);
+}
+
+static void replay_json(const Trainer *t, const Options *own, const Group *g, const double *phi)
+{
+    const Tokenizer *tokenizer = &t->s->tokenizer;
+    Buf b = {0}, text = {0};
+    buf_printf(&b, "{\"step\": %d, \"group\": %d, \"rollout\": %d", own->step, own->group,
+               own->rollout);
+    put_text(&b, "prompt", g->text, strlen(g->text));
+    response_text(g, 0, tokenizer, &text);
+    put_text(&b, "response", text.s, text.n);
+    buf_str(&b, ", \"ids\": [");
+    for (int i = 0; i < g->n_tokens; i++)
+        buf_printf(&b, i ? ", %d" : "%d", g->token[i]);
+    buf_str(&b, "], \"tokens\": [");
+    for (int i = 0; i < g->n_tokens; i++) {
+        token_text(tokenizer, g->token[i], &text);
+        buf_str(&b, i ? ", " : "");
+        json_put_string(&b, text.s, text.n);
+    }
+    buf_str(&b, "]");
+    put_floats(&b, "logprob", g->logprob, g->n_tokens);
+    put_floats(&b, "entropy", g->entropy, g->n_tokens);
+    put_vector(&b, "phi", phi, g->n_tokens);
+    printf("%s}\n", b.s);
+    buf_free(&b);
+    buf_free(&text);
+}
+
+static void replay_table(const Trainer *t, const Options *own, const Group *g, const double *phi)
+{
+    const Tokenizer *tokenizer = &t->s->tokenizer;
+    Buf text = {0};
+    double sum[3] = {0};
+    response_text(g, 0, tokenizer, &text);
+    printf("step %d, group %d, rollout %d, as the run has it\nprompt    %s\nresponse  %s\n\n"
+           "%5s %7s  %-16s %9s %9s %9s\n",
+           own->step, own->group, own->rollout, g->text, text.s, "t", "id", "token", "log-prob",
+           "entropy", "|phi|");
+    for (int i = 0; i < g->n_tokens; i++) {
+        token_text(tokenizer, g->token[i], &text);
+        printf("%5d %7d  %-16s %9.4f %9.4f %9.4f\n", i, g->token[i], shown(text.s, text.n).s,
+               (double)g->logprob[i], (double)g->entropy[i], phi[i]);
+        sum[0] += (double)g->logprob[i];
+        sum[1] += (double)g->entropy[i];
+        sum[2] += phi[i];
+    }
+    printf("%5s %7s  %-16s %9.4f %9.4f %9.4f\n", "", "", "sum, mean, mean", sum[0],
+           sum[1] / g->n_tokens, sum[2] / g->n_tokens);
+    buf_free(&text);
+}
+
+/* Takes a run's options in the place of the command's own. */
+static Run replay_run(Session *s, const Options *own)
+{
+    const char *dir = s->words.word[0];
+    s->o = run_options(dir, TRAIN, &s->words).o;
+    if (own->group >= s->o.prompts || own->rollout >= s->o.rollouts)
+        usage("replay: the run's steps have %d groups of %d rollouts, counted from 0", s->o.prompts,
+              s->o.rollouts);
+    s->o.out = dir;
+    s->o.threads = own->threads;
+    s->o.eval_every = 0;
+    Run run = run_new(s, TRAIN);
+    run_at(&run, own->step - 1);
+    session_begin(s);
+    return run;
+}
+
+static void cmd_replay(Session *s)
+{
+    Options own = s->o;
+    if (s->words.n_words != 1)
+        usage("replay: expected one run directory, e.g. g2rl replay runs/g2rl --step 1");
+    if (!own.step)
+        usage("replay: --step is missing");
+    Run run = replay_run(s, &own);
+    RolloutRow row = rollout_row(s->o.out, own.step, own.group * s->o.rollouts + own.rollout);
+    Trainer t = train_open(s, run);
+    Progress report = progress_new("replay", own.step - 1);
+    report.first = run.step;
+    while (t.run.step < own.step - 1) {
+        train_step(&t, &report);
+        demand_hash(&t);
+    }
+    Pass pass;
+    Group *g = replay_group(&t, own.group, own.rollout, &pass);
+    demand_equal(&t, g, &row);
+    double *phi = phi_lengths(pass.head.phi, g->n_tokens, s->model.config.hidden_size);
+    (own.json ? replay_json : replay_table)(&t, &own, g, phi);
+    free(phi);
+    buf_free(&row.prompt);
+    buf_free(&row.response);
+    train_close(&t);
+}
+
+#endif

@@ -1,0 +1,69 @@
+/* sample.h: the command `sample`: text for a prompt, streamed. */
+#ifndef SAMPLE_H
+#define SAMPLE_H
+
+/* Prints a response as it grows, held back by what may still become --stop. */
+typedef struct {
+    const Session *s;
+    Decoder decoder;
+    Buf text;
+    size_t shown;
+    bool stopped;
+} Printer;
+
+static void printer_token(void *context, int id)
+{
+    Printer *p = context;
+    const char *stop = p->s->o.stop, *found;
+    decoder_add(&p->decoder, &p->s->tokenizer, id, true, &p->text);
+    size_t end = p->text.n, hold = stop ? strlen(stop) - 1 : 0;
+    if (stop && (found = strstr(p->text.s, stop))) {
+        end = (size_t)(found - p->text.s);
+        p->stopped = true;
+    } else
+        end -= hold < end ? hold : end;
+    if (end > p->shown) {
+        fwrite(p->text.s + p->shown, 1, end - p->shown, stdout);
+        demand_output(true);
+        p->shown = end;
+    }
+}
+
+static void cmd_sample(Session *s)
+{
+    const Options *o = &s->o;
+    if (!o->prompt)
+        usage("sample: --prompt is missing");
+    session_sampler(s, o->model);
+    Buf text = {0};
+    template_render(&s->template, o->prompt, &text);
+    int room = prompt_limit(s, &s->model.config);
+    Ids prompt = encode(&s->tokenizer, true, text.s, text.n, room, "--prompt");
+    buf_free(&text);
+    Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, KEEP_NOTHING, false,
+                TRACE_NOTHING};
+    s->engine = extent_engine(&s->model, s->engine.threads, x);
+    Group *g = groups_new(&s->engine, &s->model, x);
+    group_prompt(g, prompt);
+    rope_reserve(&s->model, g->prompt_length + o->max_tokens);
+    Printer p = {.s = s};
+    Sampling sampling = session_sampling(s, 0);
+    if (o->samples == 1) { /* streamed */
+        sampling.on_token = printer_token;
+        sampling.context = &p;
+    }
+    sample_groups(&s->engine, &s->model, g, 1, &sampling);
+    for (int i = 0; i < g->m; i++) {
+        for (int k = g->start[i]; o->samples > 1 && k < g->start[i + 1]; k++)
+            printer_token(&p, g->token[k]);
+        decoder_end(&p.decoder, &p.text);
+        if (!p.stopped && p.text.n > p.shown)
+            fwrite(p.text.s + p.shown, 1, p.text.n - p.shown, stdout);
+        putchar('\n');
+        p.text.n = p.shown = 0;
+        p.stopped = false;
+    }
+    buf_free(&p.text);
+}
+
+#endif

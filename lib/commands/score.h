@@ -1,0 +1,74 @@
+/* score.h: the command `score`: log-probs of given texts or token ids, a line of JSON for each. */
+#ifndef SCORE_H
+#define SCORE_H
+
+/* One line in, one line out: log p of each id given those before it; the first has none. */
+static void score_line(Session *s, Json *j, int line, Buf *out)
+{
+    Buf key = {0}, text = {0};
+    int *ids = NULL, n = 0;
+    bool have_text = false;
+    j->nul = true;
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "input_ids"))
+            n = read_ids(j, &s->model.config, false, &ids, "stdin", line);
+        else if (!strcmp(key.s, "text"))
+            have_text = json_string(j, &text);
+        else
+            json_skip(j);
+    jsonl_end(j, "stdin", line);
+    if (!ids && have_text) {
+        session_tokenizer(s);
+        Ids all = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, "stdin");
+        ids = all.id;
+        n = all.n;
+    }
+    if (n < 1)
+        die("stdin: line %d: expected text or input_ids, at least one token", line);
+    if (n > s->model.config.max_position_embeddings)
+        die("stdin: line %d: %d tokens; expected at most %d (max_position_embeddings)", line, n,
+            s->model.config.max_position_embeddings);
+    size_t rows = (size_t)n;
+    rope_reserve(&s->model, n);
+    Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, KEEP_NOTHING));
+    a.threads = imin(s->engine.threads, HELPERS);
+    Batch b = batch_new(&a, n, 1, n);
+    batch_seq(&b, ids, n, 0, -1);
+    for (int t = 0; t + 1 < n; t++)
+        batch_target(&b, t, ids[t + 1]);
+    Pass p = forward(&a, &s->model, &b, KEEP_NOTHING);
+    forward_head(&a, &s->model, &p, (float)s->o.temperature, false);
+    buf_str(out, "{\"input_ids\": [");
+    for (int t = 0; t < n; t++)
+        buf_printf(out, t ? ", %d" : "%d", ids[t]);
+    buf_str(out, "], \"logprobs\": [null");
+    for (int t = 0; t + 1 < n; t++) {
+        buf_str(out, ", ");
+        json_put_number(out, (double)p.head.logprob[t]);
+    }
+    buf_str(out, "]}\n");
+    arena_free(&a);
+    free(ids);
+    buf_free(&key);
+    buf_free(&text);
+}
+
+static void cmd_score(Session *s)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    Buf out = {0};
+    session_load(s, s->o.model);
+    model_pack(&s->model, s->engine.threads);
+    char *text = read_stream(stdin, "stdin", &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        score_line(s, &j, line, &out);
+        fwrite(out.s, 1, out.n, stdout);
+        demand_output(false);
+        out.n = 0;
+    }
+    buf_free(&out);
+    free(text);
+}
+
+#endif

@@ -1,0 +1,474 @@
+/* sft.h: the command `sft`: supervised next-token training, which makes the model that
+ * reinforcement learning begins with. Records come from a file or are drawn from a task; a step is
+ * a batch of them, forward, backward and AdamW: no reward, no group. */
+#ifndef SFT_H
+#define SFT_H
+
+/* One supervised example: token ids, and for each position the id to be learned there, or -100. */
+typedef struct {
+    int *ids, *labels, n;
+} Record;
+
+/* The problem as a prompt (--template) + response + end token, of which the prompt is not trained
+ * on. */
+static Record record_of_text(Session *s, const char *problem, const char *response,
+                             const char *what)
+{
+    int room = s->model.config.max_position_embeddings;
+    Buf text = {0};
+    session_tokenizer(s);
+    template_render(&s->template, problem, &text);
+    Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, what);
+    Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, what);
+    buf_free(&text);
+    int first = ids.n;
+    for (int i = 0; i < answer.n; i++)
+        ids_add(&ids, answer.id[i]);
+    if (s->model.config.n_eos)
+        ids_add(&ids, s->model.config.eos_token_id[0]);
+    ids_free(&answer);
+    Record r = {ids.id, xmalloc((size_t)ids.n * sizeof(int)), ids.n};
+    for (int i = 0; i < r.n; i++)
+        r.labels[i] = i < first ? NOT_TRAINED : r.ids[i];
+    return r;
+}
+
+/* A list of records that grows. */
+typedef struct {
+    Record *record;
+    int n;
+} Records;
+
+static void records_add(Records *all, Record r)
+{
+    all->record = room_for_one(all->record, all->n, sizeof r);
+    all->record[all->n++] = r;
+}
+
+/* Plain text, all of it trained on: the token that begins a text, its own, and the end token, cut
+ * into records of at most --max-length tokens. */
+static void records_of_plain(Session *s, const char *text, size_t n, const char *what,
+                             Records *all)
+{
+    int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
+    session_tokenizer(s);
+    Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, what);
+    if (s->model.config.n_eos)
+        ids_add(&ids, s->model.config.eos_token_id[0]);
+    for (int first = 0; first + 1 < ids.n; first += most) {
+        int length = imin(most, ids.n - first);
+        size_t bytes = (size_t)length * sizeof(int);
+        if (length < 2) /* nothing to predict it from */
+            break;
+        Record r = {xmalloc(bytes), xmalloc(bytes), length};
+        memcpy(r.ids, ids.id + first, bytes);
+        memcpy(r.labels, ids.id + first, bytes);
+        records_add(all, r);
+    }
+    ids_free(&ids);
+}
+
+static void record_free(Record *r)
+{
+    free(r->ids);
+    free(r->labels);
+}
+
+/* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids),
+ * which need no tokenizer. */
+static void record_read(Session *s, Json *j, const char *path, int line, Records *all)
+{
+    Record r = {0};
+    int labels = -1;
+    Buf key = {0}, prompt = {0}, response = {0}, text = {0};
+    char what[sizeof(Path) + 32];
+    for (json_object(j); json_key(j, &key);)
+        if (is_one_of(key.s, "prompt", "question", "problem"))
+            json_string(j, &prompt);
+        else if (is_one_of(key.s, "response", "completion", "answer"))
+            json_string(j, &response);
+        else if (!strcmp(key.s, "text"))
+            json_string(j, &text);
+        else if (!strcmp(key.s, "input_ids"))
+            r.n = read_ids(j, &s->model.config, false, &r.ids, path, line);
+        else if (!strcmp(key.s, "labels"))
+            labels = read_ids(j, &s->model.config, true, &r.labels, path, line);
+        else
+            json_skip(j);
+    jsonl_end(j, path, line);
+    if (!r.ids) /* labels of nothing */
+        free(r.labels);
+    snprintf(what, sizeof what, "%s: line %d", path, line);
+    if (!r.ids && prompt.n && response.n)
+        r = record_of_text(s, prompt.s, response.s, what);
+    else if (!r.ids && text.n)
+        records_of_plain(s, text.s, text.n, what, all);
+    else if (!r.ids || r.n < 2)
+        die("%s: line %d: expected prompt and response, text, or at least two input_ids", path,
+            line);
+    else if (r.n > s->model.config.max_position_embeddings)
+        die("%s: line %d: %d input_ids; expected at most %d (max_position_embeddings)", path, line,
+            r.n, s->model.config.max_position_embeddings);
+    else if (labels < 0) {
+        r.labels = xmalloc((size_t)r.n * sizeof(int));
+        memcpy(r.labels, r.ids, (size_t)r.n * sizeof(int));
+    } else if (labels != r.n)
+        die("%s: line %d: %d labels for %d input_ids; expected as many", path, line, labels, r.n);
+    if (r.ids)
+        records_add(all, r);
+    buf_free(&key);
+    buf_free(&prompt);
+    buf_free(&response);
+    buf_free(&text);
+}
+
+/* The records of a file: JSONL, or, where its name ends in .txt, plain text. */
+static Records records_read(Session *s, const char *path)
+{
+    Records all = {0};
+    size_t n, offset = 0, name = strlen(path);
+    int line = 0;
+    char *text = read_file(path, &n);
+    if (name > 4 && !strcmp(path + name - 4, ".txt"))
+        records_of_plain(s, text, n, path, &all);
+    else
+        for (Json j; jsonl_next(text, n, &offset, &line, &j);)
+            record_read(s, &j, path, line, &all);
+    if (!all.n)
+        die("%s: holds no records", path);
+    free(text);
+    return all;
+}
+
+static int longest_record(const Records *all)
+{
+    int longest = 0;
+    for (int i = 0; i < all->n; i++)
+        longest = imax(longest, all->record[i].n);
+    return longest;
+}
+
+static void records_free(Records *all)
+{
+    for (int i = 0; i < all->n; i++)
+        record_free(&all->record[i]);
+    free(all->record);
+}
+
+/* A fresh example of the task: a training problem with one of its derivations. */
+static Record record_draw(Session *s, uint32_t index)
+{
+    Buf prompt = {0}, answer = {0}, response = {0};
+    task_problem(&s->task, s->o.seed, SPLIT_TRAIN, index, &prompt, &answer);
+    task_solution(&s->task, prompt.s, s->o.seed, index, &response);
+    Record r = record_of_text(s, prompt.s, response.s, "task");
+    buf_free(&prompt);
+    buf_free(&answer);
+    buf_free(&response);
+    return r;
+}
+
+/* Labels of a record that have something before them to be predicted from. */
+static int record_targets(const Record *r)
+{
+    int n = 0;
+    for (int i = 1; i < r->n; i++)
+        n += r->labels[i] != NOT_TRAINED;
+    return n;
+}
+
+/* The records of one batch. */
+typedef struct {
+    const Model *m;
+    const Record *records;
+    int n, at_once, targets;
+    int *offset;    /* [n] where a record's targets begin among the batch's */
+    float *logprob; /* [targets] */
+} RecordBatch;
+
+/* n records as a batch, in the engine's memory. */
+static RecordBatch record_batch(Session *s, const Record *r, int n, int at_once)
+{
+    RecordBatch x = {.m = &s->model, .records = r, .n = n, .at_once = at_once};
+    x.offset = arena_alloc(&s->engine.arena, (size_t)n, sizeof(int));
+    for (int i = 0; i < n; i++) {
+        x.offset[i] = x.targets;
+        x.targets += record_targets(&r[i]);
+    }
+    x.logprob = arena_floats(&s->engine.arena, (size_t)x.targets);
+    return x;
+}
+
+/* Micro-batch i, forward: loss = mean of -log p over all trained-on tokens of the batch. */
+static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
+{
+    const RecordBatch *x = context;
+    int first = i * x->at_once, end = imin(first + x->at_once, x->n), rows = 0;
+    for (int k = first; k < end; k++)
+        rows += x->records[k].n - 1;
+    Batch b = batch_new(a, rows, end - first, rows);
+    for (int k = first; k < end; k++) {
+        const Record *r = &x->records[k];
+        int row = b.n_rows;
+        batch_seq(&b, r->ids, r->n - 1, 0, -1);
+        for (int t = 1; t < r->n; t++)
+            if (r->labels[t] != NOT_TRAINED)
+                batch_target(&b, row + t - 1, r->labels[t]);
+    }
+    float *coef = arena_floats(a, (size_t)b.n_targets);
+    for (int t = 0; t < b.n_targets; t++)
+        coef[t] = (float)(-1.0 / x->targets);
+    Pass p = forward(a, x->m, &b, keep);
+    forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING);
+    memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
+    p.coef.logprob = coef;
+    return p;
+}
+
+/* Adds the gradient of one batch to the model's, and returns its loss, a mean over *tokens. */
+static double sft_gradient(Session *s, const Record *r, int n, int at_once, int *tokens)
+{
+    Engine *e = &s->engine;
+    double loss = 0, seconds[2] = {0};
+    size_t mark = e->arena.used;
+    RecordBatch x = record_batch(s, r, n, at_once);
+    *tokens = x.targets;
+    if (x.targets)
+        gradient(e, &s->model, (n + at_once - 1) / at_once, look_at_records, &x, seconds);
+    for (int t = 0; t < x.targets; t++)
+        loss -= (double)x.logprob[t] / x.targets;
+    e->arena.used = mark;
+    return loss;
+}
+
+/* --tokenizer: the preset keeps its own vocab_size where that is enough, so that the shapes are
+ * those that it is named for. Responses end with END_TOKEN. */
+static void sft_tokenizer(Session *s, Config *c)
+{
+    Path at = model_dir(s->o.tokenizer);
+    const char *path = at.s;
+    Ids ids = {0};
+    size_t bad;
+    if (is_dir(path)) {
+        s->tokenizer_path = path_join(path, "tokenizer.json");
+        carry_files(s, path, "generation_config.json");
+    } else {
+        snprintf(s->tokenizer_path.s, sizeof s->tokenizer_path.s, "%s", path);
+        carry_file(s, path, "tokenizer.json");
+    }
+    s->tokenizer = tokenizer_load(s->tokenizer_path.s);
+    c->vocab_size = imax(c->vocab_size, s->tokenizer.n_vocab);
+    if (!tokenizer_encode(&s->tokenizer, END_TOKEN, strlen(END_TOKEN), &ids, &bad) || ids.n != 1)
+        die("%s: has no token " END_TOKEN ", with which responses end", s->tokenizer_path.s);
+    c->eos_token_id[c->n_eos++] = ids.id[0];
+    ids_free(&ids);
+}
+
+static void validate_part(Arena *a, int i, void *context)
+{
+    look_at_records(a, i, KEEP_NOTHING, context);
+}
+
+/* The loss over all records, a batch at a time. */
+static double validation_loss(Session *s, const Records *all, int at_once, int *tokens)
+{
+    double sum = 0;
+    *tokens = 0;
+    for (int i = 0; i < all->n; i += s->o.batch) {
+        size_t mark = s->engine.arena.used;
+        RecordBatch x = record_batch(s, all->record + i, imin(s->o.batch, all->n - i), at_once);
+        engine_each(&s->engine, (x.n + at_once - 1) / at_once, validate_part, &x);
+        for (int t = 0; t < x.targets; t++)
+            sum -= (double)x.logprob[t];
+        *tokens += x.targets;
+        s->engine.arena.used = mark;
+    }
+    return *tokens ? sum / *tokens : 0;
+}
+
+/* Weights and tokenizer to start from: --preset at random, or --model; or those of a checkpoint. */
+static void sft_model(Session *s, const Run *run)
+{
+    const Options *o = &s->o;
+    const Config *preset = o->preset ? preset_find(o->preset) : NULL;
+    if (!o->preset == !o->model)
+        usage("sft: expected one of --preset NAME (random weights) and --model DIR");
+    if (o->model && o->tokenizer)
+        usage("sft: --tokenizer goes with --preset; --model brings its own");
+    if (*run->from.s) {
+        session_load(s, run->from.s);
+        return;
+    }
+    if (!preset)
+        usage("--preset: '%.60s'; expected nano, tiny, small, medium or qwen3-0.6b", o->preset);
+    Config c = *preset;
+    if (o->tokenizer)
+        sft_tokenizer(s, &c);
+    else {
+        s->tokenizer = tokenizer_characters(TASK_ALPHABET);
+        c.vocab_size = s->tokenizer.n_vocab;
+        c.n_eos = 1; /* eos_token_id[0] is 0, as the tasks' end token is */
+    }
+    s->model = model_new(&c);
+    model_init(&s->model, o->seed);
+}
+
+/* A supervised run: what lasts from step to step. */
+typedef struct {
+    Session *s;
+    Records records, valid; /* of --data and --valid */
+    Record *batch;          /* the step's */
+    int *order, epoch, at_once;
+    bool ask; /* problems too, with --eval-every */
+    Problems held_out;
+    Run run;
+} Teacher;
+
+/* The records of one step: fresh from the task, or the next ones of the file. */
+static void sft_batch(Teacher *t, int step)
+{
+    const Options *o = &t->s->o;
+    for (int i = 0; i < o->batch; i++) {
+        uint32_t index = (uint32_t)step * (uint32_t)o->batch + (uint32_t)i;
+        if (!t->records.n) {
+            t->batch[i] = record_draw(t->s, index);
+            continue;
+        }
+        int pass = (int)(index / (uint32_t)t->records.n);
+        int at = (int)(index % (uint32_t)t->records.n);
+        if (pass != t->epoch)
+            shuffle(t->order, t->records.n, o->seed, t->epoch = pass);
+        t->batch[i] = t->records.record[o->shuffle ? t->order[at] : at];
+    }
+}
+
+static void sft_step(Teacher *t, Progress *report)
+{
+    Session *s = t->s;
+    const Options *o = &s->o;
+    int step = t->run.step++;
+    double start = now_seconds(), lr = learning_rate(o, step);
+    int tokens;
+    Buf line = {0};
+    char note[64];
+    sft_batch(t, step);
+    grads_zero(&s->model);
+    double loss = sft_gradient(s, t->batch, o->batch, t->at_once, &tokens);
+    double norm = adamw_step(&s->model, &t->run.adam, lr, s->engine.threads);
+    for (int i = 0; i < o->batch && !t->records.n; i++)
+        record_free(&t->batch[i]);
+    demand_finite(&s->model, step + 1, loss, norm);
+    buf_printf(&line, "{\"step\": %d", step + 1);
+    put(&line, "loss", loss);
+    put(&line, "lr", lr);
+    put(&line, "grad_norm", norm);
+    put(&line, "tokens", tokens);
+    put(&line, "tokens_per_s", tokens / (now_seconds() - start));
+    put_hash(&line, &s->model);
+    run_line(t->run.metrics, &line, o->out, "metrics.jsonl");
+    snprintf(note, sizeof note, "loss %.4f", loss);
+    progress(report, step + 1, note);
+    buf_free(&line);
+}
+
+/* Memory for a pass over the longest records, and for evaluation on the side. */
+static Engine sft_engine(const Teacher *t, int longest)
+{
+    const Session *s = t->s;
+    const Model *m = &s->model;
+    size_t rows = (size_t)t->at_once * (size_t)longest;
+    Keep keep = s->o.recompute ? KEEP_INPUTS : KEEP_ALL;
+    Needs n = {.shared = (size_t)s->o.batch * (8 + (size_t)longest * 4) + (1 << 20),
+               .pass = pass_bytes(m, rows, rows, longest, keep) + rows * 8,
+               .piece = pieces_bytes(&m->config, rows)};
+    if (t->ask) {
+        Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
+        n.shared += groups_bytes(m, x);
+        n.sampling = worker_bytes(m, x);
+    }
+    return run_engine(s, n);
+}
+
+/* A row of eval.jsonl: the loss on --valid, what the model answers to held-out problems, or both,
+ * a row each. */
+static void sft_eval(Teacher *t, int step)
+{
+    Session *s = t->s;
+    Buf line = {0};
+    if (t->ask)
+        eval_on_the_side(s, &t->held_out, t->run.evals, step);
+    if (!t->valid.n)
+        return;
+    int tokens;
+    double loss = validation_loss(s, &t->valid, t->at_once, &tokens);
+    buf_printf(&line, "{\"step\": %d", step);
+    put(&line, "loss", loss);
+    put(&line, "tokens", tokens);
+    run_line(t->run.evals, &line, s->o.out, "eval.jsonl");
+    fprintf(stderr, "step %d: validation loss %.4f\n", step, loss);
+    buf_free(&line);
+}
+
+/* The records to train on and those of --valid; returns the length of the longest. */
+static int sft_records(Teacher *t)
+{
+    const Options *o = &t->s->o;
+    int longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX;
+    if (o->data) {
+        t->records = records_read(t->s, o->data);
+        longest = longest_record(&t->records);
+    }
+    if (o->valid) {
+        if (!o->eval_every)
+            usage("--valid: expected --eval-every too");
+        t->valid = records_read(t->s, o->valid);
+        longest = imax(longest, longest_record(&t->valid));
+    }
+    t->ask = o->eval_every && (!o->valid || o->eval_data || !o->data);
+    return longest;
+}
+
+static void cmd_sft(Session *s)
+{
+    enum { TYPICAL = 32 }; /* tokens of a drawn record; the longest has many more */
+    const Options *o = &s->o;
+    if (o->reward_cmd && !o->eval_every)
+        usage("--reward-cmd: judges the answers of --eval-every; expected that too");
+    Teacher t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
+    Run *run = &t.run;
+    sft_model(s, run);
+    int longest = sft_records(&t);
+    rope_reserve(&s->model, longest);
+    if (t.ask) {
+        session_tokenizer(s);
+        t.held_out = session_evaluated(s, s->o.eval_data);
+        problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
+    }
+    session_prepare_saving(s, run->from.s);
+    t.order = xcalloc((size_t)t.records.n, sizeof(int));
+    t.batch = xcalloc((size_t)o->batch, sizeof(Record));
+    t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : TYPICAL);
+    s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
+    if (o->steps) /* none: the model is only saved */
+        model_trainable(&s->model, o->recompute);
+    run_load(run);
+    if (o->steps && !o->recompute)
+        model_pack(&s->model, s->engine.threads);
+    run_begin(run);
+    Progress report = progress_new("sft", o->steps);
+    report.first = run->step;
+    while (run_goes_on(run)) {
+        sft_step(&t, &report);
+        if (o->eval_every && run->step % o->eval_every == 0)
+            sft_eval(&t, run->step);
+        run_step_done(run);
+    }
+    run_finish(run);
+    records_free(&t.records);
+    records_free(&t.valid);
+    problems_free(&t.held_out);
+    free(t.order);
+    free(t.batch);
+}
+
+#endif

@@ -1,0 +1,139 @@
+/* tokenize.h: the command `tokenize`: text, or messages, to token ids, and back. */
+#ifndef TOKENIZE_H
+#define TOKENIZE_H
+
+/* A line of `tokenize`: what it may hold. */
+typedef struct {
+    Buf text;
+    bool has_text, has_ids, generate;
+    Ids ids;
+    Message *message;
+    int n_messages, thinking; /* -1: not set */
+} TokenizeLine;
+
+static char *json_text(Json *j)
+{
+    Buf s = {0};
+    json_string(j, &s);
+    return s.s;
+}
+
+/* [{"role": "user", "content": "..."}, ...] */
+static void read_messages(Json *j, TokenizeLine *x, int line)
+{
+    Buf key = {0};
+    for (json_array(j); json_item(j);) {
+        Message m = {NULL, NULL};
+        for (json_object(j); json_key(j, &key);)
+            if (!strcmp(key.s, "role") && !m.role)
+                m.role = json_text(j);
+            else if (!strcmp(key.s, "content") && !m.content)
+                m.content = json_text(j);
+            else
+                die("stdin: line %d: messages: '%.60s'; expected role and content", line, key.s);
+        x->message = room_for_one(x->message, x->n_messages, sizeof m);
+        x->message[x->n_messages++] = m;
+        if (j->error)
+            break;
+        if (!m.content || !m.role ||
+            !(is_one_of(m.role, "system", "user", "assistant") || is_role(&m, "tool")))
+            die("stdin: line %d: messages: expected content, and role system, user, assistant or "
+                "tool", line);
+    }
+    buf_free(&key);
+}
+
+static void line_free(TokenizeLine *x)
+{
+    for (int i = 0; i < x->n_messages; i++) {
+        free((char *)x->message[i].role);
+        free((char *)x->message[i].content);
+    }
+    free(x->message);
+    ids_free(&x->ids);
+    buf_free(&x->text);
+}
+
+static TokenizeLine line_read(Json *j, int line)
+{
+    static const Config any = {.vocab_size = INT_MAX};
+    TokenizeLine x = {.thinking = -1};
+    Buf key = {0};
+    bool think = false;
+    j->nul = true;
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "text"))
+            x.has_text = json_string(j, &x.text);
+        else if ((!strcmp(key.s, "input_ids") || !strcmp(key.s, "ids")) && !x.has_ids) {
+            x.ids.n = read_ids(j, &any, false, &x.ids.id, "stdin", line);
+            x.has_ids = true;
+        } else if (!strcmp(key.s, "messages")) {
+            j->nul = false; /* a Message is made of C strings */
+            read_messages(j, &x, line);
+            j->nul = true;
+        } else if (!strcmp(key.s, "add_generation_prompt"))
+            json_bool(j, &x.generate);
+        else if (!strcmp(key.s, "enable_thinking") && json_peek(j) != 'n')
+            x.thinking = json_bool(j, &think) ? think : -1;
+        else if (!strcmp(key.s, "tools") && json_peek(j) != 'n')
+            die("stdin: line %d: tools are not supported; expected messages alone", line);
+        else
+            json_skip(j);
+    jsonl_end(j, "stdin", line);
+    buf_free(&key);
+    return x;
+}
+
+/* {"text"} to {"input_ids"}, with --decode back; {"messages"} to {"prompt", "input_ids"}. */
+static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
+{
+    TokenizeLine x = line_read(j, line);
+    size_t bad = 0;
+    if (s->o.decode) {
+        if (!x.has_ids)
+            die("stdin: line %d: expected input_ids", line);
+        tokenizer_decode(&s->tokenizer, x.ids.id, x.ids.n, s->o.skip_special, &x.text);
+        buf_str(out, "{\"text\": ");
+        json_put_string(out, x.text.s, x.text.n);
+    } else {
+        bool chat = x.n_messages > 0;
+        if (x.has_text == chat)
+            die("stdin: line %d: expected text, or messages", line);
+        if (chat)
+            chat_render(x.message, x.n_messages, x.generate, x.thinking, &x.text);
+        x.ids.n = 0;
+        if (!tokenizer_encode(&s->tokenizer, x.text.s, x.text.n, &x.ids, &bad))
+            die("stdin: line %d: no token for the character at byte %zu", line, bad);
+        buf_str(out, chat ? "{\"prompt\": " : "{\"input_ids\": [");
+        if (chat) {
+            json_put_string(out, x.text.s, x.text.n);
+            buf_str(out, ", \"input_ids\": [");
+        }
+        for (int i = 0; i < x.ids.n; i++)
+            buf_printf(out, i ? ", %d" : "%d", x.ids.id[i]);
+        buf_str(out, "]");
+    }
+    buf_str(out, "}\n");
+    line_free(&x);
+}
+
+static void cmd_tokenize(Session *s)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    Buf out = {0};
+    if (!s->o.tokenizer)
+        usage("tokenize: --tokenizer is missing");
+    s->tokenizer = tokenizer_load(model_dir(s->o.tokenizer).s);
+    char *text = read_stream(stdin, "stdin", &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        tokenize_line(s, &j, line, &out);
+        fwrite(out.s, 1, out.n, stdout);
+        demand_output(false);
+        out.n = 0;
+    }
+    buf_free(&out);
+    free(text);
+}
+
+#endif

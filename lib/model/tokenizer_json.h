@@ -1,0 +1,517 @@
+/* tokenizer_json.h: a Tokenizer from a tokenizer.json.
+ *
+ *   tokenizer_load(path)              a tokenizer.json, or a directory that holds one; dies with
+ *                                     one line that names what is wrong
+ *   tokenizer_characters(alphabet)    the vocabulary of the built-in tasks
+ *   tokenizer_write(path, alphabet)   the same as a tokenizer.json
+ *
+ * The format is that of the Hugging Face tokenizers library. What is supported is listed at each
+ * part; whatever else would change the ids is refused, never ignored. */
+#ifndef TOKENIZER_JSON_H
+#define TOKENIZER_JSON_H
+
+#include "../../tokenizer.c" /* defines: Tokenizer, vocab_find, bytes_of, REGEX_QWEN */
+
+/* ================================================================ filling the tables */
+
+/* Some bytes as a message can show them: in one line, cut where they are long. */
+typedef struct {
+    char s[256];
+} Shown;
+
+static Shown shown(const char *bytes, size_t n)
+{
+    Buf b = {0};
+    Shown x;
+    json_put_string(&b, bytes, n < 40 ? n : 40); /* an escape is at most 6 bytes */
+    snprintf(x.s, sizeof x.s, "%s%s", b.s, n < 40 ? "" : "...");
+    buf_free(&b);
+    return x;
+}
+
+static Shown shown_token(const Tokenizer *t, int id)
+{
+    return shown(token_bytes(t, id), (size_t)t->token[id].length);
+}
+
+/* Gives an id its bytes. */
+static void set_token(Tokenizer *t, const char *path, const char *field, int64_t id, const char *s,
+                      size_t n)
+{
+    if (id < 0 || id > MAX_ID)
+        die("%s: %s: id %lld of %s; expected 0 to %d", path, field, (long long)id, shown(s, n).s,
+            MAX_ID);
+    if (!n || n > MAX_TEXT)
+        die("%s: %s: the token with id %lld has %zu bytes; expected 1 to %d", path, field,
+            (long long)id, n, MAX_TEXT);
+    if ((size_t)id >= t->room) {
+        size_t room = (size_t)id * 2 + 64;
+        t->token = xrealloc(t->token, room * sizeof *t->token);
+        memset(t->token + t->room, 0, (room - t->room) * sizeof *t->token);
+        t->room = room;
+    }
+    Token *token = &t->token[id];
+    if (token->length && !token_is(t, (int)id, s, n))
+        die("%s: %s: id %lld belongs to %s and to %s", path, field, (long long)id,
+            shown_token(t, (int)id).s, shown(s, n).s);
+    *token = (Token){t->bytes.n, (int)n, token->special};
+    buf_add(&t->bytes, s, n);
+    t->n_vocab = imax(t->n_vocab, (int)id + 1);
+}
+
+/* A token of the model: its bytes are found by their hash. */
+static void add_model_token(Tokenizer *t, const char *path, int64_t id, const char *s, size_t n)
+{
+    uint64_t key;
+    int other = vocab_find(t, s, n, &key);
+    if (other >= 0)
+        die("%s: vocab: %s is there twice, with ids %d and %lld", path, shown(s, n).s, other,
+            (long long)id);
+    if (id >= 0 && id < t->n_vocab && t->token[id].length)
+        die("%s: vocab: id %lld belongs to %s and to %s", path, (long long)id,
+            shown_token(t, (int)id).s, shown(s, n).s);
+    set_token(t, path, "vocab", id, s, n);
+    map_set(&t->vocab, key, (int)id);
+}
+
+/* A new node of the trie, in which no token ends. */
+static int add_node(Tokenizer *t)
+{
+    t->leaf = room_for_one(t->leaf, t->n_nodes, sizeof(int));
+    t->leaf[t->n_nodes] = -1;
+    return t->n_nodes++;
+}
+
+/* A token to be found in texts under this root. */
+static void add_added_token(Tokenizer *t, const char *path, int root, Added added, const char *s,
+                            size_t n)
+{
+    int node = root, next;
+    while (t->n_nodes < N_ROOTS)
+        add_node(t);
+    for (size_t i = 0; i < n; i++, node = next) {
+        uint64_t key = (uint64_t)node << 8 | (unsigned char)s[i];
+        next = map_get(&t->trie, key);
+        if (next < 0 && t->n_nodes == MAX_NODES)
+            die("%s: added_tokens: more than %d bytes in all", path, MAX_NODES);
+        if (next < 0)
+            map_set(&t->trie, key, next = add_node(t));
+    }
+    if (t->leaf[node] >= 0)
+        die("%s: added_tokens: %s is there twice", path, shown(s, n).s);
+    t->leaf[node] = t->n_added;
+    t->added = room_for_one(t->added, t->n_added, sizeof *t->added);
+    t->added[t->n_added++] = added;
+}
+
+/* ================================================================ reading tokenizer.json */
+
+/* The file is read to its end once, so that every later step stands on good JSON. Then each part is
+ * looked up by name. A cursor is a small value: a copy of it marks a place in the text. */
+
+/* The value of a name in the object at j; a cursor at nothing where there is none. */
+static Json member(Json j, const char *name)
+{
+    Buf key = {0};
+    Json found = {0};
+    if (json_peek(&j) != '{')
+        return found;
+    for (json_object(&j); !found.start && json_key(&j, &key);)
+        if (!strcmp(key.s, name))
+            found = j;
+        else
+            json_skip(&j);
+    buf_free(&key);
+    return found;
+}
+
+/* Is there a value other than null? */
+static bool given(Json j) { return json_peek(&j) && json_peek(&j) != 'n'; }
+
+static bool string_is(Json j, const char *text)
+{
+    Buf s = {0};
+    bool same = json_peek(&j) == '"' && json_string(&j, &s) && !strcmp(s.s, text);
+    buf_free(&s);
+    return same;
+}
+
+static bool type_is(Json j, const char *type) { return string_is(member(j, "type"), type); }
+
+/* Dies, showing the text at j in one line. */
+static void refuse(const char *path, const char *name, Json j, const char *expected)
+{
+    Buf shown = {0};
+    bool there = json_peek(&j);
+    const char *p = j.p;
+    json_skip(&j);
+    for (; there && p < j.p && shown.n < 400; p++)
+        if (!strchr(" \t\r\n", *p))
+            buf_add(&shown, p, 1);
+        else if (shown.s[shown.n - 1] != ' ')
+            buf_add(&shown, " ", 1);
+    die("%s: %s is %s%s; expected %s", path, name, there ? shown.s : "missing",
+        there && p < j.p ? "..." : "", expected);
+}
+
+/* The truth of a member; `otherwise` where it is not given. */
+static bool flag(Json j, const char *path, const char *name, bool otherwise)
+{
+    Json value = member(j, name);
+    bool x = otherwise;
+    if (given(value) && !json_bool(&value, &x))
+        refuse(path, name, member(j, name), "true or false");
+    return x;
+}
+
+/* A whole file of JSON; the caller frees *text, which the cursor points into. */
+static Json json_file(const char *path, char **text)
+{
+    size_t n;
+    *text = read_file(path, &n);
+    Json start = json_open(*text, n), j = start;
+    json_skip(&j);
+    if (!json_end(&j))
+        die("%s: line %d: %s", path, json_line(&j), j.error);
+    if (json_peek(&start) != '{')
+        die("%s: expected an object: {...}", path);
+    return start;
+}
+
+/* "vocab": {"a": 0, ...}. A name with characters that stand for no byte is a token that BPE cannot
+ * reach; its id decodes to the name. */
+static void read_vocab(Tokenizer *t, const char *path, Json j)
+{
+    Buf name = {0}, bytes = {0};
+    int64_t id;
+    for (json_object(&j); json_key(&j, &name) && json_int(&j, &id);)
+        if (t->characters)
+            add_model_token(t, path, id, name.s, name.n);
+        else if (bytes_of(name.s, name.n, &bytes))
+            add_model_token(t, path, id, bytes.s, bytes.n);
+        else
+            set_token(t, path, "vocab", id, name.s, name.n);
+    if (j.error)
+        die("%s: line %d: vocab: %s", path, json_line(&j), j.error);
+    if (!t->n_vocab)
+        die("%s: vocab is empty", path);
+    buf_free(&name);
+    buf_free(&bytes);
+}
+
+/* A merge, "a b" or ["a", "b"], into its two parts. */
+static bool read_pair(Json *j, Buf part[2])
+{
+    int n = 0;
+    if (json_peek(j) != '"') {
+        for (json_array(j); json_item(j);)
+            if (n == 2 || !json_string(j, &part[n++]))
+                return json_fail(j, "expected two strings");
+        return n == 2 ? !j->error : json_fail(j, "expected two strings");
+    }
+    json_string(j, &part[0]);
+    char *space = strchr(part[0].s, ' ');
+    if (!space || strchr(space + 1, ' '))
+        return json_fail(j, "expected two tokens and a space between them");
+    part[1].n = 0;
+    buf_str(&part[1], space + 1);
+    part[0].s[part[0].n = (size_t)(space - part[0].s)] = 0;
+    return true;
+}
+
+/* "merges": [...], the best first. A pair that is there twice has the later rank. */
+static void read_merges(Tokenizer *t, const char *path, Json j)
+{
+    Buf part[2] = {{0}}, bytes = {0}, both = {0};
+    uint64_t key;
+    int rank = 0, id[2];
+    for (json_array(&j); json_item(&j) && read_pair(&j, part); rank++) {
+        both.n = 0;
+        for (int i = 0; i < 2; i++) {
+            bool good = bytes_of(part[i].s, part[i].n, &bytes);
+            id[i] = good && bytes.n ? vocab_find(t, bytes.s, bytes.n, &key) : -1;
+            buf_add(&both, bytes.s, bytes.n);
+        }
+        int merged = vocab_find(t, both.s, both.n, &key);
+        if (id[0] < 0 || id[1] < 0 || merged < 0)
+            die("%s: merges: line %d: %s and %s, or what they make, is not in vocab", path,
+                json_line(&j), shown(part[0].s, part[0].n).s, shown(part[1].s, part[1].n).s);
+        t->merged = room_for_one(t->merged, rank, sizeof(int));
+        t->merged[rank] = merged;
+        map_set(&t->rank, pair_key(id[0], id[1]), rank);
+    }
+    if (j.error)
+        die("%s: line %d: merges: %s", path, json_line(&j), j.error);
+    buf_free(&part[0]);
+    buf_free(&part[1]);
+    buf_free(&bytes);
+    buf_free(&both);
+}
+
+/* The tokens that are single bytes. SmolLM2 lacks some that text hardly ever holds. */
+static void find_bytes(Tokenizer *t, const char *path, Json unknown)
+{
+    int missing = 0;
+    uint64_t key;
+    for (int b = 0; b < 256; b++) {
+        t->byte_id[b] = vocab_find(t, (char[]){(char)b}, 1, &key);
+        if (t->byte_id[b] < 0 && ((b >= ' ' && b <= '~') || b == '\n' || b == '\t'))
+            die("%s: vocab has no token for the byte 0x%02X", path, (unsigned)b);
+        missing += t->byte_id[b] < 0;
+    }
+    if (missing && given(unknown))
+        refuse(path, "unk_token", unknown, "null, for vocab lacks some bytes");
+    if (missing)
+        warn("%s: vocab has no token for %d of the 256 bytes; they are left out of texts", path,
+             missing);
+}
+
+static void read_model(Tokenizer *t, const char *path, Json model)
+{
+    static const char *const off[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix",
+                                      "fuse_unk", "byte_fallback"};
+    double number;
+    bool truth;
+    t->characters = type_is(model, "WordLevel");
+    if (!t->characters && !type_is(model, "BPE"))
+        refuse(path, "model.type", member(model, "type"), "BPE or WordLevel");
+    for (size_t i = 0; i < LENGTH(off); i++) {
+        Json j = member(model, off[i]), value = j;
+        if (given(j) && !string_is(j, "") && !(json_number(&value, &number) && number == 0) &&
+            !(value = j, json_bool(&value, &truth) && !truth))
+            refuse(path, off[i], j, "null, false or nothing");
+    }
+    read_vocab(t, path, member(model, "vocab"));
+    if (t->characters)
+        return;
+    t->whole_first = flag(model, path, "ignore_merges", false);
+    find_bytes(t, path, member(model, "unk_token"));
+    read_merges(t, path, member(model, "merges"));
+}
+
+/* "normalizer": null, NFC, or a Sequence of that. */
+static void read_normalizer(Tokenizer *t, const char *path, Json j)
+{
+    Json list = member(j, "normalizers");
+    if (!given(j))
+        return;
+    if (type_is(j, "Sequence") && json_peek(&list) == '[') {
+        for (json_array(&list); json_item(&list); json_skip(&list))
+            read_normalizer(t, path, list);
+    } else if (!type_is(j, "NFC") || t->characters)
+        refuse(path, "normalizer", j, t->characters ? "null" : "null or NFC");
+    else
+        t->normalize = true;
+}
+
+static void add_step(Tokenizer *t, const char *path, Cut step)
+{
+    if (t->n_steps == MAX_STEPS)
+        die("%s: pre_tokenizer has more than %d steps", path, MAX_STEPS);
+    t->step[t->n_steps++] = step;
+}
+
+/* "pre_tokenizer": ByteLevel, Split, Digits, or a Sequence of them that ends with ByteLevel; for
+ * a WordLevel model a Split into characters. *ended: that last step was there. */
+static void read_pre_tokenizer(Tokenizer *t, const char *path, Json j, bool *ended)
+{
+    Json list = member(j, "pretokenizers"), regex = member(member(j, "pattern"), "Regex");
+    if (type_is(j, "Sequence") && json_peek(&list) == '[') {
+        for (json_array(&list); json_item(&list); json_skip(&list))
+            read_pre_tokenizer(t, path, list, ended);
+    } else if (*ended) {
+        refuse(path, "pre_tokenizer", j, "nothing after the last step");
+    } else if (type_is(j, "Split") && string_is(member(j, "behavior"), "Isolated") &&
+               !flag(j, path, "invert", false) &&
+               (t->characters ? string_is(regex, REGEX_CHARACTER)
+                              : string_is(regex, REGEX_QWEN) || string_is(regex, REGEX_GPT2))) {
+        add_step(t, path, t->characters ? SPLIT_CHARACTER
+                          : string_is(regex, REGEX_QWEN) ? SPLIT_QWEN : SPLIT_GPT2);
+        *ended = t->characters;
+    } else if (type_is(j, "Digits") && !t->characters) {
+        bool each = flag(j, path, "individual_digits", false);
+        add_step(t, path, each ? SPLIT_DIGIT : SPLIT_DIGITS);
+    } else if (type_is(j, "ByteLevel") && !t->characters) {
+        if (flag(j, path, "add_prefix_space", true))
+            add_step(t, path, PREFIX_SPACE);
+        if (flag(j, path, "use_regex", true))
+            add_step(t, path, SPLIT_GPT2);
+        *ended = true;
+    } else
+        refuse(path, "pre_tokenizer", j, t->characters ? "a Split with Regex " REGEX_CHARACTER
+               : "ByteLevel, Digits, or an isolating Split with the Regex of Qwen or GPT-2");
+}
+
+/* "added_tokens": [{"id": 0, "content": "...", "special": true, ...}, ...]. They may be in the
+ * model's vocabulary too. */
+static void read_added_tokens(Tokenizer *t, const char *path, Json j)
+{
+    Buf content = {0}, bytes = {0}, normal = {0};
+    if (!given(j))
+        return;
+    for (json_array(&j); json_item(&j); json_skip(&j)) {
+        Json text = member(j, "content"), number = member(j, "id");
+        int64_t id;
+        uint64_t key;
+        if (!json_string(&text, &content) || !content.n || !json_int(&number, &id))
+            refuse(path, "added_tokens: an entry", j, "id and content");
+        if (flag(j, path, "single_word", false))
+            refuse(path, "added_tokens: single_word of an entry", j, "false");
+        const Buf *name = t->characters ? &content
+                          : bytes_of(content.s, content.n, &bytes) ? &bytes : NULL;
+        int other = name ? vocab_find(t, name->s, name->n, &key) : -1;
+        if (other >= 0 && other != id)
+            die("%s: added_tokens: %s has id %lld, but %d in vocab", path,
+                shown(content.s, content.n).s, (long long)id, other);
+        if (other >= 0)
+            t->token[id].length = 0; /* its text is the content, whatever bytes that stood for */
+        set_token(t, path, "added_tokens", id, content.s, content.n);
+        t->token[id].special = flag(j, path, "special", false);
+        Added added = {(int)id, flag(j, path, "lstrip", false), flag(j, path, "rstrip", false)};
+        bool after = flag(j, path, "normalized", true);
+        normal.n = 0;
+        if (after && t->normalize)
+            nfc(content.s, content.n, &normal);
+        name = normal.n ? &normal : &content;
+        add_added_token(t, path, after ? NORMALIZED : AS_IS, added, name->s, name->n);
+    }
+    if (j.error)
+        die("%s: line %d: added_tokens: %s", path, json_line(&j), j.error);
+    buf_free(&content);
+    buf_free(&bytes);
+    buf_free(&normal);
+}
+
+/* The id of the added token that the string at j names, or -1. */
+static int added_id(const Tokenizer *t, Json j)
+{
+    Buf name = {0};
+    int id = -1;
+    size_t length = 0;
+    json_string(&j, &name);
+    for (int root = 0; root < N_ROOTS; root++) {
+        int k = added_at(t, root, name.s, name.n, &length);
+        id = k >= 0 && length == name.n ? t->added[k].id : id;
+    }
+    buf_free(&name);
+    return id;
+}
+
+/* "post_processor": ByteLevel, which changes no ids; TemplateProcessing, of which a token before
+ * the text is supported; or a Sequence of these. */
+static void read_post_processor(Tokenizer *t, const char *path, Json j)
+{
+    Json list = member(j, "processors"), single = member(j, "single");
+    bool text = false;
+    if (type_is(j, "Sequence") && json_peek(&list) == '[') {
+        for (json_array(&list); json_item(&list); json_skip(&list))
+            read_post_processor(t, path, list);
+        return;
+    }
+    if (type_is(j, "ByteLevel"))
+        return;
+    if (!type_is(j, "TemplateProcessing") || json_peek(&single) != '[')
+        refuse(path, "post_processor", j, "null, ByteLevel or TemplateProcessing");
+    for (json_array(&single); json_item(&single); json_skip(&single)) {
+        Json special = member(single, "SpecialToken");
+        bool second = t->bos >= 0;
+        if (given(special) && !text && !second)
+            t->bos = added_id(t, member(special, "id"));
+        if (text || (given(special) && (second || t->bos < 0)))
+            refuse(path, "post_processor.single", member(j, "single"),
+                   "at most one token, of added_tokens, and then the text");
+        text = given(member(single, "Sequence"));
+    }
+}
+
+/* Where tokenizer.json has no post_processor, the tokenizer_config.json beside it may say which
+ * token begins a text: "add_bos_token": true, "bos_token": "<s>" or {"content": "<s>"}. */
+static void read_bos(Tokenizer *t, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    Path dir, config;
+    char *text;
+    snprintf(dir.s, sizeof dir.s, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+    config = path_join(dir.s, "tokenizer_config.json");
+    if (!is_file(config.s))
+        return;
+    Json j = json_file(config.s, &text), bos = member(j, "bos_token");
+    if (flag(j, config.s, "add_bos_token", false)) {
+        t->bos = added_id(t, json_peek(&bos) == '{' ? member(bos, "content") : bos);
+        if (t->bos < 0)
+            refuse(config.s, "bos_token", bos, "one of the added_tokens of tokenizer.json");
+    }
+    free(text);
+}
+
+/* `where`: a tokenizer.json, or a directory that holds one. */
+static Tokenizer tokenizer_load(const char *where)
+{
+    Tokenizer t = {.bos = -1};
+    Path file = is_dir(where) ? path_join(where, "tokenizer.json") : (Path){{0}};
+    const char *path = file.s[0] ? file.s : where;
+    bool ended = false;
+    char *text;
+    Json j = json_file(path, &text), post = member(j, "post_processor"), set;
+    read_model(&t, path, member(j, "model"));
+    read_normalizer(&t, path, member(j, "normalizer"));
+    read_pre_tokenizer(&t, path, member(j, "pre_tokenizer"), &ended);
+    if (!ended)
+        refuse(path, "pre_tokenizer", member(j, "pre_tokenizer"), "ByteLevel as its last step");
+    read_added_tokens(&t, path, member(j, "added_tokens"));
+    if (!type_is(member(j, "decoder"), t.characters ? "Fuse" : "ByteLevel"))
+        refuse(path, "decoder", member(j, "decoder"), t.characters ? "Fuse" : "ByteLevel");
+    if (given(post))
+        read_post_processor(&t, path, post);
+    else
+        read_bos(&t, path);
+    for (int i = 0; i < 2; i++)
+        if (given(set = member(j, i ? "padding" : "truncation")))
+            warn("%s: %s is set; it is ignored", path, i ? "padding" : "truncation");
+    free(text);
+    return t;
+}
+
+/* ================================================================ the built-in vocabulary */
+
+#define END_TOKEN "<|endoftext|>" /* id 0 */
+
+/* The end token and one token for each character of the alphabet. */
+static Tokenizer tokenizer_characters(const char *alphabet)
+{
+    Tokenizer t = {.bos = -1, .characters = true};
+    add_step(&t, "built-in", SPLIT_CHARACTER);
+    set_token(&t, "built-in", "vocab", 0, END_TOKEN, strlen(END_TOKEN));
+    t.token[0].special = true;
+    add_added_token(&t, "built-in", AS_IS, (Added){0}, END_TOKEN, strlen(END_TOKEN));
+    for (int i = 0; alphabet[i]; i++)
+        add_model_token(&t, "built-in", i + 1, alphabet + i, 1);
+    return t;
+}
+
+/* The same as a tokenizer.json. */
+static void tokenizer_write(const char *path, const char *alphabet)
+{
+    Buf b = {0};
+    buf_str(&b, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n"
+                "  \"added_tokens\": [\n    {\"id\": 0, \"content\": \"" END_TOKEN "\", "
+                "\"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
+                "\"normalized\": false, \"special\": true}\n  ],\n"
+                "  \"normalizer\": null,\n"
+                "  \"pre_tokenizer\": {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+    json_put_string(&b, REGEX_CHARACTER, strlen(REGEX_CHARACTER));
+    buf_str(&b, "}, \"behavior\": \"Isolated\", \"invert\": false},\n"
+                "  \"post_processor\": null,\n  \"decoder\": {\"type\": \"Fuse\"},\n"
+                "  \"model\": {\"type\": \"WordLevel\", \"unk_token\": \"<unk>\", \"vocab\": {"
+                "\"" END_TOKEN "\": 0");
+    for (int i = 0; alphabet[i]; i++) {
+        buf_str(&b, ", ");
+        json_put_string(&b, alphabet + i, 1);
+        buf_printf(&b, ": %d", i + 1);
+    }
+    buf_str(&b, "}}\n}\n");
+    write_file(path, b.s, b.n);
+    buf_free(&b);
+}
+
+#endif

@@ -1,0 +1,776 @@
+/* math.h: is an answer to a mathematical problem right?
+ *
+ *   math_verify(response, gold)      right or not, and why: finds the answer, then compares
+ *   math_compare(answer, n, gold)    the same for an answer that stands alone
+ *   math_extract(response, &out)     the answer in a response; NULL, or why there is none
+ *   math_gold(answer, &out)          the bare gold answer of a data set's answer or solution
+ *   math_normal(text, &out)          the normal form, for people to look at
+ *
+ * Nothing that a policy wrote is executed: latex.h and expression.h read it, value.h and this file
+ * compare. A wrong answer that is paid is worse than a right one that is not, as reinforcement
+ * learning finds what pays. So one place of a response is looked at and no other, a list must match
+ * as a whole, and what cannot be read is wrong unless it is the same text. */
+#ifndef MATH_H
+#define MATH_H
+
+#include "../task.h"       /* defines: Verdict, verdict */
+#include "value.h" /* defines: Item, same_value; expression.h: Expr, expr_parse */
+
+/* ---------------------------------------------------------------- names, intervals, relations */
+
+static inline bool same_item(Item x, Item y);
+
+/* What may stand on the left of "=" as the name of the answer: x, f(2), AB, |AB|, S : T, words. No
+ * number, no sum: 2x = 10 is an equation. */
+static inline bool is_name(const Expr *e, int at)
+{
+    const Node *node = &e->node[at], *first = &e->node[node->child];
+    switch (node->kind) {
+    case N_NAME:
+        return !text_is(node->s, node->n, "pi") && !text_is(node->s, node->n, "infty");
+    case N_TEXT: return true;
+    case N_INVERSE: return is_name(e, node->child);
+    case N_FUNCTION: return text_is(node->s, node->n, "abs") && is_name(e, node->child);
+    case N_PRODUCT: /* f(2), g(x, y): after one letter the bracket is an argument */
+        if (first->kind == N_NAME && node->last == first->next &&
+            e->node[node->last].kind != N_INVERSE && e->node[node->last].kind != N_POWER)
+            return true; /* fall through */
+    case N_RATIO:
+        for (int c = node->child; c; c = e->node[c].next)
+            if (!is_name(e, c))
+                return false;
+        return true;
+    default: return false;
+    }
+}
+
+/* Both ends of what a < x <= b, x > a or (a, b] says; 0 for an end that is infinite. */
+typedef struct {
+    int low, high;
+    bool low_in, high_in;
+} Interval;
+
+static inline bool is_infinite(Item x) { return item_value(x, 0).infinite; }
+
+static inline bool interval_of_relation(Item x, Interval *iv)
+{
+    const Node *all = x.e->node;
+    int a = item_node(x)->child, b = all[a].next, c = all[b].next;
+    char op = all[b].op;
+    bool less = op == '<' || op == 'l', more = op == '>' || op == 'g', in = op == 'l' || op == 'g';
+    *iv = (Interval){0};
+    if (!less && !more)
+        return false;
+    if (!c) {
+        bool left = is_name(x.e, a);
+        if (left == is_name(x.e, b))
+            return false;
+        if (left == less)
+            iv->high = left ? b : a;
+        else
+            iv->low = left ? b : a;
+        iv->low_in = iv->high_in = in;
+    } else {
+        char op2 = all[c].op;
+        bool same = less ? op2 == '<' || op2 == 'l' : op2 == '>' || op2 == 'g';
+        bool in2 = op2 == 'l' || op2 == 'g';
+        if (all[c].next || !same || !is_name(x.e, b))
+            return false;
+        *iv = less ? (Interval){a, c, in, in2} : (Interval){c, a, in2, in};
+    }
+    return true;
+}
+
+/* A bracket of two ends, or a relation, as an interval; false where it is none. */
+static inline bool interval_of(Item x, Interval *iv)
+{
+    const Node *node = item_node(x);
+    if (node->kind == N_RELATION)
+        return interval_of_relation(x, iv);
+    int low = node->child, high = node->last;
+    if (node->kind != N_BRACKET || !low || node->open == '<' || x.e->node[low].next != high)
+        return false;
+    *iv = (Interval){low, high, node->open == '[', node->close == ']'};
+    iv->low = is_infinite(item_at(x, low)) ? 0 : low;
+    iv->high = is_infinite(item_at(x, high)) ? 0 : high;
+    return true;
+}
+
+static inline bool same_interval(Item x, Item y)
+{
+    Interval a, b;
+    if (!interval_of(x, &a) || !interval_of(y, &b) || !a.low != !b.low || !a.high != !b.high)
+        return false;
+    return (!a.low || (a.low_in == b.low_in && same_value(item_at(x, a.low), item_at(y, b.low)))) &&
+           (!a.high ||
+            (a.high_in == b.high_in && same_value(item_at(x, a.high), item_at(y, b.high))));
+}
+
+/* The relation read from the right; 0 for \in, which has no such reading. */
+static inline char flipped(char op)
+{
+    return op == '<' ? '>' : op == '>' ? '<' : op == 'l' ? 'g' : op == 'g' ? 'l'
+           : op == 'i' ? 0 : op;
+}
+
+/* a = b and c = d say the same if a - b is a constant times c - d, and that constant is positive
+ * where they are a < b and c < d. So 2x = 4 says what x = 2 says, and x^2 = 4 does not; \in has no
+ * such sides. */
+static inline bool same_two_sides(Item x, Item y)
+{
+    int a = item_node(x)->child, c = item_node(y)->child;
+    int b = x.e->node[a].next, d = y.e->node[c].next;
+    char op = x.e->node[b].op, op2 = y.e->node[d].op;
+    Value first[2] = {{0}}; /* at the first point, where all four are defined */
+    bool varies = false;
+    for (int k = 0; k < VALUE_POINTS; k++) {
+        Value v[2] = {value_add(item_value(item_at(x, a), k),
+                                value_negate(item_value(item_at(x, b), k))),
+                      value_add(item_value(item_at(y, c), k),
+                                value_negate(item_value(item_at(y, d), k)))};
+        if (!v[0].defined || !v[1].defined || value_is_zero(v[0]) || value_is_zero(v[1])) {
+            if (k < POSITIVE_POINTS)
+                return false;
+            continue;
+        }
+        if (k == 0)
+            memcpy(first, v, sizeof first);
+        varies |= cabs(v[0].z - first[0].z) > 1e-6 * cabs(first[0].z);
+        Value p = value_multiply(v[0], first[1]), q = value_multiply(v[1], first[0]);
+        if (p.exact && q.exact ? !values_equal(p, q) : !values_close(p, q, 1e-11))
+            return false;
+    }
+    double ratio = creal(first[0].z / first[1].z);
+    bool ordered = strchr("<>lg", op) != NULL;
+    return varies && op != 'i' && (ordered && ratio < 0 ? flipped(op) : op) == op2;
+}
+
+/* Chains: the same relations between the same things, from the left or from the right. */
+static inline bool same_relation(Item x, Item y)
+{
+    const Node *all = x.e->node, *other = y.e->node;
+    int a = item_node(x)->child, b = item_node(y)->child, n = 0, children[64];
+    for (int c = b; c && n < 64; c = other[c].next)
+        children[n++] = c;
+    bool forward = true, backward = true;
+    int i = 0;
+    for (int c = a; c; c = all[c].next, i++) {
+        if (i == n)
+            return false;
+        char op = all[c].op;
+        forward = forward && (i == 0 || op == other[children[i]].op) &&
+                  same_item(item_at(x, c), item_at(y, children[i]));
+        backward = backward && (i == 0 || op == flipped(other[children[n - i]].op)) &&
+                   same_item(item_at(x, c), item_at(y, children[n - 1 - i]));
+    }
+    if (i != n)
+        return false;
+    return forward || backward || (n == 2 && same_two_sides(x, y));
+}
+
+/* ---------------------------------------------------------------- things with parts */
+
+/* Part i with part i; or, as sets, each with some other both ways. */
+static inline bool same_parts(Item x, Item y, bool ordered)
+{
+    int a = item_node(x)->child, b = item_node(y)->child;
+    if (ordered) {
+        for (; a && b; a = x.e->node[a].next, b = y.e->node[b].next)
+            if (!same_item(item_at(x, a), item_at(y, b)))
+                return false;
+        return !a && !b;
+    }
+    for (int turn = 0; turn < 2; turn++) {
+        for (int c = turn ? b : a; c; c = (turn ? y : x).e->node[c].next) {
+            int d = turn ? a : b;
+            while (d && !same_item(item_at(x, turn ? d : c), item_at(y, turn ? c : d)))
+                d = (turn ? x : y).e->node[d].next;
+            if (!d)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* A matrix, or a number times a matrix: then the number is the factor of every cell. */
+static inline bool as_matrix(Item *x)
+{
+    const Node *all = x->e->node, *node = item_node(*x);
+    if (node->kind == N_PRODUCT && all[node->last].kind == N_MATRIX &&
+        all[node->child].next == node->last) {
+        x->factor = node->child;
+        x->node = node->last;
+    }
+    return item_node(*x)->kind == N_MATRIX;
+}
+
+static inline bool same_text(Item x, Item y)
+{
+    const Node *a = item_node(x), *b = item_node(y);
+    return a->n == b->n && a->n > 0 && !memcmp(a->s, b->s, (size_t)a->n);
+}
+
+static inline bool has_kind(const Expr *e, NodeKind kind)
+{
+    for (int i = 1; i < e->n; i++)
+        if (e->node[i].kind == kind)
+            return true;
+    return false;
+}
+
+/* Words have no unit. */
+static inline Item without_unit(Item x)
+{
+    int child = item_node(x)->child;
+    if (item_node(x)->kind == N_UNIT && x.e->node[child].kind != N_TEXT)
+        x.node = child;
+    return x;
+}
+
+/* x is of the gold answer. Sets in sets are compared both ways at each level, which takes twice as
+ * long for each: deeper than MOST_LEVELS nothing is equal. */
+static inline bool same_item(Item x, Item y)
+{
+    enum { MOST_LEVELS = 5 };
+    if (x.level > MOST_LEVELS)
+        return false;
+    x = without_unit(x);
+    y = without_unit(y);
+    const Node *a = item_node(x), *b = item_node(y);
+    if (a->kind == N_TEXT || b->kind == N_TEXT)
+        return same_text(x, y);
+    if (as_matrix(&x) || as_matrix(&y)) {
+        bool both = as_matrix(&x) && as_matrix(&y);
+        a = item_node(x);
+        b = item_node(y);
+        return both && a->columns == b->columns && a->open == b->open && same_parts(x, y, true);
+    }
+    if (a->kind == N_RELATION && b->kind == N_RELATION)
+        return same_relation(x, y);
+    if (a->kind == N_RELATION || b->kind == N_RELATION)
+        return same_interval(x, y);
+    switch (a->kind) {
+    case N_BRACKET:
+        return b->kind == N_BRACKET && a->open == b->open && a->close == b->close &&
+               same_parts(x, y, a->open != '<');
+    case N_RATIO: return b->kind == N_RATIO && same_parts(x, y, true);
+    case N_LIST:
+    case N_UNION: return b->kind == a->kind && same_parts(x, y, false);
+    case N_PERCENT: /* of "how many percent", where no percent sign was written */
+        if (!has_kind(y.e, N_PERCENT) && !has_kind(y.e, N_UNIT) && !has_kind(y.e, N_DEGREE) &&
+            same_value(item_at(x, a->child), y))
+            return true; /* fall through */
+    default: return same_value(x, y);
+    }
+}
+
+/* ---------------------------------------------------------------- whole answers */
+
+enum { ANSWER_ITEMS = 128 };
+
+/* An answer, taken apart: its items, and the names they were given. */
+typedef struct {
+    Item item[ANSWER_ITEMS];
+    int name[ANSWER_ITEMS];  /* a node, or 0 */
+    int whole[ANSWER_ITEMS]; /* the node with the name */
+    int n;
+    bool names_differ; /* x = 1, y = 2: by place, where the other answer gives no names */
+    bool too_many;
+} Answer;
+
+/* x = 5, x = 10/2 = 5, \frac23 \approx 0.67, 0.56 = 56\%: where the value is; *name is the node of
+ * x, or 0. What stands after \approx is not looked at; all others must be equal. An equation of
+ * another form is its own value. */
+static inline int find_value(const Expr *e, int at, int *name)
+{
+    const Node *all = e->node;
+    int first = all[at].child, next = all[first].next;
+    *name = 0;
+    if (all[at].kind != N_RELATION)
+        return at;
+    bool named = is_name(e, first);
+    if (named && (all[next].op == '=' || all[next].op == 'i' || all[next].op == 'a')) {
+        *name = first;
+        first = next;
+        next = all[first].next;
+    }
+    for (int c = next; c && all[c].op != 'a'; c = all[c].next) {
+        if (all[c].op != '=' || !same_value(item_of(e, first), item_of(e, c))) {
+            *name = 0;
+            return at;
+        }
+    }
+    return first;
+}
+
+static inline bool contains_either(const Expr *e, int at)
+{
+    if (e->node[at].kind == N_EITHER)
+        return true;
+    for (int c = e->node[at].child; c; c = e->node[c].next)
+        if (contains_either(e, c))
+            return true;
+    return false;
+}
+
+static inline void answer_add(Answer *a, const Expr *e, int node, int name, int whole)
+{
+    for (int lower = 0; lower <= contains_either(e, node); lower++) {
+        if (a->n == ANSWER_ITEMS) {
+            a->too_many = true;
+            return;
+        }
+        a->item[a->n] = item_of(e, node);
+        a->item[a->n].lower = lower;
+        a->name[a->n] = name;
+        a->whole[a->n++] = whole;
+    }
+}
+
+static inline bool same_name(const Expr *e, int a, const Expr *f, int b)
+{
+    return same_item(item_of(e, a), item_of(f, b));
+}
+
+/* The items of a list, of a set, with `unions` of a union, or a single one. */
+static inline Answer answer_read(const Expr *e, bool unions)
+{
+    Answer a = {.n = 0};
+    const Node *all = e->node;
+    int top = all[e->root].kind == N_LIST ? all[e->root].child : e->root, single = top == e->root;
+    for (; top; top = single ? 0 : all[top].next) {
+        int name, value = find_value(e, top, &name);
+        bool set = single && all[value].kind == N_BRACKET && all[value].open == '<';
+        bool united = single && all[value].kind == N_UNION && unions;
+        if (set || united)
+            for (int c = all[value].child; c; c = all[c].next)
+                answer_add(&a, e, c, name, c);
+        if (!united && (!set || !all[value].child))
+            answer_add(&a, e, value, name, top);
+    }
+    for (int i = 1; i < a.n; i++)
+        a.names_differ |= a.name[i] && !(a.name[0] && same_name(e, a.name[0], e, a.name[i]));
+    return a;
+}
+
+static inline bool same_answer_item(const Answer *g, int i, const Answer *p, int j)
+{
+    const Expr *e = g->item[i].e, *f = p->item[j].e;
+    if (g->name[i] && p->name[j] && !same_name(e, g->name[i], f, p->name[j]))
+        return same_relation(item_at(g->item[i], g->whole[i]), item_at(p->item[j], p->whole[j]));
+    if (same_item(g->item[i], p->item[j]))
+        return true;
+    /* y = 2x + 3 and 2x - y + 3 = 0 */
+    bool equations = e->node[g->whole[i]].kind == N_RELATION &&
+                     f->node[p->whole[j]].kind == N_RELATION && !g->name[i] != !p->name[j];
+    return equations &&
+           same_relation(item_at(g->item[i], g->whole[i]), item_at(p->item[j], p->whole[j]));
+}
+
+/* Each item of the one with an item of its own of the other; or several ways of writing the single
+ * right one: \frac32 or 1.5. */
+static inline bool same_answers(const Answer *g, const Answer *p)
+{
+    bool words = g->n > 1 && item_node(g->item[0])->kind == N_TEXT; /* a ranking of names */
+    bool ordered = words || g->names_differ != p->names_differ, used[ANSWER_ITEMS] = {false};
+    if (g->n != p->n && g->n != 1)
+        return false;
+    for (int i = 0; i < p->n && g->n == 1; i++)
+        if (!same_answer_item(g, 0, p, i))
+            return false;
+    for (int i = 0; i < g->n && g->n > 1; i++) {
+        int j = ordered ? i : 0, last = ordered ? i : p->n - 1;
+        while (j <= last && (used[j] || !same_answer_item(g, i, p, j)))
+            j++;
+        if (j > last)
+            return false;
+        used[j] = true;
+    }
+    return true;
+}
+
+/* Are the letters of one unit found in the other, in order, the first of them at the start of a
+ * word? ft in feet, mph in miles per hour, inches in square inches, but not m in cm. */
+static inline bool unit_within(const Node *a, const Node *b)
+{
+    int i = 0, n = a->n - (a->n > 2 && a->s[a->n - 1] == 's');
+    bool begun = false;
+    for (int j = 0; j < b->n; j++) {
+        while (i < n && !ascii_letter(a->s[i]))
+            i++;
+        bool start = j == 0 || !ascii_letter(b->s[j - 1]);
+        if (i < n && a->s[i] == b->s[j] && (begun || start)) {
+            begun = true;
+            i++;
+        }
+    }
+    return i >= n;
+}
+
+/* The unit of an answer; NULL if it has none. */
+static inline const Node *unit_of(const Expr *e)
+{
+    for (int i = 1; i < e->n; i++)
+        if (e->node[i].kind == N_UNIT)
+            return &e->node[i];
+    return NULL;
+}
+
+/* Units that may be the same; open is the exponent of cm^2. */
+static inline bool units_agree(const Node *a, const Node *b)
+{
+    if (!a || !b)
+        return true;
+    return (!a->open || !b->open || a->open == b->open) && (unit_within(a, b) || unit_within(b, a));
+}
+
+/* ---------------------------------------------------------------- comparison */
+
+typedef struct {
+    Lexed lexed;
+    Expr expr;
+} Reading;
+
+static inline const char *math_trim(const char *s, size_t *n)
+{
+    while (*n && ascii_space(*s))
+        s++, --*n;
+    while (*n && ascii_space(s[*n - 1]))
+        --*n;
+    return s;
+}
+
+/* Is the answer, n bytes, the gold answer? One side may be a union where the other lists relations:
+ * (-\infty, 1) \cup (2, \infty) is "x < 1 or x > 2".
+ * A full stop that is part of the answer, \boxed{60.} or "#### 60.", is refused, as the verifiers
+ * refuse it that others train with (verl's, DAPO's, GSM8K's; Math-Verify's for whole numbers), so
+ * that rewards can be compared. Around a box, and after "the answer is", it may stand. */
+static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
+{
+    Reading g, p;
+    size_t gold_n = strlen(gold);
+    answer = math_trim(answer, &n);
+    gold = math_trim(gold, &gold_n);
+    if (!n)
+        return verdict("the answer is empty");
+    if (n == gold_n && !memcmp(answer, gold, n))
+        return verdict(NULL);
+    if (n > LATEX_TEXT)
+        return verdict("the answer is too long");
+    if (n > 1 && answer[n - 1] == '.' && !ascii_letter(answer[n - 2]))
+        return verdict("the answer ends in a full stop");
+    bool gold_good = latex_lex(gold, gold_n, &g.lexed);
+    if (!latex_lex(answer, n, &p.lexed))
+        return verdict("the answer is not balanced, or too complicated");
+    if (gold_good && latex_same(&g.lexed, &p.lexed))
+        return verdict(NULL);
+    if (!gold_good || !expr_parse(&g.lexed, &g.expr))
+        return verdict("not the text of the gold answer, which is no expression");
+    if (!expr_parse(&p.lexed, &p.expr))
+        return verdict("the answer is no expression that is known here");
+    Answer right = answer_read(&g.expr, false), given = answer_read(&p.expr, false);
+    if (right.n == 1 && given.n > 1 && item_node(given.item[0])->kind == N_RELATION)
+        right = answer_read(&g.expr, true);
+    if (given.n == 1 && right.n > 1 && item_node(right.item[0])->kind == N_RELATION)
+        given = answer_read(&p.expr, true);
+    if (right.too_many || given.too_many)
+        return verdict("more than 128 answers");
+    for (int i = 0; i < right.n && has_kind(&g.expr, N_BASE); i++)
+        right.item[i].plain_bases = !has_kind(&p.expr, N_BASE);
+    if (!units_agree(unit_of(&g.expr), unit_of(&p.expr)))
+        return verdict("another unit than the gold answer's");
+    if (same_answers(&right, &given))
+        return verdict(NULL);
+    return verdict(right.n != given.n ? "another number of answers than the gold answer"
+                                      : "not equal to the gold answer");
+}
+
+static inline void math_normal(const char *text, Buf *out)
+{
+    Lexed lx;
+    size_t n = strlen(text);
+    out->n = 0;
+    if (latex_lex(text, n, &lx))
+        latex_print(&lx, out);
+    else
+        buf_add(out, text, n);
+}
+
+/* ---------------------------------------------------------------- where the answer is */
+
+/* The last place of `word` in [s, end), letter case aside; NULL if it is not there. */
+static inline const char *find_last(const char *s, const char *end, const char *word)
+{
+    const char *found = NULL;
+    size_t n = strlen(word), i;
+    for (; s + n <= end; s++) {
+        for (i = 0; i < n && ascii_lower(s[i]) == word[i]; i++)
+            ;
+        found = i == n ? s : found;
+    }
+    return found;
+}
+
+/* A \boxed{...} or \fbox{...}, or \boxed 5 up to the end of its formula or line. */
+typedef struct {
+    const char *start, *s, *end; /* the command; its content */
+} Box;
+
+/* The box whose command is at s; false where its brace is not closed before `end`. */
+static inline bool box_at(const char *s, const char *end, Box *box)
+{
+    box->start = s;
+    s += s[1] == 'b' ? 6 : 5;
+    while (s < end && (*s == ' ' || *s == '\t'))
+        s++;
+    if (s < end && *s == '{') {
+        box->s = s + 1;
+        box->end = lex_group_end(s, end);
+        return box->end < end;
+    }
+    box->s = s;
+    while (s < end && *s != '$' && *s != '\n')
+        s++;
+    box->end = s;
+    return true;
+}
+
+/* After a box: its closing brace is no part of what comes between two. */
+static inline const char *box_after(const Box *box)
+{
+    return box->end + (*box->end == '}');
+}
+
+/* Do two boxes give one answer in parts: "\boxed{1} and \boxed{2}"? So it is read if at most three
+ * words stand between them, in one line and one sentence. */
+static inline bool boxes_joined(const char *s, const char *end)
+{
+    int words = 0;
+    if (end - s > 64)
+        return false;
+    for (; s < end; s++) {
+        if (*s == '\n' || *s == '.' || *s == '?' || *s == '!')
+            return false;
+        if (*s == '\\' || !ascii_letter(*s)) {
+            for (s += *s == '\\'; s + 1 < end && ascii_letter(s[0]) && ascii_letter(s[1]);)
+                s++;
+            continue;
+        }
+        words++;
+        while (s + 1 < end && ascii_letter(s[1]))
+            s++;
+    }
+    return words <= 3;
+}
+
+static inline bool same_span(const Box *a, const Box *b)
+{
+    return a->end - a->s == b->end - b->s && !memcmp(a->s, b->s, (size_t)(a->end - a->s));
+}
+
+enum { MOST_BOXES = 16 };
+
+/* The last box, and those before it that belong to the same answer. Looks at each byte a few times,
+ * however the boxes nest: a box before the last one is closed before that begins, or left alone. */
+static inline const char *extract_boxes(const char *s, const char *end, Buf *out, bool *found)
+{
+    const char *start[MOST_BOXES];
+    int n = 0;
+    for (; s < end; s++)
+        if (*s == '\\' && (!strncmp(s, "\\boxed", 6) || !strncmp(s, "\\fbox", 5))) {
+            if (n == MOST_BOXES)
+                memmove(start, start + 1, (size_t)--n * sizeof *start);
+            start[n++] = s;
+        }
+    *found = n > 0;
+    Box box[MOST_BOXES];
+    if (!n)
+        return "no answer found";
+    if (!box_at(start[n - 1], end, &box[n - 1]))
+        return "the last box is not closed";
+    int first = n - 1;
+    while (first > 0 && box_at(start[first - 1], start[first], &box[first - 1]) &&
+           boxes_joined(box_after(&box[first - 1]), start[first]))
+        first--;
+    for (int i = first; i < n; i++) {
+        bool repeated = false;
+        for (int k = first; k < i; k++)
+            repeated |= same_span(&box[k], &box[i]);
+        if (repeated)
+            continue;
+        buf_str(out, out->n ? ", " : "");
+        buf_add(out, box[i].s, (size_t)(box[i].end - box[i].s));
+    }
+    return NULL;
+}
+
+/* The number that a line begins with, as in "#### $1,200 dollars"; the whole line where another
+ * number follows in it. False where it begins with none. */
+static inline bool leading_number(const char *s, const char *end, Buf *out)
+{
+    size_t n = (size_t)(end - s);
+    s = math_trim(s, &n);
+    end = s + n;
+    const char *from = s;
+    while (s < end && (*s == '$' || *s == '\\'))
+        s++;
+    const char *number = s;
+    s += s < end && (*s == '-' || *s == '+');
+    s += s < end && *s == '$';
+    if (s == end || !(ascii_digit(*s) || (*s == '.' && s + 1 < end && ascii_digit(s[1]))))
+        return false;
+    while (s < end && !ascii_space(*s))
+        s++;
+    size_t length = (size_t)(s - number);
+    for (const char *rest = s; rest < end; rest++)
+        if (ascii_digit(*rest)) {
+            if ((size_t)(end - rest) < length || memcmp(rest, number, length)) {
+                number = from;
+                length = n;
+                break;
+            }
+            rest += length - 1;
+        }
+    buf_add(out, number, length);
+    return true;
+}
+
+static inline const char *line_end(const char *s, const char *end)
+{
+    const char *newline = memchr(s, '\n', (size_t)(end - s));
+    return newline ? newline : end;
+}
+
+/* What follows "the answer is": a formula between dollars, or the rest of the sentence. */
+static inline void stated_answer(const char *s, const char *end, Buf *out)
+{
+    end = line_end(s, end);
+    while (s < end && (ascii_space(*s) || *s == ':' || *s == '*'))
+        s++;
+    const char *close = s < end && *s == '$' ? memchr(s + 1, '$', (size_t)(end - s - 1)) : NULL;
+    if (close && close > s + 1 && (close + 1 == end || !ascii_digit(close[1]))) {
+        const char *rest = close + 1; /* "$1$ or $2$" is all of it */
+        while (rest < end && *rest != '.')
+            rest++;
+        if (!memchr(close + 1, '$', (size_t)(rest - close - 1)))
+            end = close + 1;
+    }
+    for (const char *p = s; p + 1 < end; p++)
+        if (*p == '.' && ascii_space(p[1]))
+            end = p;
+    size_t n = (size_t)(end - s);
+    s = math_trim(s, &n);
+    while (n && (s[n - 1] == '*' || s[n - 1] == '.'))
+        n--;
+    buf_add(out, s, n);
+}
+
+/* After the last "answer is", "answer:", or "A:" at the start of a line; NULL if there is none. */
+static inline const char *find_statement(const char *s, const char *end)
+{
+    static const char *const words[] = {"answer is", "answer:"};
+    const char *found = NULL;
+    for (int i = 0; i < 2; i++) {
+        const char *p = find_last(s, end, words[i]);
+        if (p && (!found || p + strlen(words[i]) > found))
+            found = p + strlen(words[i]);
+    }
+    for (const char *line = s; line < end; line = line_end(line, end) + 1)
+        if (end - line > 2 && line[0] == 'A' && line[1] == ':' && (!found || line + 2 > found))
+            found = line + 2;
+    return found;
+}
+
+/* A last line that is a number and nothing else: "42", "### 42", "145^\circ". */
+static inline bool bare_number(const char *s, const char *end, Buf *out)
+{
+    Reading r;
+    size_t n = (size_t)(end - s);
+    s = math_trim(s, &n);
+    for (const char *p = s + n; p > s; p--)
+        if (p[-1] == '\n') {
+            n -= (size_t)(p - s);
+            s = p;
+            break;
+        }
+    while (n && *s == '#')
+        s++, n--;
+    s = math_trim(s, &n);
+    if (n > 100 || !latex_lex(s, n, &r.lexed) || !expr_parse(&r.lexed, &r.expr))
+        return false;
+    Value v = item_value(item_of(&r.expr, r.expr.root), 0);
+    if (!v.defined || !v.exact || has_kind(&r.expr, N_NAME))
+        return false;
+    buf_add(out, s, n);
+    return true;
+}
+
+/* The part of a response that is its answer:
+ *
+ *   1. after the last </think>; a <think> that is not closed has no answer
+ *   2. the last \boxed or \fbox, with those of the same sentence: "\boxed{1} and \boxed{2}"
+ *   3. the number after the last ####
+ *   4. the last <answer>...</answer>
+ *   5. what follows the last "answer is" or "answer:", or "A:" at the start of a line
+ *   6. a last line that is a number and nothing else
+ *
+ * Returns NULL and the text in `out`, or what is wrong. */
+static inline const char *math_extract(const char *response, Buf *out)
+{
+    const char *s = response, *end = s + strlen(s), *p, *q;
+    bool found;
+    out->n = 0;
+    buf_add(out, "", 0);
+    if ((p = find_last(s, end, "</think>")))
+        s = p + strlen("</think>");
+    if (find_last(s, end, "<think>"))
+        return "the thinking was not closed";
+    const char *fault = extract_boxes(s, end, out, &found);
+    if (found)
+        return fault;
+    if ((p = find_last(s, end, "####")) && leading_number(p + 4, line_end(p, end), out))
+        return NULL;
+    if ((q = find_last(s, end, "</answer>")) && (p = find_last(s, q, "<answer>"))) {
+        size_t n = (size_t)(q - p) - strlen("<answer>");
+        p = math_trim(p + strlen("<answer>"), &n);
+        buf_add(out, p, n);
+        return NULL;
+    }
+    if ((p = find_statement(s, end))) {
+        stated_answer(p, end, out);
+        return NULL;
+    }
+    return bare_number(s, end, out) ? NULL : "no answer found";
+}
+
+/* GSM8K's "... #### 18" -> 18, MATH's solution -> what it boxes, anything else as it is. */
+static inline void math_gold(const char *answer, Buf *out)
+{
+    const char *end = answer + strlen(answer), *p = find_last(answer, end, "####");
+    bool found = false;
+    out->n = 0;
+    buf_add(out, "", 0);
+    if (!p && (extract_boxes(answer, end, out, &found) || !found)) {
+        p = answer;
+        out->n = 0;
+    } else if (p)
+        p += 4;
+    if (p) {
+        size_t n = (size_t)(end - p);
+        p = math_trim(p, &n);
+        buf_add(out, p, n);
+    }
+}
+
+static inline Verdict math_verify(const char *response, const char *gold)
+{
+    Buf answer = {0}, bare = {0};
+    const char *fault = math_extract(response, &answer);
+    math_gold(gold, &bare);
+    Verdict v = fault ? verdict(fault) : math_compare(answer.s, answer.n, bare.s);
+    buf_free(&answer);
+    buf_free(&bare);
+    return v;
+}
+
+#endif

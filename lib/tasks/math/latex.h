@@ -1,0 +1,699 @@
+/* latex.h: from the text of an answer to an expression.
+ *
+ *   latex_lex(text, n, &lexed)       tokens, spelled one way: \dfrac12, \tfrac{1}{2} -> \frac{1}{2}
+ *   latex_print(&lexed, &buf)        the tokens as text, the normal form of an answer
+ *   latex_same(&a, &b)               whether two texts are the same to a reader
+ *
+ * expression.h makes a tree of the tokens. They are what people and models write as answers: LaTeX
+ * as in the MATH data set, and the plain text around it ("x = 5", "3/4", "12 cm", "5 percent", a
+ * few Unicode signs). This is no TeX: nothing is defined or expanded.
+ *
+ * Everything has a fixed size: text of at most LATEX_TEXT bytes, so many tokens, nesting of at most
+ * LATEX_DEPTH. Nothing is allocated, any bytes are safe, time grows with the length. */
+#ifndef LATEX_H
+#define LATEX_H
+
+#include "../../base/util.h" /* defines: Buf, buf_add */
+
+/* LATEX_AHEAD: a parser may look at so many tokens from the one it is at. */
+enum { LATEX_TEXT = 4096, LATEX_TOKENS = 1024, LATEX_DEPTH = 40, LATEX_AHEAD = 8 };
+
+/* ---------------------------------------------------------------- tokens */
+
+typedef enum {
+    T_END,
+    T_NUMBER,   /* digits, one point at most: "1000", ".5" */
+    T_LETTER,   /* one letter, a variable */
+    T_WORD,     /* text: a unit, a name, a choice; lower case if longer than a letter */
+    T_COMMAND,  /* "frac", "pi": the canonical name, without the backslash */
+    T_RELATION, /* "=", "<", ">", "\le", "\ge", "\ne", "\in", "\approx" */
+    T_BEGIN,    /* an environment: "matrix", "|matrix" */
+    T_FINISH,
+    T_ROW,    /* \\ */
+    T_OPEN,   /* { of a LaTeX group; always around arguments, exponents and subscripts */
+    T_CLOSE,  /* } */
+    T_SIGN    /* any other character: + - * / ^ _ ! % ( ) [ ] | , : &; @ degree; < > set braces */
+} LexemeKind;
+
+typedef struct {
+    LexemeKind kind;
+    const char *s; /* a static string, or in Lexed.text, or a byte of the source */
+    int n;
+} Lexeme;
+
+typedef struct {
+    Lexeme token[LATEX_TOKENS + LATEX_AHEAD]; /* T_END from token[n] on */
+    int n;
+    char text[2 * LATEX_TEXT]; /* spellings that the source does not have in one piece */
+    int used;
+    bool bad; /* too long, too deep or not balanced */
+    /* while lexing: */
+    int brackets, environments, nesting, depth;
+    int wanted[LATEX_DEPTH + 1];     /* by depth: arguments of commands that are still to come */
+    bool one_digit[LATEX_DEPTH + 1]; /* which are one digit: \frac12, but 2^10 */
+} Lexed;
+
+static inline bool ascii_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+static inline bool ascii_digit(char c) { return c >= '0' && c <= '9'; }
+static inline bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static inline char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c; }
+
+static inline bool text_is(const char *s, int n, const char *word)
+{
+    return (int)strlen(word) == n && !memcmp(s, word, (size_t)n);
+}
+
+/* Whether the text is one of the words of a list that is separated, and ended, by spaces. */
+static inline bool text_among(const char *s, int n, const char *words)
+{
+    for (; *words; words += strcspn(words, " ") + 1)
+        if ((int)strcspn(words, " ") == n && !memcmp(s, words, (size_t)n))
+            return true;
+    return false;
+}
+
+static inline Lexeme *lex_last(Lexed *lx) { return lx->n ? &lx->token[lx->n - 1] : NULL; }
+
+static inline void lex_put(Lexed *lx, LexemeKind kind, const char *s, int n)
+{
+    if (lx->n == LATEX_TOKENS)
+        lx->bad = true;
+    else
+        lx->token[lx->n++] = (Lexeme){kind, s, n};
+}
+
+static inline void lex_sign(Lexed *lx, const char *s) { lex_put(lx, T_SIGN, s, 1); }
+
+/* Adds a character to the spelling that began at lx->text[from]. */
+static inline void lex_char(Lexed *lx, char c)
+{
+    if (lx->used == (int)sizeof lx->text)
+        lx->bad = true;
+    else
+        lx->text[lx->used++] = c;
+}
+
+static inline void lex_open(Lexed *lx)
+{
+    if (lx->depth == LATEX_DEPTH)
+        lx->bad = true;
+    else {
+        lex_put(lx, T_OPEN, "{", 1);
+        lx->wanted[++lx->depth] = 0;
+        lx->one_digit[lx->depth] = false;
+    }
+}
+
+static inline void lex_close(Lexed *lx)
+{
+    if (lx->depth == 0)
+        lx->bad = true;
+    else {
+        lex_put(lx, T_CLOSE, "}", 1);
+        lx->depth--;
+    }
+}
+
+/* True if what comes now is an argument without its braces: gives it the opening one. */
+static inline bool lex_argument(Lexed *lx)
+{
+    if (!lx->wanted[lx->depth])
+        return false;
+    lx->wanted[lx->depth]--;
+    lex_open(lx);
+    return true;
+}
+
+/* ---------------------------------------------------------------- numbers */
+
+/* From here on, a function that takes s and returns a const char * appends the tokens of what
+ * begins at s, and returns where it ends. `end` is the end of the text. */
+
+/* The length of a separator of thousands at s, 0 if there is none: "," "{,}" ",\!" "\," or " ", and
+ * then exactly three digits. A plain comma or space is one only outside of brackets: (1,200) has
+ * two coordinates. */
+static inline int lex_thousands(const char *s, const char *end, bool outside)
+{
+    static const char *const separators[] = {"{,}", ",\\!", "\\!,", "\\,", "{,}\\!", ",", " "};
+    for (int i = 0; i < 7; i++) {
+        int n = (int)strlen(separators[i]);
+        if (end - s < n + 3 || memcmp(s, separators[i], (size_t)n) || (i >= 5 && !outside))
+            continue;
+        while (i < 5 && s + n < end && s[n] == ' ')
+            n++;
+        int digits = 0;
+        while (s + n + digits < end && digits < 4 && ascii_digit(s[n + digits]))
+            digits++;
+        if (digits == 3)
+            return n;
+    }
+    return 0;
+}
+
+/* At a digit, or at a point before one. */
+static inline const char *lex_number(Lexed *lx, const char *s, const char *end)
+{
+    int from = lx->used, lead = 0, n;
+    bool one_digit = lx->one_digit[lx->depth], argument = lex_argument(lx);
+    if (argument && one_digit) { /* the point of \frac.5 is no number */
+        lex_put(lx, *s == '.' ? T_SIGN : T_NUMBER, s, 1);
+        lex_close(lx);
+        return s + 1;
+    }
+    for (; s < end && ascii_digit(*s); s++, lead++)
+        lex_char(lx, *s);
+    bool groups = lead && lead <= 3 && lx->text[from] != '0';
+    while (groups && (n = lex_thousands(s, end, !argument && !lx->brackets)))
+        for (s += n, n = 0; n < 3; n++)
+            lex_char(lx, *s++);
+    if (s < end && *s == '.' && !(argument && (end - s < 2 || !ascii_digit(s[1])))) {
+        lex_char(lx, *s++);
+        for (; s < end && ascii_digit(*s); s++)
+            lex_char(lx, *s);
+        if (lx->used && lx->text[lx->used - 1] == '.' && (s == end || *s != '\\'))
+            lx->used--; /* "60.", but 0.\overline{3} */
+    }
+    lex_put(lx, T_NUMBER, lx->text + from, lx->used - from);
+    if (argument)
+        lex_close(lx);
+    return s;
+}
+
+/* ---------------------------------------------------------------- words */
+
+#define WORDS_AND "and or "
+#define WORDS_PERCENT "percent pct percentage "
+#define WORDS_FUNCTION "sqrt sin cos tan cot sec csc log ln exp arcsin arccos arctan "
+#define WORDS_UNIT "cm mm km kg mg ml ft lb lbs oz hr hrs min mph kph usd pm am "
+
+/* One piece of text, without commas: a connective, a percent sign, a number word, or a word. */
+static inline void lex_piece(Lexed *lx, const char *s, int n)
+{
+    static const char *const numbers[] = {"zero", "one",  "two",   "three", "four", "five", "six",
+                                          "seven", "eight", "nine", "ten",   "eleven", "twelve"};
+    static const char *const digits[] = {"0", "1", "2", "3", "4",  "5",  "6",
+                                         "7", "8", "9", "10", "11", "12"};
+    while (n && (ascii_space(*s) || *s == '~'))
+        s++, n--;
+    while (n && (ascii_space(s[n - 1]) || s[n - 1] == '~'))
+        n--;
+    if (n > 1 && s[n - 1] == '.' && !memchr(s, '.', (size_t)n - 1))
+        n--;
+    if (n == 3 && s[0] == '(' && s[2] == ')') /* a choice: (C) */
+        s++, n = 1;
+    int from = lx->used;
+    for (int i = 0; i < n; i++)
+        if (!ascii_space(s[i]) || !ascii_space(s[i + 1]))
+            lex_char(lx, ascii_space(s[i]) ? ' ' : n == 1 ? s[i] : ascii_lower(s[i]));
+    const char *word = lx->text + from;
+    n = lx->used - from;
+    for (int i = 0; i < 13; i++)
+        if (text_is(word, n, numbers[i])) {
+            lex_put(lx, T_NUMBER, digits[i], (int)strlen(digits[i]));
+            return;
+        }
+    if (text_among(word, n, WORDS_AND))
+        lex_sign(lx, ",");
+    else if (text_among(word, n, WORDS_PERCENT))
+        lex_sign(lx, "%");
+    else if (n)
+        lex_put(lx, T_WORD, word, n);
+}
+
+/* The content of \text{...} that is words only: pieces between commas, "and" and "or". */
+static inline void lex_words(Lexed *lx, const char *s, const char *end)
+{
+    const char *piece = s;
+    while (s < end) {
+        const char *word = s;
+        while (s < end && !ascii_space(*s) && *s != ',' && *s != ';')
+            s++;
+        if (text_among(word, (int)(s - word), WORDS_AND)) {
+            lex_piece(lx, piece, (int)(word - piece));
+            lex_sign(lx, ",");
+            piece = s;
+        }
+        if (s < end && !ascii_space(*s)) {
+            lex_piece(lx, piece, (int)(s - piece));
+            lex_sign(lx, ",");
+            piece = s + 1;
+        }
+        s += s < end;
+    }
+    lex_piece(lx, piece, (int)(end - piece));
+}
+
+/* Letters in a row outside of \text: a word, the name of a function, or variables side by side. */
+static inline const char *lex_letters(Lexed *lx, const char *s, const char *end)
+{
+    const char *from = s;
+    int upper = 0;
+    if (lx->wanted[lx->depth]) {
+        lex_argument(lx);
+        lex_put(lx, T_LETTER, s, 1);
+        lex_close(lx);
+        return s + 1;
+    }
+    for (; s < end && ascii_letter(*s); s++)
+        upper += *s <= 'Z';
+    int n = (int)(s - from);
+    Lexeme *last = lex_last(lx);
+    bool after = last && (last->kind == T_NUMBER || last->kind == T_CLOSE);
+    if (text_among(from, n, WORDS_FUNCTION "pi theta alpha beta ")) {
+        lex_put(lx, T_COMMAND, from, n);
+    } else if (text_is(from, n, "infinity") || text_is(from, n, "inf")) {
+        lex_put(lx, T_COMMAND, "infty", 5);
+    } else if (n >= 4 || (n == 3 && upper) || text_among(from, n, WORDS_AND WORDS_PERCENT) ||
+               (after && text_among(from, n, WORDS_UNIT))) {
+        lex_piece(lx, from, n);
+    } else {
+        for (int i = 0; i < n; i++)
+            lex_put(lx, T_LETTER, from + i, 1);
+    }
+    return s;
+}
+
+/* ---------------------------------------------------------------- commands */
+
+/* What commands are called here; "" is left out. One row for all that mean the same. */
+static const struct {
+    const char *names, *means;
+    LexemeKind kind;
+} LATEX_COMMANDS[] = {
+    {"left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr middle displaystyle textstyle "
+     "quad qquad limits nolimits boxed fbox thinspace enspace hfill mathstrut rm bf it ! , ; : > "
+     "( ) [ ] $ ", "", T_SIGN},
+    {"frac dfrac tfrac cfrac ", "frac", T_COMMAND},
+    {"binom dbinom tbinom choose ", "binom", T_COMMAND},
+    {"cdot times ast ", "*", T_SIGN},
+    {"div slash ", "/", T_SIGN},
+    {"pm ", "pm", T_COMMAND},
+    {"mp ", "mp", T_COMMAND},
+    {"le leq leqslant ", "\\le", T_RELATION},
+    {"ge geq geqslant ", "\\ge", T_RELATION},
+    {"lt ", "<", T_RELATION},
+    {"gt ", ">", T_RELATION},
+    {"ne neq ", "\\ne", T_RELATION},
+    {"in ", "\\in", T_RELATION},
+    {"approx simeq ", "\\approx", T_RELATION},
+    {"cup bigcup ", "cup", T_COMMAND},
+    {"infty infin ", "infty", T_COMMAND},
+    {"emptyset varnothing ", "emptyset", T_COMMAND},
+    {"lbrace { ", "<", T_SIGN},
+    {"rbrace } ", ">", T_SIGN},
+    {"lbrack ", "[", T_SIGN},
+    {"rbrack ", "]", T_SIGN},
+    {"lvert rvert vert ", "|", T_SIGN},
+    {"langle ", "(", T_SIGN},
+    {"rangle ", ")", T_SIGN},
+    {"colon ", ":", T_SIGN},
+    {"% ", "%", T_SIGN},
+    {"& ", ",", T_SIGN},
+    {"degree circ ", "@", T_SIGN},
+    {"cr newline ", "\\", T_ROW},
+    {"log lg ", "log", T_COMMAND},
+    {"mathbb Bbb ", "mathbb", T_COMMAND},
+    {"overline bar ", "overline", T_COMMAND},
+    {"vec overrightarrow ", "vec", T_COMMAND},
+};
+
+#define LATEX_ALPHABET "mathrm mathbf mathit mathsf bold operatorname "
+#define LATEX_TEXTUAL \
+    "text mbox textbf textit textrm textnormal texttt textsf hbox emph " LATEX_ALPHABET
+
+static inline void lex_range(Lexed *lx, const char *s, const char *end);
+
+/* The end of the group at s, which is at its {; `end` if it has none. */
+static inline const char *lex_group_end(const char *s, const char *end)
+{
+    int depth = 0;
+    for (; s < end; s++) {
+        if (*s == '\\' && s + 1 < end)
+            s++;
+        else if (*s == '{')
+            depth++;
+        else if (*s == '}' && --depth == 0)
+            return s;
+    }
+    return end;
+}
+
+/* \text{...}: words. Mathematics only where all of it is one number or fraction: more than that TeX
+ * itself does not set in text. */
+static inline void lex_text(Lexed *lx, const char *s, const char *end)
+{
+    const char *p = s;
+    while (p < end) {
+        if (*p == '\\' && end - p > 5 && (!memcmp(p, "\\frac", 5) || !memcmp(p, "\\dfra", 5)))
+            p += p[1] == 'd' ? 6 : 5;
+        else if (ascii_digit(*p) || (*p && strchr("+-./{} ", *p)))
+            p++;
+        else
+            break;
+    }
+    if (p == end)
+        lex_range(lx, s, end);
+    else
+        lex_words(lx, s, end);
+}
+
+/* \mathbf{...}: mathematics, but letters side by side are a word. */
+static inline void lex_alphabet(Lexed *lx, const char *s, const char *end)
+{
+    const char *p = s;
+    while (p < end && (ascii_letter(*p) || ascii_space(*p)))
+        p++;
+    if (p == end && end - s > 1)
+        lex_words(lx, s, end);
+    else
+        lex_range(lx, s, end);
+}
+
+/* \begin{pmatrix}, \end{pmatrix}; the s is after the word. */
+static inline const char *lex_environment(Lexed *lx, bool begin, const char *s, const char *end)
+{
+    const char *close = s < end && *s == '{' ? lex_group_end(s, end) : end;
+    if (close == end) {
+        lx->bad = true;
+        return end;
+    }
+    int n = (int)(close - s) - 1;
+    bool bars = n > 1 && (s[1] == 'v' || s[1] == 'V');
+    bool array = text_is(s + 1, n, "array");
+    lx->environments += begin ? 1 : -1;
+    lex_put(lx, begin ? T_BEGIN : T_FINISH, bars ? "|matrix" : "matrix", bars ? 7 : 6);
+    if (!array && !(n >= 6 && !memcmp(close - 6, "matrix", 6)))
+        lx->bad = true;
+    s = close + 1;
+    if (array && begin && s < end && *s == '{') /* {cc} */
+        s = lex_group_end(s, end) + 1;
+    return s < end ? s : end;
+}
+
+#define LATEX_ONE_ARGUMENT "sqrt mathbb mathcal overline vec hat widehat "
+
+/* Arguments that come after a command. */
+static inline void lex_expect(Lexed *lx, const char *name, int n, const char *s, const char *end)
+{
+    lx->one_digit[lx->depth] = true;
+    if (text_among(name, n, "frac binom "))
+        lx->wanted[lx->depth] += 2;
+    else if (text_among(name, n, LATEX_ONE_ARGUMENT))
+        lx->wanted[lx->depth] += !(s < end && *s == '[');
+}
+
+/* 1 for an opening bracket, -1 for a closing one, as signs spell them. */
+static inline int lex_bracket(char c)
+{
+    return (c == '(' || c == '[' || c == '<') - (c == ')' || c == ']' || c == '>');
+}
+
+/* A command's token. One that is itself an argument, \frac\pi2, gets its braces, unless it takes
+ * arguments of its own, 2^\frac12. */
+static inline void lex_named(Lexed *lx, LexemeKind kind, const char *name, int n, const char *s,
+                             const char *end)
+{
+    bool more = text_among(name, n, "frac binom " LATEX_ONE_ARGUMENT);
+    lx->wanted[lx->depth] -= more && lx->wanted[lx->depth] > 0;
+    bool argument = !more && lex_argument(lx);
+    lex_put(lx, kind, name, n);
+    if (argument)
+        lex_close(lx);
+    else if (kind == T_COMMAND)
+        lex_expect(lx, name, n, s, end);
+}
+
+/* At a backslash. */
+static inline const char *lex_command(Lexed *lx, const char *s, const char *end)
+{
+    const char *name = ++s;
+    if (s < end && !ascii_letter(*s))
+        s++;
+    else
+        while (s < end && ascii_letter(*s))
+            s++;
+    int n = (int)(s - name);
+    if (n == 1 && *name == '\\') {
+        if (lx->environments)
+            lex_put(lx, T_ROW, name, 1);
+        bool doubled = !lx->environments && s < end && ascii_letter(*s); /* "\\frac" is \frac */
+        return doubled ? s - 1 : s;
+    }
+    if (n == 0 || (n == 1 && ascii_space(*name)))
+        return s;
+    while (s < end && ascii_space(*s))
+        s++;
+    if (text_is(name, n, "begin") || text_is(name, n, "end"))
+        return lex_environment(lx, *name == 'b', s, end);
+    if (text_among(name, n, "phantom hspace vspace hphantom vphantom label tag "))
+        return s < end && *s == '{' ? lex_group_end(s, end) + 1 : s;
+    if (text_among(name, n, LATEX_TEXTUAL) && s < end && *s == '{') {
+        const char *close = lex_group_end(s, end);
+        bool argument = lex_argument(lx);
+        if (text_among(name, n, LATEX_ALPHABET))
+            lex_alphabet(lx, s + 1, close);
+        else
+            lex_text(lx, s + 1, close);
+        if (argument)
+            lex_close(lx);
+        return close < end ? close + 1 : end;
+    }
+    if (text_among(name, n, LATEX_TEXTUAL))
+        return s;
+    if (text_among(name, n, "left right ") && s < end && *s == '.')
+        return s + 1;
+    for (size_t i = 0; i < sizeof LATEX_COMMANDS / sizeof *LATEX_COMMANDS; i++)
+        if (text_among(name, n, LATEX_COMMANDS[i].names)) {
+            const char *means = LATEX_COMMANDS[i].means;
+            if (*means && LATEX_COMMANDS[i].kind == T_SIGN)
+                lx->brackets += lex_bracket(*means);
+            if (*means)
+                lex_named(lx, LATEX_COMMANDS[i].kind, means, (int)strlen(means), s, end);
+            return s;
+        }
+    lex_named(lx, T_COMMAND, name, n, s, end);
+    return s;
+}
+
+/* ---------------------------------------------------------------- all tokens */
+
+/* Signs beyond ASCII, as LaTeX. */
+static const struct {
+    const char *utf8, *latex;
+} LATEX_UNICODE[] = {
+    {"\xE2\x88\x92", "-"},        {"\xE2\x80\x93", "-"},       {"\xE2\x80\x94", "-"},
+    {"\xC3\x97", "\\times "},     {"\xC2\xB7", "\\cdot "},     {"\xE2\x8B\x85", "\\cdot "},
+    {"\xC3\xB7", "\\div "},       {"\xCF\x80", "\\pi "},       {"\xCE\xB8", "\\theta "},
+    {"\xE2\x88\x9A", "\\sqrt "},  {"\xE2\x88\x9E", "\\infty "}, {"\xC2\xB0", "\\circ "},
+    {"\xE2\x89\xA4", "\\le "},    {"\xE2\x89\xA5", "\\ge "},   {"\xE2\x89\xA0", "\\ne "},
+    {"\xE2\x89\x88", "\\approx "}, {"\xC2\xB1", "\\pm "},      {"\xE2\x88\xAA", "\\cup "},
+    {"\xE2\x88\x88", "\\in "},    {"\xE2\x88\x85", "\\emptyset "}, {"\xE2\x84\x9D", "\\mathbb{R}"},
+    {"\xC2\xB2", "^{2}"},         {"\xC2\xB3", "^{3}"},        {"\xC2\xBD", "\\frac12 "},
+    {"\xC2\xA0", " "},            {"\xE2\x80\xAF", " "},       {"\xE2\x80\x89", " "},
+    {"\xE2\x82\xAC", ""},         {"\xC2\xA3", ""},            {"\xC2\xA5", ""},
+};
+
+static inline const char *lex_unicode(Lexed *lx, const char *s, const char *end)
+{
+    for (size_t i = 0; i < sizeof LATEX_UNICODE / sizeof *LATEX_UNICODE; i++) {
+        const char *utf8 = LATEX_UNICODE[i].utf8, *latex = LATEX_UNICODE[i].latex;
+        size_t n = strlen(utf8);
+        if ((size_t)(end - s) >= n && !memcmp(s, utf8, n)) {
+            lex_range(lx, latex, latex + strlen(latex));
+            lx->one_digit[lx->depth] = false; /* after a root sign */
+            return s + n;
+        }
+    }
+    lex_put(lx, T_WORD, s, 1); /* a byte of something else; equal only to itself */
+    return s + 1;
+}
+
+static inline const char *lex_spaces(const char *s, const char *end)
+{
+    while (s < end && ascii_space(*s))
+        s++;
+    return s;
+}
+
+/* ^ and _ want an argument: a group, a command, a letter, digits with their sign. */
+static inline const char *lex_script(Lexed *lx, const char *s, const char *end)
+{
+    Lexeme *last = lex_last(lx);
+    bool log = last && last->kind == T_COMMAND && text_is(last->s, last->n, "log");
+    const char *p = lex_spaces(s + 1, end), *q = p < end && *p == '{' ? lex_spaces(p + 1, end) : p;
+    if (*s == '^' && end - q >= 5 && !memcmp(q, "\\circ", 5)) {
+        q = lex_spaces(q + 5, end);
+        if (*p != '{' || (q < end && *q == '}')) {
+            lex_sign(lx, "@");
+            return *p == '{' ? q + 1 : q;
+        }
+    }
+    lex_sign(lx, *s == '^' ? "^" : "_");
+    lx->wanted[lx->depth]++;
+    lx->one_digit[lx->depth] = *s == '_' && log;
+    if (end - p >= 2 && *p == '-' && (ascii_digit(p[1]) || ascii_letter(p[1]))) {
+        lex_argument(lx);
+        lex_sign(lx, "-");
+        bool digit = ascii_digit(p[1]);
+        p = digit ? lex_number(lx, p + 1, end) : p + 2;
+        if (!digit)
+            lex_put(lx, T_LETTER, p - 1, 1);
+        lex_close(lx);
+    }
+    return p;
+}
+
+/* < = > ! and what two of them make. */
+static inline const char *lex_relation(Lexed *lx, const char *s, const char *end)
+{
+    bool equals = s + 1 < end && s[1] == '=';
+    if (*s == '!' && !equals)
+        lex_sign(lx, "!");
+    else if (*s == '=' || !equals)
+        lex_put(lx, T_RELATION, s, 1);
+    else
+        lex_put(lx, T_RELATION, *s == '<' ? "\\le" : *s == '>' ? "\\ge" : "\\ne", 3);
+    return s + 1 + equals;
+}
+
+static inline const char *lex_one(Lexed *lx, const char *s, const char *end)
+{
+    char c = *s;
+    if (ascii_space(c) || c == '$' || c == '~')
+        return s + 1;
+    if (ascii_digit(c) || (c == '.' && s + 1 < end && ascii_digit(s[1])))
+        return lex_number(lx, s, end);
+    if (ascii_letter(c))
+        return lex_letters(lx, s, end);
+    if (c == '\\')
+        return lex_command(lx, s, end);
+    if ((unsigned char)c >= 0x80)
+        return lex_unicode(lx, s, end);
+    if (c == '^' || c == '_')
+        return lex_script(lx, s, end);
+    if (strchr("<>=!", c) && c)
+        return lex_relation(lx, s, end);
+    if (c == '{') {
+        lx->wanted[lx->depth] -= lx->wanted[lx->depth] > 0;
+        lex_open(lx);
+    } else if (c == '}') {
+        lex_close(lx);
+    } else if (c == '*' && s + 1 < end && s[1] == '*') { /* Python's power */
+        static const char caret[] = "^";
+        lex_script(lx, caret, caret + 1);
+        return s + 2;
+    } else if (c == ';') {
+        lex_sign(lx, ",");
+    } else {
+        lx->brackets += lex_bracket(c);
+        lex_sign(lx, s);
+    }
+    return s + 1;
+}
+
+static inline void lex_range(Lexed *lx, const char *s, const char *end)
+{
+    lx->bad |= ++lx->nesting > LATEX_DEPTH; /* \text{\text{... */
+    while (s < end && !lx->bad)
+        s = lex_one(lx, s, end);
+    lx->nesting--;
+}
+
+static inline bool lexeme_is(const Lexeme *t, const char *sign)
+{
+    return t->kind == T_SIGN && t->n == 1 && *t->s == *sign;
+}
+
+/* What may stand before an answer and is none of it: a comma, a colon, = or \approx, but not one of
+ * \le, \ge, \ne, \in, which have three bytes. */
+static inline bool is_lead_in(const Lexeme *t)
+{
+    return lexeme_is(t, ",") || lexeme_is(t, ":") ||
+           (t->kind == T_RELATION && strchr("=\\", *t->s) && t->n != 3);
+}
+
+/* The tokens of n bytes; false where they are too many, too deep or not balanced. */
+static inline bool latex_lex(const char *text, size_t n, Lexed *lx)
+{
+    lx->n = lx->used = lx->brackets = lx->environments = lx->nesting = 0;
+    lx->depth = lx->wanted[0] = 0;
+    lx->one_digit[0] = false;
+    lx->bad = n > LATEX_TEXT;
+    if (!lx->bad)
+        lex_range(lx, text, text + n);
+    lx->bad |= lx->depth != 0;
+    /* What a sentence leaves at the ends of an answer. */
+    while (lx->n && (lexeme_is(lex_last(lx), ".") || lexeme_is(lex_last(lx), ",")))
+        lx->n--;
+    int first = 0;
+    while (first < lx->n && is_lead_in(&lx->token[first]))
+        first++;
+    memmove(lx->token, lx->token + first, (size_t)(lx->n - first) * sizeof(Lexeme));
+    lx->n -= first;
+    for (int i = 0; i < LATEX_AHEAD; i++)
+        lx->token[lx->n + i] = (Lexeme){T_END, "", 0};
+    return !lx->bad;
+}
+
+/* Equal texts, as far as a reader sees: \text{E} is E. */
+static inline bool latex_same(const Lexed *a, const Lexed *b)
+{
+    bool same = a->n == b->n && a->n > 0;
+    for (int i = 0; i < a->n && same; i++) {
+        const Lexeme *x = &a->token[i], *y = &b->token[i];
+        bool letters = x->n == 1 && (x->kind == T_LETTER || x->kind == T_WORD) &&
+                       (y->kind == T_LETTER || y->kind == T_WORD);
+        same = (x->kind == y->kind || letters) && x->n == y->n &&
+               !memcmp(x->s, y->s, (size_t)x->n);
+    }
+    return same;
+}
+
+/* A space stands only where the token and the next one would run together. */
+static inline void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
+{
+    bool letter = next->kind == T_LETTER || next->kind == T_NUMBER;
+    if (t->kind == T_COMMAND)
+        buf_printf(out, "\\%.*s%s", t->n, t->s, letter ? " " : "");
+    else if (t->kind == T_WORD && t->n > 1)
+        buf_printf(out, "\\text{%.*s}", t->n, t->s);
+    else if (t->kind == T_BEGIN || t->kind == T_FINISH)
+        buf_printf(out, "\\%s{%cmatrix}", t->kind == T_BEGIN ? "begin" : "end",
+                   *t->s == '|' ? 'v' : 'p');
+    else if (t->kind == T_ROW)
+        buf_str(out, "\\\\");
+    else if (lexeme_is(t, "@"))
+        buf_str(out, "^\\circ");
+    else if (lexeme_is(t, "<") || lexeme_is(t, ">"))
+        buf_str(out, *t->s == '<' ? "\\{" : "\\}");
+    else
+        buf_printf(out, "%.*s%s", t->n, t->s,
+                   (t->kind == T_RELATION && t->n > 1 && letter) ||
+                   (t->kind == T_NUMBER && next->kind == T_NUMBER) ? " " : "");
+}
+
+/* The normal form, without what stands around the value: "x =", units, degrees. */
+static inline void latex_print(const Lexed *lx, Buf *out)
+{
+    int i = 0;
+    buf_add(out, "", 0);
+    if (lx->n > 2 && lx->token[0].kind == T_LETTER && lx->token[1].kind == T_RELATION &&
+        *lx->token[1].s == '=')
+        i = 2;
+    for (int first = i; i < lx->n; i++) {
+        const Lexeme *t = &lx->token[i];
+        bool unit = i > first && t->kind == T_WORD && !lexeme_is(t - 1, ",");
+        if (unit || lexeme_is(t, "@")) {
+            if (unit && lexeme_is(t + 1, "^")) /* cm^{2} */
+                while (i < lx->n && lx->token[i].kind != T_CLOSE)
+                    i++;
+            continue;
+        }
+        token_print(t, t + 1, out);
+    }
+}
+
+#endif

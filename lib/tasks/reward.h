@@ -1,0 +1,297 @@
+/* reward.h: rewards from a program of the user's own (--reward-cmd).
+ *
+ * The command is started once, by /bin/sh -c. For each response it reads one line,
+ *
+ *   {"prompt": "...", "response": "...", "answer": "..."}
+ *
+ * and writes one line, {"reward": 0.5, "reason": "..."} (the reason may be left out) or a bare
+ * number, in the order of the requests. All requests of a training step are sent at once, so it
+ * must answer each line without waiting for the end of its input, and flush what it writes. What it
+ * writes to stderr goes to ours.
+ *
+ *   reward_start(command, timeout)           starts it; a Reward
+ *   reward_request(prompt, ..., &lines)      appends one request
+ *   reward_ask(&r, &lines, n, ...)           sends n requests and reads n answers
+ *   reward_stop(&r)                          ends it; its exit status
+ *
+ * Writing and reading take turns as the pipes allow (poll), so neither side can block the other
+ * for ever. Where the command dies, is silent for longer than the timeout, or writes what is no
+ * answer, it is ended and the program dies with one line.
+ *
+ * Between us and the command stands a watcher, a process that only waits for the lifeline: a pipe
+ * that closes when we end, however we end. Then the command has a second to end by itself (its
+ * input has ended too); after that it is killed, with everything that it started. A byte on the
+ * lifeline means: at once. So no way out of this program leaves a command behind. */
+#ifndef REWARD_H
+#define REWARD_H
+
+#include "../base/json.h" /* defines: Json, json_put_string; util.h: Buf, die, now_seconds */
+
+#include <signal.h>
+#include <sys/wait.h>
+
+enum { REWARD_LINE_MAX = 1 << 20, REWARD_REASON_MAX = 200 }; /* bytes */
+
+/* Squares of rewards must stay numbers: the standard deviation of a group takes them. */
+#define REWARD_LARGEST 1e100
+
+typedef struct {
+    double timeout;    /* seconds that one answer may take */
+    pid_t watcher;     /* 0: not running */
+    int in, out, life; /* our ends: of its stdin, of its stdout, of the watcher's lifeline */
+    Buf unread;        /* what it wrote after its last whole line */
+    Buf reasons;       /* of the latest requests, a NUL after each */
+} Reward;
+
+/* ---------------------------------------------------------------- the processes */
+
+/* A pipe with both ends above stderr, whatever was closed before, and closed on exec. */
+static inline void reward_pipe(int end[2])
+{
+    int raw[2];
+    if (pipe(raw))
+        die("--reward-cmd: no pipe: %s", strerror(errno));
+    for (int i = 0; i < 2; i++) {
+        end[i] = fcntl(raw[i], F_DUPFD_CLOEXEC, 3);
+        close(raw[i]);
+        if (end[i] < 0)
+            die("--reward-cmd: no pipe: %s", strerror(errno));
+    }
+}
+
+/* The watcher, to its end: its status is the command's, or 128 + a signal's number. Until the
+ * command is waited for, its process group keeps its number, so the signal hits no one else. */
+static inline void reward_watch(int life, pid_t command)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    char byte;
+    int status = 0;
+    siginfo_t ended = {0};
+    ssize_t word;
+    while ((word = read(life, &byte, 1)) < 0 && errno == EINTR)
+        ;
+    for (int i = 0; i < 100 && !ended.si_pid && word != 1; i++) {
+        waitid(P_PID, (id_t)command, &ended, WEXITED | WNOHANG | WNOWAIT);
+        if (!ended.si_pid)
+            nanosleep(&pause, NULL);
+    }
+    kill(-command, SIGKILL);
+    while (waitpid(command, &status, 0) < 0 && errno == EINTR)
+        ;
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+}
+
+/* The watcher starts the command. Both have process groups of their own: Ctrl-C is for us. */
+static inline void reward_run(const char *command, int in, int out, int life)
+{
+    setpgid(0, 0);
+    pid_t child = fork();
+    if (child < 0)
+        _exit(126);
+    if (child == 0) {
+        setpgid(0, 0);
+        if (dup2(in, 0) == 0 && dup2(out, 1) == 1)
+            execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(126);
+    }
+    setpgid(child, child); /* whoever comes first */
+    for (int fd = 0; fd < 3; fd++)
+        close(fd);
+    close(in);
+    close(out);
+    reward_watch(life, child);
+}
+
+static inline Reward reward_start(const char *command, double timeout)
+{
+    Reward r = {.timeout = timeout};
+    int to[2], from[2], life[2];
+    reward_pipe(to);
+    reward_pipe(from);
+    reward_pipe(life);
+    r.watcher = fork();
+    if (r.watcher < 0)
+        die("--reward-cmd: cannot be started: %s", strerror(errno));
+    if (r.watcher == 0) {
+        close(to[1]);
+        close(from[0]);
+        close(life[1]);
+        reward_run(command, to[0], from[1], life[0]);
+    }
+    close(to[0]);
+    close(from[1]);
+    close(life[0]);
+    r.in = to[1];
+    r.out = from[0];
+    r.life = life[1];
+    fcntl(r.in, F_SETFL, O_NONBLOCK);
+    fcntl(r.out, F_SETFL, O_NONBLOCK);
+    buf_add(&r.unread, "", 0);
+    return r;
+}
+
+/* Ends the command, if it runs. Returns its exit status; 128 + n where signal n ended it. */
+static inline int reward_stop(Reward *r)
+{
+    int status = 0;
+    if (!r->watcher)
+        return 0;
+    close(r->in);
+    close(r->out);
+    close(r->life);
+    while (waitpid(r->watcher, &status, 0) < 0 && errno == EINTR)
+        ;
+    buf_free(&r->unread);
+    buf_free(&r->reasons);
+    *r = (Reward){0};
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static inline void reward_fail(Reward *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+static inline void reward_fail(Reward *r, const char *fmt, ...)
+{
+    char text[512];
+    ssize_t told = write(r->life, "", 1); /* if the watcher is gone, there is no one to tell */
+    (void)told;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    reward_stop(r);
+    die("--reward-cmd: %s", text);
+}
+
+/* ---------------------------------------------------------------- requests and answers */
+
+static inline void reward_request(const char *prompt, const char *response, size_t response_bytes,
+                                  const char *answer, Buf *lines)
+{
+    buf_str(lines, "{\"prompt\": ");
+    json_put_string(lines, prompt, strlen(prompt));
+    put_text(lines, "response", response, response_bytes);
+    put_text(lines, "answer", answer, strlen(answer));
+    buf_str(lines, "}\n");
+}
+
+/* One answer: a number, or an object with a reward and perhaps a reason. False if it is neither. */
+static inline bool reward_parse(const char *line, size_t n, double *reward, Buf *reason)
+{
+    Json j = json_open(line, n);
+    Buf key = {0};
+    bool seen = false;
+    reason->n = 0;
+    if (json_peek(&j) == '0')
+        seen = json_number(&j, reward);
+    else
+        for (json_object(&j); json_key(&j, &key);)
+            if (!strcmp(key.s, "reward"))
+                seen = json_number(&j, reward);
+            else if (!strcmp(key.s, "reason") && json_peek(&j) == '"')
+                json_string(&j, reason);
+            else
+                json_skip(&j);
+    buf_free(&key);
+    return json_end(&j) && seen && fabs(*reward) <= REWARD_LARGEST;
+}
+
+/* Takes answer number `got` (of n) from a line; keeps at most REWARD_REASON_MAX bytes of reason. */
+static inline void reward_take(Reward *r, const char *line, size_t bytes, int got, int n,
+                               double *reward)
+{
+    Buf reason = {0}, quoted = {0};
+    if (!reward_parse(line, bytes, reward, &reason)) {
+        json_put_string(&quoted, line, bytes < 80 ? bytes : 80);
+        reward_fail(r, "answer %d of %d is %.200s%s; expected {\"reward\": number} or a number, "
+                    "from -1e100 to 1e100", got + 1, n, quoted.s, bytes < 80 ? "" : "...");
+    }
+    buf_add(&r->reasons, reason.s, reason.n < REWARD_REASON_MAX ? reason.n : REWARD_REASON_MAX);
+    buf_add(&r->reasons, "", 1);
+    buf_free(&reason);
+}
+
+/* Takes the whole lines that were read, as answers got .. n - 1; returns how many there are now. */
+static inline int reward_lines(Reward *r, int got, int n, double *reward)
+{
+    const char *at = r->unread.s, *end = at + r->unread.n, *newline;
+    while (got < n && (newline = memchr(at, '\n', (size_t)(end - at)))) {
+        reward_take(r, at, (size_t)(newline - at), got, n, &reward[got]);
+        got++;
+        at = newline + 1;
+    }
+    r->unread.n = (size_t)(end - at);
+    memmove(r->unread.s, at, r->unread.n);
+    if (got == n && r->unread.n)
+        reward_fail(r, "wrote more than one line for each request");
+    if (r->unread.n > REWARD_LINE_MAX)
+        reward_fail(r, "answer %d of %d is longer than %d bytes", got + 1, n, REWARD_LINE_MAX);
+    return got;
+}
+
+/* Reads what is there; false at the end of the command's output. */
+static inline bool reward_read(Reward *r)
+{
+    char chunk[65536];
+    ssize_t n = read(r->out, chunk, sizeof chunk);
+    if (n > 0)
+        buf_add(&r->unread, chunk, (size_t)n);
+    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+/* The command's output has ended, so the command has, or is of no more use. */
+static inline void reward_ended(Reward *r, int got, int n)
+{
+    int status = reward_stop(r);
+    die("--reward-cmd: ended, with status %d, after %d of %d answers", status, got, n);
+}
+
+/* Sends n requests and reads their answers, as the pipes allow. */
+static inline void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
+{
+    size_t sent = 0;
+    double since = now_seconds(); /* the latest answer */
+    for (int got = 0; got < n;) {
+        struct pollfd p[2] = {{.fd = r->out, .events = POLLIN},
+                              {.fd = sent < lines->n ? r->in : -1, .events = POLLOUT}};
+        double left = since + r->timeout - now_seconds();
+        int ready = left > 0 ? poll(p, 2, (int)ceil(left * 1000)) : 0;
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0)
+            reward_fail(r, "no answer in %g seconds (--reward-timeout), %d of %d are here; does it "
+                        "answer line by line, and flush?", r->timeout, got, n);
+        if (p[1].revents) {
+            ssize_t bytes = write(r->in, lines->s + sent, lines->n - sent);
+            if (bytes < 0 && errno != EAGAIN && errno != EINTR)
+                sent = lines->n; /* it reads no more; its output will tell why */
+            sent += bytes > 0 ? (size_t)bytes : 0;
+        }
+        if (p[0].revents) {
+            int before = got;
+            if (!reward_read(r))
+                reward_ended(r, got, n);
+            got = reward_lines(r, got, n, reward);
+            since = got > before ? now_seconds() : since;
+        }
+    }
+}
+
+/* The rewards of n requests (`lines`), in their order. The reasons stay valid until the next call;
+ * "" where none was given. */
+static inline void reward_ask(Reward *r, const Buf *lines, int n, double *reward,
+                              const char **reason)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
+    r->reasons.n = 0;
+    sigaction(SIGPIPE, &ignore, &before);
+    if (!reward_read(r))
+        reward_ended(r, 0, n);
+    if (r->unread.n)
+        reward_fail(r, "wrote a line unasked");
+    reward_exchange(r, lines, n, reward);
+    sigaction(SIGPIPE, &before, NULL);
+    const char *at = r->reasons.s;
+    for (int i = 0; i < n; at += strlen(at) + 1)
+        reason[i++] = at;
+}
+
+#endif
