@@ -439,7 +439,7 @@ static void test_oracle(void)
         {"q3_untied_bf16_sharded", 0},
     };
     Path root;
-    check_oracle("data", "q3_mqa_hd6_f32", GRAD | ADAM);
+    check_oracle("tests", "q3_mqa_hd6_f32", GRAD | ADAM);
     if (!shared_dir(&root, "models") || !shared_dir(&root, "oracle") || !shared_dir(&root, ".")) {
         skip("the oracle's other eight models need ../shared/data");
         return;
