@@ -1,292 +1,30 @@
 /* model.c: the transformer, by hand.
  *
- *   What it is: a decoder-only language model of the Qwen3 family (RMSNorm, rotary positions,
- *   grouped-query attention with normalised queries and keys, SwiGLU), its exact gradients, the
- *   cache of keys and values that sampling uses, its optimizer, and its directory on disk in the
- *   Hugging Face layout. The same text runs Qwen2 (biases on q, k, v; no norm on q and k) and
- *   Llama (neither).
- *   What it is not: it knows nothing of rewards, groups or advantages. fp32 throughout.
+ *   A decoder-only language model of the Qwen3 family (RMSNorm, rotary positions, grouped-query
+ *   attention with normalised queries and keys, SwiGLU), its exact gradients, and its optimizer.
+ *   The same text runs Qwen2 (biases on q, k, v; no norm on q and k) and Llama (neither). It knows
+ *   nothing of rewards, groups or advantages. fp32 throughout.
  *
- *   How data flows. A Batch packs sequences end to end, without padding, into rows:
- *       tokens -> embedding rows -> layer 0 .. L-1 -> final norm of the rows that predict
- *       something (targets) -> head: log-prob, entropy and feature phi of each target.
- *   The backward pass walks the same list from its end. A sequence may name another one as its
- *   prefix: it then attends to that one's keys first, so a prompt that many responses share is
- *   computed once.
+ * A Batch packs sequences end to end, without padding, into rows:
+ *     tokens -> embedding rows -> layer 0 .. L-1 -> final norm of the rows that predict something
+ *     (targets) -> head: log-prob, entropy and feature phi of each target.
+ * The backward pass walks the same list from its end. A sequence may name another one as its
+ * prefix: it then attends to that one's keys first, so a prompt that many responses share is
+ * computed once.
  *
- *   Order of reading: the tensor table; then each layer's forward followed by its backward, with
- *   attention, and the batches that it walks over, in attention.h; then the whole model, the
- *   optimizer, and the files. The configuration is in lib/model/config.h.
+ * In this file: each layer's forward followed by its backward; the head; a layer, a pass; the
+ * gradients of the weights; AdamW. The table of tensors is lib/model/tensors.h, a model's files are
+ * lib/model/files.h. How products are made fast is lib/num's affair.
  *
- *   Every row's result depends on its own sequence alone, not on the rows beside it, the threads,
- *   or whether keys come from this batch or from a cache: see gemm.h, and lib/num/attention.h. */
+ * A row's result depends on its own sequence alone: not on the batch it is in, nor on the threads,
+ * nor on whether keys come from this batch or from a cache (see gemm.h, attention.h). */
 #ifndef MODEL_C
 #define MODEL_C
 
-#include "lib/num/attention.h"     /* defines: Batch, attention_forward, KvSeq; engine.h: Engine */
-#include "lib/model/config.h"      /* defines: Config, config_parse, config_write */
-#include "lib/num/gemm.h"        /* defines: gemm, gemm_packed, gemm_small; simd.h's rows */
-#include "lib/model/safetensors.h" /* defines: SafeTensors, st_*; json.h's parser */
-
-/* ================================================================ the tensor table */
-
-/* One table drives names, shapes, files, the optimizer, gradient checks and test labels. The
- * order within a layer makes what is multiplied together lie together: q, k, v are one matrix of
- * (heads + 2 kv heads) head_dim rows, gate and up one of 2 intermediate_size rows. */
-enum {
-    INPUT_NORM, Q_PROJ, K_PROJ, V_PROJ, Q_BIAS, K_BIAS, V_BIAS, Q_NORM, K_NORM, O_PROJ, POST_NORM,
-    GATE_PROJ, UP_PROJ, DOWN_PROJ,
-    LAYER_TENSORS
-};
-static const char *const LAYER_NAMES[LAYER_TENSORS] = {
-    "input_layernorm.weight", "self_attn.q_proj.weight", "self_attn.k_proj.weight",
-    "self_attn.v_proj.weight", "self_attn.q_proj.bias", "self_attn.k_proj.bias",
-    "self_attn.v_proj.bias", "self_attn.q_norm.weight", "self_attn.k_norm.weight",
-    "self_attn.o_proj.weight", "post_attention_layernorm.weight", "mlp.gate_proj.weight",
-    "mlp.up_proj.weight", "mlp.down_proj.weight",
-};
-
-typedef struct {
-    char name[80];
-    int rows, cols;   /* cols 0: a vector; rows 0: this model has no such tensor */
-    size_t offset, size; /* in floats, in each of the flat arrays */
-    int dtype;        /* in files: ST_F32, ST_BF16 or ST_F16 */
-} Tensor;
-
-/* Parameters, gradients and Adam's two moments are flat arrays of one layout. `packed` holds the
- * matrices once more in the panels that gemm reads for y = x W^T, and `packed_back` for dx = dy W;
- * model_pack refreshes them after an update. Without them each product packs for itself. */
-typedef struct {
-    Config config;
-    int n_vocab; /* the head looks at tokens 0 .. n_vocab - 1: those that have a text, or all */
-    char *config_text; /* the config.json it was read from, or NULL */
-    Tensor *tensors;
-    int n_tensors;
-    size_t n_params, n_grads; /* n_grads: see model_table */
-    float *params, *grads, *m, *v;
-    double *partial; /* [flat_blocks] the gradient norm's partial sums */
-    bool frugal; /* memory matters more than time: see model_trainable */
-    float *packed, *packed_back;
-    float *rope; /* [n_positions][head_dim]: half of it cosines, half sines */
-    int n_positions;
-} Model;
-
-enum { EMBED = 0 };
-static int layer_tensor(int layer, int kind) { return 1 + layer * LAYER_TENSORS + kind; }
-static int final_norm(const Config *c) { return layer_tensor(c->num_hidden_layers, 0); }
-static int lm_head(const Config *c) { return final_norm(c) + 1; }
-
-static void add_tensor(Model *m, const char *name, int rows, int cols)
-{
-    Tensor *t = &m->tensors[m->n_tensors++];
-    *t = (Tensor){.rows = rows, .cols = cols, .offset = m->n_params,
-                  .size = (size_t)rows * (size_t)(cols ? cols : 1)};
-    snprintf(t->name, sizeof t->name, "%s", name);
-    m->n_params += t->size;
-}
-
-static void add_layer(Model *m, int layer)
-{
-    const Config *c = &m->config;
-    int d = c->hidden_size, ff = c->intermediate_size, hd = c->head_dim;
-    int q = c->num_attention_heads * hd, kv = c->num_key_value_heads * hd;
-    bool bias = c->model_type == QWEN2, norm = c->model_type == QWEN3;
-    int shape[LAYER_TENSORS][2] = {
-        {d, 0}, {q, d}, {kv, d}, {kv, d}, {bias * q, 0}, {bias * kv, 0}, {bias * kv, 0},
-        {norm * hd, 0}, {norm * hd, 0}, {d, q}, {d, 0}, {ff, d}, {ff, d}, {d, ff},
-    };
-    for (int k = 0; k < LAYER_TENSORS; k++) {
-        char name[80];
-        snprintf(name, sizeof name, "model.layers.%d.%s", layer, LAYER_NAMES[k]);
-        add_tensor(m, name, shape[k][0], shape[k][1]);
-    }
-}
-
-/* The table alone, of a model of this shape. A tied head has no parameters of its own, but it has a
- * gradient of its own, kept after the others and added to the embedding's before the update: so
- * each of the two stays one chain over the rows of the whole batch, however the batch was cut. */
-static Model model_table(const Config *config)
-{
-    Model m = {.config = *config, .n_vocab = config->vocab_size};
-    const Config *c = &m.config;
-    m.tensors = xcalloc((size_t)c->num_hidden_layers * LAYER_TENSORS + 3, sizeof(Tensor));
-    add_tensor(&m, "model.embed_tokens.weight", c->vocab_size, c->hidden_size);
-    for (int l = 0; l < c->num_hidden_layers; l++)
-        add_layer(&m, l);
-    add_tensor(&m, "model.norm.weight", c->hidden_size, 0);
-    add_tensor(&m, "lm_head.weight", c->tie_word_embeddings ? 0 : c->vocab_size, c->hidden_size);
-    m.n_grads = m.n_params + (c->tie_word_embeddings ? m.tensors[EMBED].size : 0);
-    return m;
-}
-
-/* An empty model of this shape: the table, and parameters all zero. */
-static Model model_new(const Config *config)
-{
-    Model m = model_table(config);
-    m.params = floats_new(m.n_params);
-    return m;
-}
-
-/* Everything that walks the flat arrays does so in blocks of this many floats: the unit that
- * threads take, and the unit of the gradient norm's partial sums. */
-enum { FLAT = 4096 };
-static int flat_blocks(const Model *m) { return (int)((m->n_params + FLAT - 1) / FLAT); }
-
-static void model_free(Model *m)
-{
-    free(m->config_text);
-    free(m->tensors);
-    free(m->params);
-    free(m->grads);
-    free(m->m);
-    free(m->v);
-    free(m->partial);
-    free(m->packed);
-    free(m->packed_back);
-    free(m->rope);
-    *m = (Model){0};
-}
-
-/* The place of a tensor in one of the flat arrays. */
-static float *at(const Model *m, float *flat, int tensor)
-{
-    return flat + m->tensors[tensor].offset;
-}
-
-static const float *head_weight(const Model *m)
-{
-    return at(m, m->params, m->config.tie_word_embeddings ? EMBED : lm_head(&m->config));
-}
-
-/* A standard normal pair's first member (Box and Muller). */
-static float normal(Random r)
-{
-    double u = ((double)r.r[0] + 1) * 0x1p-32, angle = (double)r.r[1] * 0x1p-32;
-    return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * angle));
-}
-
-/* Random weights: norms 1, biases 0, matrices normal with standard deviation 0.02, or 0.5 / sqrt of
- * their width where that is more (small models); those that write into the residual stream are
- * scaled down by sqrt(2 layers), so that its variance does not grow with depth (GPT-2). */
-static void model_init(Model *m, uint64_t seed)
-{
-    double depth = sqrt(2.0 * m->config.num_hidden_layers);
-    for (int t = 0; t < m->n_tensors; t++) {
-        const Tensor *x = &m->tensors[t];
-        float *w = at(m, m->params, t);
-        bool residual = strstr(x->name, "o_proj") || strstr(x->name, "down_proj");
-        double deviation = fmax(0.02, 0.5 / sqrt(x->cols ? x->cols : 1)) / (residual ? depth : 1);
-        for (size_t i = 0; i < x->size; i++)
-            if (x->cols)
-                w[i] = (float)deviation *
-                       normal(philox(seed, STREAM_INIT, (uint32_t)t, (uint32_t)i,
-                                     (uint32_t)(i >> 32), 0));
-            else
-                w[i] = strstr(x->name, "bias") ? 0.0f : 1.0f;
-    }
-}
-
-/* ---------------------------------------------------------------- matrices, packed or not */
-
-/* The four products of a layer, as gemm sees them: [n, k]. */
-enum { QKV, O, GATE_UP, DOWN, MATRICES };
-typedef struct {
-    int tensor, n, k;
-    int next_n, next_k;         /* of the matrix behind it in `packed`: the one that is used next */
-    size_t packed, packed_back; /* offsets in the model's arrays of these names */
-} Matrix;
-
-/* Matrix `kind` of a layer. Layers lie one after the other, so the place of layer
- * num_hidden_layers is where the head begins. */
-static Matrix matrix(const Model *m, int layer, int kind)
-{
-    static const int first[MATRICES] = {Q_PROJ, O_PROJ, GATE_PROJ, DOWN_PROJ};
-    const Config *c = &m->config;
-    int d = c->hidden_size, ff = c->intermediate_size, q = c->num_attention_heads * c->head_dim;
-    bool last = kind + 1 == MATRICES && layer + 1 == c->num_hidden_layers;
-    int n[MATRICES + 1] = {q + 2 * c->num_key_value_heads * c->head_dim, d, 2 * ff, d};
-    int k[MATRICES + 1] = {d, q, d, ff, d};
-    n[MATRICES] = last ? c->vocab_size : n[QKV];
-    Matrix x = {.tensor = layer_tensor(layer, first[kind]), .n = n[kind], .k = k[kind],
-                .next_n = n[kind + 1], .next_k = k[kind + 1]};
-    for (int i = 0; i < MATRICES; i++) {
-        x.packed += packed_floats(k[i], n[i]) * (size_t)(layer + (i < kind));
-        x.packed_back += packed_floats(n[i], k[i]) * (size_t)(layer + (i < kind));
-    }
-    return x;
-}
-
-/* The head as a matrix, of which head_weight gives the weights (`tensor` says nothing here). It is
- * worked on in tiles of TILE tokens; packed_back holds these one by one, the tile of token v0
- * packed_floats(v0, k) behind the first. */
-enum { TILE = 256 };
-static Matrix head_matrix(const Model *m)
-{
-    Matrix x = matrix(m, m->config.num_hidden_layers, 0);
-    x.k = m->config.hidden_size;
-    x.n = m->config.vocab_size;
-    return x;
-}
-
-/* Floats of Model.packed, or of Model.packed_back. */
-static size_t model_packed_floats(const Model *m, bool back)
-{
-    Matrix x = head_matrix(m);
-    return back ? x.packed_back + packed_floats(x.n, x.k) : x.packed + packed_floats(x.k, x.n);
-}
-
-/* Brings the packed copies up to date with the parameters. Without `packed_back`, as in a model
- * that is only read, or one that saves memory, the backward pass packs for each product. */
-static void model_pack(Model *m, int threads)
-{
-    const Config *c = &m->config;
-    Matrix head = head_matrix(m);
-    int matrices = c->num_hidden_layers * MATRICES, tiles = (head.n + TILE - 1) / TILE;
-    if (!m->packed)
-        m->packed = floats_new(model_packed_floats(m, false));
-    if (m->grads && !m->frugal && !m->packed_back)
-        m->packed_back = floats_new(model_packed_floats(m, true));
-    PARALLEL_FOR_DYNAMIC (threads)
-    for (int i = -1; i < matrices; i++) { /* the largest first */
-        Matrix x = i < 0 ? head : matrix(m, i / MATRICES, i % MATRICES);
-        const float *w = i < 0 ? head_weight(m) : at(m, m->params, x.tensor);
-        gemm_pack(x.k, x.n, w, 1, x.k, m->packed + x.packed);
-        if (m->packed_back && i >= 0)
-            gemm_pack(x.n, x.k, w, x.k, 1, m->packed_back + x.packed_back);
-    }
-    PARALLEL_FOR (threads)
-    for (int t = 0; t < (m->packed_back ? tiles : 0); t++) {
-        int v0 = t * TILE;
-        gemm_pack(imin(TILE, head.n - v0), head.k, head_weight(m) + (ptrdiff_t)v0 * head.k, head.k,
-                  1, m->packed_back + head.packed_back + packed_floats(v0, head.k));
-    }
-}
-
-/* Gives the packed copies back. */
-static void model_unpack(Model *m)
-{
-    free(m->packed);
-    free(m->packed_back);
-    m->packed = m->packed_back = NULL;
-}
-
-/* Weights of the layers' matrices, and of the head's: each is one multiply-add a row. */
-static double layer_weights(const Config *c)
-{
-    Model m = {.config = *c};
-    double n = 0;
-    for (int i = 0; i < MATRICES; i++)
-        n += (double)matrix(&m, 0, i).n * matrix(&m, 0, i).k;
-    return n * c->num_hidden_layers;
-}
-
-static double head_weights(const Config *c) { return (double)c->vocab_size * c->hidden_size; }
-
-/* Floating-point operations of attention for one row and each key that it sees. */
-static double attention_flops(const Config *c)
-{
-    return 4.0 * c->num_attention_heads * c->head_dim * c->num_hidden_layers;
-}
+#include "lib/model/activations.h" /* defines: Layer, LayerGrad, Keep; tensors.h: Model, weight */
+#include "lib/model/files.h"       /* defines: model_load, model_save, model_dir */
+#include "lib/num/attention.h"     /* defines: attend_rows, Heads; batch.h: Batch; engine.h: Engine */
+#include "lib/num/gemm.h"          /* defines: gemm, Mat; simd.h: rows of vectors */
 
 /* ================================================================ embedding */
 
@@ -352,37 +90,31 @@ static void norm_weights_backward(float *dw, const float *dy, const float *x, co
         }
 }
 
-/* y[r] = RMSNorm(x[r]) w    x, y: [rows, d]; rstd: [rows], kept for the backward pass */
-static void rmsnorm_forward(float *y, float *rstd, const float *x, const float *w, int rows, int d,
-                            float eps, int threads)
+/* y[r] = RMSNorm(x[r]) w    y: like x; rstd: [rows], kept for the backward pass */
+static void rmsnorm_forward(float *y, float *rstd, Mat x, const float *w, float eps, int threads)
 {
     PARALLEL_FOR (threads)
-    for (int r = 0; r < rows; r++)
-        rstd[r] = norm_row(y + (ptrdiff_t)r * d, x + (ptrdiff_t)r * d, w, d, eps);
+    for (int r = 0; r < x.rows; r++)
+        rstd[r] = norm_row(y + r * x.rs, x.at + r * x.rs, w, x.cols, eps);
 }
 
 /* dx[r] = base[r] + the gradient through the norm; base may be NULL. */
-static void rmsnorm_backward(float *dx, const float *base, const float *dy, const float *x,
-                             const float *w, const float *rstd, int rows, int d, int threads)
+static void rmsnorm_backward(float *dx, const float *base, const float *dy, Mat x, const float *w,
+                             const float *rstd, int threads)
 {
     PARALLEL_FOR (threads)
-    for (ptrdiff_t r = 0; r < rows; r++)
-        norm_row_backward(dx + r * d, base ? base + r * d : NULL, dy + r * d, x + r * d, w, rstd[r],
-                          d);
+    for (int r = 0; r < x.rows; r++) {
+        ptrdiff_t at = r * x.rs;
+        norm_row_backward(dx + at, base ? base + at : NULL, dy + at, x.at + at, w, rstd[r], x.cols);
+    }
 }
 
 /* ================================================================ linear layers */
 
 /* y = base + x W^T    x: [rows, k], W: [n, k], y and base: [rows, n]; base NULL: zero */
-static void linear_forward(Arena *a, const Model *m, Matrix w, int rows, const float *x,
-                           const float *base, float *y)
+static void linear_forward(Arena *a, float *y, const float *x, int rows, Mat W, const float *base)
 {
-    if (m->packed) {
-        Packed b = {m->packed + w.packed, w.k, w.n};
-        Packed then = {b.b + packed_floats(w.k, w.n), w.next_k, w.next_n};
-        gemm_packed(a, rows, x, w.k, 1, b, base, y, w.n, &then);
-    } else
-        gemm(a, rows, w.n, w.k, x, w.k, 1, at(m, m->params, w.tensor), 1, w.k, base, y, w.n);
+    gemm(a, y, W.rows, mat(x, rows, W.cols), transposed(W), base);
 }
 
 /* y[r] = bias    y: [rows, n] */
@@ -392,16 +124,17 @@ static void bias_forward(float *y, const float *bias, int rows, int n)
         memcpy(y + (ptrdiff_t)r * n, bias, (size_t)n * sizeof(float));
 }
 
-/* Forward: y_i = sum_j W_ij x_j, so dx_j = sum_i dy_i W_ij: dx = dy W.   (dW_ij = dy_i x_j, summed
- * over rows: see matrix_backward.) */
-static void linear_backward(Arena *a, const Model *m, Matrix w, int rows, const float *dy,
-                            float *dx)
+/* Forward: y_i = sum_j W_ij x_j, so dx_j = sum_i dy_i W_ij: dx = dy W. */
+static void linear_backward(Arena *a, float *dx, const float *dy, int rows, Mat W)
 {
-    if (m->packed_back)
-        gemm_packed(a, rows, dy, w.n, 1, (Packed){m->packed_back + w.packed_back, w.n, w.k}, NULL,
-                    dx, w.k, NULL);
-    else
-        gemm_backward(a, rows, w.n, w.k, dy, at(m, m->params, w.tensor), dx);
+    gemm(a, dx, W.cols, mat(dy, rows, W.rows), W, NULL);
+}
+
+/* Forward: y_i = sum_j W_ij x_j, so dW_ij = sum_r dy_ri x_rj: dW += dy^T x, one chain over the rows.
+ * The rows of dW are ld floats apart. */
+static void linear_weights_backward(Arena *a, float *dW, ptrdiff_t ld, Mat dy, Mat x)
+{
+    gemm(a, dW, ld, transposed(dy), x, dW);
 }
 
 /* dbias_j += sum_r dy[r][j] */
@@ -477,11 +210,11 @@ static void heads_forward(const Model *m, int layer, const Batch *b, const float
         }
 }
 
-/* In: dqkv holds the gradients of the rotated q and k (and of v, which is done). Out: those of the
- * projections; dheads [rows, (H + KV) hd] keeps those of the norms' outputs, for their weights.
+/* In: g->qkv holds the gradients by the rotated q and k (and by v, which is done). Out: those of the
+ * projections; g->heads keeps those of the norms' outputs, for their weights.
  * Forward: qk = rotate(norm(x)). */
-static void heads_backward(const Model *m, int layer, const Batch *b, const float *qkv,
-                           const float *rstd, float *dqkv, float *dheads, int threads)
+static void heads_backward(const Model *m, int layer, const Batch *b, const Layer *l, LayerGrad *g,
+                           int threads)
 {
     const Config *c = &m->config;
     int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
@@ -491,13 +224,95 @@ static void heads_backward(const Model *m, int layer, const Batch *b, const floa
     for (ptrdiff_t r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
             ptrdiff_t head = r * (H + KV) + h, place = r * (H + 2 * KV) * hd + h * hd;
-            float *g = dqkv + place, *kept = dheads + head * hd;
-            rotate(kept, g, m->rope + (ptrdiff_t)b->position[r] * hd, hd, -1.0f);
+            float *dx = g->qkv + place, *dy = g->heads + head * hd;
+            rotate(dy, dx, m->rope + (ptrdiff_t)b->position[r] * hd, hd, -1.0f);
             if (c->model_type == QWEN3)
-                norm_row_backward(g, NULL, kept, qkv + place, h < H ? wq : wk, rstd[head], hd);
+                norm_row_backward(dx, NULL, dy, l->qkv + place, h < H ? wq : wk,
+                                  l->rstd_head[head], hd);
             else
-                memcpy(g, kept, (size_t)hd * sizeof(float));
+                memcpy(dx, dy, (size_t)hd * sizeof(float));
         }
+}
+
+/* ================================================================ attention */
+
+/* For one query head and one row at position p:
+ *     s_j = <q, k_j> / sqrt(hd),   p_j = e^(s_j - max) / sum,   o = sum_j p_j v_j,    j = 0 .. p.
+ * A prompt and the responses behind it are a tree: its keys are packed once for all of them, and
+ * their gradients collect what each sends back. A unit of work is such a tree, for one kv head. */
+
+/* A thread's memory: the blocks of keys and values of one unit, and rows of weights. */
+typedef struct {
+    KvBlock *blocks;
+    float *keys, *rows;
+} AttentionScratch;
+
+static AttentionScratch attention_scratch(Arena *a, const Heads *s, int keys)
+{
+    size_t most = (size_t)(keys / KEYS + 2);
+    return (AttentionScratch){arena_alloc(a, most, sizeof(KvBlock)),
+                              arena_floats(a, kv_block_floats(s) * most),
+                              arena_floats(a, attend_floats(s, keys))};
+}
+
+/* att: [rows, H hd]. A unit writes, in the rows of its own tree of sequences, the columns of its kv
+ * head's query heads. */
+static void attention_forward(Arena *a, Heads s, const Batch *b, const float *qk, const float *qkv,
+                              float *att)
+{
+    size_t mark = a->used;
+    AttentionScratch *memory = arena_alloc(a, (size_t)a->threads, sizeof *memory);
+    for (int t = 0; t < a->threads; t++)
+        memory[t] = attention_scratch(a, &s, batch_keys(b));
+    PARALLEL_FOR (a->threads)
+    for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
+        const AttentionScratch *x = &memory[a->threads > 1 ? thread_index() : 0];
+        int first = b->root[unit / s.KV], end = b->root[unit / s.KV + 1], kv = unit % s.KV;
+        int shared = 0; /* blocks of the prompt */
+        for (int i = first; i < end; i++) {
+            const Seq *seq = &b->seq[i];
+            int n = pack_keys(&s, seq_keys(&s, seq, kv, qk), seq_values(&s, seq, kv, qkv),
+                              x->blocks + shared, x->keys + kv_block_floats(&s) * (size_t)shared);
+            for (int h = kv * s.group; h < (kv + 1) * s.group; h++)
+                attend_rows(&s, head_rows(&s, seq, h, qk, s.ld_qk), seq->start + 1, 1, x->blocks,
+                            att + seq->row * s.ld_out + h * s.hd, s.ld_out, x->rows);
+            shared = i == first ? n : shared;
+        }
+    }
+    a->used = mark;
+}
+
+/* dqkv: [rows, (H + 2 KV) hd], gradients by the rotated q and k and by v. A unit writes, in the rows
+ * of its own tree of sequences, the columns of its kv head and of that head's query heads; the
+ * prompt's keys collect the gradients of all sequences behind it, in order. */
+static void attention_backward(Arena *a, Heads s, const Batch *b, const Layer *l,
+                               const float *datt, float *dqkv)
+{
+    size_t mark = a->used;
+    AttentionGrad *memory = arena_alloc(a, (size_t)a->threads, sizeof *memory);
+    for (int t = 0; t < a->threads; t++)
+        memory[t] = attention_grad_new(a, &s, batch_keys(b));
+    PARALLEL_FOR (a->threads)
+    for (int unit = 0; unit < b->n_roots * s.KV; unit++) {
+        AttentionGrad *g = &memory[a->threads > 1 ? thread_index() : 0];
+        int first = b->root[unit / s.KV], end = b->root[unit / s.KV + 1], kv = unit % s.KV;
+        int shared = 0;
+        for (int i = first; i < end; i++) {
+            const Seq *seq = &b->seq[i];
+            int n = load_keys(&s, seq, shared, seq_keys(&s, seq, kv, l->qk),
+                              seq_values(&s, seq, kv, l->qkv), g);
+            for (int h = kv * s.group; h < (kv + 1) * s.group; h++)
+                attend_rows_backward(&s, seq->start, head_rows(&s, seq, h, l->qk, s.ld_qk),
+                                     head_rows(&s, seq, h, l->att, s.ld_out),
+                                     head_rows(&s, seq, h, datt, s.ld_out),
+                                     dqkv + seq->row * s.ld_qkv + h * s.hd, g);
+            if (i > first)
+                store_key_grads(&s, seq, kv, g, dqkv);
+            shared = i == first ? n : shared;
+        }
+        store_key_grads(&s, &b->seq[first], kv, g, dqkv);
+    }
+    a->used = mark;
 }
 
 /* ================================================================ SwiGLU */
@@ -603,25 +418,32 @@ static float softmax_entropy(const Softmax *s)
     return (float)log((double)s->sum) - s->spread / s->sum;
 }
 
-/* What the head made of each target i (a row and the token that followed it). */
+/* The reference, q beside the policy p: a model and its hidden rows of the same targets. */
 typedef struct {
+    const Model *m; /* NULL: none */
+    const float *h; /* [targets, hidden_size] */
+} Reference;
+
+/* The head's targets, and what it makes of them. */
+typedef struct {
+    const float *h;    /* [targets, hidden_size] hidden rows, after the final norm */
+    const int *target; /* [targets] the token that followed each */
+    int targets;
+    float inverse_temperature;
     float *logprob, *entropy;
     Softmax *softmax;
-    float *phi;    /* [targets, hidden_size]: W[y] - E_p W[v], Eq 14; NULL unless asked for */
+    float *phi;    /* [targets, hidden_size]: W[y] - E_p W[v], Eq 14; NULL: not wanted */
     float *logits; /* [tiles][targets][TILE], kept for the backward pass; NULL: made again there */
-    float inverse_temperature;
-    /* Beside another model, q: its hidden rows of the same targets, [targets, hidden_size]. */
-    const Model *other;
-    const float *other_hidden;
-    Softmax *other_softmax;
-    float *other_logprob, *kl; /* log q of each target; KL(p || q), exact */
+    Reference ref;
+    Softmax *ref_softmax;
+    float *ref_logprob, *kl; /* log q of each target; KL(p || q), exact */
 } Head;
 
-/* What a loss says of each target: its derivative by log p, by the entropy H of the whole
- * distribution, and by KL(p || q). NULL: the loss does not look at it. */
+/* The loss's derivatives by what the head made of each target: by log p, by the entropy H of the
+ * whole distribution, by KL(p || q). NULL: it has no part in the loss. */
 typedef struct {
-    const float *logprob, *entropy, *kl;
-} HeadCoef;
+    float *logprob, *entropy, *kl;
+} Coef;
 
 /* Floats of logits that a pass would keep for its backward pass, and the most that one does keep
  * (64 MiB). Beyond that they are computed twice, with the same bits. */
@@ -631,41 +453,30 @@ static size_t logits_floats(const Config *c, size_t targets)
     return targets * (size_t)((c->vocab_size + TILE - 1) / TILE * TILE);
 }
 
-/* Where the logit of token v for a target is kept. */
-static float *kept_logits(const Head *head, int v, int targets, int target)
+/* Where the logit of token v for target i is kept. */
+static float *kept_logits(const Head *head, int v, int i)
 {
-    return head->logits + ((ptrdiff_t)(v / TILE) * targets + target) * TILE + v % TILE;
+    return head->logits + ((ptrdiff_t)(v / TILE) * head->targets + i) * TILE + v % TILE;
 }
 
-/* Logits of n tokens from v0 on, for some rows: z[rows, ld] = h W[v0 .. v0 + n)^T. v0 is a multiple
- * of NR; columns beyond n, up to the next multiple of NR, may be written too. */
+/* z = h W[v0 .. v0 + n)^T    h: [rows, hidden_size], z: [rows, ld]. v0 is a multiple of NR; columns
+ * beyond n, up to the next multiple of NR, may be written too. */
 static void head_logits(Arena *a, const Model *m, const float *h, int rows, int v0, int n,
                         float *z, int ld)
 {
-    Matrix w = head_matrix(m);
-    if (m->packed)
-        gemm_panels(a, rows, h, w.k, 1, (Packed){m->packed + w.packed, w.k, w.n}, v0 / NR,
-                    panels_of(v0 + n), NULL, z, ld, NULL);
-    else
-        gemm(a, rows, n, w.k, h, w.k, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, 1, w.k, NULL, z, ld);
+    gemm(a, z, ld, mat(h, rows, m->config.hidden_size), head_columns(m, v0, n), NULL);
 }
 
-/* phi[rows, d] = base + e[rows, n] W[v0 .. v0 + n): one tile as values. Tokens from n_vocab on have
- * no share. */
+/* phi = base + e W[v0 .. v0 + TILE): one tile as values. Tokens from n_vocab on have no share.
+ * e: [rows, TILE], phi and base: [rows, hidden_size] */
 static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, const float *base,
                         float *phi)
 {
-    Matrix w = head_matrix(m);
-    int n = imin(TILE, w.n - v0), there = imin(n, m->n_vocab - v0);
+    int n = imin(TILE, m->config.vocab_size - v0), there = imin(n, m->n_vocab - v0);
     for (int r = 0; r < rows && there < n; r++)
         memset(e + r * TILE + there, 0, (size_t)(n - there) * sizeof(float));
-    if (m->packed_back)
-        gemm_packed(a, rows, e, TILE, 1,
-                    (Packed){m->packed_back + w.packed_back + packed_floats(v0, w.k), n, w.k},
-                    base, phi, w.k, NULL);
-    else
-        gemm(a, rows, w.k, n, e, TILE, 1, head_weight(m) + (ptrdiff_t)v0 * w.k, w.k, 1, base, phi,
-             w.k);
+    Mat weights = {.at = e, .rows = rows, .cols = n, .rs = TILE, .cs = 1};
+    gemm(a, phi, m->config.hidden_size, weights, head_tile(m, v0, n), base);
 }
 
 /* Eq 6-7, 14: phi = W[y] - E_{v ~ p} W[v], where phi is sum_v e_v W[v] on entry, `sum` is
@@ -677,101 +488,112 @@ static void token_feature(float *phi, const float *w, float sum, int d)
         vrow_store(phi + i, vfma(vrow_load(phi + i, part), scale, vrow_load(w + i, part)), part);
 }
 
-/* A block of targets under the other model, on its way through the vocabulary. */
+/* A block of targets under the reference, on its way through the vocabulary. */
 typedef struct {
-    float *z;         /* [HEAD_ROWS, TILE] its logits, then what e^z makes of them */
-    float *gap;       /* [HEAD_ROWS, TILE] our logits minus its */
-    Softmax *softmax; /* of each row */
-    float target_z[HEAD_ROWS], gap_sum[HEAD_ROWS]; /* sum of e^(z / T - max) gap, over ours */
-} Beside;
+    float *z;   /* [HEAD_ROWS, TILE] its logits, then what e^z makes of them */
+    float *gap; /* [HEAD_ROWS, TILE] the policy's logits minus its */
+    float target_z[HEAD_ROWS], gap_sum[HEAD_ROWS]; /* sum of e^(z / T - max) gap, by the policy */
+} RefBlock;
 
-/* One tile for row r: `z` are our logits, before they become e. */
-static void beside_tile(Beside *b, int r, const float *z, int n, int target, float inv)
+static RefBlock *ref_block_new(Arena *a)
+{
+    RefBlock *b = arena_alloc(a, 1, sizeof *b);
+    b->z = arena_floats(a, HEAD_ROWS * TILE);
+    b->gap = arena_floats(a, HEAD_ROWS * TILE);
+    return b;
+}
+
+/* One tile for row r: `z` are the policy's logits, before they become e; s the reference's softmax. */
+static void ref_tile(RefBlock *b, int r, const float *z, int n, int target, Softmax *s, float inv)
 {
     float *q = b->z + r * TILE, *gap = b->gap + r * TILE;
     FOR_ROW (i, part, n)
         vrow_store(gap + i, vsub(vrow_load(z + i, part), vrow_load(q + i, part)), part);
     if (target >= 0 && target < n)
         b->target_z[r] = q[target];
-    softmax_tile(&b->softmax[r], q, q, n, inv);
+    softmax_tile(s, q, q, n, inv);
 }
 
-/* KL(p || q) = E_p[(z - z') / T] - log sum e^(z / T) + log sum e^(z' / T) */
-static float beside_kl(const Beside *b, int r, const Softmax *s, float inv)
+/* KL(p || q) = E_p[(z - z') / T] - log sum e^(z / T) + log sum e^(z' / T);   gap: sum of
+ * e^(z / T - max) (z - z') */
+static float exact_kl(float gap, const Softmax *p, const Softmax *q, float inv)
 {
-    const Softmax *q = &b->softmax[r];
-    double ours = (double)s->max + log((double)s->sum), its = (double)q->max + log((double)q->sum);
-    return (float)((double)b->gap_sum[r] / (double)s->sum * (double)inv - (ours - its));
+    double ours = (double)p->max + log((double)p->sum), its = (double)q->max + log((double)q->sum);
+    return (float)((double)gap / (double)p->sum * (double)inv - (ours - its));
 }
 
-/* The targets first .. first + rows - 1, of `targets`, through the whole vocabulary. The loop over
- * rows writes the r-th row, or number, of `e`, `phi`, `s`, `target_z` and all of `b`. */
-static void head_block(Arena *a, const Model *m, const float *h, const int *target, int targets,
-                       Head *out, int first, int rows)
+/* One tile, from token v0 on, of the targets from `first` on: logits, softmax, and e W added to
+ * phi. The loop over rows writes what has the number of its row. */
+static void head_block_tile(Arena *a, const Model *m, Head *out, int first, int rows, int v0,
+                            float *target_z, RefBlock *ref)
 {
-    int d = m->config.hidden_size, V = m->n_vocab;
+    int d = m->config.hidden_size, n = imin(TILE, m->n_vocab - v0);
+    ptrdiff_t at_row = (ptrdiff_t)first * d;
+    float inv = out->inverse_temperature, *phi = out->phi ? out->phi + at_row : NULL;
+    float *e = arena_floats(a, HEAD_ROWS * TILE), *z = out->logits ? kept_logits(out, v0, first) : e;
+    head_logits(a, m, out->h + at_row, rows, v0, n, z, TILE);
+    if (ref)
+        head_logits(a, out->ref.m, out->ref.h + at_row, rows, v0, n, ref->z, TILE);
+    PARALLEL_FOR (a->threads)
+    for (int r = 0; r < rows; r++) {
+        float *zr = z + r * TILE;
+        int target = out->target[first + r] - v0;
+        if (target >= 0 && target < n)
+            target_z[r] = zr[target];
+        if (ref)
+            ref_tile(ref, r, zr, n, target, &out->ref_softmax[first + r], inv);
+        float shrink = softmax_tile(&out->softmax[first + r], zr, e + r * TILE, n, inv);
+        if (ref)
+            ref->gap_sum[r] = fmaf(ref->gap_sum[r], shrink,
+                                   row_dot(e + r * TILE, ref->gap + r * TILE, n));
+        if (phi && v0 > 0 && shrink != 1.0f)
+            row_scale(phi + (ptrdiff_t)r * d, phi + (ptrdiff_t)r * d, shrink, d);
+    }
+    if (phi)
+        head_values(a, m, e, rows, v0, v0 > 0 ? phi : NULL, phi);
+}
+
+/* The targets first .. first + rows - 1 through the whole vocabulary. */
+static void head_block(Arena *a, const Model *m, Head *out, int first, int rows)
+{
+    int d = m->config.hidden_size;
     size_t mark = a->used;
-    float inv = out->inverse_temperature, *phi = out->phi ? out->phi + (ptrdiff_t)first * d : NULL;
-    float *e = arena_floats(a, HEAD_ROWS * TILE), target_z[HEAD_ROWS] = {0};
-    Softmax *s = out->softmax + first;
-    Beside *b = out->other ? arena_alloc(a, 1, sizeof *b) : NULL;
-    target += first;
-    for (int r = 0; r < rows; r++)
-        s[r] = SOFTMAX_EMPTY;
-    if (b) {
-        b->z = arena_floats(a, HEAD_ROWS * TILE);
-        b->gap = arena_floats(a, HEAD_ROWS * TILE);
-        b->softmax = out->other_softmax + first;
-        for (int r = 0; r < rows; r++) {
-            b->softmax[r] = SOFTMAX_EMPTY;
-            b->gap_sum[r] = 0;
+    float inv = out->inverse_temperature, target_z[HEAD_ROWS] = {0};
+    RefBlock *ref = out->ref.m ? ref_block_new(a) : NULL;
+    size_t tile_mark = a->used;
+    for (int r = 0; r < rows; r++) {
+        out->softmax[first + r] = SOFTMAX_EMPTY;
+        if (ref) {
+            out->ref_softmax[first + r] = SOFTMAX_EMPTY;
+            ref->gap_sum[r] = 0;
         }
     }
-    for (int v0 = 0; v0 < V; v0 += TILE) {
-        int n = imin(TILE, V - v0);
-        float *z = out->logits ? kept_logits(out, v0, targets, first) : e;
-        head_logits(a, m, h + (ptrdiff_t)first * d, rows, v0, n, z, TILE);
-        if (b)
-            head_logits(a, out->other, out->other_hidden + (ptrdiff_t)first * d, rows, v0, n, b->z,
-                        TILE);
-        PARALLEL_FOR (a->threads)
-        for (int r = 0; r < rows; r++) {
-            float *zr = z + r * TILE;
-            if (target[r] >= v0 && target[r] < v0 + n)
-                target_z[r] = zr[target[r] - v0];
-            if (b)
-                beside_tile(b, r, zr, n, target[r] - v0, inv);
-            float shrink = softmax_tile(&s[r], zr, e + r * TILE, n, inv);
-            if (b)
-                b->gap_sum[r] = fmaf(b->gap_sum[r], shrink,
-                                     row_dot(e + r * TILE, b->gap + r * TILE, n));
-            if (phi && v0 > 0 && shrink != 1.0f)
-                row_scale(phi + (ptrdiff_t)r * d, phi + (ptrdiff_t)r * d, shrink, d);
-        }
-        if (phi)
-            head_values(a, m, e, rows, v0, v0 > 0 ? phi : NULL, phi);
+    for (int v0 = 0; v0 < m->n_vocab; v0 += TILE) {
+        head_block_tile(a, m, out, first, rows, v0, target_z, ref);
+        a->used = tile_mark;
     }
     for (int r = 0; r < rows; r++) {
-        out->logprob[first + r] = softmax_logprob(&s[r], target_z[r], inv);
-        out->entropy[first + r] = softmax_entropy(&s[r]);
-        if (b) {
-            out->other_logprob[first + r] = softmax_logprob(&b->softmax[r], b->target_z[r], inv);
-            out->kl[first + r] = beside_kl(b, r, &s[r], inv);
+        int i = first + r;
+        const Softmax *s = &out->softmax[i];
+        out->logprob[i] = softmax_logprob(s, target_z[r], inv);
+        out->entropy[i] = softmax_entropy(s);
+        if (ref) {
+            out->ref_logprob[i] = softmax_logprob(&out->ref_softmax[i], ref->target_z[r], inv);
+            out->kl[i] = exact_kl(ref->gap_sum[r], s, &out->ref_softmax[i], inv);
         }
-        if (phi)
-            token_feature(phi + (ptrdiff_t)r * d, head_weight(m) + (ptrdiff_t)target[r] * d,
-                          s[r].sum, d);
+        if (out->phi)
+            token_feature(out->phi + (ptrdiff_t)i * d,
+                          head_weight(m) + (ptrdiff_t)out->target[i] * d, s->sum, d);
     }
     a->used = mark;
 }
 
-/* Log-prob and entropy of each target under softmax(W h / T), and phi where `out->phi` is given.
- * h: [targets, hidden_size]. The memory of `out` is the caller's. */
-static void head_forward(Arena *a, const Model *m, const float *h, const int *target, int targets,
-                         Head *out)
+/* Log-prob and entropy of each target under softmax(W h / T), phi where `out->phi` is given, and
+ * what the reference says where there is one. The memory of `out` is the caller's. */
+static void head_forward(Arena *a, const Model *m, Head *out)
 {
-    for (int first = 0; first < targets; first += HEAD_ROWS)
-        head_block(a, m, h, target, targets, out, first, imin(HEAD_ROWS, targets - first));
+    for (int first = 0; first < out->targets; first += HEAD_ROWS)
+        head_block(a, m, out, first, imin(HEAD_ROWS, out->targets - first));
 }
 
 /* With c = dL / d log p, a = dL / dH and b = dL / dK of a target. Forward: z = W h,
@@ -779,14 +601,14 @@ static void head_forward(Arena *a, const Model *m, const float *h, const int *ta
  * so that
  *     dz_v = (c 1[v = y] + p_v (s_v - c)) / T,    s_v = -a (ln p_v + H) + b (ln p_v - ln q_v - K)
  *     dh = W^T dz = (c phi + sum_v p_v s_v W[v]) / T,       dW = dz^T h
- * phi is there already: the features are free. Only where a or b is asked for does dh take a pass
- * over the vocabulary of its own, with the other model's logits made once more.
+ * phi is there already: the features are free. Only with an entropy or a KL term does dh take a pass
+ * over the vocabulary of its own, with the reference's logits made once more.
  *
- * p_v (s_v - c) / T for n tokens of row i, from the logits z of this model and q of the other. */
-static void head_terms(const Head *head, const HeadCoef *coef, int i, float c, const float *z,
+ * p_v (s_v - c) / T for n tokens of row i, from the logits z of the policy and q of the reference. */
+static void head_terms(const Head *head, const Coef *coef, int i, float c, const float *z,
                        const float *q, int n, float *dz)
 {
-    const Softmax *s = &head->softmax[i], *o = coef->kl ? &head->other_softmax[i] : s;
+    const Softmax *s = &head->softmax[i], *o = coef->kl ? &head->ref_softmax[i] : s;
     double inv = (double)head->inverse_temperature, log_sum = log((double)s->sum);
     double a = coef->entropy ? (double)coef->entropy[i] : 0;
     double b = coef->kl ? (double)coef->kl[i] : 0, K = coef->kl ? (double)head->kl[i] : 0;
@@ -803,25 +625,25 @@ static void head_terms(const Head *head, const HeadCoef *coef, int i, float c, c
     }
 }
 
-/* Adds to dh, which holds c phi / T, what the entropy and the KL divergence ask for. */
-static void head_terms_backward(Arena *a, const Model *m, const float *h, int targets,
-                                const Head *head, const HeadCoef *coef, float *dh)
+/* Adds to dh, which holds c phi / T, the gradients of the entropy and of the KL divergence. */
+static void head_terms_backward(Arena *a, const Model *m, const Head *head, const Coef *coef,
+                                float *dh)
 {
     int d = m->config.hidden_size, V = m->n_vocab;
     size_t mark = a->used;
     float *dz = arena_floats(a, HEAD_ROWS * TILE), *made = arena_floats(a, HEAD_ROWS * TILE);
     float *q = arena_floats(a, HEAD_ROWS * TILE);
-    for (int first = 0; first < targets; first += HEAD_ROWS)
+    for (int first = 0; first < head->targets; first += HEAD_ROWS)
         for (int v0 = 0; v0 < V; v0 += TILE) {
-            int rows = imin(HEAD_ROWS, targets - first), n = imin(TILE, V - v0);
+            int rows = imin(HEAD_ROWS, head->targets - first), n = imin(TILE, V - v0);
             ptrdiff_t at_row = (ptrdiff_t)first * d;
             const float *z = made;
             if (head->logits)
-                z = kept_logits(head, v0, targets, first);
+                z = kept_logits(head, v0, first);
             else
-                head_logits(a, m, h + at_row, rows, v0, n, made, TILE);
+                head_logits(a, m, head->h + at_row, rows, v0, n, made, TILE);
             if (coef->kl)
-                head_logits(a, head->other, head->other_hidden + at_row, rows, v0, n, q, TILE);
+                head_logits(a, head->ref.m, head->ref.h + at_row, rows, v0, n, q, TILE);
             PARALLEL_FOR (a->threads)
             for (int r = 0; r < rows; r++)
                 head_terms(head, coef, first + r, 0, z + r * TILE, q + r * TILE, n, dz + r * TILE);
@@ -831,87 +653,70 @@ static void head_terms_backward(Arena *a, const Model *m, const float *h, int ta
 }
 
 /* dh of each target, [targets, hidden_size]. */
-static void head_backward(Arena *a, const Model *m, const float *h, int targets, const Head *head,
-                          const HeadCoef *coef, float *dh)
+static void head_backward(Arena *a, const Model *m, const Head *head, const Coef *coef, float *dh)
 {
     int d = m->config.hidden_size;
-    for (ptrdiff_t i = 0; i < targets; i++)
+    for (ptrdiff_t i = 0; i < head->targets; i++)
         row_scale(dh + i * d, head->phi + i * d, coef->logprob[i] * head->inverse_temperature, d);
     if (coef->entropy || coef->kl)
-        head_terms_backward(a, m, h, targets, head, coef, dh);
+        head_terms_backward(a, m, head, coef, dh);
 }
 
-/* dW += dz^T h, with dz as above: its rows first .. first + n - 1, from the logits that were kept
- * or are made once more. `first` is where a tile begins. */
-static void head_weights_backward(Arena *a, const Model *m, const float *h, const int *target,
-                                  int targets, const Head *head, const HeadCoef *coef, int first,
-                                  int n, float *dw)
+/* A part of dz: `rows` targets from r0 on, n tokens from v0 on. */
+enum { HEAD_COLUMNS = 128 }; /* most tokens of a part: a divisor of TILE */
+typedef struct {
+    int r0, rows, v0, n;
+} HeadPart;
+
+/* dz of a part, from the logits that were kept or are made once more.   dz, q: [rows, HEAD_COLUMNS] */
+static void head_dz(Arena *a, const Model *m, const Head *head, const Coef *coef, HeadPart part,
+                    float *dz, float *q)
 {
-    enum { COLUMNS = 128 }; /* rows of dW made at a time: a divisor of TILE */
-    int d = m->config.hidden_size;
-    bool terms = coef->entropy || coef->kl;
+    int d = m->config.hidden_size, r0 = part.r0, v0 = part.v0, rows = part.rows, n = part.n;
     float inv = head->inverse_temperature;
-    size_t mark = a->used, block = (size_t)imin(KC, targets) * COLUMNS;
+    ptrdiff_t ld = head->logits ? TILE : HEAD_COLUMNS, at_row = (ptrdiff_t)r0 * d;
+    const float *z = head->logits ? kept_logits(head, v0, r0) : dz;
+    if (!head->logits)
+        head_logits(a, m, head->h + at_row, rows, v0, n, dz, HEAD_COLUMNS);
+    if (coef->kl)
+        head_logits(a, head->ref.m, head->ref.h + at_row, rows, v0, n, q, HEAD_COLUMNS);
+    for (int r = 0; r < rows; r++) {
+        const Softmax *s = &head->softmax[r0 + r];
+        float c = coef->logprob[r0 + r], *out = dz + r * HEAD_COLUMNS;
+        int y = head->target[r0 + r] - v0;
+        if (coef->entropy || coef->kl)
+            head_terms(head, coef, r0 + r, c, z + r * ld, q + r * HEAD_COLUMNS, n, out);
+        else
+            row_exp_scaled(out, z + r * ld, n, inv, s->max, -c * inv / s->sum);
+        if (y >= 0 && y < n)
+            out[y] += c * inv;
+    }
+}
+
+/* dW += dz^T h, with dz as above: its rows first .. first + n - 1. `first` is where a tile begins. */
+static void head_weights_backward(Arena *a, const Model *m, const Head *head, const Coef *coef,
+                                  int first, int n, float *dW)
+{
+    int d = m->config.hidden_size, targets = head->targets;
+    size_t mark = a->used, block = (size_t)imin(KC, targets) * HEAD_COLUMNS;
     n = imin(n, m->n_vocab - first);
     float *packed_h = arena_floats(a, packed_floats(targets, d));
     float *dz = arena_floats(a, block), *q = arena_floats(a, block);
-    gemm_pack(targets, d, h, d, 1, packed_h);
-    for (int v0 = first; v0 < first + n; v0 += COLUMNS)
+    gemm_pack(mat(head->h, targets, d), packed_h);
+    for (int v0 = first; v0 < first + n; v0 += HEAD_COLUMNS)
         for (int r0 = 0; r0 < targets; r0 += KC) {
-            int rows = imin(KC, targets - r0), columns = imin(COLUMNS, first + n - v0);
-            ptrdiff_t ld = head->logits ? TILE : COLUMNS, at_row = (ptrdiff_t)r0 * d;
-            const float *z = dz;
-            if (head->logits)
-                z = kept_logits(head, v0, targets, r0);
-            else
-                head_logits(a, m, h + at_row, rows, v0, columns, dz, COLUMNS);
-            if (coef->kl)
-                head_logits(a, head->other, head->other_hidden + at_row, rows, v0, columns, q,
-                            COLUMNS);
-            for (int r = 0; r < rows; r++) {
-                const Softmax *s = &head->softmax[r0 + r];
-                float c = coef->logprob[r0 + r], *out = dz + r * COLUMNS;
-                int y = target[r0 + r] - v0;
-                if (terms)
-                    head_terms(head, coef, r0 + r, c, z + r * ld, q + r * COLUMNS, columns, out);
-                else
-                    row_exp_scaled(out, z + r * ld, columns, inv, s->max, -c * inv / s->sum);
-                if (y >= 0 && y < columns)
-                    out[y] += c * inv;
-            }
-            gemm_packed(a, columns, dz, 1, COLUMNS,
-                        (Packed){packed_h + packed_floats(r0, d), rows, d},
-                        dw + (ptrdiff_t)v0 * d, dw + (ptrdiff_t)v0 * d, d, NULL);
+            HeadPart part = {r0, imin(KC, targets - r0), v0, imin(HEAD_COLUMNS, first + n - v0)};
+            head_dz(a, m, head, coef, part, dz, q);
+            float *to = dW + (ptrdiff_t)v0 * d;
+            Mat dz_t = {.at = dz, .rows = part.n, .cols = part.rows, .rs = 1, .cs = HEAD_COLUMNS};
+            Mat h = mat(head->h + (ptrdiff_t)r0 * d, part.rows, d);
+            h.packed = packed_h + packed_floats(r0, d);
+            gemm(a, to, d, dz_t, h, to);
         }
     a->used = mark;
 }
 
 /* ================================================================ the whole model */
-
-/* What the forward pass leaves behind in one layer, a row each, for the backward pass. */
-typedef struct {
-    float *x;                    /* [d] the residual stream on entry */
-    float *rstd1, *normed1;      /* [1], [d] */
-    float *qkv, *qk, *rstd_head; /* [(H + 2 KV) hd], [(H + KV) hd], [H + KV] */
-    float *att;                  /* [H hd] */
-    float *x2;                   /* [d] the residual stream after attention */
-    float *rstd2, *normed2;      /* [1], [d] */
-    float *gate_up, *act;        /* [2 ff], [ff] */
-} Layer;
-
-/* What the backward pass makes of one layer, for the gradients of its weights: dL / d of the above.
- * All layers use the same memory, one after the other. */
-typedef struct {
-    float *out;            /* [d] of the residual stream on exit */
-    float *gate_up;        /* [2 ff] */
-    float *normed2, *x2;   /* [d] each */
-    float *heads, *qkv;    /* [(H + KV) hd] of normed q and k, before rotation; [(H + 2 KV) hd] */
-    float *normed1;        /* [d] */
-} LayerGrad;
-
-/* What a pass keeps for a backward pass: nothing; all of each layer; or each layer's input alone,
- * of which the backward pass makes the rest again, with the same bits. */
-typedef enum { KEEP_NOTHING, KEEP_ALL, KEEP_INPUTS } Keep;
 
 /* A pass over a batch. `hidden` is what the head reads: the final norm of each target's row. */
 typedef struct {
@@ -922,176 +727,63 @@ typedef struct {
     float *target_x; /* [targets, d] x of each target's row */
     float *rstd, *hidden;
     Head head;
-    HeadCoef coef;
+    Coef coef;      /* dL / d of what the head made: the loss's */
     float *dhidden; /* [targets, d] */
     LayerGrad grad;
     float *dx;      /* [rows, d] dL / dx of the layer's input; in the end, of the embedding rows */
 } Pass;
 
-/* Floats that one row takes in one Layer, and in one LayerGrad. */
-static size_t layer_floats(const Config *c)
-{
-    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    return (size_t)(4 * c->hidden_size + 2 + (3 * H + 3 * KV) * hd + H + KV +
-                    3 * c->intermediate_size);
-}
-
-static size_t layer_grad_floats(const Config *c)
-{
-    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    return (size_t)(4 * c->hidden_size + (2 * H + 3 * KV) * hd + 2 * c->intermediate_size);
-}
-
-static Layer layer_new(Arena *a, const Config *c, int rows)
-{
-    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    size_t n = (size_t)rows, d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size;
-    Layer l;
-    l.x = arena_floats(a, n * d);
-    l.rstd1 = arena_floats(a, n);
-    l.normed1 = arena_floats(a, n * d);
-    l.qkv = arena_floats(a, n * (size_t)((H + 2 * KV) * hd));
-    l.qk = arena_floats(a, n * (size_t)((H + KV) * hd));
-    l.rstd_head = arena_floats(a, n * (size_t)(H + KV));
-    l.att = arena_floats(a, n * (size_t)(H * hd));
-    l.x2 = arena_floats(a, n * d);
-    l.rstd2 = arena_floats(a, n);
-    l.normed2 = arena_floats(a, n * d);
-    l.gate_up = arena_floats(a, n * 2 * ff);
-    l.act = arena_floats(a, n * ff);
-    return l;
-}
-
-static LayerGrad layer_grad_new(Arena *a, const Config *c, int rows)
-{
-    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    size_t n = (size_t)rows, d = (size_t)c->hidden_size;
-    LayerGrad g;
-    g.out = arena_floats(a, n * d);
-    g.gate_up = arena_floats(a, n * 2 * (size_t)c->intermediate_size);
-    g.normed2 = arena_floats(a, n * d);
-    g.x2 = arena_floats(a, n * d);
-    g.heads = arena_floats(a, n * (size_t)((H + KV) * hd));
-    g.qkv = arena_floats(a, n * (size_t)((H + 2 * KV) * hd));
-    g.normed1 = arena_floats(a, n * d);
-    return g;
-}
-
 /* x_out = x2 + mlp(norm(x2)),  x2 = x + attention(norm(x)).   x_out may be l->x; with NULL only
- * what stands in `l` is made. */
+ * the activations in `l` are made. */
 static void layer_forward(Arena *a, const Model *m, int layer, const Batch *b, Layer *l,
                           float *x_out)
 {
     const Config *c = &m->config;
     int n = b->n_rows, d = c->hidden_size;
-    float eps = (float)c->rms_norm_eps;
+    float eps = (float)c->rms_norm_eps, *bias = NULL;
     const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
-    bool biased = c->model_type == QWEN2;
-    Matrix qkv = matrix(m, layer, QKV);
-    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps, a->threads);
-    if (biased)
-        bias_forward(l->qkv, at(m, m->params, layer_tensor(layer, Q_BIAS)), n, qkv.n);
-    linear_forward(a, m, qkv, n, l->normed1, biased ? l->qkv : NULL, l->qkv);
+    rmsnorm_forward(l->normed1, l->rstd1, mat(l->x, n, d), norm1, eps, a->threads);
+    if (c->model_type == QWEN2) {
+        bias = l->qkv;
+        bias_forward(bias, at(m, m->params, layer_tensor(layer, Q_BIAS)), n,
+                     weight(m, layer, QKV).rows);
+    }
+    linear_forward(a, l->qkv, l->normed1, n, weight(m, layer, QKV), bias);
     heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head, a->threads);
     if (b->pool)
-        attention_cached(a, c, layer, b, l->qk, l->qkv, l->att);
+        attention_cached(a, heads_of(c), layer, b, l->qk, l->qkv, l->att);
     else
-        attention_forward(a, c, b, l->qk, l->qkv, l->att);
-    linear_forward(a, m, matrix(m, layer, O), n, l->att, l->x, l->x2);
-    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps, a->threads);
-    linear_forward(a, m, matrix(m, layer, GATE_UP), n, l->normed2, NULL, l->gate_up);
+        attention_forward(a, heads_of(c), b, l->qk, l->qkv, l->att);
+    linear_forward(a, l->x2, l->att, n, weight(m, layer, O), l->x);
+    rmsnorm_forward(l->normed2, l->rstd2, mat(l->x2, n, d), norm2, eps, a->threads);
+    linear_forward(a, l->gate_up, l->normed2, n, weight(m, layer, GATE_UP), NULL);
     swiglu_forward(l->act, l->gate_up, n, c->intermediate_size, a->threads);
     if (x_out)
-        linear_forward(a, m, matrix(m, layer, DOWN), n, l->act, l->x2, x_out);
+        linear_forward(a, x_out, l->act, n, weight(m, layer, DOWN), l->x2);
 }
 
-/* A model that samples makes of every row, bit for bit, what its forward pass over the finished
- * sequences would make of it. So it may write it down, and that pass reads it. A row's trace has,
- * of each layer, what the products left; the last layer's output comes last. A trace of that alone
- * is enough for a pass that goes no further back than the head. */
-typedef enum { TRACE_NOTHING, TRACE_OUTPUT, TRACE_ALL } Tracing;
-
-static size_t traced_layer_floats(const Config *c)
-{
-    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    return (size_t)((2 * H + 2 * KV) * hd + 2 * c->hidden_size + 2 * c->intermediate_size);
-}
-
-/* Floats of a row's trace. */
-static size_t trace_floats(const Config *c, Tracing what)
-{
-    return what == TRACE_ALL ? (size_t)c->num_hidden_layers * traced_layer_floats(c)
-                             : what * (size_t)c->hidden_size;
-}
-
-/* Moves parts of a sequence's rows, n[i] floats each, between the batch and the trace, where those
- * of a row lie end to end, `offset` floats into it: into the trace while sampling, out of it
- * later. */
-static void trace_seq(const Seq *s, int parts, float *const *part, const int *n, size_t offset,
-                      bool sampling)
-{
-    for (int r = 0; r < s->rows; r++) {
-        float *there = s->trace.row + (size_t)r * s->trace.floats + offset;
-        for (int i = 0; i < parts; there += n[i++]) {
-            float *here = part[i] + (ptrdiff_t)(s->row + r) * n[i];
-            if (sampling)
-                row_stream(there, here, n[i]);
-            else
-                memcpy(here, there, (size_t)n[i] * sizeof(float));
-        }
-    }
-}
-
-static void trace_batch(const Batch *b, int parts, float *const *part, const int *n, size_t offset,
-                        int threads)
-{
-    PARALLEL_FOR (threads)
-    for (int i = 0; i < b->n_seqs; i++)
-        trace_seq(&b->seq[i], parts, part, n, offset, b->pool != NULL);
-}
-
-/* To be called when sampling ends, with all threads that took part: from then on any thread may
- * read the traces. */
-static void trace_end(int threads)
-{
-    PARALLEL_FOR (threads)
-    for (int i = 0; i < threads; i++)
-        stream_end();
-}
-
-static void trace_layer(const Config *c, int layer, const Batch *b, const Layer *l, float *x_out,
-                        int threads)
-{
-    enum { PARTS = 5 };
-    int H = c->num_attention_heads, KV = c->num_key_value_heads, hd = c->head_dim;
-    int d = c->hidden_size, n[PARTS] = {(H + 2 * KV) * hd, H * hd, d, 2 * c->intermediate_size, d};
-    float *part[PARTS] = {l->qkv, l->att, l->x2, l->gate_up, x_out};
-    trace_batch(b, PARTS, part, n, (size_t)layer * traced_layer_floats(c), threads);
-}
-
-/* The last layer's output. */
-static void trace_output(const Config *c, const Batch *b, float *x, int threads)
-{
-    int d = c->hidden_size;
-    trace_batch(b, 1, &x, &d, b->seq->trace.floats - (size_t)d, threads);
-}
-
-/* What layer_forward leaves in `l` and x_out, from l->x and the trace: what lies between the
- * products is made again. */
-static void layer_recall(const Model *m, int layer, const Batch *b, Layer *l, float *x_out,
-                         int threads)
+/* What layer_forward leaves in `l` and x_out, from l->x and what sampling saved: what lies between
+ * the products is made again. */
+static void layer_restore(const Model *m, int layer, const Batch *b, Layer *l, float *x_out,
+                          int threads)
 {
     const Config *c = &m->config;
     int n = b->n_rows, d = c->hidden_size;
     float eps = (float)c->rms_norm_eps;
     const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
-    trace_layer(c, layer, b, l, x_out, threads);
-    rmsnorm_forward(l->normed1, l->rstd1, l->x, norm1, n, d, eps, threads);
+    saved_layer(c, layer, b, l, x_out, threads);
+    rmsnorm_forward(l->normed1, l->rstd1, mat(l->x, n, d), norm1, eps, threads);
     heads_forward(m, layer, b, l->qkv, l->qk, l->rstd_head, threads);
-    rmsnorm_forward(l->normed2, l->rstd2, l->x2, norm2, n, d, eps, threads);
+    rmsnorm_forward(l->normed2, l->rstd2, mat(l->x2, n, d), norm2, eps, threads);
     swiglu_forward(l->act, l->gate_up, n, c->intermediate_size, threads);
+}
+
+/* dL / d of the heads' outputs, [rows, H hd]; attention's products read past a short last head. */
+static float *datt_new(Arena *a, const Config *c, int rows)
+{
+    return arena_floats(a, (size_t)rows * (size_t)(c->num_attention_heads * c->head_dim) + LANES);
 }
 
 /* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g.
@@ -1102,125 +794,142 @@ static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, 
 {
     const Config *c = &m->config;
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
-    size_t mark = a->used, rows = (size_t)n;
-    float *dact = arena_floats(a, rows * (size_t)ff);
-    size_t width = (size_t)(c->num_attention_heads * c->head_dim);
-    float *datt = arena_floats(a, rows * width + LANES); /* gemm_small reads past a short head */
+    size_t mark = a->used;
+    float *dact = arena_floats(a, (size_t)n * (size_t)ff), *datt = datt_new(a, c, n);
     const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
 
-    linear_backward(a, m, matrix(m, layer, DOWN), n, g->out, dact);
+    linear_backward(a, dact, g->out, n, weight(m, layer, DOWN));
     swiglu_backward(g->gate_up, dact, l->gate_up, n, ff, a->threads);
-    linear_backward(a, m, matrix(m, layer, GATE_UP), n, g->gate_up, g->normed2);
-    rmsnorm_backward(g->x2, g->out, g->normed2, l->x2, norm2, l->rstd2, n, d, a->threads);
+    linear_backward(a, g->normed2, g->gate_up, n, weight(m, layer, GATE_UP));
+    rmsnorm_backward(g->x2, g->out, g->normed2, mat(l->x2, n, d), norm2, l->rstd2, a->threads);
 
-    linear_backward(a, m, matrix(m, layer, O), n, g->x2, datt);
-    attention_backward(a, c, b, l->qk, l->qkv, l->att, datt, g->qkv);
-    heads_backward(m, layer, b, l->qkv, l->rstd_head, g->qkv, g->heads, a->threads);
-    linear_backward(a, m, matrix(m, layer, QKV), n, g->qkv, g->normed1);
-    rmsnorm_backward(dx, g->x2, g->normed1, l->x, norm1, l->rstd1, n, d, a->threads);
+    linear_backward(a, datt, g->x2, n, weight(m, layer, O));
+    attention_backward(a, heads_of(c), b, l, datt, g->qkv);
+    heads_backward(m, layer, b, l, g, a->threads);
+    linear_backward(a, g->normed1, g->qkv, n, weight(m, layer, QKV));
+    rmsnorm_backward(dx, g->x2, g->normed1, mat(l->x, n, d), norm1, l->rstd1, a->threads);
     a->used = mark;
 }
 
-/* From tokens to the last layer's output. Leaves a trace where the batch has room for one. */
+/* From tokens to the last layer's output. Saves activations where the batch has room for them. */
 static void run_layers(Arena *a, const Model *m, const Pass *p)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
-    const Trace *trace = &b->seq->trace;
-    bool all = trace->floats == trace_floats(c, TRACE_ALL);
+    const Saved *saved = &b->seq->saved;
+    bool all = saved->floats == saved_floats(c, SAVE_ALL);
     for (int l = 0; l < c->num_hidden_layers; l++) {
         float *x_out = l + 1 < c->num_hidden_layers ? p->layer[l + 1].x : p->x;
         layer_forward(a, m, l, b, &p->layer[l], x_out);
-        if (trace->row && all)
-            trace_layer(c, l, b, &p->layer[l], x_out, a->threads);
+        if (saved->row && all)
+            saved_layer(c, l, b, &p->layer[l], x_out, a->threads);
     }
-    if (trace->row && !all)
-        trace_output(c, b, p->x, a->threads);
+    if (saved->row && !all)
+        saved_output(c, b, p->x, a->threads);
 }
 
-/* The same, from the trace; where nothing is kept, the output alone. */
-static void recall_layers(Arena *a, const Model *m, const Pass *p)
+/* The same from what sampling saved; where nothing is kept, the output alone. */
+static void restore_layers(Arena *a, const Model *m, const Pass *p)
 {
     int L = m->config.num_hidden_layers;
     for (int l = 0; l < L && p->keep; l++)
-        layer_recall(m, l, &p->batch, &p->layer[l], l + 1 < L ? p->layer[l + 1].x : p->x,
+        layer_restore(m, l, &p->batch, &p->layer[l], l + 1 < L ? p->layer[l + 1].x : p->x,
                      a->threads);
     if (!p->keep)
-        trace_output(&m->config, &p->batch, p->x, a->threads);
+        saved_output(&m->config, &p->batch, p->x, a->threads);
+}
+
+/* Memory for a pass, and for what it keeps. */
+static Pass pass_new(Arena *a, const Config *c, const Batch *b, Keep keep)
+{
+    int L = c->num_hidden_layers, d = c->hidden_size;
+    size_t x = (size_t)b->n_rows * (size_t)d, targets = (size_t)b->n_targets;
+    Pass p = {.batch = *b, .keep = keep};
+    Layer *layer = p.layer = arena_alloc(a, (size_t)L, sizeof *layer);
+    for (int l = 0; l < L; l++) {
+        layer[l] = keep == KEEP_ALL || l == 0 ? layer_new(a, c, b->n_rows) : layer[0];
+        if (keep == KEEP_INPUTS && l > 0)
+            layer[l].x = arena_floats(a, x);
+    }
+    p.x = keep ? arena_floats(a, x) : layer[0].x;
+    p.target_x = arena_floats(a, targets * (size_t)d);
+    p.rstd = arena_floats(a, targets);
+    p.hidden = arena_floats(a, targets * (size_t)d);
+    return p;
 }
 
 /* Runs the layers and norms the rows that have targets. What is kept stays in the arena. */
 static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
 {
     const Config *c = &m->config;
-    int L = c->num_hidden_layers, d = c->hidden_size, n = b->n_rows;
-    size_t width = (size_t)d * sizeof(float), targets = (size_t)b->n_targets;
-    Pass p = {.batch = *b, .keep = keep, .layer = arena_alloc(a, (size_t)L, sizeof(Layer))};
-    for (int l = 0; l < L; l++) {
-        p.layer[l] = keep == KEEP_ALL || l == 0 ? layer_new(a, c, n) : p.layer[0];
-        if (keep == KEEP_INPUTS && l > 0)
-            p.layer[l].x = arena_floats(a, (size_t)n * (size_t)d);
-    }
-    p.x = keep ? arena_floats(a, (size_t)n * (size_t)d) : p.layer[0].x;
-    p.target_x = arena_floats(a, targets * (size_t)d);
-    p.rstd = arena_floats(a, targets);
-    p.hidden = arena_floats(a, targets * (size_t)d);
+    int d = c->hidden_size;
+    Pass p = pass_new(a, c, b, keep);
     embed_forward(p.layer[0].x, at(m, m->params, EMBED), b, d);
-    if (b->seq->trace.row && !b->pool)
-        recall_layers(a, m, &p);
+    if (b->seq->saved.row && !b->pool)
+        restore_layers(a, m, &p);
     else
         run_layers(a, m, &p);
     for (int i = 0; i < b->n_targets; i++)
-        memcpy(p.target_x + (ptrdiff_t)i * d, p.x + (ptrdiff_t)b->target_row[i] * d, width);
-    rmsnorm_forward(p.hidden, p.rstd, p.target_x, at(m, m->params, final_norm(c)), b->n_targets, d,
-                    (float)c->rms_norm_eps, a->threads);
+        memcpy(p.target_x + (ptrdiff_t)i * d, p.x + (ptrdiff_t)b->target_row[i] * d,
+               (size_t)d * sizeof(float));
+    rmsnorm_forward(p.hidden, p.rstd, mat(p.target_x, b->n_targets, d),
+                    at(m, m->params, final_norm(c)), (float)c->rms_norm_eps, a->threads);
     return p;
 }
 
-/* Log-prob, entropy and, if `features`, phi of every target at this temperature; and, where `other`
- * is given with its hidden rows, its log-probs and the KL divergence from it. */
-static void forward_head_beside(Arena *a, const Model *m, Pass *p, float temperature,
-                                bool features, const Model *other, const float *other_hidden)
+/* Memory for what the head makes of a pass's targets. */
+static Head head_new(Arena *a, const Config *c, const Pass *p, bool features, bool ref)
 {
-    size_t n = (size_t)p->batch.n_targets, d = (size_t)m->config.hidden_size;
-    size_t logits = logits_floats(&m->config, n);
-    p->head = (Head){.logprob = arena_floats(a, n), .entropy = arena_floats(a, n),
-                     .softmax = arena_alloc(a, n, sizeof(Softmax)),
-                     .phi = features ? arena_floats(a, n * d) : NULL,
-                     .logits = p->keep && logits <= MOST_LOGITS ? arena_floats(a, logits) : NULL,
-                     .inverse_temperature = 1.0f / temperature,
-                     .other = other, .other_hidden = other_hidden};
-    if (other) {
-        p->head.other_softmax = arena_alloc(a, n, sizeof(Softmax));
-        p->head.other_logprob = arena_floats(a, n);
-        p->head.kl = arena_floats(a, n);
+    size_t n = (size_t)p->batch.n_targets, logits = logits_floats(c, n);
+    Head head = {.h = p->hidden, .target = p->batch.target, .targets = p->batch.n_targets};
+    head.logprob = arena_floats(a, n);
+    head.entropy = arena_floats(a, n);
+    head.softmax = arena_alloc(a, n, sizeof(Softmax));
+    head.phi = features ? arena_floats(a, n * (size_t)c->hidden_size) : NULL;
+    head.logits = p->keep && logits <= MOST_LOGITS ? arena_floats(a, logits) : NULL;
+    if (ref) {
+        head.ref_softmax = arena_alloc(a, n, sizeof(Softmax));
+        head.ref_logprob = arena_floats(a, n);
+        head.kl = arena_floats(a, n);
     }
-    head_forward(a, m, p->hidden, p->batch.target, p->batch.n_targets, &p->head);
+    return head;
 }
 
-static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, bool features)
+/* Log-prob, entropy and, if `features`, phi of every target at this temperature; with a reference,
+ * its log-probs and the KL divergence from it. */
+static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, bool features,
+                         const Reference *ref)
 {
-    forward_head_beside(a, m, p, temperature, features, NULL, NULL);
+    p->head = head_new(a, &m->config, p, features, ref != NULL);
+    p->head.inverse_temperature = 1.0f / temperature;
+    if (ref)
+        p->head.ref = *ref;
+    head_forward(a, m, &p->head);
 }
 
-/* Room for the gradients of the rows, and from the loss by each target (p->coef) to the gradient of
- * the last layer's output. */
+/* Memory for the gradients of a pass's rows. */
+static void pass_grads_new(Arena *a, const Config *c, Pass *p)
+{
+    size_t d = (size_t)c->hidden_size;
+    p->dhidden = arena_floats(a, (size_t)p->batch.n_targets * d);
+    p->dx = arena_floats(a, (size_t)p->batch.n_rows * d);
+    p->grad = layer_grad_new(a, c, p->batch.n_rows);
+}
+
+/* From the loss by each target (p->coef) to the gradient of the last layer's output. */
 static void backward_start(Arena *a, const Model *m, Pass *p)
 {
     const Config *c = &m->config;
     const Batch *b = &p->batch;
     int d = c->hidden_size;
-    size_t targets = (size_t)b->n_targets, rows = (size_t)b->n_rows;
-    p->dhidden = arena_floats(a, targets * (size_t)d);
-    p->dx = arena_floats(a, rows * (size_t)d);
-    p->grad = layer_grad_new(a, c, b->n_rows);
+    pass_grads_new(a, c, p);
     size_t mark = a->used;
-    float *dtarget = arena_floats(a, targets * (size_t)d), *dx = p->grad.out;
-    head_backward(a, m, p->hidden, b->n_targets, &p->head, &p->coef, p->dhidden);
-    rmsnorm_backward(dtarget, NULL, p->dhidden, p->target_x, at(m, m->params, final_norm(c)),
-                     p->rstd, b->n_targets, d, a->threads);
-    memset(dx, 0, rows * (size_t)d * sizeof(float));
+    float *dtarget = arena_floats(a, (size_t)b->n_targets * (size_t)d), *dx = p->grad.out;
+    head_backward(a, m, &p->head, &p->coef, p->dhidden);
+    rmsnorm_backward(dtarget, NULL, p->dhidden, mat(p->target_x, b->n_targets, d),
+                     at(m, m->params, final_norm(c)), p->rstd, a->threads);
+    memset(dx, 0, (size_t)b->n_rows * (size_t)d * sizeof(float));
     for (int i = 0; i < b->n_targets; i++) /* several targets may share a row: in order */
         row_axpy(dx + (ptrdiff_t)b->target_row[i] * d, 1.0f, dtarget + (ptrdiff_t)i * d, d);
     a->used = mark;
@@ -1240,21 +949,6 @@ static void backward_layer(Arena *a, const Model *m, Pass *p, int layer)
             layer_forward(a, m, layer, &p->batch, &p->layer[layer], NULL);
     }
     layer_backward(a, m, layer, &p->batch, &p->layer[layer], &p->grad, p->dx);
-}
-
-/* ---------------------------------------------------------------- room for training */
-
-/* Gradients and Adam's moments. `frugal`: the weights are packed while sampling only, and the
- * backward pass makes each layer's activations a second time. */
-static void model_trainable(Model *m, bool frugal)
-{
-    m->frugal = frugal;
-    m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
-    m->grads = floats_new(m->n_grads);
-    m->m = floats_new(m->n_params);
-    m->v = floats_new(m->n_params);
-    if (m->packed)
-        model_pack(m, 1);
 }
 
 /* ---------------------------------------------------------------- gradients of the weights */
@@ -1307,28 +1001,29 @@ static int cut_pieces(const Model *m, int layer, int threads, Piece *out)
         return add_pieces(out, n, FINAL_NORM, 1, 1, 1);
     }
     for (int i = 0; i < MATRICES; i++) {
-        Matrix w = matrix(m, layer, order[i]);
+        Place w = place(c, layer, order[i]);
         double share = (double)w.n * w.k / all;
         n = add_pieces(out, n, order[i], imax(w.n, w.k), NR, (int)ceil(shares * share));
     }
     return add_pieces(out, n, VECTORS, 1, 1, 1);
 }
 
-/* dW of a piece of one of a layer's matrices. */
+/* dW of a piece of one of a layer's matrices: rows of it or, where it is wider than high, columns. */
 static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, const Pass *p)
 {
     const Layer *l = &p->layer[layer];
     const LayerGrad *g = &p->grad;
     const float *x[MATRICES] = {l->normed1, l->att, l->normed2, l->act};
     const float *dy[MATRICES] = {g->qkv, g->x2, g->gate_up, g->out};
-    Matrix w = matrix(m, layer, piece->kind);
-    float *dw = at(m, m->grads, w.tensor);
+    Place w = place(&m->config, layer, piece->kind);
+    float *dW = at(m, m->grads, matrix_tensor(layer, piece->kind));
     int kind = piece->kind, first = piece->first, rows = p->batch.n_rows;
+    Mat dyk = mat(dy[kind], rows, w.n), xk = mat(x[kind], rows, w.k);
     if (w.k > w.n)
-        gemm_weights(a, rows, w.n, piece->n, dy[kind], w.n, x[kind] + first, dw + first, w.k);
+        linear_weights_backward(a, dW + first, w.k, dyk, columns_of(xk, first, piece->n));
     else
-        gemm_weights(a, rows, piece->n, w.k, dy[kind] + first, w.n, x[kind],
-                     dw + (ptrdiff_t)first * w.k, w.k);
+        linear_weights_backward(a, dW + (ptrdiff_t)first * w.k, w.k,
+                                columns_of(dyk, first, piece->n), xk);
 }
 
 /* A layer's norms and biases. */
@@ -1364,8 +1059,7 @@ static void piece_backward(Arena *a, Model *m, int layer, const Piece *x, const 
     else if (x->kind == VECTORS)
         vectors_backward(m, layer, p);
     else if (x->kind == HEAD)
-        head_weights_backward(a, m, p->hidden, b->target, b->n_targets, &p->head, &p->coef,
-                              x->first, x->n, at(m, m->grads, head));
+        head_weights_backward(a, m, &p->head, &p->coef, x->first, x->n, at(m, m->grads, head));
     else if (x->kind == EMBEDDING)
         embed_backward(at(m, m->grads, EMBED), p->dx, b, d, x->first, x->n);
     else
@@ -1388,101 +1082,96 @@ static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int laye
 
 /* Adds to m->grads the gradient over n passes, of which worker i holds number i: layer after
  * layer, first the gradients of the rows, then, while these are near, those of the weights. The
- * passes go side by side; one alone has the help of worker 0's threads. */
+ * passes go side by side; one alone has the help of all threads. Every sum over rows continues where
+ * the last one stopped, so that neither the cut into passes nor the threads change a bit. */
 static void backward(Engine *e, Model *m, Pass *p, int n)
 {
     Arena *a = &e->worker[0];
-    int helpers = a->threads;
+    int before = a->threads, helpers = n == 1 ? imin(e->threads, HELPERS) : 1;
     for (int l = m->config.num_hidden_layers - 1; l >= 0; l--) {
         if (n > 1) {
             PARALLEL_FOR_DYNAMIC (e->threads)
             for (int i = 0; i < n; i++)
                 backward_layer(&e->worker[i], m, &p[i], l);
-        } else
+        } else {
+            a->threads = helpers;
             backward_layer(a, m, p, l);
+        }
         a->threads = 1; /* now threads take pieces */
         weights_backward(e, m, p, n, l);
-        a->threads = helpers;
     }
-    a->threads = 1;
     weights_backward(e, m, p, n, ENDS);
-    a->threads = helpers;
+    a->threads = before;
+    phase_ends(e, BACKWARD);
 }
 
-/* Part i of a batch, run forward: what `gradient` asks its caller for. The pass's `coef` says how
- * the loss looks at each target. */
-typedef Pass Look(Arena *a, int i, Keep keep, void *context);
-
-/* Adds to m->grads the gradient over n parts of a batch, and to seconds[0] and [1] the time that
- * going forward and backward took: as many parts as there are threads side by side, or one after
- * the other with the help of all. Part i writes its worker's arena and, through `look`, what is its
- * own behind `context`. Every sum over rows continues where the last one stopped, so that neither
- * the cut into parts nor the threads change a bit. */
-static void gradient(Engine *e, Model *m, int n, Look *look, void *context, double *seconds)
+/* Lays out the memory of head_weights_backward. */
+static void head_weights_scratch(Arena *a, const Config *c, int targets)
 {
-    bool together = one_by_one(e, n);
-    int at_once = together ? 1 : e->threads;
-    Keep keep = e->frugal ? KEEP_INPUTS : KEEP_ALL;
-    size_t mark = e->arena.used;
-    Pass *p = arena_alloc(&e->arena, (size_t)at_once, sizeof *p);
-    e->worker[0].threads = together ? imin(e->threads, HELPERS) : 1;
-    for (int first = 0, count; first < n; first += count) {
-        double clock = now_seconds();
-        count = imin(at_once, n - first);
-        for (int i = 0; i < count; i++)
-            e->worker[i].used = 0;
-        if (count > 1) {
-            PARALLEL_FOR_DYNAMIC (e->threads)
-            for (int i = 0; i < count; i++)
-                p[i] = look(&e->worker[i], first + i, keep, context);
-        } else
-            p[0] = look(&e->worker[0], first, keep, context);
-        seconds[0] += lap(&clock);
-        backward(e, m, p, count);
-        seconds[1] += lap(&clock);
-    }
-    e->worker[0].threads = 1;
-    for (int i = 0; i < e->threads; i++)
-        e->worker[i].used = 0;
-    e->arena.used = mark;
+    arena_floats(a, packed_floats(targets, c->hidden_size));
+    arena_floats(a, 2 * KC * HEAD_COLUMNS);
+    gemm_scratch(a, KC, TILE);
+}
+
+/* The widest of the matrices that products are made of. */
+static int widest(const Config *c)
+{
+    int qkv = (c->num_attention_heads + 2 * c->num_key_value_heads) * c->head_dim;
+    return imax(imax(2 * c->intermediate_size, qkv), c->hidden_size);
 }
 
 /* Bytes of arena that one thread needs for its part of weights_backward, at most. */
-static size_t pieces_bytes(const Config *c, size_t targets)
+static size_t pieces_bytes(const Config *c, int targets)
 {
-    size_t widest = (size_t)imax(imax(c->intermediate_size, c->hidden_size),
-                                 c->num_attention_heads * c->head_dim);
-    size_t floats = KC * (widest + NR) + arranged_floats(widest) +
-                    targets * ((size_t)c->hidden_size + NR) + KC * TILE;
-    return floats * sizeof(float) + (1 << 16);
+    Arena a = arena_counting(1);
+    gemm_scratch(&a, widest(c), widest(c));
+    a.used = 0;
+    head_weights_scratch(&a, c, targets);
+    return arena_counted(&a) + (1 << 16);
 }
 
-/* Bytes of arena that a pass over a batch of this size needs, at most; where something is kept,
- * through its backward pass and one thread's part of weights_backward. */
-static size_t pass_bytes(const Model *m, size_t rows, size_t targets, int longest, Keep keep)
+/* Lays out the memory of a pass over as many rows and targets; where something is kept, through its
+ * backward pass. */
+static void pass_layout(Arena *a, const Config *c, int rows, int targets, int longest, Keep keep)
 {
-    const Config *c = &m->config;
     Heads s = heads_of(c);
-    size_t d = (size_t)c->hidden_size, ff = (size_t)c->intermediate_size, keys = (size_t)longest;
-    size_t widest = (size_t)imax(imax(2 * c->intermediate_size, (int)s.ld_qkv), c->hidden_size);
-    size_t layers = keep == KEEP_ALL ? (size_t)c->num_hidden_layers : 1;
-    size_t floats = rows * (layer_floats(c) * layers + d) + targets * (5 * d + 24);
-    if (keep == KEEP_INPUTS)
-        floats += rows * d * (size_t)(c->num_hidden_layers + 1);
-    if (keep)
-        floats += rows * (layer_grad_floats(c) + d + ff + (size_t)s.ld_out) +
-                  targets * 2 * d + pieces_bytes(c, targets) / sizeof(float);
-    size_t logits = logits_floats(c, targets);
-    if (keep) /* a batch with fewer targets may keep its logits where the largest does not */
-        floats += logits < MOST_LOGITS ? logits : MOST_LOGITS;
-    floats += HELPERS * ((keys + 3 * KEYS) * (size_t)(3 * s.hd + 6 * s.hd_pad) +
-                         QUERIES * (2 * keys + 8 * KEYS + 2 * (size_t)s.hd_pad));
-    floats += (KC + NR) * (widest + NR);                                        /* packing */
-    floats += arranged_floats(rows + widest);
-    floats += (size_t)(3 * HEAD_ROWS + KC) * TILE + (d + NR) * TILE + (d + KC) * (TILE + NR) +
-              sizeof(Beside);                                                   /* head */
-    size_t pieces = (size_t)c->num_hidden_layers * 24 + 64 + HELPERS * (keys / KEYS + 2);
-    return floats * sizeof(float) + pieces * 128 + (rows + targets) * 64 + (1 << 16);
+    Batch b = batch_new(a, rows, rows, targets);
+    b.n_rows = rows;
+    b.n_targets = targets;
+    Pass p = pass_new(a, c, &b, keep);
+    size_t mark = a->used;
+    for (int t = 0; t < HELPERS; t++)
+        attention_scratch(a, &s, longest + KEYS);
+    a->used = mark;
+    gemm_scratch(a, rows, widest(c));
+    a->used = mark;
+    p.head = head_new(a, c, &p, true, true);
+    if (keep && !p.head.logits) /* a batch with fewer targets may keep its logits */
+        arena_floats(a, MOST_LOGITS);
+    mark = a->used;
+    ref_block_new(a);
+    arena_floats(a, 3 * HEAD_ROWS * TILE);
+    gemm_scratch(a, HEAD_ROWS, imax(TILE, c->hidden_size));
+    a->used = mark;
+    if (!keep)
+        return;
+    pass_grads_new(a, c, &p);
+    arena_floats(a, (size_t)targets * (size_t)c->hidden_size);
+    arena_floats(a, (size_t)rows * (size_t)c->intermediate_size);
+    datt_new(a, c, rows);
+    mark = a->used;
+    for (int t = 0; t < HELPERS; t++)
+        attention_grad_new(a, &s, longest);
+    a->used = mark;
+    gemm_scratch(a, rows, widest(c));
+}
+
+/* Bytes of arena that a pass takes at most, and one thread's part of weights_backward with it. */
+static size_t pass_bytes(const Model *m, int rows, int targets, int longest, Keep keep)
+{
+    Arena a = arena_counting(HELPERS);
+    pass_layout(&a, &m->config, rows, targets, longest, keep);
+    return arena_counted(&a) + (keep ? pieces_bytes(&m->config, targets) : 0) + (1 << 16);
 }
 
 /* ================================================================ the optimizer */
@@ -1526,8 +1215,9 @@ typedef struct {
  * m and v begin at 0, so after t updates they are means of g and g^2 by weights that add up to
  * 1 - b^t: hence the divisions. A weight moves by about lr, however large its gradient is; the
  * decay is no part of g, so that it is not divided by sqrt(v). Returns the norm before clipping. */
-static double adamw_step(Model *m, AdamW *o, double lr, int threads)
+static double adamw_step(Engine *e, Model *m, AdamW *o, double lr)
 {
+    int threads = e->threads;
     grads_finish(m);
     double norm = grads_norm(m, threads);
     double clip = o->clip_norm > 0 && norm > o->clip_norm ? o->clip_norm / (norm + 1e-6) : 1.0;
@@ -1552,29 +1242,10 @@ static double adamw_step(Model *m, AdamW *o, double lr, int threads)
             vrow_store(w + i, vfma(rate, step, vmul(keep, vrow_load(w + i, part))), part);
         }
     }
-    if (m->packed)
+    if (m->packed_t)
         model_pack(m, threads);
+    phase_ends(e, OPTIMIZER);
     return norm;
-}
-
-static bool all_finite(const float *x, size_t n)
-{
-    uint32_t bits, bad = 0;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(&bits, &x[i], 4);
-        bad |= (bits & 0x7F800000) == 0x7F800000;
-    }
-    return !bad;
-}
-
-/* The first tensor that holds a value that is not finite in `flat`, one of the flat arrays; NULL if
- * none does. */
-static const char *first_not_finite(const Model *m, const float *flat)
-{
-    for (int i = 0; i < m->n_tensors; i++)
-        if (!all_finite(flat + m->tensors[i].offset, m->tensors[i].size))
-            return m->tensors[i].name;
-    return NULL;
 }
 
 typedef enum { CONSTANT, LINEAR, COSINE } Schedule;
@@ -1593,166 +1264,6 @@ static double schedule_lr(Schedule kind, double lr, int step, int warmup, int st
 static uint64_t weights_hash(const Model *m)
 {
     return hash64(m->params, m->n_params * sizeof(float));
-}
-
-/* ================================================================ the directory on disk */
-
-/* The step of a checkpoint by its directory's name; -1 if it is none. */
-static int checkpoint_step(const char *name)
-{
-    char *end;
-    if (strncmp(name, "checkpoint-", 11))
-        return -1;
-    long step = strtol(name + 11, &end, 10);
-    return name[11] && !*end && step >= 0 && step <= INT_MAX ? (int)step : -1;
-}
-
-/* A model directory, or a run's: then its newest checkpoint. */
-static Path model_dir(const char *path)
-{
-    Path p = path_join(path, "config.json"), best = path_join(path, ".");
-    int newest = -1;
-    if (is_file(p.s) || !is_dir(path)) {
-        snprintf(p.s, sizeof p.s, "%s", path);
-        return p;
-    }
-    DIR *dir = opendir(path);
-    if (!dir)
-        die("%s: cannot be opened: %s", path, strerror(errno));
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        int step = checkpoint_step(entry->d_name);
-        if (step > newest) {
-            newest = step;
-            best = path_join(path, entry->d_name);
-        }
-    }
-    closedir(dir);
-    if (newest < 0)
-        snprintf(best.s, sizeof best.s, "%s", path);
-    return best;
-}
-
-/* Reads one tensor by blocks, whose pages of the file are let go at once: so the peak is one model
- * in floats, whatever the file holds. With `compare` the values must be those that `w` holds. */
-static void load_tensor(const StTensor *s, float *w, bool compare)
-{
-    enum { AT_ONCE = 1 << 20 };
-    float *block = compare ? xmalloc(AT_ONCE * sizeof *block) : NULL;
-    for (size_t i = 0, n, count = st_values(s); i < count; i += n) {
-        n = count - i < AT_ONCE ? count - i : AT_ONCE;
-        float *to = compare ? block : w + i;
-        st_read_part(s, i, n, to);
-        st_release(s, i, n);
-        if (!all_finite(to, n))
-            die("%s: tensor %s holds a value that is not finite", s->path, s->name);
-        if (compare && memcmp(block, w + i, n * sizeof *block))
-            die("%s: tensor %s is not the embedding, and tie_word_embeddings is true; expected "
-                "equal values, or false", s->path, s->name);
-    }
-    free(block);
-}
-
-/* Reads config.json, whose text goes to *text for the caller to free, and
- * generation_config.json. */
-static Config config_read(const char *path, char **text)
-{
-    Path dir = model_dir(path), file = path_join(dir.s, "config.json");
-    size_t length;
-    *text = read_file(file.s, &length);
-    Config c = config_parse(file.s, *text, length);
-    config_generation(&c, path_join(dir.s, "generation_config.json").s);
-    return c;
-}
-
-/* Reads a model's configuration and its weights. Every tensor must be there with its exact shape,
- * in F32, BF16 or F16; tensors that nobody asks for are let be. A tied model may store its head
- * again: then it must be the embedding. */
-static Model model_load(const char *path)
-{
-    Path dir = model_dir(path), file = path_join(dir.s, "config.json");
-    char *text;
-    Config c = config_read(dir.s, &text);
-    SafeTensors st = st_open_dir(dir.s);
-    const StTensor *embed = st_find(&st, "model.embed_tokens.weight");
-    if (embed && (embed->rank != 2 || embed->shape[0] != c.vocab_size ||
-                  embed->shape[1] != c.hidden_size))
-        die("%s: vocab_size %d, hidden_size %d do not fit tensor model.embed_tokens.weight "
-            "of %s", file.s, c.vocab_size, c.hidden_size, embed->path);
-    Model m = model_table(&c);
-    m.config_text = text;
-    const StTensor **source = xcalloc((size_t)m.n_tensors, sizeof *source);
-    for (int i = 0; i < m.n_tensors; i++) {
-        const Tensor *t = &m.tensors[i];
-        int64_t shape[2] = {t->rows, t->cols};
-        if (t->size)
-            source[i] = st_need(&st, t->name, t->cols ? 2 : 1, shape);
-    }
-    m.params = floats_new(m.n_params); /* no more than the files hold */
-    for (int i = 0; i < m.n_tensors; i++)
-        if (source[i]) {
-            load_tensor(source[i], at(&m, m.params, i), false);
-            m.tensors[i].dtype = source[i]->dtype;
-        }
-    free(source);
-    int64_t shape[2] = {c.vocab_size, c.hidden_size};
-    if (c.tie_word_embeddings && st_find(&st, "lm_head.weight"))
-        load_tensor(st_need(&st, "lm_head.weight", 2, shape), m.params, true);
-    st_close(&st);
-    return m;
-}
-
-/* Every tensor is written as `dtype` from now on. */
-static void model_set_dtype(Model *m, int dtype)
-{
-    for (int i = 0; i < m->n_tensors; i++)
-        m->tensors[i].dtype = dtype;
-    if (m->config_text) {
-        char *text = config_with_dtype(m->config_text, dtype);
-        free(m->config_text);
-        m->config_text = text;
-    }
-}
-
-/* How many weights a file cannot hold as they are. Dies at one that it cannot hold at all. */
-static size_t count_rounded(const Model *m, const char *dir)
-{
-    size_t rounded = 0;
-    for (int i = 0; i < m->n_tensors; i++) {
-        const Tensor *t = &m->tensors[i];
-        const float *w = at(m, m->params, i);
-        for (size_t k = 0; t->dtype != ST_F32 && k < t->size; k++) {
-            float stored = st_round(w[k], t->dtype);
-            if (isinf(stored) && !isinf(w[k]))
-                die("%s: tensor %s holds %g, which %s cannot; expected --dtype f32", dir, t->name,
-                    (double)w[k], st_dtypes[t->dtype].name);
-            rounded += stored != w[k];
-        }
-    }
-    return rounded;
-}
-
-/* Writes config.json and model.safetensors into an existing directory: each tensor in its dtype,
- * and the config.json that the model came with, or one of our own. A model that was read and not
- * changed is written with the same values. Returns how many weights had to be rounded. */
-static size_t model_save(const Model *m, const char *dir)
-{
-    Path config = path_join(dir, "config.json");
-    StOut *out = xcalloc((size_t)m->n_tensors, sizeof *out);
-    int n = 0;
-    for (int i = 0; i < m->n_tensors; i++) {
-        const Tensor *t = &m->tensors[i];
-        if (t->size)
-            out[n++] = (StOut){t->name, t->cols ? 2 : 1, {t->rows, t->cols}, at(m, m->params, i),
-                               t->dtype};
-    }
-    size_t rounded = count_rounded(m, dir);
-    if (m->config_text)
-        write_file(config.s, m->config_text, strlen(m->config_text));
-    else
-        config_write(&m->config, m->tensors[EMBED].dtype, config.s);
-    st_write(path_join(dir, "model.safetensors").s, "", out, n);
-    free(out);
-    return rounded;
 }
 
 #endif

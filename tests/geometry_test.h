@@ -411,7 +411,7 @@ static void test_zero_mean_check(void)
     Model m = model_new(&c);
     Engine e = engine_new(3, 1 << 25, 1 << 25);
     Sampling s = {.top_p = 1, .max_tokens = 16, .seed = 3};
-    Extent x = {GROUPS, M, PROMPT, s.max_tokens, 1, KEEP_NOTHING, false, TRACE_NOTHING};
+    Extent x = {GROUPS, M, PROMPT, s.max_tokens, 1, KEEP_NOTHING, false, SAVE_NOTHING};
     Group *g = groups_new(&e, &m, x);
     model_init(&m, 3);
     rope_reserve(&m, 32);

@@ -718,13 +718,13 @@ static void test_linear_gradient(void)
 }
 
 /* What a loss says of each target: noise for log p and, where asked for, for entropy and KL. */
-static HeadCoef head_coef(const Layers *l)
+static Coef head_coef(const Layers *l)
 {
     const float *more = l->weight + l->b.n_targets;
-    return (HeadCoef){l->weight, l->terms & 1 ? more : NULL, l->terms & 2 ? more + 5 : NULL};
+    return (Coef){l->weight, l->terms & 1 ? more : NULL, l->terms & 2 ? more + 5 : NULL};
 }
 
-static double head_sum(const Head *head, const HeadCoef *coef, size_t n)
+static double head_sum(const Head *head, const Coef *coef, size_t n)
 {
     return weighted_sum(head->logprob, coef->logprob, n) +
            (coef->entropy ? weighted_sum(head->entropy, coef->entropy, n) : 0) +
@@ -737,8 +737,8 @@ static double head_loss(Layers *l)
 {
     size_t mark = l->e.worker->used;
     Pass f = {.batch = l->b, .hidden = l->in};
-    HeadCoef coef = head_coef(l);
-    forward_head_beside(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
+    Coef coef = head_coef(l);
+    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
     double loss = head_sum(&f.head, &coef, (size_t)l->b.n_targets);
     l->e.worker->used = mark;
     return loss;
@@ -763,8 +763,8 @@ static void check_head_gradient(float temperature, int terms, Keep keep)
         batch_target(&l.b, 0, i * 37 % V);
     float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
     Pass f = {.batch = l.b, .hidden = l.in, .keep = keep};
-    HeadCoef coef = head_coef(&l);
-    forward_head_beside(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
+    Coef coef = head_coef(&l);
+    forward_head(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
     head_backward(&l.e.worker[0], &l.m, l.in, TARGETS, &f.head, &coef, dh);
     for (int v = 0; v < V; v += TILE) /* in slices */
         head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, &coef, v,

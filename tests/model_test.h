@@ -107,14 +107,14 @@ static Outcome outcome_of(Model *m, const Batch *b, int n, const float *coef, fl
         o.n += count;
         targets = count > targets ? count : targets;
         size_t bytes = pass_bytes(m, (size_t)b[i].n_rows, count, batch_keys(&b[i]),
-                                  m->frugal ? KEEP_INPUTS : KEEP_ALL);
+                                  m->recompute ? KEEP_INPUTS : KEEP_ALL);
         most = bytes > most ? bytes : most;
     }
     o.logprob = nan_new(o.n);
     o.entropy = nan_new(o.n);
     o.phi = nan_new(o.n * o.d);
     o.hidden = nan_new(o.n * o.d);
-    Engine e = m->frugal ? engine_frugal(threads, 1 << 12, most, pieces_bytes(&m->config, targets))
+    Engine e = m->recompute ? engine_one_pass(threads, 1 << 12, most, pieces_bytes(&m->config, targets))
                          : engine_new(threads, 1 << 12, most);
     for (int i = 0; i < threads; i++)
         memset(e.worker[i].base, 0xFF, e.worker[i].capacity);
@@ -359,7 +359,7 @@ static Story story_read(const char *line, size_t length)
 /* The sampler at temperature 0 finds the same tokens. */
 static void check_story_decoded(const Model *m, const Story *s, int index)
 {
-    Extent x = {1, 1, s->n_prompt, s->n - s->n_prompt, 1, KEEP_NOTHING, false, TRACE_NOTHING};
+    Extent x = {1, 1, s->n_prompt, s->n - s->n_prompt, 1, KEEP_NOTHING, false, SAVE_NOTHING};
     Engine e = extent_engine(m, 1, x);
     Group *g = groups_new(&e, m, x);
     Sampling greedy = {.temperature = 0, .top_p = 1, .max_tokens = x.max_tokens};
@@ -576,12 +576,12 @@ static void check_invariance(ModelType type, bool tied)
         for (int i = 0; i < TREES; i += size)
             each[pieces++] = forest(&a, i, imin(size, TREES - i));
         for (int frugal = 0; frugal < 2; frugal++) {
-            m.frugal = frugal;
+            m.recompute = frugal;
             other = outcome_of(&m, each, pieces, coef, 0.7f, size);
             check_same_outcome(&o, &other, frugal ? "recomputation" : "micro-batches");
             outcome_free(&other);
         }
-        m.frugal = false;
+        m.recompute = false;
         if (size == 2)
             model_unpack(&m);
     }
@@ -673,8 +673,8 @@ static void test_kl_exact(void)
     Pass other = forward(&e.worker[1], &q, &b, KEEP_NOTHING);
     Pass same = forward(&e.worker[2], &m, &b, KEEP_NOTHING);
     forward_head(&e.worker[1], &q, &other, (float)T, false);
-    forward_head_beside(&e.worker[2], &m, &same, (float)T, false, &m, same.hidden);
-    forward_head_beside(&e.worker[0], &m, &p, (float)T, true, &q, other.hidden);
+    forward_head(&e.worker[2], &m, &same, (float)T, false, &m, same.hidden);
+    forward_head(&e.worker[0], &m, &p, (float)T, true, &q, other.hidden);
     size_t n = (size_t)b.n_targets;
     CHECK(same_bits(p.head.other_logprob, other.head.logprob, n), "q has other log-probs beside p");
     CHECK(same_bits(p.head.logprob, same.head.logprob, n), "p has other log-probs beside q");
@@ -718,7 +718,7 @@ static void test_kl_bias(void)
         memcpy(other + v * d, g, (size_t)d * sizeof(float));
     }
     Pass p = {.batch = b, .hidden = rows};
-    forward_head_beside(a, &m, &p, T, true, &q, other);
+    forward_head(a, &m, &p, T, true, &q, other);
     for (int v = 0; v < V; v++) {
         double P = exp((double)p.head.logprob[v]), gap, slope;
         MethodOptions o = {.kl_coef = 1, .clip_low = 1, .clip_high = 1};
@@ -734,7 +734,7 @@ static void test_kl_bias(void)
     }
     double sum[3][D] = {{0}}, error[2] = {0}, norm[2] = {0};
     for (int k = 0; k < 3; k++) {
-        HeadCoef c = {.logprob = coef[k], .kl = k == KL_EXACT ? one : NULL};
+        Coef c = {.logprob = coef[k], .kl = k == KL_EXACT ? one : NULL};
         head_backward(a, &m, rows, k == KL_EXACT ? 1 : V, &p.head, &c, dh);
         for (int i = 0; i < (k == KL_EXACT ? 1 : V) * d; i++)
             sum[k][i % d] += (double)dh[i];

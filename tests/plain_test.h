@@ -213,7 +213,7 @@ static void check_plain_update(Model *m, AdamW *o, PlainGap *gap)
 static void check_plain_step(Engine *e, Model *m, AdamW *o, int step, bool drifted, PlainGap *gap)
 {
     Extent x = {PLAIN_GROUPS, PLAIN_M, PLAIN_PROMPT, PLAIN_N - PLAIN_PROMPT, 1, KEEP_ALL, false,
-                TRACE_NOTHING};
+                SAVE_NOTHING};
     MethodOptions method = {.method = G2RL, .lambda = PLAIN_LAMBDA, .clip_low = PLAIN_CLIP,
                             .clip_high = PLAIN_CLIP};
     Sampling s = {.temperature = PLAIN_TEMPERATURE, .top_p = 1, .max_tokens = x.max_tokens,

@@ -12,7 +12,7 @@ static Group *sampled(Engine *e, Model *m, const Task *task, int n, int first, i
 {
     Tokenizer t = tokenizer_characters(TASK_ALPHABET);
     Problems p = {.task = *task, .judge.task = *task, .seed = 11};
-    Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, KEEP_NOTHING, false, TRACE_NOTHING};
+    Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, KEEP_NOTHING, false, SAVE_NOTHING};
     Group *g = groups_new(e, m, x);
     for (int i = 0; i < n; i++)
         group_ask(&g[i], &e->arena, &p, (uint32_t)(first + i), &t, TASK_PROMPT_MAX);
@@ -194,7 +194,7 @@ static void test_shared_batch(void)
     c.num_hidden_layers = 2;
     c.vocab_size = V;
     Model m = model_new(&c);
-    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, KEEP_NOTHING, false, TRACE_NOTHING};
+    Extent x = {GROUPS, M, PROMPT, LONGEST, 1, KEEP_NOTHING, false, SAVE_NOTHING};
     Engine e = engine_new(3, 1 << 22, worker_bytes(&m, x));
     Helpers seen = {.e = &e};
     Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = LONGEST, .seed = 4,
@@ -349,7 +349,7 @@ static bool same_layer(const Config *c, const Layer *x, const Layer *y, size_t r
 enum { TRACED_GROUPS = 3, TRACED_M = 5, TRACED_PROMPT = 35, TRACED_TOKENS = 40 };
 
 /* Three groups with prompts of different lengths, sampled by all of an engine's threads. */
-static Group *sample_traced(Engine *e, Model *m, Tracing trace)
+static Group *sample_traced(Engine *e, Model *m, Saving trace)
 {
     Extent x = {TRACED_GROUPS, TRACED_M, TRACED_PROMPT, TRACED_TOKENS, 1, KEEP_ALL, false, trace};
     Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = TRACED_TOKENS, .seed = 4};
@@ -368,10 +368,10 @@ static Group *sample_traced(Engine *e, Model *m, Tracing trace)
 }
 
 /* A pass over groups k .. k + n - 1 that reads the trace is the pass that makes all again. */
-static void check_traced_pass(Arena *a, const View *view, Group *g, int k, int n, Tracing trace)
+static void check_traced_pass(Arena *a, const View *view, Group *g, int k, int n, Saving trace)
 {
     const Config *c = &view->m->config;
-    Keep keep = trace == TRACE_ALL ? KEEP_ALL : KEEP_NOTHING;
+    Keep keep = trace == SAVE_ALL ? KEEP_ALL : KEEP_NOTHING;
     a->used = 0;
     Pass made = look(a, view, g + k, n, KEEP_ALL, FRESH);
     Pass read = look(a, view, g + k, n, keep, TRACED);
@@ -382,7 +382,7 @@ static void check_traced_pass(Arena *a, const View *view, Group *g, int k, int n
     CHECK(is_alive(read.hidden, targets * d) && same_bits(made.x, read.x, rows * d) &&
               same_bits(made.hidden, read.hidden, targets * d),
           "groups %d to %d: the output", k, k + n - 1);
-    float *last = group_trace(&g[k], 0, 0).row - 1, before = *last; /* the prompt's last number */
+    float *last = group_saved(&g[k], 0, 0).row - 1, before = *last; /* the prompt's last number */
     *last += 1;
     read = look(a, view, g + k, n, keep, TRACED);
     CHECK(!same_bits(made.x, read.x, rows * d), "the trace is not read");
@@ -390,7 +390,7 @@ static void check_traced_pass(Arena *a, const View *view, Group *g, int k, int n
 }
 
 /* Every cut of groups into passes. Returns the lengths of their responses, as bits. */
-static unsigned check_traces(Model *m, Tracing trace, int threads)
+static unsigned check_traces(Model *m, Saving trace, int threads)
 {
     Engine e = nan_engine(threads, 16 << 20);
     View view = {m, NULL, 1, {.method = G2RL, .lambda = 1}, 1, 0};
@@ -410,18 +410,18 @@ static unsigned check_traces(Model *m, Tracing trace, int threads)
 static void check_first_pass(Model *m)
 {
     Engine e = nan_engine(1, 16 << 20);
-    Group *g = sample_traced(&e, m, TRACE_ALL);
+    Group *g = sample_traced(&e, m, SAVE_ALL);
     Update u = {.view = {m, NULL, 1, {.method = G2RL, .lambda = 1, .clip_high = 0.2}, 1, 0},
                 .micro_batch = 1};
     GroupBatch all = {.groups = g, .n = TRACED_GROUPS, .update = &u};
     for (int broken = 0; broken < 2; broken++) {
         LossSums sums = {0};
-        group_trace(&g[broken], -1, 0).row[0] = NAN; /* a q of the prompt's first row */
+        group_saved(&g[broken], -1, 0).row[0] = NAN; /* a q of the prompt's first row */
         grads_zero(m);
         accumulate_gradient(&e, m, g, TRACED_GROUPS, &u, true, &sums);
         CHECK(all_finite(m->grads, m->n_grads) == !broken, "group %d: %s", broken,
               broken ? "the trace is not read" : "the trace is read");
-        float *last = group_trace(&g[broken], 0, 0).row - 1;
+        float *last = group_saved(&g[broken], 0, 0).row - 1;
         *last = NAN;
         annotate_group(&e.worker[0], broken, &all);
         CHECK(isnan(g[broken].logprob[0]) == broken, "group %d annotated", broken);
@@ -442,8 +442,8 @@ static void test_traces(void)
             for (m.config.n_eos = 0; m.config.n_eos < 4; m.config.n_eos++)
                 m.config.eos_token_id[m.config.n_eos] = 7 * m.config.n_eos;
             model_pack(&m, 1);
-            lengths |= check_traces(&m, TRACE_ALL, threads);
-            lengths |= check_traces(&m, TRACE_OUTPUT, threads);
+            lengths |= check_traces(&m, SAVE_ALL, threads);
+            lengths |= check_traces(&m, SAVE_OUTPUT, threads);
             check_first_pass(&m);
             model_free(&m);
         }

@@ -196,6 +196,8 @@ static inline float *floats_new(size_t n)
 typedef struct {
     char *base;
     size_t used, capacity;
+    size_t most;   /* of a counting arena: the most that was used at a time */
+    bool counting; /* see arena_counting */
     int threads;
 } Arena;
 
@@ -209,9 +211,24 @@ static inline Arena arena_new(size_t bytes)
     return a;
 }
 
+/* An arena that only counts: it measures how much memory a piece of work lays out, by the code that
+ * does. What it hands out is always the same small block, where a list of pointers may be written
+ * and nothing be read. */
+static inline Arena arena_counting(int threads)
+{
+    enum { SMALL = 1 << 20 };
+    return (Arena){.base = xcalloc(SMALL, 1), .capacity = SIZE_MAX, .counting = true,
+                   .threads = threads};
+}
+
 static inline void *arena_alloc(Arena *a, size_t count, size_t size)
 {
     size_t bytes = (count * size + 63) / 64 * 64;
+    if (a->counting) {
+        a->used += bytes;
+        a->most = a->used > a->most ? a->used : a->most;
+        return a->base;
+    }
     if (bytes > a->capacity - a->used)
         die("internal error: arena of %zu bytes is full (%zu more wanted)", a->capacity, bytes);
     void *p = a->base + a->used;
@@ -237,6 +254,14 @@ static inline void arena_free(Arena *a)
 {
     free(a->base);
     *a = (Arena){0};
+}
+
+/* What a counting arena has counted; frees it. */
+static inline size_t arena_counted(Arena *a)
+{
+    size_t most = a->most;
+    arena_free(a);
+    return most;
 }
 
 /* ---------------------------------------------------------------- growing text */

@@ -78,27 +78,27 @@ static void bench_row(const Bench *b, const char *name, const char *json, const 
 
 typedef struct {
     int m, n, k;
-    float *x, *w, *y, *packed;
+    float *x, *w, *y;
+    Mat W; /* [n, k], with its transpose packed */
     Arena arena;
 } GemmWork;
 
 static void gemm_forward_run(void *what)
 {
     GemmWork *g = what;
-    gemm_packed(&g->arena, g->m, g->x, g->k, 1, (Packed){g->packed, g->k, g->n}, NULL, g->y, g->n,
-                NULL);
+    linear_forward(&g->arena, g->y, g->x, g->m, g->W, NULL);
 }
 
 static void gemm_dx_run(void *what)
 {
     GemmWork *g = what;
-    gemm_backward(&g->arena, g->m, g->n, g->k, g->y, g->w, g->x);
+    linear_backward(&g->arena, g->x, g->y, g->m, g->W);
 }
 
 static void gemm_dw_run(void *what)
 {
     GemmWork *g = what;
-    gemm_weights(&g->arena, g->m, g->n, g->k, g->y, g->n, g->x, g->w, g->k);
+    linear_weights_backward(&g->arena, g->w, g->k, mat(g->y, g->m, g->n), mat(g->x, g->m, g->k));
 }
 
 static float *bench_noise(size_t n, float scale)
@@ -114,9 +114,12 @@ static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
     static void (*const run[])(void *) = {gemm_forward_run, gemm_dx_run, gemm_dw_run};
     static const char *const layouts[] = {"fwd", "dx", "dw"};
     size_t mk = (size_t)m * (size_t)k, nk = (size_t)n * (size_t)k, mn = (size_t)m * (size_t)n;
-    GemmWork g = {m, n, k, bench_noise(mk, 1), bench_noise(nk, 1), bench_noise(mn, 1), NULL, {0}};
-    g.packed = floats_new(packed_floats(k, n));
-    gemm_pack(k, n, g.w, 1, k, g.packed);
+    GemmWork g = {.m = m, .n = n, .k = k, .x = bench_noise(mk, 1), .w = bench_noise(nk, 1),
+                  .y = bench_noise(mn, 1)};
+    float *packed = floats_new(packed_floats(k, n));
+    g.W = mat(g.w, n, k);
+    gemm_pack(transposed(g.W), packed);
+    g.W.packed_t = packed;
     g.arena = arena_new((packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK) * sizeof(float));
     for (int i = 0; i < (training ? 3 : 1); i++) {
         char json[128], text[64];
@@ -129,7 +132,7 @@ static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
     free(g.x);
     free(g.w);
     free(g.y);
-    free(g.packed);
+    free(packed);
     arena_free(&g.arena);
 }
 
@@ -137,10 +140,9 @@ static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
 static void bench_gemms(const Bench *b, const Config *c)
 {
     static const int rows[] = {16, 64, 256, 1024};
-    Model m = {.config = *c};
     for (int i = 0; i < MATRICES; i++)
         for (int r = 0; r < 4; r++) {
-            Matrix x = matrix(&m, 0, i);
+            Place x = place(c, 0, i);
             bench_gemm(b, rows[r], x.k, x.n, rows[r] >= 256);
         }
 }
@@ -167,17 +169,16 @@ typedef struct {
     int *token;
     Group *groups;
     Sampling sampling;
-    Update update;
+    Learner learner;
     int n_groups;
     int kernel; /* which one kernel_run runs, on this pass, writing to `out` */
-    Pass pass;
+    Pass pass, *passes; /* passes: [threads] */
     float *out;
 } StepWork;
 
 /* Micro-batch `part`, forward. */
-static Pass bench_look(Arena *a, int part, Keep keep, void *context)
+static void bench_forward(StepWork *w, Arena *a, int part, Pass *p)
 {
-    const StepWork *w = context;
     int first = part * w->at_once, n = imin(w->at_once, w->batch - first);
     Batch b = batch_new(a, n * w->length, n, n * w->length);
     float *coef = arena_floats(a, (size_t)(n * w->length));
@@ -189,19 +190,32 @@ static Pass bench_look(Arena *a, int part, Keep keep, void *context)
             batch_target(&b, i * w->length + t, ids[t + 1]);
         }
     }
-    Pass p = forward(a, &w->m, &b, keep);
-    forward_head(a, &w->m, &p, 1.0f, true);
-    p.coef.logprob = coef;
-    return p;
+    *p = forward(a, &w->m, &b, KEEP_ALL);
+    forward_head(a, &w->m, p, 1.0f, true, NULL);
+    p->coef.logprob = coef;
 }
 
 static void train_run(void *what)
 {
     StepWork *w = what;
-    double seconds[2] = {0};
+    Engine *e = &w->e;
+    int parts = (w->batch + w->at_once - 1) / w->at_once, most = passes_at_once(e, parts);
     grads_zero(&w->m);
-    gradient(&w->e, &w->m, (w->batch + w->at_once - 1) / w->at_once, bench_look, w, seconds);
-    adamw_step(&w->m, &w->adam, 1e-5, w->e.threads);
+    for (int k = 0; k < parts; k += most) {
+        int n = imin(most, parts - k);
+        workers_reset(e);
+        if (n == 1) {
+            e->worker[0].threads = imin(e->threads, HELPERS);
+            bench_forward(w, &e->worker[0], k, w->passes);
+            e->worker[0].threads = 1;
+        } else {
+            PARALLEL_FOR_DYNAMIC (e->threads)
+            for (int i = 0; i < n; i++)
+                bench_forward(w, &e->worker[i], k + i, &w->passes[i]);
+        }
+        backward(e, &w->m, w->passes, n);
+    }
+    adamw_step(e, &w->m, &w->adam, 1e-5);
 }
 
 static double sample_run(StepWork *w)
@@ -236,14 +250,16 @@ static void train_begin(StepWork *w, int threads, int batch, int length)
     for (int i = 0; i < batch * (length + 1); i++)
         w->token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
                                  (uint32_t)w->m.config.vocab_size);
-    size_t rows = (size_t)(w->at_once * length);
-    size_t bytes = pass_bytes(&w->m, rows, rows, length, KEEP_ALL) + rows * 8;
+    int rows = w->at_once * length;
+    size_t bytes = pass_bytes(&w->m, rows, rows, length, KEEP_ALL) + (size_t)rows * 8;
     w->e = engine_new(threads, 1 << 16, bytes);
+    w->passes = xcalloc((size_t)threads, sizeof(Pass));
 }
 
 static void train_end(StepWork *w)
 {
     free(w->token);
+    free(w->passes);
     engine_free(&w->e);
 }
 
@@ -272,28 +288,24 @@ static void kernel_run(void *what)
     const Config *c = &w->m.config;
     const Batch *b = &w->pass.batch;
     const Layer *l = &w->pass.layer[0];
-    const LayerGrad *g = &w->pass.grad;
+    LayerGrad *g = &w->pass.grad;
     const float *norm = at(&w->m, w->m.params, layer_tensor(0, INPUT_NORM));
     Arena *a = &w->e.worker[0];
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
     switch (w->kernel) {
-    case HEAD_K: head_forward(a, &w->m, w->pass.hidden, b->target, n, &w->pass.head); break;
-    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, l->x, norm, n, d, 1e-6f, 1); break;
+    case HEAD_K: head_forward(a, &w->m, &w->pass.head); break;
+    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, mat(l->x, n, d), norm, 1e-6f, 1); break;
     case RMSNORM_BACK_K:
-        rmsnorm_backward(w->out, g->x2, g->normed1, l->x, norm, l->rstd1, n, d, 1);
+        rmsnorm_backward(w->out, g->x2, g->normed1, mat(l->x, n, d), norm, l->rstd1, 1);
         break;
     case HEADS_K: heads_forward(&w->m, 0, b, l->qkv, l->qk, l->rstd_head, 1); break;
-    case HEADS_BACK_K:
-        heads_backward(&w->m, 0, b, l->qkv, l->rstd_head, g->qkv, g->heads, 1);
-        break;
-    case ATTENTION_K: attention_forward(a, c, b, l->qk, l->qkv, l->att); break;
-    case ATTENTION_BACK_K:
-        attention_backward(a, c, b, l->qk, l->qkv, l->att, l->att, g->qkv);
-        break;
+    case HEADS_BACK_K: heads_backward(&w->m, 0, b, l, g, 1); break;
+    case ATTENTION_K: attention_forward(a, heads_of(c), b, l->qk, l->qkv, l->att); break;
+    case ATTENTION_BACK_K: attention_backward(a, heads_of(c), b, l, l->att, g->qkv); break;
     case SWIGLU_K: swiglu_forward(l->act, l->gate_up, n, ff, 1); break;
     case SWIGLU_BACK_K: swiglu_backward(w->out, l->act, l->gate_up, n, ff, 1); break;
     case EXP_K: row_exp(w->out, l->gate_up, n * ff, 0, 1); break;
-    case ADAMW_K: adamw_step(&w->m, &w->adam, 0, 1); break;
+    case ADAMW_K: adamw_step(&w->e, &w->m, &w->adam, 0); break;
     }
 }
 
@@ -320,7 +332,7 @@ static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
 {
     w->e.worker[0].used = 0;
     Arena *a = &w->e.worker[0];
-    w->pass = bench_look(a, 0, KEEP_ALL, w);
+    bench_forward(w, a, 0, &w->pass);
     backward(&w->e, &w->m, &w->pass, 1);
     w->out = floats_new((size_t)w->pass.batch.n_rows * 2 * (size_t)w->m.config.intermediate_size);
     for (w->kernel = 0; w->kernel < KERNELS; w->kernel++) {
@@ -359,12 +371,12 @@ static void bench_groups(StepWork *w, int groups, int m, int new_tokens, Keep ke
 {
     int at_once = good_micro_batch(0, groups, 16 + m * new_tokens);
     Extent x = {groups, m, 16, new_tokens, at_once, keep, keep != KEEP_NOTHING,
-                keep ? TRACE_ALL : TRACE_NOTHING};
+                keep ? SAVE_ALL : SAVE_NOTHING};
     w->e = extent_engine(&w->m, w->e.threads, x);
     w->n_groups = groups;
     w->groups = groups_new(&w->e, &w->m, x);
-    w->update.micro_batch = at_once;
-    w->update.view = (View){.m = &w->m, .ref = &w->m, .temperature = 1};
+    w->learner = (Learner){&w->e, &w->m, &w->m, 1, NULL, at_once,
+                           xcalloc((size_t)w->e.threads, sizeof(Pass))};
     w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1};
     for (int i = 0; i < groups; i++) {
         w->groups[i].index = (uint32_t)i;
@@ -389,41 +401,51 @@ static void bench_sample(const Bench *b, const char *preset, StepWork *w, int se
              sequences, new_tokens);
     snprintf(text, sizeof text, "%-6s %3d sequences", preset, sequences);
     bench_row(b, "sample", json, text, 1e-9 * tokens * flops / seconds, tokens / seconds);
+    free(w->learner.pass);
     engine_free(&w->e);
 }
 
-/* One step of reinforcement learning; the reference is the model itself. Rewards are made up: every
- * third response is right. Returns the seconds of each phase in u->seconds. */
-static void rl_run(StepWork *w, Update *u, Method method)
+/* One step of reinforcement learning, as train_step makes it; the reference is the model itself.
+ * Rewards are made up: every third response is right. The engine has the seconds of each phase. */
+static void rl_run(StepWork *w, Method method)
 {
+    const MethodOptions o = {.method = method, .lambda = 0.5, .clip_low = 0.2, .clip_high = 0.2,
+                             .kl_coef = 0.001};
+    Engine *e = &w->e;
+    Learner *l = &w->learner;
     LossSums sums = {0};
-    double clock = now_seconds();
-    u->view.method = (MethodOptions){.method = method, .lambda = 0.5, .clip_low = 0.2,
-                                     .clip_high = 0.2, .kl_coef = 0.001};
-    memset(u->seconds, 0, sizeof u->seconds);
+    size_t mark = e->arena.used;
+    l->method = &o;
+    memset(e->seconds, 0, sizeof e->seconds);
+    e->clock = now_seconds();
     sample_run(w);
-    u->seconds[SAMPLE] = lap(&clock);
     for (int i = 0; i < w->n_groups; i++)
         for (int k = 0; k < w->groups[i].m; k++) {
             w->groups[i].reward[k] = (i + k) % 3 ? -1 : 1;
             w->groups[i].answered[k] = true;
         }
-    u->seconds[VERIFY] = lap(&clock);
-    size_t mark = w->e.arena.used;
-    reference_hidden(&w->e, &w->m, w->groups, w->n_groups);
-    u->seconds[REFERENCE] = lap(&clock);
+    for (int i = 0; i < l->micro_batch; i++)
+        w->groups[i].reads_saved = false;
+    phase_ends(e, VERIFY);
+    reference_hidden(e, &w->m, w->groups, w->n_groups);
+    LossSize size = loss_size(w->groups, w->n_groups, &o);
     grads_zero(&w->m);
-    accumulate_gradient(&w->e, &w->m, w->groups, w->n_groups, u, true, &sums);
-    w->e.arena.used = mark;
-    clock = now_seconds();
-    adamw_step(&w->m, &w->adam, 1e-6, w->e.threads);
-    u->seconds[OPTIMIZER] = lap(&clock);
+    for (int k = 0; k < w->n_groups;) {
+        Wave wave = next_wave(l, w->groups + k, w->n_groups - k);
+        forward_wave(l, &wave, KEEP_ALL);
+        wave_advantages(l, &wave);
+        wave_loss(l, &wave, size, &sums);
+        backward(e, &w->m, l->pass, wave.passes);
+        k += wave.n;
+    }
+    adamw_step(e, &w->m, &w->adam, 1e-6);
+    e->arena.used = mark;
 }
 
 /* The methods that bench_rl compares: with the first. */
 static const Method RL_METHODS[] = {GRPO, G2RL};
 
-/* The medians of the steps of method k, and of their ratios to the steps of GRPO beside them.
+/* The medians of the steps of method k, and of their ratios to the steps of GRPO made by turns.
  * seconds: of each method, phase (after the last one: of the whole step), and repetition. */
 static void rl_row(const Bench *b, const char *preset, int prompts, int k,
                    double seconds[2][PHASES + 1][16])
@@ -459,13 +481,14 @@ static void bench_rl(const Bench *b, const char *preset, StepWork *w)
         for (int k = 0; k < 2; k++) {
             int turn = (r + 1 + k) % 2; /* each goes first in every other repetition */
             double clock = now_seconds();
-            rl_run(w, &w->update, RL_METHODS[turn]);
+            rl_run(w, RL_METHODS[turn]);
             seconds[turn][PHASES][imax(r, 0)] = lap(&clock);
             for (int i = 0; i < PHASES; i++)
-                seconds[turn][i][imax(r, 0)] = w->update.seconds[i];
+                seconds[turn][i][imax(r, 0)] = w->e.seconds[i];
         }
     for (int k = 0; k < 2; k++)
         rl_row(b, preset, prompts, k, seconds);
+    free(w->learner.pass);
     engine_free(&w->e);
 }
 

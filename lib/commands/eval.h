@@ -4,6 +4,291 @@
 #ifndef EVAL_H
 #define EVAL_H
 
+enum { MAX_K = 13 }; /* pass@k for k = 1, 2, 4, .. 4096 */
+
+/* One model on held-out problems at one temperature, a row for each problem. */
+typedef struct {
+    const char *name;
+    double temperature;
+    int problems, samples;
+    int few;         /* votes and distinct answers are counted among so many samples: 16, or all */
+    int distinct;    /* problems that differ */
+    int *class;      /* [problems] the first that is the same one */
+    double *right, *pass[MAX_K], *maj; /* [problems] right: samples that are */
+    double *distinct_right;            /* [problems] expected among `few` samples */
+    double right_classes, two_right;   /* sums: distinct right answers among all samples; problems
+                                          that have two or more */
+    GroupSums sums;
+    uint64_t seed;
+    Buf *responses; /* a line for each is added; or NULL */
+} Evaluation;
+
+/* The class of response i: the first response, perhaps itself, that answers the same. */
+static int first_alike(const Group *g, const Judge *j, char **answer, const int *class, int i)
+{
+    for (int k = 0; k < i; k++)
+        if (class[k] == k && g->truncated[k] == g->truncated[i] &&
+            judge_same(j, answer[k], answer[i]))
+            return k;
+    return i;
+}
+
+/* Which responses of a group answer the same.   class: [m] */
+static void group_classes(const Group *g, const Judge *j, const Tokenizer *t, int *class)
+{
+    char **answer = xcalloc((size_t)g->m, sizeof *answer);
+    Buf text = {0}, name = {0};
+    for (int i = 0; i < g->m; i++) {
+        response_text(g, i, t, &text);
+        judge_class(j, g->text, text.s, &name);
+        answer[i] = xstrdup(name.s);
+        class[i] = first_alike(g, j, answer, class, i);
+    }
+    for (int i = 0; i < g->m; i++)
+        free(answer[i]);
+    free(answer);
+    buf_free(&text);
+    buf_free(&name);
+}
+
+/* How many pass@k there are of so many samples: k = 1, 2, 4, .. */
+static int passes(int samples)
+{
+    int n = 0;
+    while (n < MAX_K && 1 << n <= samples)
+        n++;
+    return n;
+}
+
+/* Of the first --problems of a list. */
+static Evaluation evaluation_new(const char *name, const Problems *p, const Options *o)
+{
+    size_t n = (size_t)imin(p->n, o->problems);
+    Evaluation ev = {.name = name, .temperature = o->temperature, .problems = (int)n,
+                     .samples = o->samples, .few = imin(16, o->samples), .seed = o->seed};
+    for (int k = 0; k < passes(o->samples); k++)
+        ev.pass[k] = xcalloc(n, sizeof(double));
+    ev.right = xcalloc(n, sizeof(double));
+    ev.maj = xcalloc(n, sizeof(double));
+    ev.distinct_right = xcalloc(n, sizeof(double));
+    ev.class = xcalloc(n, sizeof(int));
+    ev.distinct = problems_classes(p, (int)n, ev.class);
+    return ev;
+}
+
+static void evaluation_free(Evaluation *ev)
+{
+    for (int k = 0; k < MAX_K; k++)
+        free(ev->pass[k]);
+    free(ev->right);
+    free(ev->maj);
+    free(ev->distinct_right);
+    free(ev->class);
+}
+
+/* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
+ * maj@k and distinct_right@k; then NULL. */
+static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
+{
+    int last = passes(ev->samples);
+    snprintf(name, 32, k < last ? "pass@%d" : k == last ? "maj@%d" : "distinct_right@%d",
+             k < last ? 1 << k : ev->few);
+    return k < last ? ev->pass[k] : k == last ? ev->maj : k == last + 1 ? ev->distinct_right : NULL;
+}
+
+/* The mean of a metric, its interval over problems that differ; and what it is above another's. */
+static Estimate evaluation_mean(const Evaluation *ev, const double *x)
+{
+    return bootstrap(x, ev->class, ev->problems, ev->seed);
+}
+
+static Estimate evaluation_difference(const Evaluation *ev, const double *x, const double *y)
+{
+    return paired(x, y, ev->class, ev->problems, ev->seed);
+}
+
+static void put_estimate(Buf *b, const char *name, Estimate x)
+{
+    put(b, name, x.value);
+    buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
+}
+
+/* How an evaluation differs from another on the same problems, metric by metric. */
+static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b)
+{
+    const double *x, *y;
+    char name[32];
+    buf_str(b, ", \"difference\": {\"from\": ");
+    json_put_string(b, from->name, strlen(from->name));
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
+        y = evaluation_metric(from, k, name);
+        put_estimate(b, name, evaluation_difference(ev, x, y));
+    }
+    buf_str(b, "}");
+}
+
+/* The whole evaluation as the members of a JSON object. */
+static void evaluation_json(const Evaluation *ev, Buf *b)
+{
+    const GroupSums *s = &ev->sums;
+    const double *x;
+    char name[32];
+    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
+        put_estimate(b, name, evaluation_mean(ev, x));
+    snprintf(name, sizeof name, "mean@%d", ev->samples);
+    put(b, name, ratio(s->right, s->responses));
+    put(b, "problems", ev->problems);
+    put(b, "distinct_problems", ev->distinct);
+    put(b, "samples", ev->samples);
+    put(b, "temperature", ev->temperature);
+    put(b, "frac_two_right", ratio(ev->two_right, ev->problems));
+    put(b, "frac_copies", ratio(s->right - ev->right_classes, s->right));
+    put(b, "frac_all_right", ratio(s->all_right, s->groups));
+    put(b, "frac_all_wrong", ratio(s->all_wrong, s->groups));
+    put(b, "phi/cos_mean", ratio(s->cosine, s->pairs));
+    put(b, "phi/neg_ratio", ratio(s->negative, s->pairs));
+    put(b, "phi/nu_mean", ratio(s->nu, s->responses));
+    put(b, "entropy", ratio(s->entropy, s->tokens));
+    put(b, "completions/mean_length", ratio(s->tokens, s->responses));
+    put(b, "completions/clipped_ratio", ratio(s->truncated, s->responses));
+    put_vector(b, "right", ev->right, ev->problems);
+    put_vector(b, "maj", ev->maj, ev->problems);
+    put_vector(b, "distinct_right", ev->distinct_right, ev->problems);
+    if (ev->distinct == ev->problems)
+        return;
+    buf_str(b, ", \"problem_class\": [");
+    for (int i = 0; i < ev->problems; i++)
+        buf_printf(b, i ? ", %d" : "%d", ev->class[i]);
+    buf_str(b, "]");
+}
+
+/* What a group's answer classes say of a problem: maj@k, the mean over its disjoint blocks of k
+ * samples, and distinct right answers. An answer that n_c of m samples give is among k of them,
+ * drawn without putting back, with the chance pass_at_k(m, n_c, k). */
+static void evaluate_classes(Evaluation *ev, int row, const Group *g, const int *class)
+{
+    int k = ev->few, *count = xcalloc((size_t)g->m, sizeof *count), kinds = 0;
+    bool *right = xcalloc((size_t)g->m, sizeof *right);
+    for (int i = 0; i < g->m; i++) {
+        right[i] = is_right(g->reward[i]);
+        count[class[i]] += right[i];
+    }
+    for (int i = 0; i + k <= g->m; i += k)
+        ev->maj[row] += majority(class + i, right + i, k) / (g->m / k);
+    for (int i = 0; i < g->m; i++) {
+        ev->distinct_right[row] += count[i] ? pass_at_k(g->m, count[i], k) : 0;
+        kinds += count[i] > 0;
+    }
+    ev->right_classes += kinds;
+    ev->two_right += kinds >= 2;
+    free(count);
+    free(right);
+}
+
+/* A few problems of an evaluation, sampled: rows `first`, first + 1, ... */
+typedef struct {
+    Model *m;
+    const Tokenizer *t;
+    const Judge *judge;
+    Group *groups;
+    const Sampling *s;
+    Evaluation *ev;
+    int first, *class; /* class: [groups, samples] */
+} Answers;
+
+/* One problem's row of an evaluation: features and votes. */
+static void evaluate_group(Arena *a, int i, void *context)
+{
+    const Answers *x = context;
+    Evaluation *ev = x->ev;
+    Group *g = &x->groups[i];
+    const MethodOptions plain = {.method = GRPO};
+    Learner l = {.policy = x->m, .method = &plain,
+                 .temperature = x->s->temperature > 0 ? x->s->temperature : 1};
+    forward_groups(a, &l, g, 1, KEEP_NOTHING);
+    group_advantages(a, g, &plain, x->m->config.hidden_size);
+    for (int k = 0; k < passes(ev->samples); k++)
+        ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
+    ev->right[x->first + i] = count_right(g);
+    group_classes(g, x->judge, x->t, x->class + (ptrdiff_t)i * g->m);
+}
+
+/* A line of eval --responses for each response of a problem; class: [m] */
+static void write_responses(const Evaluation *ev, int row, const Group *g, const int *class,
+                            const Tokenizer *t)
+{
+    Buf b = {0};
+    for (int i = 0; i < g->m && ev->responses; i++) {
+        b.n = 0;
+        put_text(&b, "name", ev->name, strlen(ev->name));
+        put(&b, "temperature", ev->temperature);
+        put(&b, "problem", row);
+        put(&b, "sample", i);
+        put(&b, "answer_class", class[i]);
+        put_response(&b, g, i, t);
+        buf_printf(ev->responses, "{%s}\n", b.s + 2);
+    }
+    buf_free(&b);
+}
+
+/* The groups of an evaluation that are sampled together: about 512 responses. */
+static Extent eval_extent(const Problems *p, int samples, int max_tokens)
+{
+    int at_once = imax(1, 512 / samples);
+    return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING, false, SAVE_OUTPUT};
+}
+
+/* Samples and judges every problem, `at_once` together, and takes their features as well. The same
+ * seed draws the same random numbers for every model: comparisons are paired. */
+static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const Sampling *s,
+                     int at_once, Evaluation *ev, Progress *report)
+{
+    Extent x = eval_extent(p, ev->samples, s->max_tokens);
+    rope_reserve(m, x.max_prompt + x.max_tokens);
+    int *class = xcalloc((size_t)at_once * (size_t)ev->samples, sizeof *class);
+    for (int i = 0; i < ev->problems; i += x.groups) {
+        size_t mark = e->arena.used;
+        x.groups = imin(at_once, ev->problems - i);
+        Group *g = groups_new(e, m, x);
+        for (int k = 0; k < x.groups; k++)
+            group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), t, x.max_prompt);
+        sample_groups(e, m, g, x.groups, s);
+        verify_groups(g, x.groups, &p->judge, t);
+        Answers answers = {m, t, &p->judge, g, s, ev, i, class};
+        engine_each(e, x.groups, evaluate_group, &answers);
+        for (int k = 0; k < x.groups; k++) {
+            const int *of_group = class + (ptrdiff_t)k * ev->samples;
+            group_sums(&ev->sums, &g[k]);
+            evaluate_classes(ev, i + k, &g[k], of_group);
+            write_responses(ev, i + k, &g[k], of_group, t);
+        }
+        e->arena.used = mark;
+        if (report)
+            progress(report, i + x.groups, "problems");
+    }
+    free(class);
+}
+
+/* Held-out problems, every --eval-every steps of sft or train: a row of eval.jsonl. */
+static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int step)
+{
+    Buf b = {0};
+    Evaluation ev = evaluation_new("held-out", held_out, &s->o);
+    Sampling sampling = session_sampling(s, 0);
+    Extent x = eval_extent(held_out, s->o.samples, s->o.max_tokens);
+    int n_vocab = s->model.n_vocab;
+    s->model.n_vocab = s->tokenizer.n_vocab; /* sft trains on all ids, some without a text */
+    evaluate(&s->engine, &s->model, &s->tokenizer, held_out, &sampling, x.groups, &ev, NULL);
+    s->model.n_vocab = n_vocab;
+    buf_printf(&b, "{\"step\": %d", step);
+    evaluation_json(&ev, &b);
+    run_line(file, &b, s->o.out, "eval.jsonl");
+    evaluation_free(&ev);
+    buf_free(&b);
+}
+
+/* ================================================================ the command */
+
 enum { MOST_TEMPERATURES = 16, EVAL_COLUMNS = 5 };
 
 /* The metrics of the table: pass@1, maj@k, pass@16 or as much of it as there is, pass@k of all

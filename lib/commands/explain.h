@@ -409,15 +409,18 @@ static void explain_json(const Group *g, int d)
 /* Features, advantages and output of a group whose responses and rewards are there. */
 static void explain_group(Session *s, Group *g)
 {
-    View view = {&s->model, NULL, s->o.temperature, method_options(&s->o), s->o.seed, 0};
+    Learner l = learner_new(s, 1);
+    int d = s->model.config.hidden_size;
     reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
-    look(&s->engine.worker[0], &view, g, 1, KEEP_NOTHING, FRESH);
+    forward_groups(&s->engine.worker[0], &l, g, 1, KEEP_NOTHING);
+    group_advantages(&s->engine.worker[0], g, l.method, d);
+    free(l.pass);
     for (int k = 0; k < g->m * g->m; k++) /* S as Eq 11 had it */
-        g->S[k] = likeness(g, k / g->m, k % g->m, view.method.novelty);
+        g->S[k] = similarity(g, k / g->m, k % g->m, l.method->novelty);
     if (s->o.json)
-        explain_json(g, s->model.config.hidden_size);
+        explain_json(g, d);
     else
-        explain_table(g, &s->tokenizer, &view.method);
+        explain_table(g, &s->tokenizer, l.method);
 }
 
 enum { MOST_GIVEN = 4096 }; /* responses, as for --rollouts */
@@ -516,7 +519,7 @@ static void explain_given(Session *s, const Given *x)
     int longest = 1, threads = s->engine.threads;
     for (int i = 0; i < x->m; i++)
         longest = imax(longest, x->length[i]);
-    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING, true, TRACE_NOTHING};
+    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING, true, SAVE_NOTHING};
     s->engine = extent_engine(&s->model, threads, extent);
     rope_reserve(&s->model, x->prompt_length + longest);
     Group *g = groups_new(&s->engine, &s->model, extent);
@@ -608,7 +611,7 @@ static void cmd_explain(Session *s)
     session_sampler(s, o->model);
     Problems p = explain_problems(s);
     problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
-    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true, TRACE_NOTHING};
+    Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true, SAVE_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);

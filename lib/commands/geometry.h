@@ -76,7 +76,7 @@ typedef struct {
 
 /* Forward over response i alone, ready for the gradient of sum_t log p(y_t): each token's
  * coefficient is 1. */
-static Pass look_at_response(Arena *a, const Responses *x, int i)
+static Pass response_forward(Arena *a, const Responses *x, int i)
 {
     int length = response_length(x->g, i), start[2] = {0, length};
     Group one = *x->g;
@@ -84,12 +84,13 @@ static Pass look_at_response(Arena *a, const Responses *x, int i)
     one.n_tokens = length;
     one.token = x->g->token + x->g->start[i];
     one.start = start;
-    Batch b = pack_groups(a, &one, 1, false);
+    one.reads_saved = false;
+    Batch b = pack_groups(a, &one, 1);
     float *coef = arena_floats(a, (size_t)length);
     for (int t = 0; t < length; t++)
         coef[t] = 1;
     Pass p = forward(a, x->m, &b, KEEP_ALL);
-    forward_head(a, x->m, &p, (float)x->temperature, true);
+    forward_head(a, x->m, &p, (float)x->temperature, true, NULL);
     p.coef.logprob = coef;
     return p;
 }
@@ -101,7 +102,7 @@ static void response_gradient(Arena *a, int i, void *context)
     Engine alone = {.threads = 1, .worker = a};
     Model own = *x->m;
     own.grads = x->grads + (size_t)i * own.n_grads;
-    Pass p = look_at_response(a, x, i);
+    Pass p = response_forward(a, x, i);
     backward(a->threads > 1 ? x->e : &alone, &own, &p, 1);
 }
 
@@ -237,7 +238,7 @@ static void zero_mean(const Group *g, int d, int form, double *cross, double *sq
 
 /* A few groups of a model, and where their numbers go: rows `first`, first + 1, ... */
 typedef struct {
-    const Model *m;
+    Model *m;
     Group *groups;
     const Ruler *ruler;
     double features; /* their temperature */
@@ -250,7 +251,8 @@ static void measure_texts(Arena *a, const Ruler *ruler, Group *g)
 {
     int d = 0;
     if (ruler->model) {
-        Batch b = pack_groups(a, g, 1, false);
+        g->reads_saved = false;
+        Batch b = pack_groups(a, g, 1);
         g->hidden_ref = forward(a, ruler->model, &b, KEEP_NOTHING).hidden;
         d = ruler->model->config.hidden_size;
     }
@@ -266,13 +268,10 @@ static void measure_group(Arena *a, int index, void *context)
     Group *g = &x->groups[index];
     int d = x->m->config.hidden_size, row = x->first + index, m = g->m;
     ptrdiff_t at_pair = (ptrdiff_t)row * out->pairs;
-    Batch b = pack_groups(a, g, 1, true);
-    Pass p = forward(a, x->m, &b, KEEP_NOTHING);
-    forward_head(a, x->m, &p, (float)x->features, true);
-    for (int i = 0; i < m; i++)
-        sequence_feature(g->Phi + (ptrdiff_t)i * d, p.head.phi + (ptrdiff_t)g->start[i] * d,
-                         response_length(g, i), d);
-    similarity(g, d);
+    const MethodOptions plain = {.method = GRPO};
+    Learner l = {.policy = x->m, .temperature = x->features, .method = &plain};
+    forward_groups(a, &l, g, 1, KEEP_NOTHING);
+    group_features(g, d);
     upper_triangle(g->S, m, out->cosine + at_pair);
     measure_texts(a, x->ruler, g);
     upper_triangle(g->semantic, m, out->semantic + at_pair);
@@ -549,7 +548,7 @@ static void geometry_json(const Geometry *x)
     put_text(&b, "model", x->model, strlen(x->model));
     put(&b, "temperature", o->temperature);
     put(&b, "feature_temperature", features);
-    put_text(&b, "encoder", ENCODER_NAMES[o->encoder], strlen(ENCODER_NAMES[o->encoder]));
+    put_text(&b, "encoder", ENCODER_NAMES[o->rl.encoder], strlen(ENCODER_NAMES[o->rl.encoder]));
     put(&b, "groups", x->groups);
     put(&b, "samples", x->samples);
     put(&b, "pairs", n);
@@ -680,10 +679,10 @@ static void print_geometry(const Geometry *all, int n)
 {
     const Options *o = all->o;
     double features = feature_temperature(o);
-    bool reference = o->encoder == EMBED_REF;
+    bool reference = o->rl.encoder == EMBED_REF;
     printf("%d problems, %d responses to each. Temperatures: sampling %g, features %g. Encoder: %s"
            "%s%s.\n\n", all->groups, all->samples, o->temperature, features,
-           ENCODER_NAMES[o->encoder], reference ? ", " : "", reference ? all->name : "");
+           ENCODER_NAMES[o->rl.encoder], reference ? ", " : "", reference ? all->name : "");
     print_pairs(all, n);
     print_zero_mean(all, n);
     if (all->truth)
@@ -731,7 +730,7 @@ static void cmd_geometry(Session *s)
 {
     const Options *o = &s->o;
     int n = imax(1, s->words.n_words);
-    Ruler ruler = {.encoder = (Embedding)o->encoder};
+    Ruler ruler = {.encoder = (Embedding)o->rl.encoder};
     Model kept = {0};
     if (!s->words.n_words == !o->model)
         usage("geometry: expected --model DIR, or models to compare as NAME=DIR");

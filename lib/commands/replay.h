@@ -84,18 +84,15 @@ static void demand_hash(const Trainer *t)
 static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
 {
     Session *s = t->s;
-    const Options *o = &s->o;
     Extent x = t->extent;
     x.groups = x.m = 1;
     Group *group = groups_new(&s->engine, &s->model, x);
     train_ask(t, group, t->run.step, g);
     Sampling sampling = session_sampling(s, t->run.step);
     sampling.first = r;
-    sampling_begins(s);
     sample_groups(&s->engine, &s->model, group, 1, &sampling);
-    sampling_ends(s);
-    View view = {&s->model, NULL, o->temperature, method_options(o), o->seed, t->run.step};
-    *pass = look(&s->engine.worker[0], &view, group, 1, KEEP_NOTHING, AGAIN);
+    group->reads_saved = false;
+    *pass = forward_groups(&s->engine.worker[0], &t->learner, group, 1, KEEP_NOTHING);
     return group;
 }
 
@@ -234,7 +231,7 @@ static void cmd_replay(Session *s)
     Progress report = progress_new("replay", own.step - 1);
     report.first = run.step;
     while (t.run.step < own.step - 1) {
-        train_step(&t, &report);
+        train_and_record(&t, &report);
         demand_hash(&t);
     }
     Pass pass;

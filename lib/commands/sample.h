@@ -41,7 +41,7 @@ static void cmd_sample(Session *s)
     Ids prompt = encode(&s->tokenizer, true, text.s, text.n, room, "--prompt");
     buf_free(&text);
     Extent x = {1, o->samples, imax(prompt.n, 64), o->max_tokens, 1, KEEP_NOTHING, false,
-                TRACE_NOTHING};
+                SAVE_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     Group *g = groups_new(&s->engine, &s->model, x);
     group_prompt(g, prompt);

@@ -28,16 +28,15 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     if (n > s->model.config.max_position_embeddings)
         die("stdin: line %d: %d tokens; expected at most %d (max_position_embeddings)", line, n,
             s->model.config.max_position_embeddings);
-    size_t rows = (size_t)n;
     rope_reserve(&s->model, n);
-    Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, KEEP_NOTHING));
+    Arena a = arena_new(pass_bytes(&s->model, n, n, n, KEEP_NOTHING));
     a.threads = imin(s->engine.threads, HELPERS);
     Batch b = batch_new(&a, n, 1, n);
     batch_seq(&b, ids, n, 0, -1);
     for (int t = 0; t + 1 < n; t++)
         batch_target(&b, t, ids[t + 1]);
     Pass p = forward(&a, &s->model, &b, KEEP_NOTHING);
-    forward_head(&a, &s->model, &p, (float)s->o.temperature, false);
+    forward_head(&a, &s->model, &p, (float)s->o.temperature, false, NULL);
     buf_str(out, "{\"input_ids\": [");
     for (int t = 0; t < n; t++)
         buf_printf(out, t ? ", %d" : "%d", ids[t]);

@@ -200,9 +200,8 @@ static RecordBatch record_batch(Session *s, const Record *r, int n, int at_once)
 }
 
 /* Micro-batch i, forward: loss = mean of -log p over all trained-on tokens of the batch. */
-static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
+static Pass records_forward(Arena *a, const RecordBatch *x, int i, Keep keep)
 {
-    const RecordBatch *x = context;
     int first = i * x->at_once, end = imin(first + x->at_once, x->n), rows = 0;
     for (int k = first; k < end; k++)
         rows += x->records[k].n - 1;
@@ -219,22 +218,44 @@ static Pass look_at_records(Arena *a, int i, Keep keep, void *context)
     for (int t = 0; t < b.n_targets; t++)
         coef[t] = (float)(-1.0 / x->targets);
     Pass p = forward(a, x->m, &b, keep);
-    forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING);
+    forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING, NULL);
     memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
     p.coef.logprob = coef;
     return p;
+}
+
+/* Micro-batches first .. first + n - 1, side by side; one alone has the help of all threads. */
+static void records_wave(Engine *e, const RecordBatch *x, int first, int n, Pass *p)
+{
+    Keep keep = e->one_pass ? KEEP_INPUTS : KEEP_ALL;
+    workers_reset(e);
+    if (n == 1) {
+        e->worker[0].threads = imin(e->threads, HELPERS);
+        p[0] = records_forward(&e->worker[0], x, first, keep);
+        e->worker[0].threads = 1;
+        return;
+    }
+    PARALLEL_FOR_DYNAMIC (e->threads)
+    for (int i = 0; i < n; i++)
+        p[i] = records_forward(&e->worker[i], x, first + i, keep);
 }
 
 /* Adds the gradient of one batch to the model's, and returns its loss, a mean over *tokens. */
 static double sft_gradient(Session *s, const Record *r, int n, int at_once, int *tokens)
 {
     Engine *e = &s->engine;
-    double loss = 0, seconds[2] = {0};
+    double loss = 0;
     size_t mark = e->arena.used;
     RecordBatch x = record_batch(s, r, n, at_once);
+    int parts = x.targets ? (n + at_once - 1) / at_once : 0, most = passes_at_once(e, parts);
+    Pass *p = arena_alloc(&e->arena, (size_t)most, sizeof *p);
+    for (int i = 0; i < parts; i += most) {
+        int k = imin(most, parts - i);
+        records_wave(e, &x, i, k, p);
+        backward(e, &s->model, p, k);
+    }
+    workers_reset(e);
     *tokens = x.targets;
-    if (x.targets)
-        gradient(e, &s->model, (n + at_once - 1) / at_once, look_at_records, &x, seconds);
     for (int t = 0; t < x.targets; t++)
         loss -= (double)x.logprob[t] / x.targets;
     e->arena.used = mark;
@@ -266,7 +287,7 @@ static void sft_tokenizer(Session *s, Config *c)
 
 static void validate_part(Arena *a, int i, void *context)
 {
-    look_at_records(a, i, KEEP_NOTHING, context);
+    records_forward(a, context, i, KEEP_NOTHING);
 }
 
 /* The loss over all records, a batch at a time. */
@@ -354,7 +375,7 @@ static void sft_step(Teacher *t, Progress *report)
     sft_batch(t, step);
     grads_zero(&s->model);
     double loss = sft_gradient(s, t->batch, o->batch, t->at_once, &tokens);
-    double norm = adamw_step(&s->model, &t->run.adam, lr, s->engine.threads);
+    double norm = adamw_step(&s->engine, &s->model, &t->run.adam, lr);
     for (int i = 0; i < o->batch && !t->records.n; i++)
         record_free(&t->batch[i]);
     demand_finite(&s->model, step + 1, loss, norm);
@@ -376,10 +397,10 @@ static Engine sft_engine(const Teacher *t, int longest)
 {
     const Session *s = t->s;
     const Model *m = &s->model;
-    size_t rows = (size_t)t->at_once * (size_t)longest;
+    int rows = t->at_once * longest;
     Keep keep = s->o.recompute ? KEEP_INPUTS : KEEP_ALL;
-    Needs n = {.shared = (size_t)s->o.batch * (8 + (size_t)longest * 4) + (1 << 20),
-               .pass = pass_bytes(m, rows, rows, longest, keep) + rows * 8,
+    Needs n = {.shared = (size_t)s->o.batch * (8 + (size_t)longest * 4) + (2 << 20),
+               .pass = pass_bytes(m, rows, rows, longest, keep) + (size_t)rows * 8,
                .piece = pieces_bytes(&m->config, rows)};
     if (t->ask) {
         Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);

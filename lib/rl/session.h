@@ -3,7 +3,7 @@
 #ifndef SESSION_H
 #define SESSION_H
 
-#include "../../model.c"       /* defines: Model, Engine, model_load, model_save */
+#include "rollouts.h"        /* defines: Sampling; group.h: MethodOptions; model.c: Model, ... */
 #include "../base/options.h"        /* defines: Option, options_parse */
 #include "../tasks/problems.h"       /* defines: Problems, Judge, Template, Task */
 #include "../model/tokenizer_json.h" /* defines: tokenizer_load, tokenizer_write, shown */
@@ -25,14 +25,13 @@ typedef struct {
     double reward_timeout;
     int step, group, rollout, keep;
     int split, steps, warmup, schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs;
-    int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every;
-    int method, shaping, dead_groups, adv_norm, loss, novelty, encoder, kl, dtype;
+    int mini_batch, max_tokens, samples, problems, top_k, threads, save_every, eval_every, dtype;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p;
-    double lambda, clip_low, clip_high, kl_coef, entropy_coef, feature_temperature;
+    double feature_temperature;
     uint64_t seed;
     const char *only, *geometry, *svg;
-    bool json, force, quick, recompute, decode, skip_special, mask_truncated, true_gradients;
-    bool resume;
+    bool json, force, quick, recompute, decode, skip_special, true_gradients, resume;
+    MethodOptions rl;
 } Options;
 
 #define C(x) (1u << (x))
@@ -121,39 +120,39 @@ static const Option OPTIONS[] = {
      "a response ends where it has this text, and is read up to there"},
 
     HEADING("The method"),
-    {"method", OPT_CHOICE, O(method), "g2rl", 0, 0, RL, "grpo|entropy|evol|g2rl",
+    {"method", OPT_CHOICE, O(rl.method), "g2rl", 0, 0, RL, "grpo|entropy|evol|g2rl",
      "how rewards become advantages (see below)"},
-    {"lambda", OPT_NUMBER, O(lambda), "0.5", 0, 1e6, RL, "X",
+    {"lambda", OPT_NUMBER, O(rl.lambda), "0.5", 0, 1e6, RL, "X",
      "strength of the shaping; 0 is GRPO to the bit (rewards within +-3, where r~ is clipped)"},
-    {"shaping", OPT_CHOICE, O(shaping), "literal", 0, 0, RL, "literal|text",
+    {"shaping", OPT_CHOICE, O(rl.shaping), "literal", 0, 0, RL, "literal|text",
      "literal: Eq 12 as printed, r (1 + lambda r nubar); text: r (1 + lambda nubar)"},
-    {"novelty", OPT_CHOICE, O(novelty), "gradient", 0, 0, RL, "gradient|random|count",
+    {"novelty", OPT_CHOICE, O(rl.novelty), "gradient", 0, 0, RL, "gradient|random|count",
      "two controls: random deals nu out at random inside the group; count has S_ij = 1 where two "
      "responses are equal, else 0"},
-    {"dead-groups", OPT_CHOICE, O(dead_groups), "full", 0, 0, RL, "full|zero|right|wrong",
+    {"dead-groups", OPT_CHOICE, O(rl.dead_groups), "full", 0, 0, RL, "full|zero|right|wrong",
      "groups whose rewards are all equal: all have an advantage, from novelty alone; none; those "
      "that are all right; those that are all wrong"},
-    {"adv-norm", OPT_CHOICE, O(adv_norm), "std", 0, 0, RL, "std|none",
+    {"adv-norm", OPT_CHOICE, O(rl.adv_norm), "std", 0, 0, RL, "std|none",
      "divide advantages by the group's standard deviation, or not"},
-    {"encoder", OPT_CHOICE, O(encoder), "ref", 0, 0, RL, "ref|ngram",
+    {"encoder", OPT_CHOICE, O(rl.encoder), "ref", 0, 0, RL, "ref|ngram",
      "what evol's similarity is made of: the starting model's hidden states, or token trigrams"},
-    {"encoder", OPT_CHOICE, O(encoder), "ref", 0, 0, C(GEOMETRY), "ref|ngram",
+    {"encoder", OPT_CHOICE, O(rl.encoder), "ref", 0, 0, C(GEOMETRY), "ref|ngram",
      "of texts: mean last hidden state of the first model named, or counts of token trigrams"},
     {"true-gradients", OPT_FLAG, O(true_gradients), NULL, 0, 0, C(GEOMETRY), "",
      "also the gradient of each response's log-prob by the parameters, and what predicts it"},
-    {"loss", OPT_CHOICE, O(loss), "token", 0, 0, C(TRAIN), "token|sequence",
+    {"loss", OPT_CHOICE, O(rl.loss), "token", 0, 0, C(TRAIN), "token|sequence",
      "mean over tokens, or over each response's tokens and then responses"},
-    {"clip-low", OPT_NUMBER, O(clip_low), "0.2", 0, 1, C(TRAIN), "X",
+    {"clip-low", OPT_NUMBER, O(rl.clip_low), "0.2", 0, 1, C(TRAIN), "X",
      "the ratio's lower clip is 1 - X"},
-    {"clip-high", OPT_NUMBER, O(clip_high), "0.2", 0, 1e6, C(TRAIN), "X",
+    {"clip-high", OPT_NUMBER, O(rl.clip_high), "0.2", 0, 1e6, C(TRAIN), "X",
      "the ratio's upper clip is 1 + X"},
-    {"kl", OPT_CHOICE, O(kl), "k3", 0, 0, C(TRAIN), "k3|k2|exact",
+    {"kl", OPT_CHOICE, O(rl.kl), "k3", 0, 0, C(TRAIN), "k3|k2|exact",
      "KL penalty: e^q - q - 1 or q^2/2, q = ln p_ref - ln p; or exact, over the vocabulary"},
-    {"kl-coef", OPT_NUMBER, O(kl_coef), "0.001", 0, 1e6, C(TRAIN), "X",
+    {"kl-coef", OPT_NUMBER, O(rl.kl_coef), "0.001", 0, 1e6, C(TRAIN), "X",
      "weight of the KL penalty to the starting model; 0: none, and that model is not kept"},
-    {"entropy-coef", OPT_NUMBER, O(entropy_coef), NULL, 0, 1e6, C(TRAIN), "X",
+    {"entropy-coef", OPT_NUMBER, O(rl.entropy_coef), NULL, 0, 1e6, C(TRAIN), "X",
      "weight of the mean token entropy in the objective [0.003 for entropy, else 0]"},
-    {"mask-truncated", OPT_FLAG, O(mask_truncated), NULL, 0, 0, C(TRAIN), "",
+    {"mask-truncated", OPT_FLAG, O(rl.mask_truncated), NULL, 0, 0, C(TRAIN), "",
      "leave responses that were cut off at --max-tokens out of the loss and its means"},
 
     HEADING("Learning"),
@@ -602,6 +601,23 @@ static double learning_rate(const Options *o, int step)
 static void put_hash(Buf *b, const Model *m)
 {
     buf_printf(b, ", \"weights_hash\": \"%016llx\"", (unsigned long long)weights_hash(m));
+}
+
+/* A command without --top-p and --top-k draws from the whole distribution. */
+static Sampling session_sampling(const Session *s, int step)
+{
+    const Options *o = &s->o;
+    return (Sampling){.temperature = o->temperature, .top_p = o->top_p > 0 ? o->top_p : 1,
+                      .top_k = o->top_k,
+                      .max_tokens = o->max_tokens, .seed = o->seed, .step = step,
+                      .stop = o->stop, .tokenizer = &s->tokenizer};
+}
+
+/* Is the reference needed, the model that training began with: for a KL penalty, or for EVOL-RL's
+ * embeddings? */
+static bool keeps_reference(const Options *o)
+{
+    return o->rl.kl_coef > 0 || (o->rl.method == EVOL && o->rl.encoder == EMBED_REF);
 }
 
 #endif

@@ -1,0 +1,227 @@
+/* train.h: the command `train`: reinforcement learning. The step itself is train_step of g2rl.c;
+ * here is what it runs on, and what is written down of it. */
+#ifndef TRAIN_H
+#define TRAIN_H
+
+/* Refuses options that would do nothing, or nothing sensible, with the others. */
+static void check_method(const Options *o, bool train)
+{
+    if (o->rl.method != G2RL && (o->rl.novelty || o->rl.shaping || o->rl.lambda != 0.5))
+        usage("--method %s: knows no --lambda, --shaping or --novelty; these shape the rewards of "
+              "--method g2rl", METHODS[o->rl.method]);
+    if (o->rl.method == EVOL && o->reward_cmd)
+        usage("--method evol: knows right and wrong answers only; expected a verifier, not "
+              "--reward-cmd");
+    if (o->rl.method == ENTROPY && train && o->rl.entropy_coef == 0)
+        usage("--method entropy: is GRPO without its bonus; expected --entropy-coef above 0");
+    if (o->rl.kl && o->rl.kl_coef == 0)
+        usage("--kl %s: expected --kl-coef above 0", o->rl.kl == KL_K2 ? "k2" : "exact");
+    if (train && o->rl.method == G2RL && o->rollouts == 2)
+        warn("--rollouts 2: each response has one other, so both nu of a group are equal, and g2rl "
+             "is grpo; expected 3 or more");
+    bool once = o->epochs == 1 && (!o->mini_batch || o->mini_batch >= o->prompts);
+    if (train && once && (o->rl.clip_low != 0.2 || o->rl.clip_high != 0.2))
+        warn("--clip-low, --clip-high: one exactly on-policy update a step has a ratio of 1, which "
+             "no clip holds; see --mini-batch and --epochs");
+}
+
+_Static_assert(2 * PHASES <= RUN_TOTALS, "room for the seconds and the work of each phase");
+
+/* The rows of the run's files for the step that was made. */
+static void write_step(Trainer *t, double lr, double seconds)
+{
+    Session *s = t->s;
+    const Options *o = &s->o;
+    GroupSums groups = {0};
+    Buf b = {0};
+    double flops[PHASES] = {0};
+    for (int i = 0; i < o->prompts; i++) {
+        const Group *g = &t->groups[i];
+        count_work(s, g, is_restored(t->extent, i), flops);
+        group_sums(&groups, g);
+        for (int k = 0; k < g->m; k++) {
+            put_rollout(&b, g, k, t->run.step, &s->tokenizer);
+            run_line(t->run.ledger, &b, o->out, "rollouts.jsonl");
+        }
+    }
+    put_metrics(&b, t->run.step, &groups, &t->sums, keeps_reference(o));
+    put(&b, "loss", t->sums.loss);
+    put(&b, "grad_norm", t->norm);
+    put(&b, "lr", lr);
+    for (int i = 0; i < PHASES; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "time/%s", PHASE_NAMES[i]);
+        put(&b, name, s->engine.seconds[i]);
+        t->run.totals[i] += s->engine.seconds[i];
+        t->run.totals[PHASES + i] += flops[i];
+    }
+    put(&b, "tokens_per_s", groups.tokens / seconds);
+    put_hash(&b, &s->model);
+    run_line(t->run.metrics, &b, o->out, "metrics.jsonl");
+    snprintf(t->note, sizeof t->note, "pass@1 %.3f  entropy %.3f  cosine %+.3f",
+             ratio(groups.right, groups.responses), ratio(t->sums.entropy, t->sums.tokens),
+             ratio(groups.cosine, groups.pairs));
+    buf_free(&b);
+}
+
+/* The next step of training, written down. */
+static void train_and_record(Trainer *t, Progress *report)
+{
+    Engine *e = &t->s->engine;
+    size_t mark = e->arena.used;
+    double start = now_seconds(), lr = learning_rate(&t->s->o, t->run.step);
+    memset(e->seconds, 0, sizeof e->seconds);
+    e->clock = start;
+    train_step(t);
+    write_step(t, lr, now_seconds() - start);
+    progress(report, t->run.step, t->note);
+    e->arena.used = mark;
+}
+
+/* Where the time went, and the speed of each phase as a share of this machine's peak. */
+static void print_profile(const Trainer *t)
+{
+    int threads = t->s->engine.threads;
+    const double *seconds = t->run.totals, *flops = t->run.totals + PHASES;
+    double total = 0, peak = measure_peak(threads);
+    for (int i = 0; i < PHASES; i++)
+        total += seconds[i];
+    fprintf(stderr, "time %.1f s on %d thread%s, which do at most %.0f GFLOP/s:\n", total, threads,
+            threads > 1 ? "s" : "", peak);
+    for (int i = 0; i < PHASES; i++) {
+        double rate = 1e-9 * ratio(flops[i], seconds[i]);
+        if (seconds[i] < 0.0005 * total)
+            continue;
+        fprintf(stderr, "  %-10s %8.1f s %5.1f %%", PHASE_NAMES[i], seconds[i],
+                100 * ratio(seconds[i], total));
+        if (rate > 0)
+            fprintf(stderr, " %8.1f GFLOP/s, %4.1f %% of that", rate, 100 * rate / peak);
+        fputc('\n', stderr);
+    }
+}
+
+/* What a step's groups, their rollouts and passes, and evaluation aside take. */
+static Needs train_needs(const Trainer *t)
+{
+    const Session *s = t->s;
+    const Model *m = &s->model;
+    Extent x = t->extent, aside = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
+    int targets = x.at_once * x.m * x.max_tokens;
+    Needs n = {groups_bytes(m, x), sampling_bytes(m, x), groups_pass_bytes(m, x),
+               pieces_bytes(&m->config, targets), saved_bytes(m, x), keeps_reference(&s->o)};
+    if (s->o.eval_every) {
+        n.shared += groups_bytes(m, aside);
+        n.sampling += worker_bytes(m, aside);
+    }
+    return n;
+}
+
+/* Memory for these. Sampling saves its activations where that leaves half of the memory free; it
+ * saves time, and changes no bit. */
+static Engine train_engine(Trainer *t)
+{
+    const Session *s = t->s;
+    t->extent.saved = s->o.recompute ? SAVE_NOTHING : SAVE_ALL;
+    if (run_memory(s, train_needs(t)).all > run_available(&s->model) / 2)
+        t->extent.saved = SAVE_NOTHING;
+    return run_engine(s, train_needs(t));
+}
+
+/* The problems to train on, and those for --eval-every: read, their answers tried, and all that
+ * are too long left out. */
+static void train_problems(Trainer *t)
+{
+    Session *s = t->s;
+    t->problems = session_problems(s, s->o.data, SPLIT_TRAIN);
+    t->problems.shuffled = true;
+    if (s->o.data)
+        problems_check_gold(&t->problems, true);
+    if (!s->o.reward_cmd)
+        s->o.verifier = (int)t->problems.judge.verifier; /* for run.json */
+    int limit = prompt_limit(s, &s->model.config);
+    problems_fit(&t->problems, &s->tokenizer, limit);
+    if (!s->o.eval_every)
+        return;
+    if (s->o.data && !s->o.eval_data && !task_key(&s->task, t->problems.problem[0].prompt))
+        usage("--eval-every: with --data, expected --eval-data FILE too");
+    t->held_out = session_evaluated(s, s->o.eval_data);
+    problems_fit(&t->held_out, &s->tokenizer, limit);
+}
+
+/* The reference: the model that training began with. */
+static void train_reference(Trainer *t, int positions)
+{
+    Session *s = t->s;
+    Path dir = model_dir(s->o.model);
+    t->reference = model_load(dir.s);
+    t->reference.n_vocab = s->model.n_vocab;
+    rope_reserve(&t->reference, positions);
+    if (!s->o.recompute)
+        model_pack(&t->reference, s->engine.threads);
+    if (weights_hash(&t->reference) != t->run.start)
+        die("%s: is not the model that the run began with: its weights_hash is %016llx, and was "
+            "%016llx", dir.s, (unsigned long long)weights_hash(&t->reference),
+            (unsigned long long)t->run.start);
+}
+
+/* Everything that a run needs before its next step, wherever it stands. Writes nothing. */
+static Trainer train_open(Session *s, Run run)
+{
+    const Options *o = &s->o;
+    Trainer t = {.s = s, .run = run};
+    session_load(s, *run.from.s ? run.from.s : NULL);
+    session_tokenizer(s);
+    s->model.n_vocab = s->tokenizer.n_vocab;
+    train_problems(&t);
+    int longest = t.problems.longest;
+    t.extent = (Extent){o->prompts, o->rollouts, longest, o->max_tokens,
+                        good_micro_batch(o->micro_batch, o->prompts,
+                                         longest + o->rollouts / 2 * o->max_tokens),
+                        o->recompute ? KEEP_INPUTS : KEEP_ALL, keeps_reference(o), SAVE_NOTHING};
+    session_prepare_saving(s, run.from.s);
+    s->engine = train_engine(&t);
+    model_trainable(&s->model, o->recompute);
+    run_load(&t.run);
+    rope_reserve(&s->model, longest + o->max_tokens);
+    if (keeps_reference(o))
+        train_reference(&t, longest + o->max_tokens);
+    if (!o->recompute)
+        model_pack(&s->model, s->engine.threads);
+    t.learner = learner_new(s, t.extent.at_once);
+    return t;
+}
+
+static void train_close(Trainer *t)
+{
+    free(t->learner.pass);
+    model_free(&t->reference);
+    problems_free(&t->problems);
+    problems_free(&t->held_out);
+}
+
+static void cmd_train(Session *s)
+{
+    const Options *o = &s->o;
+    check_method(o, true);
+    Trainer t = train_open(s, run_find(s, TRAIN));
+    Run *run = &t.run;
+    run_begin(run); /* may delete what --model named */
+    char phase[32];
+    snprintf(phase, sizeof phase, "train %s", METHODS[o->rl.method]);
+    Progress report = progress_new(phase, o->steps);
+    report.first = run->step;
+    if (o->eval_every && !o->resume)
+        eval_on_the_side(s, &t.held_out, run->evals, 0);
+    while (run_goes_on(run)) {
+        train_and_record(&t, &report);
+        if (o->eval_every && run->step % o->eval_every == 0)
+            eval_on_the_side(s, &t.held_out, run->evals, run->step);
+        run_step_done(run);
+    }
+    run_finish(run);
+    if (!s->status)
+        print_profile(&t);
+    train_close(&t);
+}
+
+#endif
