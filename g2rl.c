@@ -13,9 +13,9 @@
  *   6. backward    the gradient by every parameter
  *   7. update      AdamW
  *
- * The Group, a prompt and its m responses, is the unit of everything: sampling fills it, rewards and
- * features annotate it, the forward and backward pass run over it packed, and the ledger prints it.
- * The phi of step 3 makes the group's advantages; scaled by these it is what the backward pass
+ * The Group, a prompt and its m responses, is the unit of everything: sampling fills it, rewards
+ * and features annotate it, the forward and backward pass run over it packed, and the ledger prints
+ * it. The phi of step 3 makes the group's advantages; scaled by these it is what the backward pass
  * starts from: the features cost nothing.
  *
  * The methods it is compared with (--method) share all the rest: `grpo` has r~ = r; `entropy` is
@@ -432,7 +432,8 @@ typedef struct {
 /* The next wave of n groups. */
 static Wave next_wave(const Learner *l, Group *groups, int n)
 {
-    int passes = (n + l->micro_batch - 1) / l->micro_batch, most = passes_at_once(l->engine, passes);
+    int passes = (n + l->micro_batch - 1) / l->micro_batch;
+    int most = passes_at_once(l->engine, passes);
     return (Wave){groups, imin(n, most * l->micro_batch), imin(passes, most)};
 }
 
@@ -459,8 +460,8 @@ static void forward_wave(const Learner *l, const Wave *w, Keep keep)
     }
 }
 
-/* Step 4 for a wave, the first time that its groups are seen: later updates on one batch of rollouts
- * keep the advantages that the sampling policy gave it. */
+/* Step 4 for a wave, the first time that its groups are seen: later updates on one batch of
+ * rollouts keep the advantages that the sampling policy gave it. */
 static void wave_advantages(const Learner *l, const Wave *w)
 {
     int threads = l->engine->one_pass ? 1 : l->engine->threads;

@@ -23,7 +23,7 @@
 
 #include "lib/model/activations.h" /* defines: Layer, LayerGrad, Keep; tensors.h: Model, weight */
 #include "lib/model/files.h"       /* defines: model_load, model_save, model_dir */
-#include "lib/num/attention.h"     /* defines: attend_rows, Heads; batch.h: Batch; engine.h: Engine */
+#include "lib/num/attention.h"     /* defines: attend_rows; batch.h: Batch; engine.h: Engine */
 #include "lib/num/gemm.h"          /* defines: gemm, Mat; simd.h: rows of vectors */
 
 /* ================================================================ embedding */
@@ -130,8 +130,8 @@ static void linear_backward(Arena *a, float *dx, const float *dy, int rows, Mat 
     gemm(a, dx, W.cols, mat(dy, rows, W.rows), W, NULL);
 }
 
-/* Forward: y_i = sum_j W_ij x_j, so dW_ij = sum_r dy_ri x_rj: dW += dy^T x, one chain over the rows.
- * The rows of dW are ld floats apart. */
+/* Forward: y_i = sum_j W_ij x_j, so dW_ij = sum_r dy_ri x_rj: dW += dy^T x, one chain over the
+ * rows. The rows of dW are ld floats apart. */
 static void linear_weights_backward(Arena *a, float *dW, ptrdiff_t ld, Mat dy, Mat x)
 {
     gemm(a, dW, ld, transposed(dy), x, dW);
@@ -210,9 +210,9 @@ static void heads_forward(const Model *m, int layer, const Batch *b, const float
         }
 }
 
-/* In: g->qkv holds the gradients by the rotated q and k (and by v, which is done). Out: those of the
- * projections; g->heads keeps those of the norms' outputs, for their weights.
- * Forward: qk = rotate(norm(x)). */
+/* In: g->qkv holds the gradients by the rotated q and k (and by v, which is done). Out: those of
+ * the projections; g->heads keeps those of the norms' outputs, for their weights. Forward: qk =
+ * rotate(norm(x)). */
 static void heads_backward(const Model *m, int layer, const Batch *b, const Layer *l, LayerGrad *g,
                            int threads)
 {
@@ -282,8 +282,8 @@ static void attention_forward(Arena *a, Heads s, const Batch *b, const float *qk
     a->used = mark;
 }
 
-/* dqkv: [rows, (H + 2 KV) hd], gradients by the rotated q and k and by v. A unit writes, in the rows
- * of its own tree of sequences, the columns of its kv head and of that head's query heads; the
+/* dqkv: [rows, (H + 2 KV) hd], gradients by the rotated q and k and by v. A unit writes, in the
+ * rows of its own tree of sequences, the columns of its kv head and of that head's query heads; the
  * prompt's keys collect the gradients of all sequences behind it, in order. */
 static void attention_backward(Arena *a, Heads s, const Batch *b, const Layer *l,
                                const float *datt, float *dqkv)
@@ -503,7 +503,8 @@ static RefBlock *ref_block_new(Arena *a)
     return b;
 }
 
-/* One tile for row r: `z` are the policy's logits, before they become e; s the reference's softmax. */
+/* One tile for row r: `z` are the policy's logits, before they become e; s the reference's softmax.
+ * */
 static void ref_tile(RefBlock *b, int r, const float *z, int n, int target, Softmax *s, float inv)
 {
     float *q = b->z + r * TILE, *gap = b->gap + r * TILE;
@@ -530,7 +531,8 @@ static void head_block_tile(Arena *a, const Model *m, Head *out, int first, int 
     int d = m->config.hidden_size, n = imin(TILE, m->n_vocab - v0);
     ptrdiff_t at_row = (ptrdiff_t)first * d;
     float inv = out->inverse_temperature, *phi = out->phi ? out->phi + at_row : NULL;
-    float *e = arena_floats(a, HEAD_ROWS * TILE), *z = out->logits ? kept_logits(out, v0, first) : e;
+    float *e = arena_floats(a, HEAD_ROWS * TILE);
+    float *z = out->logits ? kept_logits(out, v0, first) : e;
     head_logits(a, m, out->h + at_row, rows, v0, n, z, TILE);
     if (ref)
         head_logits(a, out->ref.m, out->ref.h + at_row, rows, v0, n, ref->z, TILE);
@@ -601,10 +603,11 @@ static void head_forward(Arena *a, const Model *m, Head *out)
  * so that
  *     dz_v = (c 1[v = y] + p_v (s_v - c)) / T,    s_v = -a (ln p_v + H) + b (ln p_v - ln q_v - K)
  *     dh = W^T dz = (c phi + sum_v p_v s_v W[v]) / T,       dW = dz^T h
- * phi is there already: the features are free. Only with an entropy or a KL term does dh take a pass
- * over the vocabulary of its own, with the reference's logits made once more.
+ * phi is there already: the features are free. Only with an entropy or a KL term does dh take a
+ * pass over the vocabulary of its own, with the reference's logits made once more.
  *
- * p_v (s_v - c) / T for n tokens of row i, from the logits z of the policy and q of the reference. */
+ * p_v (s_v - c) / T for n tokens of row i, from the logits z of the policy and q of the reference.
+ * */
 static void head_terms(const Head *head, const Coef *coef, int i, float c, const float *z,
                        const float *q, int n, float *dz)
 {
@@ -668,7 +671,8 @@ typedef struct {
     int r0, rows, v0, n;
 } HeadPart;
 
-/* dz of a part, from the logits that were kept or are made once more.   dz, q: [rows, HEAD_COLUMNS] */
+/* dz of a part, from the logits that were kept or are made once more.   dz, q: [rows, HEAD_COLUMNS]
+ * */
 static void head_dz(Arena *a, const Model *m, const Head *head, const Coef *coef, HeadPart part,
                     float *dz, float *q)
 {
@@ -693,7 +697,8 @@ static void head_dz(Arena *a, const Model *m, const Head *head, const Coef *coef
     }
 }
 
-/* dW += dz^T h, with dz as above: its rows first .. first + n - 1. `first` is where a tile begins. */
+/* dW += dz^T h, with dz as above: its rows first .. first + n - 1. `first` is where a tile begins.
+ * */
 static void head_weights_backward(Arena *a, const Model *m, const Head *head, const Coef *coef,
                                   int first, int n, float *dW)
 {
@@ -1008,7 +1013,8 @@ static int cut_pieces(const Model *m, int layer, int threads, Piece *out)
     return add_pieces(out, n, VECTORS, 1, 1, 1);
 }
 
-/* dW of a piece of one of a layer's matrices: rows of it or, where it is wider than high, columns. */
+/* dW of a piece of one of a layer's matrices: rows of it or, where it is wider than high, columns.
+ * */
 static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, const Pass *p)
 {
     const Layer *l = &p->layer[layer];
@@ -1082,8 +1088,8 @@ static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int laye
 
 /* Adds to m->grads the gradient over n passes, of which worker i holds number i: layer after
  * layer, first the gradients of the rows, then, while these are near, those of the weights. The
- * passes go side by side; one alone has the help of all threads. Every sum over rows continues where
- * the last one stopped, so that neither the cut into passes nor the threads change a bit. */
+ * passes go side by side; one alone has the help of all threads. Every sum over rows continues
+ * where the last one stopped, so that neither the cut into passes nor the threads change a bit. */
 static void backward(Engine *e, Model *m, Pass *p, int n)
 {
     Arena *a = &e->worker[0];

@@ -36,8 +36,8 @@ typedef struct {
 } Tensor;
 
 /* Parameters, gradients and Adam's two moments are flat arrays of one layout. `packed_t` holds the
- * matrices once more in the panels that gemm reads for y = x W^T, `packed` for dx = dy W; model_pack
- * refreshes them after an update. Without them each product packs for itself. */
+ * matrices once more in the panels that gemm reads for y = x W^T, `packed` for dx = dy W;
+ * model_pack refreshes them after an update. Without them each product packs for itself. */
 typedef struct {
     Config config;
     int n_vocab; /* the head sees tokens 0 .. n_vocab - 1: those that have a text, or all */
@@ -302,8 +302,9 @@ static double attention_flops(const Config *c)
     return 4.0 * c->num_attention_heads * c->head_dim * c->num_hidden_layers;
 }
 
-/* Gradients and Adam's moments. `recompute` (activation checkpointing) saves memory: the weights are
- * packed while sampling only, and the backward pass makes each layer's activations a second time. */
+/* Gradients and Adam's moments. `recompute` (activation checkpointing) saves memory: the weights
+ * are packed while sampling only, and the backward pass makes each layer's activations a second
+ * time. */
 static void model_trainable(Model *m, bool recompute)
 {
     m->recompute = recompute;

@@ -2,7 +2,7 @@
  *
  *   attend_rows            softmax(q K^T / sqrt(hd)) V for some rows of one query head
  *   attend_rows_backward   its gradients
- *   pack_keys, unpack_..   keys and values of a sequence as blocks, for the training passes (model.c)
+ *   pack_keys, load_keys   keys and values of a sequence as blocks, for the training passes (model.c)
  *   attention_cached       the forward pass while sampling: keys and values live in a cache
  *
  * The whole row of scores is made (no online softmax): exact maximum, the sum over 16 lanes by
@@ -31,7 +31,8 @@ typedef struct {
  * [KEYS / LANES][head_dim][LANES], and v [KEYS][head_dim, padded to LANES]. */
 typedef struct {
     const float *k, *v;
-    int n; /* keys in it */
+    int n;             /* keys in it */
+    const float *next; /* the k, and behind it the v, to prefetch meanwhile; or NULL */
 } KvBlock;
 
 /* Floats of a block; a line more, so that blocks do not alias in the cache. */
@@ -58,12 +59,12 @@ static void kv_put(const Heads *s, float *block, int slot, const float *k, const
 /* K^T, [hd, n], and V, [n, hd], of the first n keys of a block. */
 static LaneMat block_keys(const Heads *s, const KvBlock *b, int n)
 {
-    return (LaneMat){b->k, s->hd, n, LANES, LANES * s->hd};
+    return (LaneMat){b->k, s->hd, n, LANES, LANES * s->hd, b->next};
 }
 
 static LaneMat block_values(const Heads *s, const KvBlock *b, int n)
 {
-    return (LaneMat){b->v, n, s->hd, s->hd_pad, LANES};
+    return (LaneMat){b->v, n, s->hd, s->hd_pad, LANES, b->next ? b->next + KEYS * s->hd : NULL};
 }
 
 /* The keys or values of a sequence's rows, one kv head's: row i is that of its i-th row. */
@@ -103,7 +104,7 @@ static int pack_keys(const Heads *s, Mat k, Mat v, KvBlock *blocks, float *memor
         float *block = memory + kv_block_floats(s) * (size_t)(i / KEYS);
         kv_put(s, block, i % KEYS, k.at + i * k.rs, v.at + i * v.rs);
         if (i % KEYS == 0)
-            blocks[n++] = (KvBlock){block, block + KEYS * s->hd, imin(KEYS, k.rows - i)};
+            blocks[n++] = (KvBlock){block, block + KEYS * s->hd, imin(KEYS, k.rows - i), NULL};
     }
     return n;
 }
@@ -204,7 +205,8 @@ static void attend_dq(const Heads *s, int i, int sees, Mat q, Mat o, Mat d_o, fl
         memset(dsr + sees, 0, (size_t)(keys - sees) * sizeof(float));
     }
     Mat ds_rows = {.at = ds, .rows = q.rows, .cols = keys, .rs = g->ld, .cs = 1};
-    gemm_small(g->dq, s->hd_pad, ds_rows, (LaneMat){g->k, keys, s->hd, s->hd_pad, LANES}, NULL);
+    LaneMat k = {g->k, keys, s->hd, s->hd_pad, LANES, NULL};
+    gemm_small(g->dq, s->hd_pad, ds_rows, k, NULL);
     for (int r = 0; r < q.rows; r++)
         memcpy(dq + r * s->ld_qkv, g->dq + (ptrdiff_t)r * s->hd_pad,
                (size_t)s->hd * sizeof(float));
@@ -234,8 +236,8 @@ static void attend_rows_backward(const Heads *s, int before, Mat q, Mat o, Mat d
             Mat p = {.at = g->p + i * g->ld + j, .rows = m, .cols = n - i, .rs = 1, .cs = g->ld};
             Mat ds = {.at = g->ds + i * g->ld + j, .rows = m, .cols = n - i, .rs = 1, .cs = g->ld};
             const float *rows = d_o.at + (first + i) * d_o.rs, *qs = q.at + (first + i) * q.rs;
-            gemm_small(dv, s->hd_pad, p, (LaneMat){rows, n - i, s->hd, d_o.rs, LANES}, dv);
-            gemm_small(dk, s->hd_pad, ds, (LaneMat){qs, n - i, s->hd, q.rs, LANES}, dk);
+            gemm_small(dv, s->hd_pad, p, (LaneMat){rows, n - i, s->hd, d_o.rs, LANES, NULL}, dv);
+            gemm_small(dk, s->hd_pad, ds, (LaneMat){qs, n - i, s->hd, q.rs, LANES, NULL}, dk);
         }
     }
 }
@@ -292,13 +294,18 @@ static float *kv_piece(const Cached *x, const KvSeq *kv, int block, int kv_head)
     return kv->block[block] + x->ld_kv * (x->layer * x->s.KV + kv_head);
 }
 
-/* The blocks that hold the first `keys` keys of a cache; returns how many. */
-static int cached_blocks(const Cached *x, const KvSeq *kv, int kv_head, int keys, KvBlock *out)
+/* The blocks that hold the first `keys` keys of a cache; returns how many. Where one row alone
+ * reads them there is little to do for each key, and most of the time would be spent waiting for
+ * memory: so those of the cache `next`, or NULL, are prefetched meanwhile, block for block. */
+static int cached_blocks(const Cached *x, const KvSeq *kv, const KvSeq *next, int kv_head, int keys,
+                         KvBlock *out)
 {
     int n = 0;
     for (; n * KEYS < keys; n++) {
         const float *piece = kv_piece(x, kv, n, kv_head);
-        out[n] = (KvBlock){piece, piece + KEYS * x->s.hd, imin(KEYS, keys - n * KEYS)};
+        out[n] = (KvBlock){piece, piece + KEYS * x->s.hd, imin(KEYS, keys - n * KEYS), NULL};
+        if (next && n < next->n_blocks)
+            out[n].next = kv_piece(x, next, n, kv_head);
     }
     return n;
 }
@@ -310,7 +317,7 @@ static int own_keys(const Seq *seq) { return seq->start + seq->rows - seq->prefi
  * are read once for all of them. Row g * n + i of the weights is head g of sequence i, so that both
  * "all sequences of a head" and "all heads of a sequence" are rows with one stride. Each row's
  * numbers are those that attend_rows makes. */
-static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n,
+static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n, const Seq *after,
                            const CachedScratch *scratch)
 {
     const Heads *s = &x->s;
@@ -319,7 +326,7 @@ static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n,
         ld = imax(ld, round_up(seq[i].start + 1, KEYS) + KEYS);
     const float *q = x->qk + seq->row * s->ld_qk + h * s->hd;
     float *p = scratch->floats, *sum = p + (ptrdiff_t)QUERIES * ld, inverse[QUERIES];
-    int shared = cached_blocks(x, seq->prefix_kv, kv_head, prefix, scratch->blocks);
+    int shared = cached_blocks(x, seq->prefix_kv, NULL, kv_head, prefix, scratch->blocks);
     KvBlock *block = scratch->blocks, *own = block + shared;
     for (int g = 0; g < s->group; g++)
         for (int k = 0; k < shared; k++) {
@@ -328,7 +335,9 @@ static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n,
                        NULL);
         }
     for (int i = 0; i < n; i++) {
-        int owned = cached_blocks(x, seq[i].kv, kv_head, own_keys(&seq[i]), own);
+        const Seq *next = i + 1 < n ? &seq[i + 1] : after;
+        int owned = cached_blocks(x, seq[i].kv, next ? next->kv : NULL, kv_head, own_keys(&seq[i]),
+                                  own);
         int keys = seq[i].start + 1;
         Mat qi = {.at = q + i * s->ld_qk, .rows = s->group, .cols = s->hd, .rs = s->hd, .cs = 1};
         for (int k = 0; k < owned; k++)
@@ -348,7 +357,9 @@ static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n,
                        k > 0 ? to : NULL);
         }
     for (int i = 0; i < n; i++) {
-        int owned = cached_blocks(x, seq[i].kv, kv_head, own_keys(&seq[i]), own);
+        const Seq *next = i + 1 < n ? &seq[i + 1] : after;
+        int owned = cached_blocks(x, seq[i].kv, next ? next->kv : NULL, kv_head, own_keys(&seq[i]),
+                                  own);
         float *to = sum + i * s->hd_pad;
         for (int k = 0; k < owned; k++) {
             Mat pi = {.at = p + i * ld + prefix + k * KEYS, .rows = s->group, .cols = own[k].n,
@@ -364,13 +375,17 @@ static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n,
 
 /* One sequence, for one kv head: its query heads one after the other or, for a single row, the
  * heads as the rows. */
-static void attend_alone(const Cached *x, int kv_head, const Seq *seq, const CachedScratch *scratch)
+static void attend_alone(const Cached *x, int kv_head, const Seq *seq, const Seq *after,
+                         const CachedScratch *scratch)
 {
     const Heads *s = &x->s;
-    int shared = cached_blocks(x, seq->prefix_kv, kv_head, seq->prefix_length, scratch->blocks);
-    int h = kv_head * s->group;
     bool one = seq->rows == 1;
-    cached_blocks(x, seq->kv, kv_head, own_keys(seq), scratch->blocks + shared);
+    const Seq *next = one ? after : NULL;
+    int h = kv_head * s->group;
+    int shared = cached_blocks(x, seq->prefix_kv, next ? next->prefix_kv : NULL, kv_head,
+                               seq->prefix_length, scratch->blocks);
+    cached_blocks(x, seq->kv, next ? next->kv : NULL, kv_head, own_keys(seq),
+                  scratch->blocks + shared);
     Mat q = {.at = x->qk + seq->row * s->ld_qk + h * s->hd, .rows = one ? s->group : seq->rows,
              .cols = s->hd, .rs = one ? s->hd : s->ld_qk, .cs = 1};
     float *out = x->att + seq->row * s->ld_out + h * s->hd;
@@ -381,8 +396,9 @@ static void attend_alone(const Cached *x, int kv_head, const Seq *seq, const Cac
     }
 }
 
-/* n sequences for one kv head. Their new keys go into their own caches first. */
-static void attend_cached(const Cached *x, int kv_head, const Seq *seq, int n,
+/* n sequences for one kv head; `after`: the sequence behind them, or NULL. Their new keys go into
+ * their own caches first. */
+static void attend_cached(const Cached *x, int kv_head, const Seq *seq, int n, const Seq *after,
                           const CachedScratch *scratch)
 {
     const Heads *s = &x->s;
@@ -395,9 +411,9 @@ static void attend_cached(const Cached *x, int kv_head, const Seq *seq, int n,
         }
     }
     if (n > 1)
-        attend_sharers(x, kv_head, seq, n, scratch);
+        attend_sharers(x, kv_head, seq, n, after, scratch);
     else
-        attend_alone(x, kv_head, seq, scratch);
+        attend_alone(x, kv_head, seq, after, scratch);
 }
 
 /* Cuts a batch into runs of sequences that attend_cached takes together; run u is the sequences
@@ -432,7 +448,9 @@ static void attention_cached(Arena *a, Heads s, int layer, const Batch *b, const
     for (int unit = 0; unit < runs * s.KV; unit++) {
         int t = a->threads > 1 ? thread_index() : 0, run = unit % runs;
         CachedScratch scratch = {blocks + t * most, floats + each * (size_t)t};
-        attend_cached(&x, unit / runs, &b->seq[first[run]], first[run + 1] - first[run], &scratch);
+        const Seq *seq = &b->seq[first[run]], *end = &b->seq[first[run + 1]];
+        const Seq *after = run + 1 < runs ? end : NULL;
+        attend_cached(&x, unit / runs, seq, (int)(end - seq), after, &scratch);
     }
     a->used = mark;
 }

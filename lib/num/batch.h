@@ -40,7 +40,8 @@ typedef struct {
     Saved saved; /* of all sequences of a batch, or of none */
 } Seq;
 
-/* Sequences packed end to end, and their targets: row target_row[i] predicts token target[i]. Sequences that share a prefix follow it directly. */
+/* Sequences packed end to end, and their targets: row target_row[i] predicts token target[i].
+ * Sequences that share a prefix follow it directly. */
 typedef struct {
     int n_rows, n_seqs, n_targets, n_roots;
     int max_rows, max_seqs, max_targets;

@@ -64,9 +64,9 @@ static inline Mat columns_of(Mat a, int first, int n)
  * a[i * stride + k] or, `down`, a[i + k * stride]; row k of B begins at b + k * ldb, its vectors
  * are `second` floats apart; base has C's layout, may be C, and stands for zero where it is NULL.
  *
- * Prefetch: at every `every`-th step (0: never) the tile asks for `lines` floats, in lines, from
- * each of four places `quarter` floats apart, since memory serves several streams faster than
- * one. */
+ * Prefetch: at every `every`-th step (0: never) the tile fetches `lines` floats, in lines, from
+ * each of four places `quarter` floats apart, since memory serves several streams faster than one;
+ * and a row of the C that is written next. */
 typedef struct {
     int K;
     const float *a, *b;
@@ -74,8 +74,9 @@ typedef struct {
     const float *base;
     float *c;
     ptrdiff_t ldc;
-    const float *next;
+    const float *next, *next_c;
     ptrdiff_t quarter;
+    ptrdiff_t next_row; /* from one row of that C to the next; 0: the first alone */
     int every, lines;
 } Tile;
 
@@ -110,8 +111,9 @@ ALWAYS_INLINE void tile_next(const int mr, const bool down, TileRows *r, const i
 ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, const Tile *t,
                         const ptrdiff_t ldb, const ptrdiff_t second)
 {
-    const float *b = t->b, *next = t->next, *base = t->base;
-    const ptrdiff_t quarter = t->quarter, ldc = t->ldc;
+    const float *b = t->b, *next = t->next, *next_c = t->next_c, *base = t->base;
+    const ptrdiff_t quarter = t->quarter, ldc = t->ldc, next_row = t->next_row;
+    const int every = t->every, lines = t->lines, K = t->K;
     float *c = t->c;
     vf s[MR][2];
     TileRows r = {{t->a}, t->stride, 2 * t->stride, 3 * t->stride};
@@ -120,13 +122,16 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, const Tile 
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int v = 0; v < nv; v++)
             s[i][v] = base ? vload(base + i * ldc + v * VL) : vset(0.0f);
-    int k = 0, wait = t->every > 0;
-    for (const int K = t->K; k + K_STEPS <= K; k += K_STEPS) {
+    int k = 0, wait = every > 0;
+    for (; k + K_STEPS <= K; k += K_STEPS) {
         if (--wait == 0) {
-            wait = t->every;
-            for (const float *end = next + t->lines; next < end; next += LINE)
+            wait = every;
+            for (const float *end = next + lines; next < end; next += LINE)
                 UNROLL for (int u = 0; u < 4; u++)
                     PREFETCH(next + u * quarter);
+            PREFETCH_WRITE(next_c);
+            PREFETCH_WRITE(next_c + (nv - 1) * VL);
+            next_c += next_row;
         }
         OPAQUE(r.stride); /* each time, or their sums with u would be kept in memory */
         OPAQUE(r.twice);
@@ -139,7 +144,7 @@ ALWAYS_INLINE void tile(const int mr, const int nv, const bool down, const Tile 
         if (!down)
             tile_next(mr, down, &r, K_STEPS);
     }
-    for (; k < t->K; k++, b += ldb) {
+    for (; k < K; k++, b += ldb) {
         tile_step(mr, nv, down, s, &r, 0, b, second);
         tile_next(mr, down, &r, 1);
     }
@@ -192,34 +197,49 @@ static void tile_in_place(int mr, int nv, bool down, const Tile *t)
 
 static int tiles_of(int M) { return (M + MR - 1) / MR; }
 
-/* The first row of tile t: M rows are cut into tiles of nearly equal height. */
-static int tile_begin(int M, int t)
+/* M rows cut into tiles of nearly equal height: the first `taller` have one row more. */
+typedef struct {
+    int tiles, height, taller;
+} RowCut;
+
+static RowCut cut_rows(int M)
 {
     int tiles = tiles_of(M);
-    return t < tiles ? (int)((int64_t)M * t / tiles) : M; /* often the only tile: no division */
+    return M <= MR ? (RowCut){tiles, M, 0} : (RowCut){tiles, M / tiles, M % tiles};
 }
+
+/* The first row of tile t. */
+static int tile_begin(RowCut cut, int t) { return t * cut.height + imin(t, cut.taller); }
 
 /* ---------------------------------------------------------------- small products, B in place */
 
 /* A matrix whose columns lie in groups of LANES, `group` floats from one group to the next. Columns
- * up to the next multiple of VL must be readable. */
+ * up to the next multiple of VL must be readable. `next`: as many floats as it has, in whole
+ * groups, to prefetch while it is read; or NULL. */
 typedef struct {
     const float *at;
     int rows, cols;
     ptrdiff_t rs, group;
+    const float *next;
 } LaneMat;
 
 /* C = base + A B. C must be readable and writable up to the next multiple of VL columns. */
-static void gemm_small(float *c, ptrdiff_t ldc, Mat A, LaneMat B, const float *base)
+ALWAYS_INLINE void gemm_small(float *c, ptrdiff_t ldc, Mat A, LaneMat B, const float *base)
 {
     bool down = A.rs == 1;
+    RowCut cut = cut_rows(A.rows);
     Tile t = {.K = B.rows, .stride = down ? A.cs : A.rs, .ldb = B.rs,
               .second = VL < LANES ? VL : B.group, .ldc = ldc};
     for (int j = 0; j < B.cols; j += NR) {
         int nv = B.cols - j > VL ? 2 : 1;
         t.b = B.at + j / LANES * B.group + j % LANES;
-        for (int k = 0, i = 0, end; i < A.rows; k++, i = end) {
-            end = tile_begin(A.rows, k + 1);
+        t.next = B.next ? B.next + (ptrdiff_t)B.rows * j : NULL;
+        t.next_c = c;
+        t.lines = imin(NR, round_up(B.cols - j, LANES));
+        t.quarter = (ptrdiff_t)B.rows * t.lines / 4;
+        t.every = B.next != NULL; /* the first tile alone */
+        for (int k = 0, i = 0, end; i < A.rows; k++, i = end, t.every = 0) {
+            end = tile_begin(cut, k + 1);
             t.a = A.at + i * A.rs;
             t.base = base ? base + i * ldc + j : NULL;
             t.c = c + i * ldc + j;
@@ -321,12 +341,17 @@ static Rows spread_out(Arena *arena, Mat A)
  * other. Vectors are copied whole where there is more of A behind them. */
 static Rows cut_tiles(Arena *arena, Mat A)
 {
-    int M = A.rows, K = A.cols, tiles = tiles_of(M);
-    float *copy = arena_floats(arena, (size_t)tiles * (size_t)K * TILED);
+    int M = A.rows, K = A.cols;
+    RowCut cut = cut_rows(M);
+    float *copy = arena_floats(arena, (size_t)cut.tiles * (size_t)K * TILED);
     ptrdiff_t end = (K - 1) * A.cs + M;
-    for (int k0 = 0; k0 < K; k0 += STRETCH)
-        for (int t = 0; t < tiles; t++) {
-            int i0 = tile_begin(M, t), mr = tile_begin(M, t + 1) - i0, k1 = imin(K, k0 + STRETCH);
+    for (int k0 = 0; k0 < K; k0 += STRETCH) {
+        int k1 = imin(K, k0 + STRETCH);
+        for (int k = k1; k < imin(K, k1 + STRETCH); k++)
+            for (int i = 0; i < M; i += LINE)
+                PREFETCH(A.at + i + k * A.cs);
+        for (int t = 0; t < cut.tiles; t++) {
+            int i0 = tile_begin(cut, t), mr = tile_begin(cut, t + 1) - i0;
             float *to = copy + ((ptrdiff_t)t * K + k0) * TILED;
             for (int k = k0; k < k1; k++, to += TILED) {
                 ptrdiff_t at = i0 + k * A.cs;
@@ -335,6 +360,7 @@ static Rows cut_tiles(Arena *arena, Mat A)
                                                       : vload_part(A.at + at + i, mr - i));
             }
         }
+    }
     return (Rows){copy, 1, TILED, true};
 }
 
@@ -365,42 +391,68 @@ static Rows arranged(Arena *arena, Mat A, int N)
 typedef struct {
     int M, N, K;
     Rows A;
+    RowCut cut;
+    int lines; /* of each quarter of the next panel, that a tile prefetches */
+    Tile tile; /* what all tiles have in common */
     const float *panels, *base;
     float *c;
     ptrdiff_t ldc;
 } Product;
 
-/* C[M,N] = base + A B for the N <= NR columns of panel p, while panel p + 1 is prefetched, a part of
- * it by each tile. Where the panel is wider than C the tile goes through a small copy, so that
- * nothing beyond C is written. */
+/* Fills in how the rows are cut, and what the tiles have in common. A tile prefetches evenly, from
+ * its first step to its last: all at once memory delivers less. */
+static void product_cut(Product *x)
+{
+    int steps = imax(1, x->K / K_STEPS);
+    x->cut = cut_rows(x->M);
+    int tiles = x->cut.tiles, lines = (x->K * NR / (4 * LINE) + tiles - 1) / tiles;
+    int every = imax(1, steps / imax(tiles > 3 ? MR : 1, lines));
+    x->lines = lines;
+    x->tile = (Tile){.K = x->K, .stride = x->A.rs == 1 ? x->A.cs : x->A.rs, .ldc = x->ldc,
+                     .quarter = (ptrdiff_t)x->K * NR / 4, .every = every,
+                     .lines = (lines * LINE * every + steps - 1) / steps,
+                     .next_row = tiles > 6 ? x->ldc : 0}; /* the C of a few tiles is near anyway */
+}
+
+/* The columns of panel p, while panel p + 1 is prefetched, a part of it by each tile. */
 static void multiply_panel(const Product *x, int p)
 {
-    float edge[MR * NR];
-    int j = p * NR, N = imin(NR, x->N - j), tiles = tiles_of(x->M);
-    bool whole = N == NR;
-    size_t bytes = (size_t)N * sizeof(float);
-    const float *panel = x->panels + (ptrdiff_t)x->K * j, *base = x->base;
-    int lines = (x->K * NR / (4 * LINE) + tiles - 1) / tiles; /* of each quarter, a tile */
-    int steps = imax(1, x->K / K_STEPS), every = imax(1, steps / imax(1, lines));
-    Tile t = {.K = x->K, .b = panel, .stride = x->A.rs == 1 ? x->A.cs : x->A.rs,
-              .ldc = whole ? x->ldc : NR, .quarter = (ptrdiff_t)x->K * NR / 4, .every = every,
-              .lines = (lines * LINE * every + steps - 1) / steps};
-    if (!whole)
-        memset(edge, 0, sizeof edge);
-    for (int k = 0, i0 = 0, i1; k < tiles; k++, i0 = i1) {
-        i1 = tile_begin(x->M, k + 1);
-        float *c = x->c + i0 * x->ldc + j;
+    int j = p * NR;
+    const float *panel = x->panels + (ptrdiff_t)x->K * j;
+    Tile t = x->tile;
+    t.b = panel;
+    for (int k = 0, i0 = 0, i1; k < x->cut.tiles; k++, i0 = i1) {
+        i1 = tile_begin(x->cut, k + 1);
         t.a = x->A.a + (x->A.tiled ? (ptrdiff_t)k * x->K * TILED : i0 * x->A.rs);
-        t.base = base ? base + i0 * x->ldc + j : NULL;
-        t.c = whole ? c : edge;
-        t.next = panel + (ptrdiff_t)x->K * NR + (ptrdiff_t)k * lines * LINE;
-        for (int i = 0; !whole && base && i < i1 - i0; i++)
-            memcpy(edge + i * NR, t.base + i * x->ldc, bytes);
-        if (!whole && base)
-            t.base = edge;
+        t.base = x->base ? x->base + i0 * x->ldc + j : NULL;
+        t.c = x->c + i0 * x->ldc + j;
+        t.next = panel + (ptrdiff_t)x->K * NR + (ptrdiff_t)k * x->lines * LINE;
+        t.next_c = i1 < x->M ? x->c + i1 * x->ldc + j : x->c + j + NR;
         tile_panel(i1 - i0, x->A.rs == 1, &t);
-        for (int i = 0; !whole && i < i1 - i0; i++)
-            memcpy(c + i * x->ldc, edge + i * NR, bytes);
+    }
+}
+
+/* The columns of the last panel, where it is wider than C: its tiles go through a small copy, so
+ * that nothing beyond C is written. */
+static void multiply_edge(const Product *x, int p)
+{
+    float edge[MR * NR] = {0};
+    int j = p * NR;
+    size_t bytes = (size_t)(x->N - j) * sizeof(float);
+    Tile t = x->tile;
+    t.b = x->panels + (ptrdiff_t)x->K * j;
+    t.c = edge;
+    t.base = x->base ? edge : NULL;
+    t.ldc = NR;
+    t.every = 0;
+    for (int k = 0, i0 = 0, i1; k < x->cut.tiles; k++, i0 = i1) {
+        i1 = tile_begin(x->cut, k + 1);
+        t.a = x->A.a + (x->A.tiled ? (ptrdiff_t)k * x->K * TILED : i0 * x->A.rs);
+        for (int i = i0; x->base && i < i1; i++)
+            memcpy(edge + (i - i0) * NR, x->base + i * x->ldc + j, bytes);
+        tile_panel(i1 - i0, x->A.rs == 1, &t);
+        for (int i = i0; i < i1; i++)
+            memcpy(x->c + i * x->ldc + j, edge + (i - i0) * NR, bytes);
     }
 }
 
@@ -409,7 +461,10 @@ static void multiply_share(const Product *x, int u, int threads)
 {
     int panels = panels_of(x->N);
     for (int p = panels * u / threads; p < panels * (u + 1) / threads; p++)
-        multiply_panel(x, p);
+        if (x->N - p * NR < NR)
+            multiply_edge(x, p);
+        else
+            multiply_panel(x, p);
 }
 
 /* Packs a block of k of B into `out`, with the help of the arena's threads. */
@@ -449,6 +504,7 @@ static void gemm(Arena *arena, float *c, ptrdiff_t ldc, Mat A, Mat B, const floa
                                         .rs = A.rs, .cs = A.cs}, B.cols);
             x.base = from ? from + i0 * ldc : NULL;
             x.c = c + i0 * ldc;
+            product_cut(&x);
             if (threads > 1) {
                 PARALLEL_FOR (threads)
                 for (int u = 0; u < threads; u++)

@@ -7,7 +7,10 @@
 enum { NGRAM_BUCKETS = 512 };
 
 /* The width of an embedding. */
-static int embedding_width(int encoder, int d) { return encoder == EMBED_NGRAM ? NGRAM_BUCKETS : d; }
+static int embedding_width(int encoder, int d)
+{
+    return encoder == EMBED_NGRAM ? NGRAM_BUCKETS : d;
+}
 
 /* --encoder ref: the mean of the reference model's last hidden states over a response's tokens. Row
  * t of hidden_ref predicts token t, so the state at it is row t + 1; that of the last token is not

@@ -46,7 +46,8 @@ static size_t sampling_bytes(const Model *m, Extent x)
 {
     Heads s = heads_of(&m->config);
     int together = imin(x.groups, groups_together(x.m)), longest = x.max_prompt + x.max_tokens;
-    int all = together * x.m, blocks = together * kv_blocks(x.max_prompt) + all * kv_blocks(x.max_tokens);
+    int all = together * x.m;
+    int blocks = together * kv_blocks(x.max_prompt) + all * kv_blocks(x.max_tokens);
     Arena a = arena_counting(HELPERS);
     arena_alloc(&a, (size_t)(all + together), 512);
     arena_floats(&a, 2 * (size_t)all * (size_t)x.max_tokens);
@@ -57,8 +58,8 @@ static size_t sampling_bytes(const Model *m, Extent x)
            pass_bytes(m, all, all, longest, KEEP_NOTHING);
 }
 
-/* Bytes for a pass over `at_once` groups: with the loss's coefficients, the reference's hidden rows,
- * and embeddings. */
+/* Bytes for a pass over `at_once` groups: with the loss's coefficients, the reference's hidden
+ * rows, and embeddings. */
 static size_t groups_pass_bytes(const Model *m, Extent x)
 {
     int targets = x.at_once * x.m * x.max_tokens, rows = x.at_once * x.max_prompt + targets;

@@ -1,5 +1,5 @@
-/* preflight.h: what the first batch of rollouts says about the run that begins with it, and the work
- * that a step takes. */
+/* preflight.h: what the first batch of rollouts says about the run that begins with it, and the
+ * work that a step takes. */
 #ifndef PREFLIGHT_H
 #define PREFLIGHT_H
 
@@ -7,7 +7,8 @@
 #include "memory.h"      /* defines: Extent; session.h: Session */
 #include "packing.h"     /* defines: group_rows */
 
-/* Whether the first forward pass over group i of a step reads the activations that sampling saved. */
+/* Whether the first forward pass over group i of a step reads the activations that sampling saved.
+ * */
 static bool is_restored(Extent x, int i) { return x.saved == SAVE_ALL && i >= x.at_once; }
 
 /* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
@@ -96,8 +97,8 @@ static void preflight(const Session *s, const Judge *judge, Extent x, const Grou
 }
 
 /* To be called when a step's groups have their rewards; `first`: they are the first of a run. */
-static void before_update(const Session *s, const Judge *judge, Extent x, const Group *g, bool first,
-                          bool *warned)
+static void before_update(const Session *s, const Judge *judge, Extent x, const Group *g,
+                          bool first, bool *warned)
 {
     warn_clipped(s, g, warned);
     if (first)

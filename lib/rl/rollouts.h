@@ -348,8 +348,8 @@ static double sample_packed(Engine *e, const Model *m, Group *groups, int n, con
     return sum / imin(e->threads, units);
 }
 
-/* The same, with the workers' memory all free. A model that saves memory (Model.recompute) is packed
- * while it samples, in memory that its passes do not need then. */
+/* The same, with the workers' memory all free. A model that saves memory (Model.recompute) is
+ * packed while it samples, in memory that its passes do not need then. */
 static double sample_groups(Engine *e, Model *m, Group *groups, int n, const Sampling *s)
 {
     workers_reset(e);
