@@ -1,80 +1,63 @@
-/* summary.h: the table in the paper's form, as text for people and as one JSON object.
+/* summary.h: the results as tables: text for people and one JSON object for programs.
  *
- *   Report            everything that a report is made of
- *   row_estimate      a cell of the table
- *   TextTable         cells in columns as wide as they need
+ *   Report                     everything that a report is made of
+ *   table_cell_of              a cell of a table, for the text and for the page
  *   report_text, report_json */
 #ifndef SUMMARY_H
 #define SUMMARY_H
 
 #include "figure3.h"  /* defines: Figure3 */
-#include "frontier.h" /* defines: Frontier, arm_frontier, frontier_measure */
-#include "ledger.h"   /* defines: Ledger; runs.h: Runs, Arm, estimate, difference */
+#include "frontier.h" /* defines: Frontier, arm_frontier, frontier_measure; runs.h: Runs, Arm */
 
 typedef struct {
     Runs runs;
     Arm base;           /* step 0 of one run a seed */
     const Arm *against; /* the arm that others are compared with; NULL: none is called grpo */
     int measure;        /* of the frontier: a quantity */
+    bool *compared;     /* [n_arms] does it share seeds with `against`? */
     Frontier *frontier; /* [n_arms] of each arm against that one */
-    Ledger *ledger;     /* [n_arms] of each arm's first seed */
+    int n_compared, n_frontiers;
     Figure3 geometry;
-    int figures; /* numbered so far */
 } Report;
-
-/* The frontier of every arm; once, because its samples take a while. */
-static inline void frontiers(Report *r)
-{
-    Runs *all = &r->runs;
-    r->frontier = xcalloc((size_t)all->n_arms, sizeof *r->frontier);
-    r->measure = all->shape ? frontier_measure(all, &r->base) : 0;
-    for (int a = 0; a < all->n_arms && r->against; a++)
-        if (&all->arm[a] != r->against)
-            r->frontier[a] = arm_frontier(&all->arm[a], r->against, r->measure);
-}
 
 static inline bool has_frontier(const Report *r, int arm)
 {
     return r->frontier[arm].seeds + r->frontier[arm].missing > 0;
 }
 
-static inline bool any_frontier(const Report *r)
+/* Compares every arm with grpo; once, because the frontier's resamples take a while. */
+static inline void compare(Report *r)
 {
-    bool any = false;
-    for (int a = 0; a < r->runs.n_arms; a++)
-        any |= has_frontier(r, a);
-    return any;
+    Runs *all = &r->runs;
+    int pairs;
+    r->base = base_arm(all);
+    r->compared = xcalloc(all->n_arms, sizeof *r->compared);
+    r->frontier = xcalloc(all->n_arms, sizeof *r->frontier);
+    r->measure = all->samples ? frontier_measure(all, &r->base) : 0;
+    for (int a = 0; a < all->n_arms; a++)
+        if (!strcmp(all->arm[a].label, "grpo"))
+            r->against = &all->arm[a];
+    for (int a = 0; a < all->n_arms && r->against; a++) {
+        if (&all->arm[a] == r->against)
+            continue;
+        difference(&all->arm[a], r->against, AT_END, 0, &pairs);
+        r->compared[a] = pairs > 0;
+        r->frontier[a] = arm_frontier(&all->arm[a], r->against, r->measure);
+        r->n_compared += r->compared[a];
+        r->n_frontiers += has_frontier(r, a);
+    }
 }
 
-/* An estimate of row `arm` of the table: -1 is the base model. */
-static inline Estimate row_estimate(const Report *r, int arm, When when, int q, int *seeds)
+/* Row `arm` of a table: -1 is the base model. */
+static inline const Arm *row_arm(const Report *r, int arm)
 {
-    const Arm *a = arm < 0 ? &r->base : &r->runs.arm[arm];
-    return estimate(a->run, a->n, arm < 0 ? AT_START : when, q, seeds);
-}
-
-/* Has the arm numbers of its own to compare? */
-static inline bool is_compared(const Report *r, int arm)
-{
-    int pairs = 0;
-    if (!r->against || r->against == &r->runs.arm[arm])
-        return false;
-    difference(&r->runs.arm[arm], r->against, AT_END, 0, &pairs);
-    return pairs > 0;
-}
-
-static inline bool any_compared(const Report *r)
-{
-    bool any = false;
-    for (int a = 0; a < r->runs.n_arms; a++)
-        any |= is_compared(r, a);
-    return any;
+    return arm < 0 ? &r->base : &r->runs.arm[arm];
 }
 
 static inline int seeds_of(const Report *r, int arm)
 {
     int seeds;
-    row_estimate(r, arm, AT_END, 0, &seeds);
+    estimate(row_arm(r, arm), arm < 0 ? AT_START : AT_END, 0, &seeds);
     return seeds;
 }
 
@@ -98,7 +81,79 @@ static inline int last_step(const Report *r)
     return last;
 }
 
-/* ================================================================ the table as text */
+/* ================================================================ tables */
+
+/* Quantities at the last evaluation; measures of the responses there; differences of the quantities
+ * from grpo's, there and as the mean over the second half of training; the frontier's. */
+typedef enum { TABLE_VALUES, TABLE_RESPONSES, TABLE_LAST, TABLE_MEAN, TABLE_FRONTIER } Table;
+static const int TABLE_COLUMNS[] = {1 + COLUMNS, N_MEASURES, 1 + COLUMNS, 1 + COLUMNS, 5};
+enum { MOST_COLUMNS = 8 };
+
+typedef struct {
+    char s[64];
+} Title;
+
+typedef struct {
+    Estimate e;
+    double scale;
+    int decimals;
+    bool sign;  /* it is a difference */
+    enum { WITH_INTERVAL, ALONE, INTERVAL } form;
+} Cell;
+
+static inline Title table_title(const Report *r, Table t, int column)
+{
+    static const char *const frontier[] = {"seeds", "missing", "difference", "t over seeds",
+                                           "over problems"};
+    Title title;
+    snprintf(title.s, sizeof title.s, "%s", t == TABLE_RESPONSES ? MEASURES[column].title
+             : t == TABLE_FRONTIER || !column ? frontier[column]
+             : quantity(&r->runs, headline(&r->runs, column - 1)).title);
+    return title;
+}
+
+/* Has it a row for the arm? */
+static inline bool table_has(const Report *r, Table t, int arm)
+{
+    if (t < TABLE_LAST)
+        return seeds_of(r, arm) > 0;
+    return arm >= 0 && (t == TABLE_FRONTIER ? has_frontier(r, arm) : r->compared[arm]);
+}
+
+static inline Cell count_cell(int n) { return (Cell){point_estimate(n), 1, 0, false, ALONE}; }
+
+static inline Cell frontier_cell(const Report *r, int arm, int column)
+{
+    const Frontier *f = &r->frontier[arm];
+    Quantity q = quantity(&r->runs, r->measure);
+    if (column < 2)
+        return count_cell(column ? f->missing : f->seeds);
+    Cell c = {column < 4 ? f->over_seeds : f->over_problems, q.scale, q.decimals, true, ALONE};
+    if (column > 2) {
+        c.form = INTERVAL;
+        c.e.value = NO_NUMBER;
+    }
+    return c;
+}
+
+static inline Cell table_cell_of(const Report *r, Table t, int arm, int column)
+{
+    const Arm *a = row_arm(r, arm);
+    When when = arm < 0 ? AT_START : t == TABLE_MEAN ? SECOND_HALF : AT_END;
+    if (t == TABLE_FRONTIER)
+        return frontier_cell(r, arm, column);
+    if (t == TABLE_RESPONSES)
+        return (Cell){point_estimate(response_mean(a, when, column)), MEASURES[column].scale,
+                      MEASURES[column].decimals, false, ALONE};
+    int q = headline(&r->runs, imax(0, column - 1)), seeds;
+    bool sign = t != TABLE_VALUES;
+    Quantity x = quantity(&r->runs, q);
+    Estimate e = sign ? difference(a, r->against, when, q, &seeds) : estimate(a, when, q, &seeds);
+    return column ? (Cell){e, x.scale, sign ? x.decimals : 1, sign, WITH_INTERVAL}
+                  : count_cell(seeds);
+}
+
+/* ================================================================ as text */
 
 /* Cells row by row; a column is as wide as its widest cell. */
 enum { CELL = 64 };
@@ -120,7 +175,7 @@ static inline void text_cell(TextTable *t, const char *fmt, ...)
 /* Prints the table, without spaces at the ends of its lines, and frees it. */
 static inline void text_end(TextTable *t)
 {
-    int *width = xcalloc((size_t)t->columns, sizeof *width);
+    int *width = xcalloc(t->columns, sizeof *width);
     for (int i = 0; i < t->n; i++)
         width[i % t->columns] = imax(width[i % t->columns], (int)strlen(t->cell[i]));
     for (int i = 0; i < t->n; i++) {
@@ -131,217 +186,120 @@ static inline void text_end(TextTable *t)
     free(t->cell);
 }
 
-/* [low, high] of quantity q, in percent or as a count; "-": there is none. */
-static inline void text_interval(char out[CELL], Estimate e, int q, bool sign)
+/* [low, high], or "-". */
+static inline const char *text_interval(char out[CELL], Cell c)
 {
-    double scale = quantity_scale(q);
-    if (isfinite(e.low))
-        snprintf(out, CELL, sign ? "[%+.*f, %+.*f]" : "[%4.*f, %4.*f]", quantity_decimals(q, sign),
-                 scale * e.low, quantity_decimals(q, sign), scale * e.high);
-    else
-        strcpy(out, "-");
+    snprintf(out, CELL, !has_interval(c.e) ? "-" : c.sign ? "[%+.*f, %+.*f]" : "[%4.*f, %4.*f]",
+             c.decimals, c.scale * c.e.low, c.decimals, c.scale * c.e.high);
+    return out;
 }
 
-/* The value and, if there is one, its interval. */
-static inline void text_estimate(TextTable *t, Estimate e, int q, bool sign)
+/* A number alone is flush right with the column's title, and in percent if it is a share. */
+static inline void text_value(TextTable *t, Cell c, const char *title)
 {
-    char interval[CELL];
-    double value = quantity_scale(q) * e.value;
-    int decimals = quantity_decimals(q, sign);
-    text_interval(interval, e, q, sign);
-    if (!isfinite(e.value))
-        text_cell(t, "    -");
-    else if (isfinite(e.low))
-        text_cell(t, sign ? "%+5.*f %s" : "%5.*f %s", decimals, value, interval);
+    char value[CELL], interval[CELL];
+    bool alone = c.form == ALONE, both = c.form == WITH_INTERVAL && has_interval(c.e);
+    snprintf(value, CELL, !isfinite(c.e.value) ? "-" : c.sign ? "%+.*f%s" : "%.*f%s", c.decimals,
+             c.scale * c.e.value, alone && !c.sign && c.scale > 1 ? " %" : "");
+    text_interval(interval, c);
+    if (c.form == INTERVAL)
+        text_cell(t, "%s", interval);
     else
-        text_cell(t, sign ? "%+5.*f" : "%5.*f", decimals, value);
+        text_cell(t, "%*s%s%s", alone ? (int)strlen(title) : 5, value, both ? " " : "",
+                  both ? interval : "");
 }
 
-/* The head of a table of the four quantities. */
-static inline void text_head(const Report *r, TextTable *t, const char *first)
+static inline void text_table(const Report *r, Table kind, const char *first, TextTable *t)
 {
-    char title[64];
+    t->columns = 1 + TABLE_COLUMNS[kind];
     text_cell(t, "%s", first);
-    text_cell(t, "seeds");
-    for (int i = 0; i < COLUMNS; i++) {
-        quantity_title(&r->runs, headline(&r->runs, i), title);
-        text_cell(t, "%s", title);
-    }
-}
-
-static inline void text_label(TextTable *t, const char *label, int seeds)
-{
-    text_cell(t, "%.14s", label);
-    text_cell(t, "%5d", seeds);
-}
-
-static inline void text_values(const Report *r)
-{
-    TextTable t = {.columns = 2 + COLUMNS};
-    text_head(r, &t, "percent");
+    for (int i = 0; i < TABLE_COLUMNS[kind]; i++)
+        text_cell(t, "%s", table_title(r, kind, i).s);
     for (int a = -1; a < r->runs.n_arms; a++) {
-        int seeds = seeds_of(r, a);
-        if (!seeds)
+        if (!table_has(r, kind, a))
             continue;
-        text_label(&t, a < 0 ? r->base.label : r->runs.arm[a].label, seeds);
-        for (int i = 0; i < COLUMNS; i++) {
-            int q = headline(&r->runs, i);
-            text_estimate(&t, row_estimate(r, a, AT_END, q, &seeds), q, false);
-        }
+        text_cell(t, "%.14s", row_arm(r, a)->label);
+        for (int i = 0; i < TABLE_COLUMNS[kind]; i++)
+            text_value(t, table_cell_of(r, kind, a, i), table_title(r, kind, i).s);
     }
-    text_end(&t);
-}
-
-/* The responses themselves: a column for each of ASIDES, flush with the right end of its title. */
-static inline void text_asides(const Report *r)
-{
-    TextTable t = {.columns = 1 + N_ASIDES};
-    text_cell(&t, "responses");
-    for (int i = 0; i < N_ASIDES; i++)
-        text_cell(&t, "%s", ASIDES[i].title);
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
-        if (!seeds_of(r, a))
-            continue;
-        text_cell(&t, "%.14s", arm->label);
-        for (int i = 0; i < N_ASIDES; i++) {
-            double x = ASIDES[i].scale * aside(arm, a < 0 ? AT_START : AT_END, i);
-            char number[CELL] = "-";
-            if (isfinite(x))
-                snprintf(number, sizeof number, ASIDES[i].scale > 1 ? "%.*f %%" : "%.*f",
-                         aside_decimals(i), x);
-            text_cell(&t, "%*s", (int)strlen(ASIDES[i].title), number);
-        }
-    }
-    text_end(&t);
-}
-
-static inline void text_differences(const Report *r, TextTable *t, When when)
-{
-    text_head(r, t, when == AT_END ? "last" : "mean");
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        int pairs = 0;
-        if (!is_compared(r, a))
-            continue;
-        difference(&r->runs.arm[a], r->against, when, 0, &pairs);
-        text_label(t, r->runs.arm[a].label, pairs);
-        for (int i = 0; i < COLUMNS; i++) {
-            int q = headline(&r->runs, i);
-            text_estimate(t, difference(&r->runs.arm[a], r->against, when, q, &pairs), q, true);
-        }
-    }
-}
-
-static inline void text_frontier(const Report *r)
-{
-    TextTable t = {.columns = 6};
-    char title[64], interval[CELL];
-    quantity_title(&r->runs, r->measure, title);
-    printf("\nfrontier: %s minus %s's at the same pass@1, seed and learning rate\n", title,
-           r->against->label);
-    static const char *const head[] = {"", "seeds", "missing", "difference", "t over seeds",
-                                       "over problems"};
-    for (int i = 0; i < 6; i++)
-        text_cell(&t, "%s", i ? head[i] : r->measure == DISTINCT_RIGHT ? "answers" : "points");
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        const Frontier *f = &r->frontier[a];
-        if (!has_frontier(r, a))
-            continue;
-        text_label(&t, r->runs.arm[a].label, f->seeds);
-        text_cell(&t, "%7d", f->missing);
-        if (f->seeds)
-            text_cell(&t, "%+10.*f", quantity_decimals(r->measure, true),
-                      quantity_scale(r->measure) * f->over_seeds.value);
-        else
-            text_cell(&t, "%10s", "-");
-        text_interval(interval, f->over_seeds, r->measure, true);
-        text_cell(&t, "%s", interval);
-        text_interval(interval, f->over_problems, r->measure, true);
-        text_cell(&t, "%s", interval);
-    }
-    text_end(&t);
-    printf("missing: seeds whose paths share less than %g points of pass@1\n",
-           100 * FRONTIER_RANGE);
 }
 
 static inline void report_text(const Report *r)
 {
-    const EvalRow *shape = r->runs.shape;
-    TextTable t = {.columns = 2 + COLUMNS};
-    char title[64];
-    if (!shape) {
+    TextTable t[4] = {0};
+    if (!r->runs.samples) {
         puts("no run has an eval.jsonl: train with --eval-every N");
         return;
     }
-    printf("%d held-out problems", shape->problems);
+    printf("%d held-out problems", r->runs.problems);
     if (r->runs.distinct_problems)
         printf(" (%d distinct)", r->runs.distinct_problems);
-    printf(", %d samples of each, at step %d\n\n", shape->samples, last_step(r));
-    text_values(r);
+    printf(", %d samples of each, at step %d\n\n", r->runs.samples, last_step(r));
+    text_table(r, TABLE_VALUES, "percent", &t[0]);
+    text_end(&t[0]);
     putchar('\n');
-    text_asides(r);
-    if (any_compared(r)) {
+    text_table(r, TABLE_RESPONSES, "responses", &t[1]);
+    text_end(&t[1]);
+    if (r->n_compared) {
         printf("\ndifference from %s, same seed and problems, in points: last evaluation; mean "
                "from step %d on\n", r->against->label, half_begins(r));
-        text_differences(r, &t, AT_END);
-        text_differences(r, &t, SECOND_HALF);
-        text_end(&t);
+        text_table(r, TABLE_LAST, "last", &t[2]);
+        text_table(r, TABLE_MEAN, "mean", &t[2]);
+        text_end(&t[2]);
     }
-    if (any_frontier(r))
-        text_frontier(r);
-    quantity_title(&r->runs, DISTINCT_RIGHT, title);
-    printf("\n%s: different right answers expected among so many samples, a count\n", title);
+    if (r->n_frontiers) {
+        printf("\nfrontier: %s minus %s's at the same pass@1, seed and learning rate\n",
+               quantity(&r->runs, r->measure).title, r->against->label);
+        text_table(r, TABLE_FRONTIER, r->measure == DISTINCT_RIGHT ? "answers" : "points", &t[3]);
+        text_end(&t[3]);
+        printf("missing: seeds whose paths share less than %g points of pass@1\n",
+               100 * FRONTIER_RANGE);
+    }
+    printf("\n%s: different right answers expected among so many samples, a count\n",
+           quantity(&r->runs, DISTINCT_RIGHT).title);
     puts("95 % intervals: Student's t over seeds; of one seed, bootstrap over distinct problems");
 }
 
-/* ================================================================ the table as JSON */
+/* ================================================================ as JSON */
 
-static inline void json_estimate(Buf *b, const char *name, Estimate e)
+static inline void json_interval(Buf *b, const char *name, Estimate e)
 {
-    if (!isfinite(e.value))
-        return;
-    put(b, name, e.value);
-    if (isfinite(e.low))
-        buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, e.low, e.high);
+    if (has_interval(e))
+        put_vector(b, name, (double[]){e.low, e.high}, 2);
 }
 
 static inline void json_values(const Report *r, int arm, When when, Buf *b)
 {
-    char name[32];
-    int seeds, passes = pass_count(&r->runs);
+    int passes = pass_count(&r->runs);
     for (int i = 0; i < passes + 2; i++) {
         int q = i < passes ? i : MAJ + i - passes;
-        quantity_name(&r->runs, q, name);
-        json_estimate(b, name, row_estimate(r, arm, when, q, &seeds));
+        Estimate e = estimate(row_arm(r, arm), when, q, NULL);
+        Quantity x = quantity(&r->runs, q);
+        if (isfinite(e.value))
+            put(b, x.name, e.value);
+        if (has_interval(e))
+            buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", x.name, e.low, e.high);
     }
 }
 
 static inline void json_differences(const Report *r, int arm, When when, Buf *b)
 {
-    char name[32];
-    int pairs;
-    for (int i = 0; i < columns(&r->runs); i++) {
-        Estimate e = difference(&r->runs.arm[arm], r->against, when, headline(&r->runs, i), &pairs);
-        quantity_name(&r->runs, headline(&r->runs, i), name);
-        buf_printf(b, "%s\"%s\": {\"value\": ", i ? ", " : "", name);
+    for (int i = 0; i < COLUMNS; i++) {
+        int q = headline(&r->runs, i);
+        Estimate e = difference(&r->runs.arm[arm], r->against, when, q, NULL);
+        buf_printf(b, "%s\"%s\": {\"value\": ", i ? ", " : "", quantity(&r->runs, q).name);
         json_put_number(b, e.value);
-        if (isfinite(e.low))
-            put_vector(b, "interval", (double[]){e.low, e.high}, 2);
+        json_interval(b, "interval", e);
         buf_str(b, "}");
     }
 }
 
 static inline void json_frontier(const Report *r, const Frontier *f, Buf *b)
 {
-    char name[32];
-    quantity_name(&r->runs, r->measure, name);
-    buf_printf(b, ", \"frontier\": {\"measure\": \"%s\"", name);
+    buf_printf(b, ", \"frontier\": {\"measure\": \"%s\"", quantity(&r->runs, r->measure).name);
     put(b, "value", f->over_seeds.value);
-    if (isfinite(f->over_seeds.low))
-        put_vector(b, "interval", (double[]){f->over_seeds.low, f->over_seeds.high}, 2);
-    if (isfinite(f->over_problems.low))
-        put_vector(b, "problems/interval",
-                   (double[]){f->over_problems.low, f->over_problems.high}, 2);
+    json_interval(b, "interval", f->over_seeds);
+    json_interval(b, "problems/interval", f->over_problems);
     put(b, "seeds", f->seeds);
     put(b, "missing", f->missing);
     buf_str(b, "}");
@@ -349,18 +307,17 @@ static inline void json_frontier(const Report *r, const Frontier *f, Buf *b)
 
 static inline void json_arm(const Report *r, int arm, Buf *b)
 {
-    const Arm *a = arm < 0 ? &r->base : &r->runs.arm[arm];
     When when = arm < 0 ? AT_START : AT_END;
     buf_printf(b, "{\"seeds\": %d", seeds_of(r, arm));
     json_values(r, arm, when, b);
-    for (int i = 0; i < N_ASIDES; i++)
-        put(b, ASIDES[i].key, aside(a, when, i));
+    for (int i = 0; i < N_MEASURES; i++)
+        put(b, MEASURES[i].key, response_mean(row_arm(r, arm), when, i));
     if (arm >= 0) {
         buf_printf(b, ", \"path\": {\"from\": %d", half_begins(r));
         json_values(r, arm, SECOND_HALF, b);
         buf_str(b, "}");
     }
-    if (arm >= 0 && is_compared(r, arm)) {
+    if (arm >= 0 && r->compared[arm]) {
         buf_str(b, ", \"difference\": {");
         json_differences(r, arm, AT_END, b);
         buf_str(b, ", \"path\": {");
@@ -377,11 +334,11 @@ static inline void report_json(const Report *r)
     Buf b = {0};
     buf_str(&b, "{");
     for (int a = -1; a < r->runs.n_arms; a++) {
-        const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
-        if (!r->runs.shape || !seeds_of(r, a))
+        const char *label = row_arm(r, a)->label;
+        if (!seeds_of(r, a))
             continue;
         buf_str(&b, b.n > 1 ? ",\n " : "\n ");
-        json_put_string(&b, arm->label, strlen(arm->label));
+        json_put_string(&b, label, strlen(label));
         buf_str(&b, ": ");
         json_arm(r, a, &b);
     }
