@@ -404,7 +404,7 @@ static void test_report_page(void)
     CHECK(strstr(page, "&lt;/td&gt;&lt;script&gt;x&lt;/script&gt;&amp;amp;&quot;&#39;"
                        "\xEF\xBF\xBD\xE2\x90\x81\xE2\x90\x8A</td>") != NULL, "the option");
     static const char *const parts[] = {
-        "Results", "The frontier", "Along the way", "reward in training", "The same in all runs",
+        "Results", "The frontier", "Along the way", "reward in training", "Options that differ",
         "gradient features, % of pairs", "Correlation with the cosines", "cosine of true gradients"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         CHECK(strstr(page, parts[i]) != NULL, "no %s", parts[i]);

@@ -6,7 +6,9 @@
 
 #include "runs.h" /* defines: Member, members_read, lines_read, point_estimate; svg.h: Plot */
 
-/* The table's columns: a number, or {"mean": x, "interval": [a, b]}. */
+/* Columns of tables: a number, or {"mean": x, "interval": [a, b]}. From F3_TRUTH on, members of the
+ * part "all" of "true": correlations with the cosines of all parameters' gradients, and their mean.
+ */
 static const struct {
     const char *key, *title;
     bool is_number;
@@ -22,7 +24,14 @@ static const struct {
     {"semantic_distinct", "distinct", false, 1, 3},
     {"zero_mean/sum", "zero-mean, \xCE\xA3\xCF\x86", false, 1, 3},
     {"zero_mean/mean", "\xCE\xA3\xCF\x86 / L", false, 1, 3},
+    {"pearson/phi", "\xCF\x86, Pearson", false, 1, 3},
+    {"spearman/phi", "\xCF\x86, Spearman", false, 1, 3},
+    {"pearson/semantic", "texts, Pearson", false, 1, 3},
+    {"spearman/semantic", "texts, Spearman", false, 1, 3},
+    {"cos", "their mean cosine", false, 1, 3},
 };
+enum { F3_COLUMNS = sizeof F3_COLUMN / sizeof *F3_COLUMN, F3_TRUTH = F3_COLUMNS - 5 };
+
 /* The histograms, and the column whose mean is marked in each. */
 static const struct {
     const char *key, *title, *below;
@@ -35,22 +44,12 @@ static const struct {
     {"histogram/cos_distinct", "gradient features, % of distinct pairs", "cosine", 3, -1},
     {"histogram/semantic_distinct", "texts, % of distinct pairs", "cosine", 6, -1},
 };
-/* Correlations of cosines with those of the true gradients, and the latters' mean. */
-static const char *const F3_TRUTH[][2] = {
-    {"pearson/phi", "\xCF\x86, Pearson"},    {"spearman/phi", "\xCF\x86, Spearman"},
-    {"pearson/semantic", "texts, Pearson"}, {"spearman/semantic", "texts, Spearman"},
-    {"cos", "their mean cosine"},
-};
-enum {
-    F3_COLUMNS = sizeof F3_COLUMN / sizeof *F3_COLUMN,
-    F3_HISTOGRAMS = sizeof F3_HISTOGRAM / sizeof *F3_HISTOGRAM,
-    F3_TRUTHS = sizeof F3_TRUTH / sizeof *F3_TRUTH
-};
+enum { F3_HISTOGRAMS = sizeof F3_HISTOGRAM / sizeof *F3_HISTOGRAM };
 
-/* A part of the parameters. */
+/* A part of the parameters: Pearson's correlation of cosines of features with its gradients'. */
 typedef struct {
     Buf name;
-    Estimate e[F3_TRUTHS];
+    double pearson;
 } TruePart;
 
 typedef struct {
@@ -87,22 +86,24 @@ static inline void read_estimate(Json *j, void *to)
                  2);
 }
 
-/* An object of parts. */
+/* An object of parts, each an object of estimates. */
 static inline void read_truth(Json *j, void *to)
 {
     Figure3Row *row = to;
     Buf name = {0};
-    Member m[F3_TRUTHS];
     for (json_object(j); json_key(j, &name);) {
-        row->part = room_for_one(row->part, row->n_parts, sizeof *row->part);
-        TruePart *p = &row->part[row->n_parts++];
-        *p = (TruePart){0};
-        buf_add(&p->name, name.s, name.n);
-        for (int i = 0; i < F3_TRUTHS; i++) {
-            p->e[i] = point_estimate(NO_NUMBER);
-            m[i] = (Member){F3_TRUTH[i][0], read_estimate, &p->e[i]};
+        Estimate e[F3_COLUMNS - F3_TRUTH];
+        Member m[F3_COLUMNS - F3_TRUTH];
+        for (int i = F3_TRUTH; i < F3_COLUMNS; i++) {
+            e[i - F3_TRUTH] = point_estimate(NO_NUMBER);
+            m[i - F3_TRUTH] = (Member){F3_COLUMN[i].key, read_estimate, &e[i - F3_TRUTH]};
         }
-        members_read(j, m, F3_TRUTHS);
+        members_read(j, m, F3_COLUMNS - F3_TRUTH);
+        if (!strcmp(name.s, "all"))
+            memcpy(row->e + F3_TRUTH, e, sizeof e);
+        row->part = room_for_one(row->part, row->n_parts, sizeof *row->part);
+        row->part[row->n_parts] = (TruePart){.pearson = e[0].value};
+        buf_add(&row->part[row->n_parts++].name, name.s, name.n);
     }
     buf_free(&name);
 }
@@ -142,19 +143,19 @@ static inline void read_histogram(Json *j, void *to)
 /* A line of the file; `to` is the Figure3. */
 static inline void figure3_line(Json *j, const char *path, int line, void *to)
 {
-    enum { N = 3 + F3_COLUMNS + F3_HISTOGRAMS };
+    enum { N = 3 + F3_TRUTH + F3_HISTOGRAMS };
     Figure3 *f = to;
     Figure3Row row = {0};
     Member m[N] = {{"name", read_text, &row.name}, {"true", read_truth, &row},
                    {"true_pairs", read_pairs, &row}}, *next = m + 3;
-    for (int i = 0; i < F3_COLUMNS; i++) {
+    for (int i = 0; i < F3_COLUMNS; i++)
         row.e[i] = point_estimate(NO_NUMBER);
+    for (int i = 0; i < F3_TRUTH; i++)
         *next++ = F3_COLUMN[i].is_number ? (Member){F3_COLUMN[i].key, read_number, &row.e[i].value}
                                          : (Member){F3_COLUMN[i].key, read_estimate, &row.e[i]};
-    }
     for (int h = 0; h < F3_HISTOGRAMS; h++)
         *next++ = (Member){F3_HISTOGRAM[h].key, read_histogram, &row.bin[h]};
-    line_good(j, path, line, members_read(j, m, N));
+    line_check(j, path, line, members_read(j, m, N));
     if (!row.name.n)
         die("%s: line %d: expected a name", path, line);
     row.style = strcmp(row.name.s, "base") ? f->n % N_STYLES : BASE_STYLE;
@@ -208,41 +209,42 @@ static inline void histogram_panel(const Figure3 *f, int h, Buf *b)
     plot_close(&p);
 }
 
-/* The part of a row that has a name, or NULL. */
-static inline const TruePart *part_find(const Figure3Row *r, const char *name)
+/* The columns from one on to before another. */
+static inline void figure3_table(const Figure3 *f, const char *title, int from, int to, Buf *b)
 {
-    for (int k = 0; k < r->n_parts; k++)
-        if (!strcmp(r->part[k].name.s, name))
-            return &r->part[k];
-    return NULL;
-}
-
-/* Of a model: F3_COLUMN; of all parameters, F3_TRUTH; of each part that `first` has, F3_TRUTH[0]. */
-typedef enum { COSINE_TABLE, TRUTH_TABLE, PART_TABLE } Figure3Table;
-
-static inline void figure3_table(const Figure3 *f, Figure3Table t, const Figure3Row *first, Buf *b)
-{
-    static const char *const titles[] = {
-        NULL, "Correlation with the cosines of true gradients, of all parameters",
-        "Pearson\xE2\x80\x99s correlation of \xCF\x86 with the gradient of each part"};
-    int columns = t == COSINE_TABLE ? F3_COLUMNS : t == TRUTH_TABLE ? F3_TRUTHS : first->n_parts;
-    table_open(b, titles[t], t == COSINE_TABLE);
-    for (int i = 0; i < columns; i++)
-        table_column(b, t == COSINE_TABLE ? F3_COLUMN[i].title : t == TRUTH_TABLE ? F3_TRUTH[i][1]
-                        : first->part[i].name.s);
+    table_open(b, title, from < F3_TRUTH);
+    for (int i = from; i < to; i++)
+        table_column(b, F3_COLUMN[i].title);
     buf_str(b, TABLE_BODY);
     for (const Figure3Row *r = f->row; r < f->row + f->n; r++) {
-        const TruePart *p = part_find(r, "all");
-        if ((t == TRUTH_TABLE && !p) || (t == PART_TABLE && !r->n_parts))
+        if (from == F3_TRUTH && !r->n_parts)
             continue;
         table_row(b, r->name.s, r->style);
-        for (int i = 0; i < columns; i++) {
-            p = t == PART_TABLE ? part_find(r, first->part[i].name.s) : p;
-            Estimate e = t == COSINE_TABLE ? r->e[i] : t == TRUTH_TABLE ? p->e[i]
-                       : point_estimate(p ? p->e[0].value : NO_NUMBER);
-            bool cosines = t == COSINE_TABLE;
-            table_cell(b, e, cosines ? F3_COLUMN[i].scale : 1,
-                       cosines ? F3_COLUMN[i].decimals : 3, false);
+        for (int i = from; i < to; i++)
+            table_cell(b, r->e[i], F3_COLUMN[i].scale, F3_COLUMN[i].decimals, false);
+        buf_str(b, "</tr>\n");
+    }
+    buf_str(b, TABLE_END);
+}
+
+/* A column for each part that the model `first` has. */
+static inline void parts_table(const Figure3 *f, const Figure3Row *first, Buf *b)
+{
+    table_open(b, "Pearson\xE2\x80\x99s correlation of \xCF\x86 with the gradient of each part",
+               false);
+    for (int k = 0; k < first->n_parts; k++)
+        table_column(b, first->part[k].name.s);
+    buf_str(b, TABLE_BODY);
+    for (const Figure3Row *r = f->row; r < f->row + f->n; r++) {
+        if (!r->n_parts)
+            continue;
+        table_row(b, r->name.s, r->style);
+        for (int k = 0; k < first->n_parts; k++) {
+            double x = NO_NUMBER;
+            for (int i = r->n_parts - 1; i >= 0; i--)
+                if (!strcmp(r->part[i].name.s, first->part[k].name.s))
+                    x = r->part[i].pearson;
+            table_cell(b, point_estimate(x), 1, 3, false);
         }
         buf_str(b, "</tr>\n");
     }
@@ -285,11 +287,12 @@ static inline void panel_figure3(const Figure3 *f, Buf *b)
     for (int h = 0; h < F3_HISTOGRAMS; h++)
         histogram_panel(f, h, b);
     buf_str(b, "</div>\n");
-    figure3_table(f, COSINE_TABLE, NULL, b);
+    figure3_table(f, NULL, 0, F3_TRUTH, b);
     if (truth)
-        figure3_table(f, TRUTH_TABLE, NULL, b);
+        figure3_table(f, "Correlation with the cosines of true gradients, of all parameters",
+                      F3_TRUTH, F3_COLUMNS, b);
     if (first)
-        figure3_table(f, PART_TABLE, first, b);
+        parts_table(f, first, b);
     buf_str(b, "<div class=\"grid\">\n");
     for (int i = 0; i < f->n; i++)
         if (f->row[i].n_pairs)

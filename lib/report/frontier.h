@@ -64,15 +64,18 @@ static inline double frontier_at(const FrontierPath *p, double v)
 /* x_0: the base's pass@1, which both paths begin with. If they do not, the larger of the two. */
 static inline double frontier_begin(const FrontierPair *p) { return fmax(p->a.x[0], p->b.x[0]); }
 
+static inline double path_best(const FrontierPath *p)
+{
+    double best = p->x[0];
+    for (int i = 1; i < p->n; i++)
+        best = fmax(best, p->x[i]);
+    return best;
+}
+
 /* X: the largest pass@1 that both paths reach. */
 static inline double frontier_end(const FrontierPair *p)
 {
-    double a = p->a.x[0], b = p->b.x[0];
-    for (int i = 1; i < p->a.n; i++)
-        a = fmax(a, p->a.x[i]);
-    for (int i = 1; i < p->b.n; i++)
-        b = fmax(b, p->b.x[i]);
-    return fmin(a, b);
+    return fmin(path_best(&p->a), path_best(&p->b));
 }
 
 static inline bool frontier_missing(const FrontierPair *p)

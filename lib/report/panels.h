@@ -3,47 +3,41 @@
 #ifndef PANELS_H
 #define PANELS_H
 
-#include "summary.h" /* defines: Report, table_cell_of; runs.h: Arm, difference */
+#include "summary.h" /* defines: Report, Table; runs.h: Arm, run_option */
 #include "svg.h"     /* defines: Plot, table_cell, html_text */
 
-/* Row `arm` of a table: -1 is the base model. */
 static inline int arm_style(int arm) { return arm < 0 ? BASE_STYLE : arm % N_STYLES; }
 
 /* ---------------------------------------------------------------- tables */
 
-/* Does the page show the column: is a number in it, and is it not said elsewhere on the page? */
-static inline bool column_shown(const Report *r, Table t, int column)
+/* Is a number in the column? */
+static inline bool column_known(const Table *t, int column)
 {
     bool known = false;
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        Cell c = table_has(r, t, a) ? table_cell_of(r, t, a, column) : count_cell(0);
-        known |= table_has(r, t, a) && (isfinite(c.e.value) || has_interval(c.e));
-    }
-    return known && !(t == TABLE_FRONTIER ? column == 3 : t != TABLE_RESPONSES && column == 0);
+    for (const Row *row = t->row; row < t->row + t->n; row++)
+        known |= isfinite(row->cell[column].value) || has_interval(row->cell[column]);
+    return known;
 }
 
-static inline void page_table(const Report *r, Table t, const char *title, Buf *b)
+static inline void page_table(const Report *r, const Table *t, const char *title, Buf *b)
 {
     bool shown[MOST_COLUMNS];
-    table_open(b, title, t != TABLE_RESPONSES);
-    for (int i = 0; i < TABLE_COLUMNS[t]; i++) {
-        Title name = table_title(r, t, i);
-        shown[i] = column_shown(r, t, i);
-        if (t == TABLE_RESPONSES && MEASURES[i].scale > 1)
-            strcat(name.s, ", %");
+    char name[80];
+    table_open(b, title, t != &r->responses);
+    for (int i = 0; i < t->columns; i++) {
+        snprintf(name, sizeof name, "%s%s", t->column[i].title,
+                 in_percent(&t->column[i]) ? ", %" : "");
+        shown[i] = column_known(t, i) && !t->column[i].text_only;
         if (shown[i])
-            table_column(b, name.s);
+            table_column(b, name);
     }
     buf_str(b, TABLE_BODY);
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        if (!table_has(r, t, a))
-            continue;
-        table_row(b, row_arm(r, a)->label, arm_style(a));
-        for (int i = 0; i < TABLE_COLUMNS[t]; i++) {
-            Cell c = table_cell_of(r, t, a, i);
+    for (const Row *row = t->row; row < t->row + t->n; row++) {
+        table_row(b, row_arm(r, row->arm)->label, arm_style(row->arm));
+        for (int i = 0; i < t->columns; i++)
             if (shown[i])
-                table_cell(b, c.e, c.scale, c.decimals, c.sign);
-        }
+                table_cell(b, row->cell[i], t->column[i].scale, t->column[i].decimals,
+                           t->column[i].sign);
         buf_str(b, "</tr>\n");
     }
     buf_str(b, TABLE_END);
@@ -63,8 +57,8 @@ static inline void panel_results(const Report *r, Buf *b)
         snprintf(distinct, sizeof distinct, " (%d distinct)", all->distinct_problems);
     snprintf(title, sizeof title, "Last evaluation, step %d, %%", last_step(r));
     buf_str(b, "<figure class=\"short\">\n");
-    page_table(r, TABLE_VALUES, title, b);
-    page_table(r, TABLE_RESPONSES, "The responses themselves", b);
+    page_table(r, &r->values, title, b);
+    page_table(r, &r->responses, "The responses themselves", b);
     buf_printf(b, CAPTION "Right answers to %d held-out problems%s, %d samples of each, with 95 %% "
                "intervals: Student\xE2\x80\x99s t over seeds; with one seed, bootstrap over "
                "distinct problems. pass@1: the share that is right; maj@%d: is the most frequent "
@@ -80,43 +74,45 @@ static inline void panel_results(const Report *r, Buf *b)
 /* ---------------------------------------------------------------- differences */
 
 /* A difference as a mark with its interval as a line, at height y. */
-static inline void forest_mark(const Plot *p, Cell c, double y, int style, bool small)
+static inline void forest_mark(const Plot *p, Estimate e, double scale, double y, int style,
+                               bool small)
 {
     char class[32];
-    if (!isfinite(c.e.value))
+    if (!isfinite(e.value))
         return;
     snprintf(class, sizeof class, "%s s%d", small ? "thin" : "line", style);
-    if (has_interval(c.e))
-        svg_line(p->b, plot_x(p, c.scale * c.e.low), y, plot_x(p, c.scale * c.e.high), y, class);
-    svg_mark(p->b, plot_x(p, c.scale * c.e.value), y, small ? 3 : 4, style, small);
+    if (has_interval(e))
+        svg_line(p->b, plot_x(p, scale * e.low), y, plot_x(p, scale * e.high), y, class);
+    svg_mark(p->b, plot_x(p, scale * e.value), y, small ? 3 : 4, style, small);
 }
 
 /* A forest plot: the differences of one column of the tables, arms below each other. */
 static inline void forest_panel(const Report *r, int column, Buf *b)
 {
     enum { ROW = 34 };
+    const Table *tables[] = {&r->last, &r->mean};
+    double scale = r->last.column[column].scale;
     Span x = {0, 0};
     char name[96];
-    for (int a = 0; a < r->runs.n_arms; a++)
-        for (int t = TABLE_LAST; t <= TABLE_MEAN && r->compared[a]; t++) {
-            Cell c = table_cell_of(r, t, a, column);
-            span_add(&x, c.scale * (has_interval(c.e) ? c.e.low : c.e.value));
-            span_add(&x, c.scale * (has_interval(c.e) ? c.e.high : c.e.value));
+    for (int t = 0; t < 2; t++)
+        for (int i = 0; i < tables[t]->n; i++) {
+            Estimate e = tables[t]->row[i].cell[column];
+            span_add(&x, scale * (has_interval(e) ? e.low : e.value));
+            span_add(&x, scale * (has_interval(e) ? e.high : e.value));
         }
-    snprintf(name, sizeof name, "%s, difference", table_title(r, TABLE_LAST, column).s);
-    Plot p = {.b = b, .left = 104, .right = 326, .top = 26, .bottom = 30 + r->n_compared * ROW,
+    snprintf(name, sizeof name, "%s, difference", r->last.column[column].title);
+    Plot p = {.b = b, .left = 104, .right = 326, .top = 26, .bottom = 30 + r->last.n * ROW,
               .x = axis_fit(x)};
-    plot_axes(&p, 340, p.bottom + 38, "plot", name,
-              headline(&r->runs, column - 1) == DISTINCT_RIGHT ? "answers" : "percentage points");
+    plot_axes(&p, 340, p.bottom + 38, "plot", name, scale > 1 ? "percentage points" : "answers");
     svg_line(b, plot_x(&p, 0), p.top, plot_x(&p, 0), p.bottom, "zero");
-    double y = 30 + ROW * 0.36;
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        if (!r->compared[a])
-            continue;
-        svg_text(b, p.left - 12, y + 8, "end", "end", r->runs.arm[a].label);
-        forest_mark(&p, table_cell_of(r, TABLE_LAST, a, column), y, arm_style(a), false);
-        forest_mark(&p, table_cell_of(r, TABLE_MEAN, a, column), y + 11, arm_style(a), true);
-        y += ROW;
+    for (int i = 0; i < r->last.n; i++) {
+        int arm = r->last.row[i].arm;
+        double y = 30 + ROW * (i + 0.36);
+        const Row *mean = row_find(&r->mean, arm);
+        svg_text(b, p.left - 12, y + 8, "end", "end", row_arm(r, arm)->label);
+        forest_mark(&p, r->last.row[i].cell[column], scale, y, arm_style(arm), false);
+        if (mean)
+            forest_mark(&p, mean->cell[column], scale, y + 11, arm_style(arm), true);
     }
     plot_close(&p);
 }
@@ -126,18 +122,18 @@ static inline void panel_differences(const Report *r, Buf *b)
     char title[64];
     if (!r->runs.samples)
         return;
-    if (!r->n_compared) {
+    if (!r->last.n) {
         page_absent(b, "Differences: they are taken from the runs of the directory called grpo "
                        "that share a seed with others; there are none.");
         return;
     }
     snprintf(title, sizeof title, "Mean from step %d on, points", half_begins(r));
     buf_str(b, "<figure>\n");
-    page_table(r, TABLE_LAST, "At the last evaluation, points", b);
-    page_table(r, TABLE_MEAN, title, b);
+    page_table(r, &r->last, "At the last evaluation, points", b);
+    page_table(r, &r->mean, title, b);
     buf_str(b, "<div class=\"grid forest\">\n");
     for (int i = 1; i <= COLUMNS; i++)
-        if (column_shown(r, TABLE_LAST, i))
+        if (column_known(&r->last, i))
             forest_panel(r, i, b);
     buf_printf(b, "</div>\n" CAPTION "Each method minus <b>%s</b> on the same seeds and problems, "
                "in percentage points (distinct right answers: as a count), with 95 %% intervals. "
@@ -182,8 +178,9 @@ static inline int smoothing(const Report *r)
  * seeds have. */
 static inline Curve curve_new(const Arm *a, int measure, int q, int w)
 {
-    double scale = measure < 0 ? q == DISTINCT_RIGHT ? 1 : 100 : CURVES[measure].scale;
-    enum { POINTS = 160, STRIDE = sizeof(StepRow) / sizeof(double) };
+    double share = q == DISTINCT_RIGHT ? 1 : 100, scale = measure < 0 ? share
+                 : CURVES[measure].scale;
+    enum { POINTS = 160 };
     bool evals = measure < 0;
     int rows = INT_MAX;
     for (int k = 0; k < a->n; k++)
@@ -204,8 +201,8 @@ static inline Curve curve_new(const Arm *a, int measure, int q, int w)
             if (evals && !r->n_evals)
                 continue;
             double y = scale * (evals ? r->eval[at].value[q]
-                                : running_mean(&r->step->curve[measure], STRIDE, rows, at, w));
-            c.x[i] = evals ? r->eval[at].step : r->step[at].step;
+                                : running_mean(&r->step[0][measure], N_CURVES, rows, at, w));
+            c.x[i] = evals ? r->eval[at].step : r->step[at][0];
             c.low[i] = fmin(c.low[i], y); /* fmin and fmax pass over a NaN */
             c.high[i] = fmax(c.high[i], y);
             if (isfinite(y)) {
@@ -262,7 +259,7 @@ static inline void panel_curves(const Report *r, Buf *b)
     buf_str(b, "</ul>\n<div class=\"grid\">\n");
     for (int i = 0; r->runs.samples && i < COLUMNS; i++)
         curve_panel(r, -1, headline(&r->runs, i), b);
-    for (int i = 0; i < N_CURVES; i++)
+    for (int i = 1; i < N_CURVES; i++)
         curve_panel(r, i, 0, b);
     buf_printf(b, "</div>\n" CAPTION "Lines: mean over seeds; shaded: from the lowest of several "
                "seeds to the highest. Held-out panels have a mark at each evaluation; the others "
@@ -366,17 +363,17 @@ static inline void panel_frontier(const Report *r, Buf *b)
     buf_str(b, "<figure class=\"short\"><div class=\"drawing\">\n");
     frontier_draw(r, b);
     buf_str(b, "</div>\n");
-    if (r->n_frontiers) {
+    if (r->frontier.n) {
         snprintf(title, sizeof title, "Minus %s\xE2\x80\x99s at the same pass@1, %s",
                  r->against->label, count ? "answers" : "points");
-        page_table(r, TABLE_FRONTIER, title, b);
+        page_table(r, &r->frontier, title, b);
     }
     buf_printf(b, CAPTION "Each method\xE2\x80\x99s path from the base model: how often one answer "
                "is right, to the right, and %s %d%s, upward; a mark at every evaluation, mean over "
                "seeds, the large one the last. A path that goes right and down buys accuracy "
                "with variety.", count ? "how many different right answers are among"
                : "how often any of", quantity(&r->runs, r->measure).k, count ? "" : " is");
-    if (r->n_frontiers)
+    if (r->frontier.n)
         buf_printf(b, " The table has the height of a method\xE2\x80\x99s path over that of "
                    "<b>%s</b>: the mean difference at %d equally spaced values of pass@1, from the "
                    "base\xE2\x80\x99s to the lower of the two paths\xE2\x80\x99 highest, each path "
@@ -412,27 +409,25 @@ static inline void report_svg(const Report *r, const char *path)
 
 /* ---------------------------------------------------------------- options */
 
-static inline void option_value(Buf *b, const RunFiles *r, const char *name)
+/* A cell with the values that an arm's runs have, each once. */
+static inline void option_cell(Buf *b, const Arm *a, const char *name)
 {
-    const char *value = run_option(r, name);
-    html_text(b, value, strlen(value), 120);
-}
-
-/* The values that an arm's runs have, each once. */
-static inline void option_values(Buf *b, const Arm *a, const char *name)
-{
+    buf_str(b, "<td>");
     for (int i = 0; i < a->n; i++) {
+        const char *value = run_option(a->run[i], name);
         bool had = false;
         for (int k = 0; k < i; k++)
-            had |= !strcmp(run_option(a->run[k], name), run_option(a->run[i], name));
-        buf_str(b, i && !had ? ", " : "");
-        if (!had)
-            option_value(b, a->run[i], name);
+            had |= !strcmp(run_option(a->run[k], name), value);
+        if (had)
+            continue;
+        buf_str(b, i ? ", " : "");
+        html_text(b, value, strlen(value), 120);
     }
+    buf_str(b, "</td>");
 }
 
-/* Every option that all runs share, as items of a list; or every other one, as rows of a table. */
-static inline void option_list(Buf *b, const Runs *all, bool shared)
+/* A row for every option that is not the same in all runs. */
+static inline void option_rows(Buf *b, const Runs *all)
 {
     for (int i = 0; i < all->n; i++)
         for (int k = 0; k < all->run[i].n_options; k++) {
@@ -442,43 +437,33 @@ static inline void option_list(Buf *b, const Runs *all, bool shared)
                 had |= e < i && run_option_find(&all->run[e], name);
                 same &= !strcmp(run_option(&all->run[e], name), run_option(&all->run[0], name));
             }
-            if (had || same != shared)
+            if (had || same)
                 continue;
-            buf_str(b, shared ? "<li><span>" : "<tr><th scope=\"row\">");
+            buf_str(b, "<tr><th scope=\"row\">");
             html_string(b, name);
-            buf_str(b, shared ? "</span><span>" : "</th>");
-            for (int a = 0; a < all->n_arms && !shared; a++) {
-                buf_str(b, "<td>");
-                option_values(b, &all->arm[a], name);
-                buf_str(b, "</td>");
-            }
-            if (shared)
-                option_value(b, all->run, name);
-            buf_str(b, shared ? "</span></li>" : "</tr>\n");
+            buf_str(b, "</th>");
+            for (int a = 0; a < all->n_arms; a++)
+                option_cell(b, &all->arm[a], name);
+            buf_str(b, "</tr>\n");
         }
 }
 
 static inline void panel_options(const Report *r, Buf *b)
 {
     const Runs *all = &r->runs;
-    page_heading(b, "Every option");
-    buf_str(b, "<figure>\n");
-    if (all->n > 1) {
-        buf_str(b, "<div class=\"wide\"><table class=\"options\"><thead><tr><th></th>");
-        for (int a = 0; a < all->n_arms; a++) {
-            buf_str(b, "<th>");
-            html_string(b, all->arm[a].label);
-            buf_str(b, "</th>");
-        }
-        buf_str(b, TABLE_BODY);
-        option_list(b, all, false);
-        buf_str(b, TABLE_END);
+    if (all->n < 2)
+        return;
+    page_heading(b, "Options that differ");
+    buf_str(b, "<figure>\n<div class=\"wide\"><table class=\"options\"><thead><tr><th></th>");
+    for (int a = 0; a < all->n_arms; a++) {
+        buf_str(b, "<th>");
+        html_string(b, all->arm[a].label);
+        buf_str(b, "</th>");
     }
-    buf_str(b, "<h3>The same in all runs</h3>\n<ul class=\"same\">");
-    option_list(b, all, true);
-    buf_str(b, "</ul>\n" CAPTION "The options in run.json: where they differ, a column for each "
-               "method with its values in the order of its runs; then those that all runs share."
-               CAPTION_END);
+    buf_str(b, TABLE_BODY);
+    option_rows(b, all);
+    buf_str(b, TABLE_END CAPTION "A column for each method, with its values in the order of its "
+               "runs. All other options are the same in all runs: see run.json." CAPTION_END);
 }
 
 #endif

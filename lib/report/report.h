@@ -20,7 +20,8 @@ static inline void page_header(const Report *r, Buf *b)
         seeds = imax(seeds, r->runs.arm[a].n);
     buf_str(b, "<header><h1>");
     for (int a = 0; a < r->runs.n_arms; a++) {
-        buf_str(b, !a ? "" : a == r->runs.n_arms - 1 ? " and " : ", ");
+        const char *join = a == r->runs.n_arms - 1 ? " and " : ", ";
+        buf_str(b, a ? join : "");
         html_string(b, r->runs.arm[a].label);
     }
     buf_str(b, "</h1>\n<p>");
@@ -84,13 +85,14 @@ static inline void report(const ReportOptions *o)
         for (int a = 0; a < r.runs.n_arms; a++)
             if (!strcmp(r.geometry.row[i].name.s, r.runs.arm[a].label))
                 r.geometry.row[i].style = arm_style(a);
-    compare(&r);
+    tables_make(&r);
     report_page(&r, o->out ? o->out : report_path(o->dirs[0]).s);
     if (o->svg)
         report_svg(&r, o->svg);
     (o->json ? report_json : report_text)(&r);
-    free(r.compared);
-    free(r.frontier);
+    Table *const tables[] = {&r.values, &r.responses, &r.last, &r.mean, &r.frontier};
+    for (int i = 0; i < 5; i++)
+        free(tables[i]->row);
     free(r.base.run);
     figure3_free(&r.geometry);
     runs_free(&r.runs);

@@ -21,8 +21,9 @@ typedef struct {
     int decimals; /* in a table */
 } Metric;
 
-/* Of metrics.jsonl, drawn as curves. */
+/* Of metrics.jsonl: the step, and what is drawn over it as curves. */
 static const Metric CURVES[] = {
+    {"step", "step", 1, 0},
     {"reward", "reward in training", 1, 0},
     {"frac_dead", "groups whose rewards are all equal, %", 100, 0},
     {"frac_all_right", "groups whose responses are all right, %", 100, 0},
@@ -71,11 +72,6 @@ typedef struct {
     List list[N_LISTS];
 } EvalRow;
 
-/* A row of metrics.jsonl. */
-typedef struct {
-    double step, curve[N_CURVES];
-} StepRow;
-
 typedef struct {
     Buf name, value; /* as run.json has it, strings without their quotes */
 } RunOption;
@@ -84,8 +80,8 @@ typedef struct {
     char *dir, *label;
     uint64_t seed;
     RunOption *option;
-    StepRow *step;
-    EvalRow *eval;
+    double (*step)[N_CURVES]; /* [n_steps] */
+    EvalRow *eval;            /* [n_evals] */
     int n_options, n_steps, n_evals;
     int *class; /* [problems] of its evaluations, as `bootstrap` has it; NULL: all are distinct */
 } RunFiles;
@@ -128,7 +124,7 @@ static inline const char *member_read(Json *j, const char *key, const Member *m,
     return NULL;
 }
 
-/* An object of those members. Returns the one last met, for line_good. */
+/* An object of those members. Returns the one last met, for line_check. */
 static inline const char *members_read(Json *j, const Member *m, int n)
 {
     Buf key = {0};
@@ -140,7 +136,7 @@ static inline const char *members_read(Json *j, const Member *m, int n)
 }
 
 /* Ends the program if the line was not good; `field` is the member last met, or NULL. */
-static inline void line_good(Json *j, const char *path, int line, const char *field)
+static inline void line_check(Json *j, const char *path, int line, const char *field)
 {
     if (!json_end(j))
         die("%s: line %d: %s%s%s", path, line, field ? field : "", field ? ": " : "", j->error);
@@ -210,16 +206,16 @@ static inline void check_step(const char *path, int line, double before, double 
 static inline void metrics_line(Json *j, const char *path, int line, void *to)
 {
     RunFiles *r = to;
-    StepRow row = {.step = -1};
-    Member m[N_CURVES + 1] = {{"step", read_number, &row.step}};
+    r->step = room_for_one(r->step, r->n_steps, sizeof *r->step);
+    double *row = r->step[r->n_steps], before = r->n_steps ? r->step[r->n_steps - 1][0] : -1;
+    Member m[N_CURVES];
     for (int i = 0; i < N_CURVES; i++) {
-        row.curve[i] = NO_NUMBER;
-        m[1 + i] = (Member){CURVES[i].key, read_number, &row.curve[i]};
+        row[i] = NO_NUMBER;
+        m[i] = (Member){CURVES[i].key, read_number, &row[i]};
     }
-    line_good(j, path, line, members_read(j, m, N_CURVES + 1));
-    check_step(path, line, r->n_steps ? r->step[r->n_steps - 1].step : -1, row.step);
-    r->step = room_for_one(r->step, r->n_steps, sizeof row);
-    r->step[r->n_steps++] = row;
+    line_check(j, path, line, members_read(j, m, N_CURVES));
+    check_step(path, line, before, row[0]);
+    r->n_steps++;
 }
 
 /* Reads a member like "pass@8" or "maj@16". Returns its kind, or NULL: no such key. */
@@ -286,7 +282,7 @@ static inline EvalRow eval_row(Json *j, const char *path, int line)
         if (!field)
             field = member_read(j, key.s, m, N);
     }
-    line_good(j, path, line, field);
+    line_check(j, path, line, field);
     check_lists(&row, path, line);
     buf_free(&key);
     return row;
@@ -566,8 +562,9 @@ static inline Estimate estimate(const Arm *a, When when, int q, int *seeds)
             one = a->run[i];
             x[n++] = run_value(one, when, q);
         }
-    Estimate e = n > 1 ? mean_interval(x, n)
-               : one ? run_estimate(one, when, q) : point_estimate(NO_NUMBER);
+    Estimate e = n > 1 ? mean_interval(x, n) : point_estimate(NO_NUMBER);
+    if (n == 1)
+        e = run_estimate(one, when, q);
     free(x);
     if (seeds)
         *seeds = n;
@@ -667,9 +664,10 @@ typedef struct {
 static inline Quantity quantity(const Runs *all, int q)
 {
     bool count = q == DISTINCT_RIGHT;
-    int k = q < MAJ ? 1 << q : q == MAJ ? all->maj_k
-          : all->distinct_k ? all->distinct_k : imin(all->samples, 16);
+    int k = q < MAJ ? 1 << q : all->maj_k;
     const char *kind = QUANTITIES[imax(0, q - MAJ + 1)];
+    if (count)
+        k = all->distinct_k ? all->distinct_k : imin(all->samples, 16);
     Quantity x = {.k = k, .decimals = count ? 2 : 1, .scale = count ? 1 : 100};
     snprintf(x.name, sizeof x.name, "%.*s%d", (int)strlen(kind) - 1, kind, k);
     snprintf(x.title, sizeof x.title, count ? "distinct right of %.0s%d" : "%s", x.name, k);

@@ -1,7 +1,7 @@
 /* summary.h: the results as tables: text for people and one JSON object for programs.
  *
  *   Report                     everything that a report is made of
- *   table_cell_of              a cell of a table, for the text and for the page
+ *   Table                      estimates in rows and columns, for the text and for the page
  *   report_text, report_json */
 #ifndef SUMMARY_H
 #define SUMMARY_H
@@ -9,56 +9,140 @@
 #include "figure3.h"  /* defines: Figure3 */
 #include "frontier.h" /* defines: Frontier, arm_frontier, frontier_measure; runs.h: Runs, Arm */
 
+enum { MOST_COLUMNS = 8 };
+
+typedef struct {
+    char title[64];
+    double scale;
+    int decimals;
+    bool sign, text_only; /* it holds differences; the page leaves it out */
+    enum { WITH_INTERVAL, ALONE, INTERVAL } form;
+} Column;
+
+typedef struct {
+    int arm; /* -1: the base model */
+    Estimate cell[MOST_COLUMNS];
+} Row;
+
+typedef struct {
+    Column column[MOST_COLUMNS];
+    Row *row;
+    int columns, n;
+} Table;
+
 typedef struct {
     Runs runs;
     Arm base;           /* step 0 of one run a seed */
     const Arm *against; /* the arm that others are compared with; NULL: none is called grpo */
     int measure;        /* of the frontier: a quantity */
-    bool *compared;     /* [n_arms] does it share seeds with `against`? */
-    Frontier *frontier; /* [n_arms] of each arm against that one */
-    int n_compared, n_frontiers;
+    /* Quantities at the last evaluation; measures of the responses there; differences of the
+     * quantities from grpo's, there and as the mean over the second half of training; the
+     * frontier's, as seeds, missing, difference, and its two intervals. */
+    Table values, responses, last, mean, frontier;
     Figure3 geometry;
 } Report;
 
-static inline bool has_frontier(const Report *r, int arm)
-{
-    return r->frontier[arm].seeds + r->frontier[arm].missing > 0;
-}
+/* ================================================================ tables */
 
-/* Compares every arm with grpo; once, because the frontier's resamples take a while. */
-static inline void compare(Report *r)
-{
-    Runs *all = &r->runs;
-    int pairs;
-    r->base = base_arm(all);
-    r->compared = xcalloc(all->n_arms, sizeof *r->compared);
-    r->frontier = xcalloc(all->n_arms, sizeof *r->frontier);
-    r->measure = all->samples ? frontier_measure(all, &r->base) : 0;
-    for (int a = 0; a < all->n_arms; a++)
-        if (!strcmp(all->arm[a].label, "grpo"))
-            r->against = &all->arm[a];
-    for (int a = 0; a < all->n_arms && r->against; a++) {
-        if (&all->arm[a] == r->against)
-            continue;
-        difference(&all->arm[a], r->against, AT_END, 0, &pairs);
-        r->compared[a] = pairs > 0;
-        r->frontier[a] = arm_frontier(&all->arm[a], r->against, r->measure);
-        r->n_compared += r->compared[a];
-        r->n_frontiers += has_frontier(r, a);
-    }
-}
-
-/* Row `arm` of a table: -1 is the base model. */
 static inline const Arm *row_arm(const Report *r, int arm)
 {
     return arm < 0 ? &r->base : &r->runs.arm[arm];
 }
 
-static inline int seeds_of(const Report *r, int arm)
+static inline void row_add(Table *t, Row row)
 {
-    int seeds;
-    estimate(row_arm(r, arm), arm < 0 ? AT_START : AT_END, 0, &seeds);
-    return seeds;
+    t->row = room_for_one(t->row, t->n, sizeof row);
+    t->row[t->n++] = row;
+}
+
+/* The row of an arm, or NULL. */
+static inline const Row *row_find(const Table *t, int arm)
+{
+    for (int i = 0; i < t->n; i++)
+        if (t->row[i].arm == arm)
+            return &t->row[i];
+    return NULL;
+}
+
+/* Values, or differences, of arms that have some. */
+static inline Table quantities_table(const Report *r, When when, bool differences)
+{
+    Table t = {.column = {{"seeds", 1, 0, false, true, ALONE}}, .columns = 1 + COLUMNS};
+    for (int a = differences ? 0 : -1; a < r->runs.n_arms; a++) {
+        const Arm *arm = row_arm(r, a);
+        int seeds = 0, n = 0;
+        Row row = {.arm = a};
+        if (differences && (!r->against || arm == r->against))
+            continue;
+        for (int i = 0; i < COLUMNS && r->runs.samples; i++) {
+            int q = headline(&r->runs, i);
+            row.cell[1 + i] = differences ? difference(arm, r->against, when, q, &n)
+                                          : estimate(arm, a < 0 ? AT_START : when, q, &n);
+            seeds = i ? seeds : n;
+        }
+        row.cell[0] = point_estimate(seeds);
+        if (seeds)
+            row_add(&t, row);
+    }
+    for (int i = 0; i < COLUMNS && t.n; i++) {
+        Quantity q = quantity(&r->runs, headline(&r->runs, i));
+        Column c = {"", q.scale, differences ? q.decimals : 1, differences, false, WITH_INTERVAL};
+        strcpy(c.title, q.title);
+        t.column[1 + i] = c;
+    }
+    return t;
+}
+
+static inline Table responses_table(const Report *r)
+{
+    Table t = {.columns = N_MEASURES};
+    for (int i = 0; i < N_MEASURES; i++) {
+        t.column[i] = (Column){"", MEASURES[i].scale, MEASURES[i].decimals, false, false, ALONE};
+        strcpy(t.column[i].title, MEASURES[i].title);
+    }
+    for (const Row *values = r->values.row; values < r->values.row + r->values.n; values++) {
+        Row row = {.arm = values->arm};
+        for (int i = 0; i < N_MEASURES; i++)
+            row.cell[i] = point_estimate(response_mean(row_arm(r, row.arm),
+                                                       row.arm < 0 ? AT_START : AT_END, i));
+        row_add(&t, row);
+    }
+    return t;
+}
+
+static inline Table frontier_table(const Report *r)
+{
+    Quantity q = quantity(&r->runs, r->measure);
+    Table t = {.columns = 5, .column = {
+        {"seeds", 1, 0, false, false, ALONE}, {"missing", 1, 0, false, false, ALONE},
+        {"difference", q.scale, q.decimals, true, false, ALONE},
+        {"t over seeds", q.scale, q.decimals, true, true, INTERVAL},
+        {"over problems", q.scale, q.decimals, true, false, INTERVAL}}};
+    for (int a = 0; a < r->runs.n_arms && r->against; a++) {
+        Frontier f = {.seeds = 0};
+        if (&r->runs.arm[a] != r->against)
+            f = arm_frontier(&r->runs.arm[a], r->against, r->measure);
+        if (f.seeds + f.missing > 0)
+            row_add(&t, (Row){a, {point_estimate(f.seeds), point_estimate(f.missing), f.over_seeds,
+                                  {NO_NUMBER, f.over_seeds.low, f.over_seeds.high},
+                                  {NO_NUMBER, f.over_problems.low, f.over_problems.high}}});
+    }
+    return t;
+}
+
+/* Fills in all that follows from r->runs. */
+static inline void tables_make(Report *r)
+{
+    r->base = base_arm(&r->runs);
+    r->measure = r->runs.samples ? frontier_measure(&r->runs, &r->base) : 0;
+    for (int a = 0; a < r->runs.n_arms; a++)
+        if (!strcmp(r->runs.arm[a].label, "grpo"))
+            r->against = &r->runs.arm[a];
+    r->values = quantities_table(r, AT_END, false);
+    r->responses = responses_table(r);
+    r->last = quantities_table(r, AT_END, true);
+    r->mean = quantities_table(r, SECOND_HALF, true);
+    r->frontier = frontier_table(r);
 }
 
 /* The step of the first evaluation in the second half of training, in the first run that has one;
@@ -81,81 +165,9 @@ static inline int last_step(const Report *r)
     return last;
 }
 
-/* ================================================================ tables */
-
-/* Quantities at the last evaluation; measures of the responses there; differences of the quantities
- * from grpo's, there and as the mean over the second half of training; the frontier's. */
-typedef enum { TABLE_VALUES, TABLE_RESPONSES, TABLE_LAST, TABLE_MEAN, TABLE_FRONTIER } Table;
-static const int TABLE_COLUMNS[] = {1 + COLUMNS, N_MEASURES, 1 + COLUMNS, 1 + COLUMNS, 5};
-enum { MOST_COLUMNS = 8 };
-
-typedef struct {
-    char s[64];
-} Title;
-
-typedef struct {
-    Estimate e;
-    double scale;
-    int decimals;
-    bool sign;  /* it is a difference */
-    enum { WITH_INTERVAL, ALONE, INTERVAL } form;
-} Cell;
-
-static inline Title table_title(const Report *r, Table t, int column)
-{
-    static const char *const frontier[] = {"seeds", "missing", "difference", "t over seeds",
-                                           "over problems"};
-    Title title;
-    snprintf(title.s, sizeof title.s, "%s", t == TABLE_RESPONSES ? MEASURES[column].title
-             : t == TABLE_FRONTIER || !column ? frontier[column]
-             : quantity(&r->runs, headline(&r->runs, column - 1)).title);
-    return title;
-}
-
-/* Has it a row for the arm? */
-static inline bool table_has(const Report *r, Table t, int arm)
-{
-    if (t < TABLE_LAST)
-        return seeds_of(r, arm) > 0;
-    return arm >= 0 && (t == TABLE_FRONTIER ? has_frontier(r, arm) : r->compared[arm]);
-}
-
-static inline Cell count_cell(int n) { return (Cell){point_estimate(n), 1, 0, false, ALONE}; }
-
-static inline Cell frontier_cell(const Report *r, int arm, int column)
-{
-    const Frontier *f = &r->frontier[arm];
-    Quantity q = quantity(&r->runs, r->measure);
-    if (column < 2)
-        return count_cell(column ? f->missing : f->seeds);
-    Cell c = {column < 4 ? f->over_seeds : f->over_problems, q.scale, q.decimals, true, ALONE};
-    if (column > 2) {
-        c.form = INTERVAL;
-        c.e.value = NO_NUMBER;
-    }
-    return c;
-}
-
-static inline Cell table_cell_of(const Report *r, Table t, int arm, int column)
-{
-    const Arm *a = row_arm(r, arm);
-    When when = arm < 0 ? AT_START : t == TABLE_MEAN ? SECOND_HALF : AT_END;
-    if (t == TABLE_FRONTIER)
-        return frontier_cell(r, arm, column);
-    if (t == TABLE_RESPONSES)
-        return (Cell){point_estimate(response_mean(a, when, column)), MEASURES[column].scale,
-                      MEASURES[column].decimals, false, ALONE};
-    int q = headline(&r->runs, imax(0, column - 1)), seeds;
-    bool sign = t != TABLE_VALUES;
-    Quantity x = quantity(&r->runs, q);
-    Estimate e = sign ? difference(a, r->against, when, q, &seeds) : estimate(a, when, q, &seeds);
-    return column ? (Cell){e, x.scale, sign ? x.decimals : 1, sign, WITH_INTERVAL}
-                  : count_cell(seeds);
-}
-
 /* ================================================================ as text */
 
-/* Cells row by row; a column is as wide as its widest cell. */
+/* Texts row by row; a column is as wide as its widest cell. */
 enum { CELL = 64 };
 typedef struct {
     char (*cell)[CELL];
@@ -187,40 +199,43 @@ static inline void text_end(TextTable *t)
 }
 
 /* [low, high], or "-". */
-static inline const char *text_interval(char out[CELL], Cell c)
+static inline const char *text_interval(char out[CELL], const Column *c, Estimate e)
 {
-    snprintf(out, CELL, !has_interval(c.e) ? "-" : c.sign ? "[%+.*f, %+.*f]" : "[%4.*f, %4.*f]",
-             c.decimals, c.scale * c.e.low, c.decimals, c.scale * c.e.high);
-    return out;
+    snprintf(out, CELL, c->sign ? "[%+.*f, %+.*f]" : "[%4.*f, %4.*f]", c->decimals,
+             c->scale * e.low, c->decimals, c->scale * e.high);
+    return has_interval(e) ? out : "-";
 }
 
-/* A number alone is flush right with the column's title, and in percent if it is a share. */
-static inline void text_value(TextTable *t, Cell c, const char *title)
+static inline bool in_percent(const Column *c)
 {
-    char value[CELL], interval[CELL];
-    bool alone = c.form == ALONE, both = c.form == WITH_INTERVAL && has_interval(c.e);
-    snprintf(value, CELL, !isfinite(c.e.value) ? "-" : c.sign ? "%+.*f%s" : "%.*f%s", c.decimals,
-             c.scale * c.e.value, alone && !c.sign && c.scale > 1 ? " %" : "");
-    text_interval(interval, c);
-    if (c.form == INTERVAL)
-        text_cell(t, "%s", interval);
+    return c->form == ALONE && !c->sign && c->scale > 1;
+}
+
+/* A number alone is flush right with the column's title. */
+static inline void text_value(TextTable *t, const Column *c, Estimate e)
+{
+    char value[CELL] = "-", interval[CELL];
+    bool both = c->form == WITH_INTERVAL && has_interval(e);
+    if (isfinite(e.value))
+        snprintf(value, CELL, c->sign ? "%+.*f%s" : "%.*f%s", c->decimals, c->scale * e.value,
+                 in_percent(c) ? " %" : "");
+    if (c->form == INTERVAL)
+        text_cell(t, "%s", text_interval(interval, c, e));
     else
-        text_cell(t, "%*s%s%s", alone ? (int)strlen(title) : 5, value, both ? " " : "",
-                  both ? interval : "");
+        text_cell(t, "%*s%s%s", c->form == ALONE ? (int)strlen(c->title) : 5, value,
+                  both ? " " : "", both ? text_interval(interval, c, e) : "");
 }
 
-static inline void text_table(const Report *r, Table kind, const char *first, TextTable *t)
+static inline void text_table(const Report *r, const Table *t, const char *first, TextTable *text)
 {
-    t->columns = 1 + TABLE_COLUMNS[kind];
-    text_cell(t, "%s", first);
-    for (int i = 0; i < TABLE_COLUMNS[kind]; i++)
-        text_cell(t, "%s", table_title(r, kind, i).s);
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        if (!table_has(r, kind, a))
-            continue;
-        text_cell(t, "%.14s", row_arm(r, a)->label);
-        for (int i = 0; i < TABLE_COLUMNS[kind]; i++)
-            text_value(t, table_cell_of(r, kind, a, i), table_title(r, kind, i).s);
+    text->columns = 1 + t->columns;
+    text_cell(text, "%s", first);
+    for (int i = 0; i < t->columns; i++)
+        text_cell(text, "%s", t->column[i].title);
+    for (const Row *row = t->row; row < t->row + t->n; row++) {
+        text_cell(text, "%.14s", row_arm(r, row->arm)->label);
+        for (int i = 0; i < t->columns; i++)
+            text_value(text, &t->column[i], row->cell[i]);
     }
 }
 
@@ -235,22 +250,22 @@ static inline void report_text(const Report *r)
     if (r->runs.distinct_problems)
         printf(" (%d distinct)", r->runs.distinct_problems);
     printf(", %d samples of each, at step %d\n\n", r->runs.samples, last_step(r));
-    text_table(r, TABLE_VALUES, "percent", &t[0]);
+    text_table(r, &r->values, "percent", &t[0]);
     text_end(&t[0]);
     putchar('\n');
-    text_table(r, TABLE_RESPONSES, "responses", &t[1]);
+    text_table(r, &r->responses, "responses", &t[1]);
     text_end(&t[1]);
-    if (r->n_compared) {
+    if (r->last.n) {
         printf("\ndifference from %s, same seed and problems, in points: last evaluation; mean "
                "from step %d on\n", r->against->label, half_begins(r));
-        text_table(r, TABLE_LAST, "last", &t[2]);
-        text_table(r, TABLE_MEAN, "mean", &t[2]);
+        text_table(r, &r->last, "last", &t[2]);
+        text_table(r, &r->mean, "mean", &t[2]);
         text_end(&t[2]);
     }
-    if (r->n_frontiers) {
+    if (r->frontier.n) {
         printf("\nfrontier: %s minus %s's at the same pass@1, seed and learning rate\n",
                quantity(&r->runs, r->measure).title, r->against->label);
-        text_table(r, TABLE_FRONTIER, r->measure == DISTINCT_RIGHT ? "answers" : "points", &t[3]);
+        text_table(r, &r->frontier, r->measure == DISTINCT_RIGHT ? "answers" : "points", &t[3]);
         text_end(&t[3]);
         printf("missing: seeds whose paths share less than %g points of pass@1\n",
                100 * FRONTIER_RANGE);
@@ -282,50 +297,50 @@ static inline void json_values(const Report *r, int arm, When when, Buf *b)
     }
 }
 
-static inline void json_differences(const Report *r, int arm, When when, Buf *b)
+static inline void json_differences(const Report *r, const Row *row, Buf *b)
 {
-    for (int i = 0; i < COLUMNS; i++) {
-        int q = headline(&r->runs, i);
-        Estimate e = difference(&r->runs.arm[arm], r->against, when, q, NULL);
-        buf_printf(b, "%s\"%s\": {\"value\": ", i ? ", " : "", quantity(&r->runs, q).name);
+    for (int i = 0; i < COLUMNS && row; i++) {
+        Estimate e = row->cell[1 + i];
+        buf_printf(b, "%s\"%s\": {\"value\": ", i ? ", " : "",
+                   quantity(&r->runs, headline(&r->runs, i)).name);
         json_put_number(b, e.value);
         json_interval(b, "interval", e);
         buf_str(b, "}");
     }
 }
 
-static inline void json_frontier(const Report *r, const Frontier *f, Buf *b)
+static inline void json_frontier(const Report *r, const Row *row, Buf *b)
 {
     buf_printf(b, ", \"frontier\": {\"measure\": \"%s\"", quantity(&r->runs, r->measure).name);
-    put(b, "value", f->over_seeds.value);
-    json_interval(b, "interval", f->over_seeds);
-    json_interval(b, "problems/interval", f->over_problems);
-    put(b, "seeds", f->seeds);
-    put(b, "missing", f->missing);
+    put(b, "value", row->cell[2].value);
+    json_interval(b, "interval", row->cell[3]);
+    json_interval(b, "problems/interval", row->cell[4]);
+    put(b, "seeds", row->cell[0].value);
+    put(b, "missing", row->cell[1].value);
     buf_str(b, "}");
 }
 
-static inline void json_arm(const Report *r, int arm, Buf *b)
+static inline void json_arm(const Report *r, const Row *values, Buf *b)
 {
-    When when = arm < 0 ? AT_START : AT_END;
-    buf_printf(b, "{\"seeds\": %d", seeds_of(r, arm));
-    json_values(r, arm, when, b);
+    int arm = values->arm;
+    buf_printf(b, "{\"seeds\": %.0f", values->cell[0].value);
+    json_values(r, arm, arm < 0 ? AT_START : AT_END, b);
     for (int i = 0; i < N_MEASURES; i++)
-        put(b, MEASURES[i].key, response_mean(row_arm(r, arm), when, i));
+        put(b, MEASURES[i].key, row_find(&r->responses, arm)->cell[i].value);
     if (arm >= 0) {
         buf_printf(b, ", \"path\": {\"from\": %d", half_begins(r));
         json_values(r, arm, SECOND_HALF, b);
         buf_str(b, "}");
     }
-    if (arm >= 0 && r->compared[arm]) {
+    if (row_find(&r->last, arm)) {
         buf_str(b, ", \"difference\": {");
-        json_differences(r, arm, AT_END, b);
+        json_differences(r, row_find(&r->last, arm), b);
         buf_str(b, ", \"path\": {");
-        json_differences(r, arm, SECOND_HALF, b);
+        json_differences(r, row_find(&r->mean, arm), b);
         buf_str(b, "}}");
     }
-    if (arm >= 0 && has_frontier(r, arm))
-        json_frontier(r, &r->frontier[arm], b);
+    if (row_find(&r->frontier, arm))
+        json_frontier(r, row_find(&r->frontier, arm), b);
     buf_str(b, "}");
 }
 
@@ -333,14 +348,12 @@ static inline void report_json(const Report *r)
 {
     Buf b = {0};
     buf_str(&b, "{");
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        const char *label = row_arm(r, a)->label;
-        if (!seeds_of(r, a))
-            continue;
-        buf_str(&b, b.n > 1 ? ",\n " : "\n ");
+    for (int i = 0; i < r->values.n; i++) {
+        const char *label = row_arm(r, r->values.row[i].arm)->label;
+        buf_str(&b, i ? ",\n " : "\n ");
         json_put_string(&b, label, strlen(label));
         buf_str(&b, ": ");
-        json_arm(r, a, &b);
+        json_arm(r, &r->values.row[i], &b);
     }
     printf("%s\n}\n", b.s);
     buf_free(&b);

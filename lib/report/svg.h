@@ -85,7 +85,7 @@ static const char *const COLOURS[2] = {
 static const char *const STYLE_PAGE =
     "*{box-sizing:border-box}"
     "html{-webkit-text-size-adjust:100%}"
-    "body{margin:0;background:var(--page);color:var(--ink);"
+    "body{margin:0;counter-reset:figure;background:var(--page);color:var(--ink);"
     "font:17px/1.5 'Iowan Old Style','Palatino Linotype',Palatino,'Book Antiqua','URW Palladio L',"
     "P052,Georgia,serif;font-variant-numeric:lining-nums}"
     "main{max-width:1120px;margin:0 auto;padding:2.2rem 1.25rem 4rem}"
@@ -111,18 +111,13 @@ static const char *const STYLE_PAGE =
     "th,td{padding:.28rem .9rem .28rem 0;text-align:left;vertical-align:baseline}"
     "th:last-child,td:last-child{padding-right:0}"
     "thead th{font-weight:normal;font-style:italic;border-bottom:1px solid var(--ink)}"
-    "tbody th{font-weight:normal}"
+    "tbody th{font-weight:normal;white-space:nowrap}"
     "td.n,th.n{text-align:right;white-space:nowrap}"
     "td i{font-style:normal;color:var(--soft);font-size:.84em;margin-left:.45em}"
     "td b{font-weight:700}"
     ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}"
-    "table.stack td i{display:block;margin:0}table.stack th{white-space:nowrap}"
+    "table.stack td i{display:block;margin:0}table.stack thead th{white-space:nowrap}"
     ".options{font-size:.88rem;width:auto}"
-    ".same{columns:17rem;column-gap:2rem;font-size:.88rem;padding:0;margin:.5rem 0 0;"
-    "list-style:none}"
-    ".same li{break-inside:avoid;display:flex;justify-content:space-between;gap:1rem;"
-    "border-bottom:1px dotted var(--rule)}"
-    ".same li span:last-child{text-align:right;overflow-wrap:anywhere}"
     "svg{display:block;width:100%;height:auto}"
     "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
     ".forest{margin-top:1.3rem}.drawing{max-width:720px}";
@@ -185,22 +180,15 @@ static inline void style_sheet(Buf *b)
 
 /* ---------------------------------------------------------------- a picture */
 
-/* A coordinate, to a tenth; no ".0". */
-static inline void svg_number(Buf *b, double x)
+/* A coordinate to a tenth, finite, and without -0. */
+static inline double tenth(double x)
 {
-    char text[32];
-    int n = snprintf(text, sizeof text, "%.1f", fmin(fmax(x, -1e6), 1e6));
-    if (n > 2 && text[n - 1] == '0')
-        text[n - 2] = 0;
-    buf_str(b, strcmp(text, "-0") ? text : "0");
+    return rint(10 * fmin(fmax(x, -1e6), 1e6)) / 10 + 0.0;
 }
 
 static inline void svg_point(Buf *b, char command, double x, double y)
 {
-    buf_add(b, &command, 1);
-    svg_number(b, x);
-    buf_str(b, " ");
-    svg_number(b, y);
+    buf_printf(b, "%c%.8g %.8g", command, tenth(x), tenth(y));
 }
 
 /* `name` is the picture's title, for screen readers and as a tooltip. */
@@ -218,11 +206,8 @@ static inline void svg_open(Buf *b, double width, double height, const char *cla
 static inline void svg_text(Buf *b, double x, double y, const char *class, const char *anchor,
                             const char *s)
 {
-    buf_printf(b, "<text class=\"%s\" text-anchor=\"%s\" x=\"", class, anchor);
-    svg_number(b, x);
-    buf_str(b, "\" y=\"");
-    svg_number(b, y);
-    buf_str(b, "\">");
+    buf_printf(b, "<text class=\"%s\" text-anchor=\"%s\" x=\"%.8g\" y=\"%.8g\">", class, anchor,
+               tenth(x), tenth(y));
     html_string(b, s);
     buf_str(b, "</text>");
 }
@@ -254,7 +239,7 @@ static inline void svg_mark(Buf *b, double x, double y, double r, int style, boo
                   [2] = {3, {{0, -1.15}, {1.1, .85}, {-1.1, .85}}},
                   [3] = {4, {{0, -1.25}, {1.25, 0}, {0, 1.25}, {-1.25, 0}}},
                   [CROSS] = {4, {{-1, -1}, {1, 1}, {1, -1}, {-1, 1}}}};
-    int shape = style == BASE_STYLE ? CIRCLE : style == 7 ? CROSS : style % 4;
+    int shape = style == 7 ? CROSS : style % 4;
     hollow |= style >= 4 && style != 7;
     buf_printf(b, "<path class=\"dot s%d%s\" d=\"", style, hollow ? " open" : "");
     if (shape == CIRCLE)
