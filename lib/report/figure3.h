@@ -174,7 +174,8 @@ static inline Figure3 figure3_read(const char *path)
 
 static inline void figure3_free(Figure3 *f)
 {
-    for (Figure3Row *r = f->row; r < f->row + f->n; r++) {
+    for (int i = 0; i < f->n; i++) {
+        Figure3Row *r = &f->row[i];
         for (int k = 0; k < r->n_parts; k++)
             buf_free(&r->part[k].name);
         for (int h = 0; h < F3_HISTOGRAMS; h++)

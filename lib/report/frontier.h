@@ -144,20 +144,21 @@ static inline double frontier_resample(const FrontierPair *p, const ClassSums *c
     return frontier_difference(&again);
 }
 
-/* The bounds over problems of the mean D of n seeds. */
-static inline Estimate frontier_problems(const FrontierPair *const *pair, int n, double value)
+/* The bounds over problems of the mean D of those of n seeds that are not missing. */
+static inline Estimate frontier_problems(const FrontierPair *pair, int n, double value)
 {
     enum { RESAMPLES = 1000 };
     double sum[RESAMPLES] = {0};
     int seeds[RESAMPLES] = {0}, found = 0;
-    for (int i = 0; i < n; i++)
-        if (!pair[i]->each)
-            return point_estimate(value);
     for (int i = 0; i < n; i++) {
-        ClassSums c = class_sums(pair[i]);
+        if (frontier_missing(&pair[i]))
+            continue;
+        if (!pair[i].each)
+            return point_estimate(value);
+        ClassSums c = class_sums(&pair[i]);
         double *mean = xmalloc(c.width * sizeof *mean);
         for (int r = 0; r < RESAMPLES; r++) {
-            double d = frontier_resample(pair[i], &c, r, mean);
+            double d = frontier_resample(&pair[i], &c, r, mean);
             sum[r] += isfinite(d) ? d : 0;
             seeds[r] += isfinite(d);
         }
@@ -176,23 +177,18 @@ static inline Estimate frontier_problems(const FrontierPair *const *pair, int n,
 /* The mean D over n seeds, without those that are missing. */
 static inline Frontier frontier(const FrontierPair *pair, int n)
 {
-    const FrontierPair **has = xcalloc(n, sizeof *has);
     double *d = xcalloc(n, sizeof *d);
     Frontier f = {point_estimate(NO_NUMBER), point_estimate(NO_NUMBER), 0, 0};
-    for (int i = 0; i < n; i++) {
-        if (frontier_missing(&pair[i])) {
+    for (int i = 0; i < n; i++)
+        if (frontier_missing(&pair[i]))
             f.missing++;
-            continue;
-        }
-        d[f.seeds] = frontier_difference(&pair[i]);
-        has[f.seeds++] = &pair[i];
-    }
+        else
+            d[f.seeds++] = frontier_difference(&pair[i]);
     if (f.seeds) {
         f.over_seeds = f.seeds > 1 ? mean_interval(d, f.seeds) : point_estimate(d[0]);
-        f.over_problems = frontier_problems(has, f.seeds, f.over_seeds.value);
+        f.over_problems = frontier_problems(pair, n, f.over_seeds.value);
     }
     free(d);
-    free(has);
     return f;
 }
 

@@ -14,8 +14,10 @@ static inline int arm_style(int arm) { return arm < 0 ? BASE_STYLE : arm % N_STY
 static inline bool column_known(const Table *t, int column)
 {
     bool known = false;
-    for (const Row *row = t->row; row < t->row + t->n; row++)
-        known |= isfinite(row->cell[column].value) || has_interval(row->cell[column]);
+    for (int i = 0; i < t->n; i++) {
+        Estimate e = t->row[i].cell[column];
+        known |= isfinite(e.value) || has_interval(e);
+    }
     return known;
 }
 
@@ -32,7 +34,8 @@ static inline void page_table(const Report *r, const Table *t, const char *title
             table_column(b, name);
     }
     buf_str(b, TABLE_BODY);
-    for (const Row *row = t->row; row < t->row + t->n; row++) {
+    for (int k = 0; k < t->n; k++) {
+        const Row *row = &t->row[k];
         table_row(b, row_arm(r, row->arm)->label, arm_style(row->arm));
         for (int i = 0; i < t->columns; i++)
             if (shown[i])
@@ -412,7 +415,7 @@ static inline void report_svg(const Report *r, const char *path)
 /* A cell with the values that an arm's runs have, each once. */
 static inline void option_cell(Buf *b, const Arm *a, const char *name)
 {
-    buf_str(b, "<td>");
+    buf_str(b, "<td class=\"n\">");
     for (int i = 0; i < a->n; i++) {
         const char *value = run_option(a->run[i], name);
         bool had = false;
@@ -426,26 +429,23 @@ static inline void option_cell(Buf *b, const Arm *a, const char *name)
     buf_str(b, "</td>");
 }
 
-/* A row for every option that is not the same in all runs. */
+/* A row for every option of the first run that is not the same in all. */
 static inline void option_rows(Buf *b, const Runs *all)
 {
-    for (int i = 0; i < all->n; i++)
-        for (int k = 0; k < all->run[i].n_options; k++) {
-            const char *name = all->run[i].option[k].name.s;
-            bool had = false, same = true;
-            for (int e = 0; e < all->n; e++) {
-                had |= e < i && run_option_find(&all->run[e], name);
-                same &= !strcmp(run_option(&all->run[e], name), run_option(&all->run[0], name));
-            }
-            if (had || same)
-                continue;
-            buf_str(b, "<tr><th scope=\"row\">");
-            html_string(b, name);
-            buf_str(b, "</th>");
-            for (int a = 0; a < all->n_arms; a++)
-                option_cell(b, &all->arm[a], name);
-            buf_str(b, "</tr>\n");
-        }
+    for (int k = 0; k < all->run->n_options; k++) {
+        const char *name = all->run->option[k].name.s;
+        bool same = true;
+        for (int i = 1; i < all->n; i++)
+            same &= !strcmp(run_option(&all->run[i], name), run_option(all->run, name));
+        if (same)
+            continue;
+        buf_str(b, "<tr><th scope=\"row\">");
+        html_string(b, name);
+        buf_str(b, "</th>");
+        for (int a = 0; a < all->n_arms; a++)
+            option_cell(b, &all->arm[a], name);
+        buf_str(b, "</tr>\n");
+    }
 }
 
 static inline void panel_options(const Report *r, Buf *b)
@@ -454,12 +454,10 @@ static inline void panel_options(const Report *r, Buf *b)
     if (all->n < 2)
         return;
     page_heading(b, "Options that differ");
-    buf_str(b, "<figure>\n<div class=\"wide\"><table class=\"options\"><thead><tr><th></th>");
-    for (int a = 0; a < all->n_arms; a++) {
-        buf_str(b, "<th>");
-        html_string(b, all->arm[a].label);
-        buf_str(b, "</th>");
-    }
+    buf_str(b, "<figure>\n");
+    table_open(b, NULL, false);
+    for (int a = 0; a < all->n_arms; a++)
+        table_column(b, all->arm[a].label);
     buf_str(b, TABLE_BODY);
     option_rows(b, all);
     buf_str(b, TABLE_END CAPTION "A column for each method, with its values in the order of its "

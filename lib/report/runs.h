@@ -221,23 +221,23 @@ static inline void metrics_line(Json *j, const char *path, int line, void *to)
 /* Reads a member like "pass@8" or "maj@16". Returns its kind, or NULL: no such key. */
 static inline const char *quantity_read(EvalRow *row, Json *j, const char *key)
 {
-    for (int kind = 0; kind < 3; kind++) {
-        size_t n = strlen(QUANTITIES[kind]) - 1;
-        char *end;
-        if (strncmp(key, QUANTITIES[kind], n))
-            continue;
-        long k = strtol(key + n, &end, 10);
-        int q = kind ? MAJ + kind - 1 : 0;
-        while (!kind && q < MAX_PASS && 1 << q != k)
-            q++;
-        if (k < 1 || k > INT_MAX || (!kind && q == MAX_PASS) || *end)
-            return NULL;
-        if (kind)
-            *(q == MAJ ? &row->maj_k : &row->distinct_k) = (int)k;
-        read_number(j, &row->value[q]);
-        return QUANTITIES[kind];
+    int kind = 0, q = 0;
+    char *end;
+    while (kind < 3 && strncmp(key, QUANTITIES[kind], strlen(QUANTITIES[kind]) - 1))
+        kind++;
+    if (kind == 3)
+        return NULL;
+    long k = strtol(strchr(key, '@') + 1, &end, 10);
+    while (q < MAX_PASS && 1 << q != k)
+        q++;
+    if (k < 1 || k > INT_MAX || *end || (!kind && q == MAX_PASS))
+        return NULL;
+    if (kind) {
+        q = MAJ + kind - 1;
+        *(q == MAJ ? &row->maj_k : &row->distinct_k) = (int)k;
     }
-    return NULL;
+    read_number(j, &row->value[q]);
+    return QUANTITIES[kind];
 }
 
 /* Each list has one number a problem, at most all samples are right, and a problem's class is the
@@ -341,19 +341,13 @@ static inline void eval_line(Json *j, const char *path, int line, void *to)
 
 /* ---------------------------------------------------------------- directories */
 
-/* An option's value as text; NULL: run.json does not have it. */
-static inline const char *run_option_find(const RunFiles *r, const char *name)
+/* An option's value as text; "" if run.json does not have it. */
+static inline const char *run_option(const RunFiles *r, const char *name)
 {
     for (int i = 0; i < r->n_options; i++)
         if (!strcmp(r->option[i].name.s, name))
             return r->option[i].value.s;
-    return NULL;
-}
-
-static inline const char *run_option(const RunFiles *r, const char *name)
-{
-    const char *value = run_option_find(r, name);
-    return value ? value : "";
+    return "";
 }
 
 /* run.json: every member as text. */
@@ -452,24 +446,19 @@ static inline Runs runs_read(const char *const *dirs, int n)
     return all;
 }
 
-static inline void run_free(RunFiles *r)
-{
-    for (int i = 0; i < r->n_options; i++) {
-        buf_free(&r->option[i].name);
-        buf_free(&r->option[i].value);
-    }
-    for (int i = 0; i < r->n_evals; i++)
-        for (int m = 0; m < N_LISTS; m++)
-            free(r->eval[i].list[m].x);
-    void *const blocks[] = {r->option, r->eval, r->class, r->step, r->dir, r->label};
-    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
-        free(blocks[i]);
-}
-
 static inline void runs_free(Runs *all)
 {
-    for (int i = 0; i < all->n; i++)
-        run_free(&all->run[i]);
+    for (RunFiles *r = all->run; r < all->run + all->n; r++) {
+        for (int i = 0; i < r->n_options; i++) {
+            buf_free(&r->option[i].name);
+            buf_free(&r->option[i].value);
+        }
+        for (int i = 0; i < r->n_evals * N_LISTS; i++)
+            free(r->eval[i / N_LISTS].list[i % N_LISTS].x);
+        void *const blocks[] = {r->option, r->eval, r->class, r->step, r->dir, r->label};
+        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+            free(blocks[i]);
+    }
     for (int i = 0; i < all->n_arms; i++)
         free(all->arm[i].run);
     free(all->arm);

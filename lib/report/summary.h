@@ -100,8 +100,8 @@ static inline Table responses_table(const Report *r)
         t.column[i] = (Column){"", MEASURES[i].scale, MEASURES[i].decimals, false, false, ALONE};
         strcpy(t.column[i].title, MEASURES[i].title);
     }
-    for (const Row *values = r->values.row; values < r->values.row + r->values.n; values++) {
-        Row row = {.arm = values->arm};
+    for (int k = 0; k < r->values.n; k++) {
+        Row row = {.arm = r->values.row[k].arm};
         for (int i = 0; i < N_MEASURES; i++)
             row.cell[i] = point_estimate(response_mean(row_arm(r, row.arm),
                                                        row.arm < 0 ? AT_START : AT_END, i));
@@ -232,10 +232,10 @@ static inline void text_table(const Report *r, const Table *t, const char *first
     text_cell(text, "%s", first);
     for (int i = 0; i < t->columns; i++)
         text_cell(text, "%s", t->column[i].title);
-    for (const Row *row = t->row; row < t->row + t->n; row++) {
-        text_cell(text, "%.14s", row_arm(r, row->arm)->label);
+    for (int k = 0; k < t->n; k++) {
+        text_cell(text, "%.14s", row_arm(r, t->row[k].arm)->label);
         for (int i = 0; i < t->columns; i++)
-            text_value(text, &t->column[i], row->cell[i]);
+            text_value(text, &t->column[i], t->row[k].cell[i]);
     }
 }
 

@@ -83,8 +83,7 @@ static const char *const COLOURS[2] = {
 };
 
 static const char *const STYLE_PAGE =
-    "*{box-sizing:border-box}"
-    "html{-webkit-text-size-adjust:100%}"
+    "*{box-sizing:border-box}html{-webkit-text-size-adjust:100%}"
     "body{margin:0;counter-reset:figure;background:var(--page);color:var(--ink);"
     "font:17px/1.5 'Iowan Old Style','Palatino Linotype',Palatino,'Book Antiqua','URW Palladio L',"
     "P052,Georgia,serif;font-variant-numeric:lining-nums}"
@@ -111,13 +110,10 @@ static const char *const STYLE_PAGE =
     "th,td{padding:.28rem .9rem .28rem 0;text-align:left;vertical-align:baseline}"
     "th:last-child,td:last-child{padding-right:0}"
     "thead th{font-weight:normal;font-style:italic;border-bottom:1px solid var(--ink)}"
-    "tbody th{font-weight:normal;white-space:nowrap}"
-    "td.n,th.n{text-align:right;white-space:nowrap}"
+    "tbody th{font-weight:normal}"
+    "tbody th,td.n,th.n,table.stack thead th{white-space:nowrap}td.n,th.n{text-align:right}"
     "td i{font-style:normal;color:var(--soft);font-size:.84em;margin-left:.45em}"
-    "td b{font-weight:700}"
     ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}"
-    "table.stack td i{display:block;margin:0}table.stack thead th{white-space:nowrap}"
-    ".options{font-size:.88rem;width:auto}"
     "svg{display:block;width:100%;height:auto}"
     "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
     ".forest{margin-top:1.3rem}.drawing{max-width:720px}";
@@ -126,22 +122,20 @@ static const char *const STYLE_PAGE =
 static const char *const STYLE_SVG =
     "text{fill:var(--soft);font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;"
     "font-variant-numeric:tabular-nums}"
-    ".name{fill:var(--ink);font-weight:600}"
-    ".end{fill:var(--ink)}"
+    ".name{fill:var(--ink);font-weight:600}.end{fill:var(--ink)}"
     ".grid-line,.leader{stroke:var(--rule);stroke-width:1;fill:none}"
     ".axis{stroke:var(--soft);stroke-width:1;fill:none}"
     ".zero{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3;fill:none}"
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}"
-    ".thin{fill:none;stroke-width:1.1}"
-    ".band{stroke:none}"
-    ".dot{stroke-width:1.5}"
+    ".thin{fill:none;stroke-width:1.1}.band{stroke:none}.dot{stroke-width:1.5}"
     ".open{fill:var(--page)}"
     ".cloud{stroke-width:1.2;opacity:.75;fill:none}";
 
 static const char *const STYLE_NARROW =
     "@media(max-width:560px){body{font-size:16px}main{padding:1.3rem 1rem 3rem}"
     "h1{font-size:1.6rem}.big text{font-size:16px}"
-    "td i{display:block;margin:0}th,td{padding-right:.6rem}}";
+    "table{font-size:14px}thead th.n,table.stack thead th{white-space:normal}"
+    "td i{display:block;margin:0}th,td{padding-right:.5rem}}";
 
 static const char *const STYLE_PRINT =
     "@media print{body{font-size:10.5pt;background:none}main{max-width:none;padding:0}"
