@@ -405,7 +405,8 @@ static void test_report_page(void)
                        "\xEF\xBF\xBD\xE2\x90\x81\xE2\x90\x8A</td>") != NULL, "the option");
     static const char *const parts[] = {
         "Results", "The frontier", "Along the way", "reward in training", "Options that differ",
-        "gradient features, % of pairs", "Correlation with the cosines", "cosine of true gradients"};
+        "gradient features, % of pairs", "Correlation with the cosines",
+        "base: cosine of true gradients"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         CHECK(strstr(page, parts[i]) != NULL, "no %s", parts[i]);
     CHECK(!strstr(page, "entropy of the policy"), "a panel of nothing but null");
@@ -513,10 +514,11 @@ static void test_svg_parts(void)
     html_text(&b, "a\xF0\x9F\x98\x80\xff<b>", 9, 4);
     CHECK(!strcmp(b.s, "a\xF0\x9F\x98\x80\xEF\xBF\xBD&lt;\xE2\x80\xA6"), "%s", b.s);
     b.n = 0;
-    number(&b, -0.04, 1);
-    number(&b, -0.06, 1);
-    number(&b, (double)NAN, 1);
-    CHECK(!strcmp(b.s, "0.0\xE2\x88\x92" "0.1\xE2\x80\x93"), "%s", b.s);
+    number(&b, -0.04, 1, true);
+    number(&b, -0.06, 1, false);
+    number(&b, (double)NAN, 1, true);
+    number(&b, 0.06, 1, true);
+    CHECK(!strcmp(b.s, "0.0\xE2\x88\x92" "0.1\xE2\x80\x93+0.1"), "%s", b.s);
     PathEnd end[4] = {{.y = 50}, {.y = 10}, {.y = 12}, {.y = 13}};
     spread_ends(end, 4, 10);
     for (int i = 1; i < 4; i++)

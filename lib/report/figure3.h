@@ -6,9 +6,8 @@
 
 #include "runs.h" /* defines: Member, members_read, lines_read, point_estimate; svg.h: Plot */
 
-/* Columns of tables: a number, or {"mean": x, "interval": [a, b]}. From F3_TRUTH on, members of the
- * part "all" of "true": correlations with the cosines of all parameters' gradients, and their mean.
- */
+/* Columns of tables: a number, or {"mean": x, "interval": [a, b]}. From F3_TRUTH on, of "all" in
+ * "true": correlations with the cosines of the gradients of all parameters, and their mean. */
 static const struct {
     const char *key, *title;
     bool is_number;
@@ -207,7 +206,7 @@ static inline void histogram_panel(const Figure3 *f, int h, Buf *b)
     for (int i = 0; i < f->n; i++)
         plot_mark(&p, f->row[i].e[F3_HISTOGRAM[h].mean].value, p.y.low, 4.2, f->row[i].style,
                   false);
-    plot_close(&p);
+    buf_str(b, "</svg>\n");
 }
 
 /* The columns from one on to before another. */
@@ -253,7 +252,7 @@ static inline void parts_table(const Figure3 *f, const Figure3Row *first, Buf *b
 }
 
 /* Cosines of at most 600 pairs: of true gradients against features. */
-static inline void truth_cloud(const Figure3Row *r, Buf *b)
+static inline void scatter_panel(const Figure3Row *r, Buf *b)
 {
     enum { POINTS = 600 };
     char title[96];
@@ -261,11 +260,11 @@ static inline void truth_cloud(const Figure3Row *r, Buf *b)
     Plot p = plot_open(b, 340, 300, (Span){-1, 1}, (Span){-1, 1}, title,
                        "cosine of gradient features", false);
     svg_line(b, plot_x(&p, -1), plot_y(&p, -1), plot_x(&p, 1), plot_y(&p, 1), "zero");
-    buf_printf(b, "<path class=\"s%d cloud\" d=\"", r->style);
+    buf_printf(b, "<path class=\"s%d scatter\" d=\"", r->style);
     for (int i = 0; i < r->n_pairs; i += r->n_pairs / POINTS + 1)
         svg_circle(b, plot_x(&p, r->pair[i][0]), plot_y(&p, r->pair[i][1]), 2);
     buf_str(b, "\"/>");
-    plot_close(&p);
+    buf_str(b, "</svg>\n");
 }
 
 static inline void panel_figure3(const Figure3 *f, Buf *b)
@@ -297,7 +296,7 @@ static inline void panel_figure3(const Figure3 *f, Buf *b)
     buf_str(b, "<div class=\"grid\">\n");
     for (int i = 0; i < f->n; i++)
         if (f->row[i].n_pairs)
-            truth_cloud(&f->row[i], b);
+            scatter_panel(&f->row[i], b);
     buf_str(b, "</div>\n" CAPTION "Cosines between two responses to one problem, counted as in the "
                "paper\xE2\x80\x99s Figure 3: between gradient features, between texts, and the "
                "share of each group\xE2\x80\x99s pairs whose features have a negative cosine. The "

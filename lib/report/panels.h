@@ -117,7 +117,7 @@ static inline void forest_panel(const Report *r, int column, Buf *b)
         if (mean)
             forest_mark(&p, mean->cell[column], scale, y + 11, arm_style(arm), true);
     }
-    plot_close(&p);
+    buf_str(b, "</svg>\n");
 }
 
 static inline void panel_differences(const Report *r, Buf *b)
@@ -181,8 +181,8 @@ static inline int smoothing(const Report *r)
  * seeds have. */
 static inline Curve curve_new(const Arm *a, int measure, int q, int w)
 {
-    double share = q == DISTINCT_RIGHT ? 1 : 100, scale = measure < 0 ? share
-                 : CURVES[measure].scale;
+    double share = q == DISTINCT_RIGHT ? 1 : 100; /* shares in percent */
+    double scale = measure < 0 ? share : CURVES[measure].scale;
     enum { POINTS = 160 };
     bool evals = measure < 0;
     int rows = INT_MAX;
@@ -246,7 +246,7 @@ static inline void curve_panel(const Report *r, int measure, int q, Buf *b)
             for (int i = evals ? 0 : every * (a + 1) / (arms + 1); i < c[a].n; i += every)
                 plot_mark(&p, c[a].x[i], c[a].mean[i], 2.8, arm_style(a), false);
         }
-        plot_close(&p);
+        buf_str(b, "</svg>\n");
     }
     for (int a = 0; a < arms; a++)
         free(c[a].x);
@@ -349,7 +349,7 @@ static inline void frontier_draw(const Report *r, Buf *b)
     if (isfinite(x0))
         svg_text(b, plot_x(&p, x0), plot_y(&p, y0) + 22, "end", "middle", "base, step 0");
     frontier_labels(r, &p, end, n_ends);
-    plot_close(&p);
+    buf_str(b, "</svg>\n");
     for (int a = 0; a < 2 * arms; a++)
         free(x[a].x);
     free(x);

@@ -179,9 +179,8 @@ static inline void read_list(Json *j, void *to)
     }
 }
 
-typedef void LineReader(Json *j, const char *path, int line, void *to);
-
-static inline void lines_read(const char *path, LineReader *read, void *to)
+static inline void lines_read(const char *path, void (*read)(Json *, const char *, int, void *),
+                              void *to)
 {
     size_t n, offset = 0;
     int line = 0;

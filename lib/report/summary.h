@@ -1,6 +1,5 @@
 /* summary.h: the results as tables: text for people and one JSON object for programs.
  *
- *   Report                     everything that a report is made of
  *   Table                      estimates in rows and columns, for the text and for the page
  *   report_text, report_json */
 #ifndef SUMMARY_H
@@ -15,7 +14,7 @@ typedef struct {
     char title[64];
     double scale;
     int decimals;
-    bool sign, text_only; /* it holds differences; the page leaves it out */
+    bool sign, text_only; /* of differences, with their sign; not on the page */
     enum { WITH_INTERVAL, ALONE, INTERVAL } form;
 } Column;
 

@@ -57,8 +57,8 @@ static inline void html_text(Buf *b, const char *s, size_t n, int limit)
 
 static inline void html_string(Buf *b, const char *s) { html_text(b, s, strlen(s), -1); }
 
-/* A true minus sign, as wide as a digit; no -0. */
-static inline void number(Buf *b, double x, int decimals)
+/* A true minus sign, as wide as a digit; no -0. `sign`: positive numbers have a plus. */
+static inline void number(Buf *b, double x, int decimals, bool sign)
 {
     char text[64];
     if (!isfinite(x)) {
@@ -68,6 +68,7 @@ static inline void number(Buf *b, double x, int decimals)
     snprintf(text, sizeof text, fabs(x) < 1e15 ? "%.*f" : "%.*e", decimals, x);
     bool negative = text[0] == '-' && strspn(text, "-0.") < strlen(text);
     buf_str(b, negative ? "\xE2\x88\x92" : "");
+    buf_str(b, sign && x >= 0.5 * pow(10, -decimals) ? "+" : "");
     buf_str(b, text + (text[0] == '-'));
 }
 
@@ -129,7 +130,7 @@ static const char *const STYLE_SVG =
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}"
     ".thin{fill:none;stroke-width:1.1}.band{stroke:none}.dot{stroke-width:1.5}"
     ".open{fill:var(--page)}"
-    ".cloud{stroke-width:1.2;opacity:.75;fill:none}";
+    ".scatter{stroke-width:1.2;opacity:.75;fill:none}";
 
 static const char *const STYLE_NARROW =
     "@media(max-width:560px){body{font-size:16px}main{padding:1.3rem 1rem 3rem}"
@@ -315,7 +316,7 @@ static inline Axis axis_fit(Span s)
 static inline void plot_tick(const Plot *p, double at, bool vertical)
 {
     Buf text = {0};
-    number(&text, at, vertical ? p->y.decimals : p->x.decimals);
+    number(&text, at, vertical ? p->y.decimals : p->x.decimals, false);
     if (vertical) {
         double y = plot_y(p, at);
         svg_line(p->b, p->left, y, p->right, y, "grid-line");
@@ -357,8 +358,6 @@ static inline Plot plot_open(Buf *b, double width, double height, Span x, Span y
     plot_axes(&p, width, height, big ? "plot big" : "plot", name, below);
     return p;
 }
-
-static inline void plot_close(const Plot *p) { buf_str(p->b, "</svg>\n"); }
 
 /* Straight from point to point; a missing value leaves a gap. */
 static inline void plot_line(const Plot *p, const double *x, const double *y, int n, int style)
@@ -460,12 +459,6 @@ static inline void table_row(Buf *b, const char *label, int style)
     buf_str(b, "</th>");
 }
 
-static inline void signed_number(Buf *b, double x, int decimals, bool sign)
-{
-    buf_str(b, sign && x >= 0.5 * pow(10, -decimals) ? "+" : "");
-    number(b, x, decimals);
-}
-
 static inline bool has_interval(Estimate e) { return isfinite(e.low) && isfinite(e.high); }
 
 /* The value, if there is one, and its interval, if there is one. `sign`: it is a difference, bold
@@ -475,13 +468,13 @@ static inline void table_cell(Buf *b, Estimate e, double scale, int decimals, bo
     bool bold = sign && has_interval(e) && (e.low > 0 || e.high < 0);
     buf_str(b, bold ? "<td class=\"n\"><b>" : "<td class=\"n\">");
     if (isfinite(e.value) || !has_interval(e))
-        signed_number(b, scale * e.value, decimals, sign);
+        number(b, scale * e.value, decimals, sign);
     buf_str(b, bold ? "</b>" : "");
     if (has_interval(e)) {
         buf_str(b, "<i>[");
-        signed_number(b, scale * e.low, decimals, sign);
+        number(b, scale * e.low, decimals, sign);
         buf_str(b, ", ");
-        signed_number(b, scale * e.high, decimals, sign);
+        number(b, scale * e.high, decimals, sign);
         buf_str(b, "]</i>");
     }
     buf_str(b, "</td>");
