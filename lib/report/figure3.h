@@ -293,7 +293,7 @@ static inline void panel_figure3(const Figure3 *f, Buf *b)
                       F3_TRUTH, F3_COLUMNS, b);
     if (first)
         parts_table(f, first, b);
-    buf_str(b, "<div class=\"grid\">\n");
+    buf_str(b, "<div class=\"grid below\">\n");
     for (int i = 0; i < f->n; i++)
         if (f->row[i].n_pairs)
             scatter_panel(&f->row[i], b);

@@ -134,7 +134,7 @@ static inline void panel_differences(const Report *r, Buf *b)
     buf_str(b, "<figure>\n");
     page_table(r, &r->last, "At the last evaluation, points", b);
     page_table(r, &r->mean, title, b);
-    buf_str(b, "<div class=\"grid forest\">\n");
+    buf_str(b, "<div class=\"grid below\">\n");
     for (int i = 1; i <= COLUMNS; i++)
         if (column_known(&r->last, i))
             forest_panel(r, i, b);
@@ -400,10 +400,8 @@ static inline void report_svg(const Report *r, const char *path)
     style_scheme(&b, false);
     style_marks(&b);
     buf_str(&b, STYLE_SVG);
-    buf_printf(&b, ":root{--page:#fff}svg svg{width:%dpx;height:%dpx}</style>"
-               "<rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>"
-               "<g transform=\"translate(%d %d)\">", FRONTIER_WIDTH, FRONTIER_HEIGHT, W, H, MARGIN,
-               MARGIN);
+    buf_printf(&b, ":root{--page:#fff}</style><rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>"
+               "<g transform=\"translate(%d %d)\">", W, H, MARGIN, MARGIN);
     frontier_draw(r, &b);
     buf_str(&b, "</g></svg>\n");
     write_file(path, b.s, b.n);
@@ -429,7 +427,7 @@ static inline void option_cell(Buf *b, const Arm *a, const char *name)
     buf_str(b, "</td>");
 }
 
-/* A row for every option of the first run that is not the same in all. */
+/* A row for every option of the first run but --out that is not the same in all. */
 static inline void option_rows(Buf *b, const Runs *all)
 {
     for (int k = 0; k < all->run->n_options; k++) {
@@ -437,7 +435,7 @@ static inline void option_rows(Buf *b, const Runs *all)
         bool same = true;
         for (int i = 1; i < all->n; i++)
             same &= !strcmp(run_option(&all->run[i], name), run_option(all->run, name));
-        if (same)
+        if (same || !strcmp(name, "out"))
             continue;
         buf_str(b, "<tr><th scope=\"row\">");
         html_string(b, name);
@@ -461,7 +459,7 @@ static inline void panel_options(const Report *r, Buf *b)
     buf_str(b, TABLE_BODY);
     option_rows(b, all);
     buf_str(b, TABLE_END CAPTION "A column for each method, with its values in the order of its "
-               "runs. All other options are the same in all runs: see run.json." CAPTION_END);
+               "runs. All other options but --out are the same in all runs." CAPTION_END);
 }
 
 #endif

@@ -114,10 +114,10 @@ static const char *const STYLE_PAGE =
     "tbody th{font-weight:normal}"
     "tbody th,td.n,th.n,table.stack thead th{white-space:nowrap}td.n,th.n{text-align:right}"
     "td i{font-style:normal;color:var(--soft);font-size:.84em;margin-left:.45em}"
-    ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}"
+    ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}table.stack td i{display:block}"
     "svg{display:block;width:100%;height:auto}"
     "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
-    ".forest{margin-top:1.3rem}.drawing{max-width:720px}";
+    ".below{margin-top:1.3rem}.drawing{max-width:720px}";
 
 /* Of the drawings alone: a file of one drawing takes this and no more. */
 static const char *const STYLE_SVG =
@@ -190,8 +190,8 @@ static inline void svg_point(Buf *b, char command, double x, double y)
 static inline void svg_open(Buf *b, double width, double height, const char *class,
                             const char *name)
 {
-    buf_printf(b, "<svg class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", class,
-               width, height);
+    buf_printf(b, "<svg class=\"%s\" width=\"%g\" height=\"%g\" viewBox=\"0 0 %g %g\" "
+               "role=\"img\" aria-label=\"", class, width, height, width, height);
     html_string(b, name);
     buf_str(b, "\"><title>");
     html_string(b, name);
