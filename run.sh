@@ -181,7 +181,7 @@ experiment() { # NAME
     "$G2RL" report $all --geometry "$runs/geometry.jsonl" --out "$runs/report.html"
     cat >&2 <<END
 
-$runs/report.html             curves, geometry, groups of answers: open it in a browser
+$runs/report.html             tables, frontier, curves, geometry: open it in a browser
 $runs/summary.json            this table
 $runs/seed*/*/metrics.jsonl   a line for each step      ($G2RL help metrics)
 $runs/seed*/*/rollouts.jsonl  a line for each answer, with every number that made its advantage

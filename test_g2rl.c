@@ -203,7 +203,6 @@ static const Test TESTS[] = {
     TEST(report_page, "a well-formed page that escapes what files say"),
     TEST(report_absent, "panels without data"),
     TEST(report_refused, "bad files of runs, each with line and field"),
-    TEST(report_ledger, "groups and points out of a large ledger"),
     TEST(svg_parts, "ticks, escaped text, running means"),
     TEST(bench, "the benchmark's rows and counts"),
 };

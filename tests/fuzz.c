@@ -499,11 +499,10 @@ static void fuzz_run(Slice x)
  * runs that hold the same, under two names. */
 static void fuzz_report(Slice x)
 {
-    static const char *const files[] = {"run.json", "metrics.jsonl", "eval.jsonl",
-                                        "rollouts.jsonl"};
+    static const char *const files[] = {"run.json", "metrics.jsonl", "eval.jsonl"};
     Path grpo = work_path("grpo"), g2rl = work_path("g2rl"), out = work_path("page.html");
     Path geometry = work_path("geometry.jsonl"), svg = work_path("frontier.svg");
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 3; i++) {
         Slice part = next_part(&x, false);
         place(path_join("grpo", files[i]).s, part);
         place(path_join("g2rl", files[i]).s, part);
@@ -637,7 +636,7 @@ static const struct {
     {"explain", "explain --data: groups", fuzz_explain},
     {"options", "a command, an option file", fuzz_options},
     {"run", "run.json, metrics.jsonl, rollouts.jsonl for --resume and replay", fuzz_run},
-    {"report", "run.json, metrics, eval, rollouts and geometry for report", fuzz_report},
+    {"report", "run.json, metrics, eval and geometry for report", fuzz_report},
     {"math", "a response, a gold answer", fuzz_math},
     {"task", "a task, a prompt, a response", fuzz_task},
     {"verify", "verify --data: JSONL of responses and gold answers, or of a task", fuzz_verify},

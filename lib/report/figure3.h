@@ -1,60 +1,64 @@
-/* figure3.h: the paper's Figure 3 from what `g2rl geometry --json` wrote, a line a model: read, and
- * drawn. How are the cosines of gradient features distributed, and those of texts? How often are
- * they below zero? Do they say what the gradients of all parameters say? */
+/* figure3.h: the paper's Figure 3 from the output of `g2rl geometry --json`, a line a model: the
+ * distribution of the cosines of gradient features and of those of texts, how often they are
+ * negative, and how well they agree with the gradients of all parameters. */
 #ifndef FIGURE3_H
 #define FIGURE3_H
 
-#include "runs.h" /* defines: number_list, number_or_null, field_end; stats.h: Estimate */
-#include "svg.h"  /* defines: Plot, plot_steps */
+#include "runs.h" /* defines: Member, members_read, lines_read, point_estimate; svg.h: Plot */
 
-/* Members that are numbers, that are {mean, interval}, and that are counts. */
-enum { F3_GROUPS, F3_SAMPLES, F3_PAIRS, F3_DISTINCT, F3_IDENTICAL, F3_TEMPERATURE, F3_NUMBERS };
-static const char *const F3_NUMBER[] = {"groups",    "samples",  "pairs", "distinct_pairs",
-                                        "identical", "temperature"};
-enum {
-    F3_COS, F3_COS_DISTINCT, F3_SEMANTIC, F3_SEMANTIC_DISTINCT, F3_NEGATIVE, F3_NEGATIVE_DISTINCT,
-    F3_ZERO_SUM, F3_ZERO_MEAN, F3_ESTIMATES
+/* Columns of tables: a number, or {"mean": x, "interval": [a, b]}. From F3_TRUTH on, of "all" in
+ * "true": correlations with the cosines of the gradients of all parameters, and their mean. */
+static const struct {
+    const char *key, *title;
+    bool is_number;
+    double scale;
+    int decimals;
+} F3_COLUMN[] = {
+    {"pairs", "pairs", true, 1, 0},
+    {"identical", "equal, %", true, 100, 1},
+    {"cos", "cosine", false, 1, 3},
+    {"cos_distinct", "distinct", false, 1, 3},
+    {"neg_ratio", "negative, %", false, 100, 1},
+    {"semantic", "texts", false, 1, 3},
+    {"semantic_distinct", "distinct", false, 1, 3},
+    {"zero_mean/sum", "zero-mean, \xCE\xA3\xCF\x86", false, 1, 3},
+    {"zero_mean/mean", "\xCE\xA3\xCF\x86 / L", false, 1, 3},
+    {"pearson/phi", "\xCF\x86, Pearson", false, 1, 3},
+    {"spearman/phi", "\xCF\x86, Spearman", false, 1, 3},
+    {"pearson/semantic", "texts, Pearson", false, 1, 3},
+    {"spearman/semantic", "texts, Spearman", false, 1, 3},
+    {"cos", "their mean cosine", false, 1, 3},
 };
-static const char *const F3_ESTIMATE[] = {
-    "cos",       "cos_distinct",       "semantic",      "semantic_distinct",
-    "neg_ratio", "neg_ratio_distinct", "zero_mean/sum", "zero_mean/mean"};
-enum { F3_HISTOGRAMS = 5 };
-/* A histogram, and the estimate whose mean is marked in it. */
+enum { F3_COLUMNS = sizeof F3_COLUMN / sizeof *F3_COLUMN, F3_TRUTH = F3_COLUMNS - 5 };
+
+/* The histograms, and the column whose mean is marked in each. */
 static const struct {
     const char *key, *title, *below;
     int mean;
     double low;
-} F3_HISTOGRAM[F3_HISTOGRAMS] = {
-    {"histogram/cos", "gradient features, % of pairs", "cosine", F3_COS, -1},
-    {"histogram/semantic", "texts, % of pairs", "cosine", F3_SEMANTIC, -1},
-    {"histogram/neg_ratio", "negative pairs, % of groups", "share of pairs below zero",
-     F3_NEGATIVE, 0},
-    {"histogram/cos_distinct", "gradient features, % of distinct pairs", "cosine",
-     F3_COS_DISTINCT, -1},
-    {"histogram/semantic_distinct", "texts, % of distinct pairs", "cosine",
-     F3_SEMANTIC_DISTINCT, -1},
+} F3_HISTOGRAM[] = {
+    {"histogram/cos", "gradient features, % of pairs", "cosine", 2, -1},
+    {"histogram/semantic", "texts, % of pairs", "cosine", 5, -1},
+    {"histogram/neg_ratio", "negative pairs, % of groups", "share of pairs below zero", 4, 0},
+    {"histogram/cos_distinct", "gradient features, % of distinct pairs", "cosine", 3, -1},
+    {"histogram/semantic_distinct", "texts, % of distinct pairs", "cosine", 6, -1},
 };
-enum { F3_TRUTHS = 5 };
-static const char *const F3_TRUTH[F3_TRUTHS] = {"pearson/phi", "spearman/phi", "pearson/semantic",
-                                                "spearman/semantic", "cos"};
+enum { F3_HISTOGRAMS = sizeof F3_HISTOGRAM / sizeof *F3_HISTOGRAM };
 
-/* Correlations with the cosines of one part's true gradients. */
+/* A part of the parameters: Pearson's correlation of cosines of features with its gradients'. */
 typedef struct {
     Buf name;
-    Estimate e[F3_TRUTHS];
+    double pearson;
 } TruePart;
 
 typedef struct {
-    Buf name, encoder;
+    Buf name;
     int style;
-    double number[F3_NUMBERS];
-    Estimate e[F3_ESTIMATES];
-    double *bin[F3_HISTOGRAMS]; /* [bins] shares, in percent */
-    int bins[F3_HISTOGRAMS];
+    Estimate e[F3_COLUMNS];
+    List bin[F3_HISTOGRAMS]; /* shares, in percent */
     TruePart *part;
-    int n_parts;
-    double *pair; /* [n_pairs][3] cosines of features, of true gradients, of texts */
-    int n_pairs;
+    double (*pair)[2]; /* cosines of features and of true gradients */
+    int n_parts, n_pairs;
 } Figure3Row;
 
 typedef struct {
@@ -62,151 +66,108 @@ typedef struct {
     int n;
 } Figure3;
 
-static const char *const FIGURE3_CAPTION =
-    "Cosines between two responses to one problem, as the paper\xE2\x80\x99s Figure 3 counts them: "
-    "left between gradient features, then between texts, then the share of each group\xE2\x80\x99s "
-    "pairs whose features point apart. The mark on the axis is the mean. Equal responses have "
-    "cosine 1 whatever is measured, so distinct pairs are shown as well. Zero-mean: the mean "
-    "product of two responses\xE2\x80\x99 features over the mean square of one; for sums of "
-    "\xCF\x86 theory says 0.";
-
 /* ---------------------------------------------------------------- reading */
 
-static inline int name_index(const char *const *names, int n, const char *key)
+static inline void read_interval(Json *j, void *to)
 {
-    for (int i = 0; i < n; i++)
-        if (!strcmp(names[i], key))
-            return i;
-    return -1;
+    Estimate *e = to;
+    int n = 0;
+    for (json_array(j); json_item(j); n++)
+        read_number(j, n ? &e->high : &e->low);
+    if (n != 2)
+        json_fail(j, "expected two numbers");
 }
 
-/* {"mean": x, "interval": [a, b]}, with null where nothing could be measured. */
-static inline void read_estimate(Json *j, Estimate *e)
+static inline void read_estimate(Json *j, void *to)
 {
-    Buf key = {0};
-    for (json_object(j); json_key(j, &key);)
-        if (!strcmp(key.s, "mean"))
-            number_or_null(j, &e->value);
-        else if (!strcmp(key.s, "interval")) {
-            json_array(j);
-            for (int i = 0; json_item(j); i++)
-                if (i < 2)
-                    number_or_null(j, i ? &e->high : &e->low);
-                else
-                    json_fail(j, "expected two numbers");
-        } else
-            json_skip(j);
-    buf_free(&key);
+    Estimate *e = to;
+    members_read(j, (Member[]){{"mean", read_number, &e->value}, {"interval", read_interval, e}},
+                 2);
 }
 
-static inline void read_truth(Json *j, Figure3Row *row)
+/* An object of parts, each an object of estimates. */
+static inline void read_truth(Json *j, void *to)
 {
-    Buf part = {0}, key = {0};
-    for (json_object(j); json_key(j, &part);) {
-        row->part = room_for_one(row->part, row->n_parts, sizeof *row->part);
-        TruePart *p = &row->part[row->n_parts++];
-        *p = (TruePart){0};
-        buf_add(&p->name, part.s, part.n);
-        for (int i = 0; i < F3_TRUTHS; i++)
-            p->e[i] = bare((double)NAN);
-        for (json_object(j); json_key(j, &key);) {
-            int i = name_index(F3_TRUTH, F3_TRUTHS, key.s);
-            if (i >= 0)
-                read_estimate(j, &p->e[i]);
-            else
-                json_skip(j);
+    Figure3Row *row = to;
+    Buf name = {0};
+    for (json_object(j); json_key(j, &name);) {
+        Estimate e[F3_COLUMNS - F3_TRUTH];
+        Member m[F3_COLUMNS - F3_TRUTH];
+        for (int i = F3_TRUTH; i < F3_COLUMNS; i++) {
+            e[i - F3_TRUTH] = point_estimate(NO_NUMBER);
+            m[i - F3_TRUTH] = (Member){F3_COLUMN[i].key, read_estimate, &e[i - F3_TRUTH]};
         }
+        members_read(j, m, F3_COLUMNS - F3_TRUTH);
+        if (!strcmp(name.s, "all"))
+            memcpy(row->e + F3_TRUTH, e, sizeof e);
+        row->part = room_for_one(row->part, row->n_parts, sizeof *row->part);
+        row->part[row->n_parts] = (TruePart){.pearson = e[0].value};
+        buf_add(&row->part[row->n_parts++].name, name.s, name.n);
     }
-    buf_free(&part);
-    buf_free(&key);
+    buf_free(&name);
 }
 
-static inline void read_true_pairs(Json *j, Figure3Row *row)
+/* Rows of cosines: of features, of true gradients, of texts. */
+static inline void read_pairs(Json *j, void *to)
 {
-    double *one = NULL;
+    Figure3Row *row = to;
+    List one = {0};
     for (json_array(j); json_item(j);) {
-        if (number_list(j, &one) != 3) {
+        read_list(j, &one);
+        if (one.n != 3) {
             json_fail(j, "expected rows of three numbers");
             break;
         }
-        row->pair = xrealloc(row->pair, (size_t)(row->n_pairs + 1) * 3 * sizeof *one);
-        memcpy(row->pair + 3 * row->n_pairs++, one, 3 * sizeof *one);
+        row->pair = room_for_one(row->pair, row->n_pairs, sizeof *row->pair);
+        memcpy(row->pair[row->n_pairs++], one.x, sizeof *row->pair);
     }
-    free(one);
+    free(one.x);
 }
 
 /* Counts, as percent of their sum. */
-static inline void read_histogram(Json *j, Figure3Row *row, int h)
+static inline void read_histogram(Json *j, void *to)
 {
+    List *bin = to;
     double sum = 0;
-    row->bins[h] = number_list(j, &row->bin[h]);
-    for (int i = 0; i < row->bins[h]; i++) {
-        if (row->bin[h][i] < 0)
+    read_list(j, bin);
+    for (int i = 0; i < bin->n; i++) {
+        if (bin->x[i] < 0)
             json_fail(j, "expected counts of at least 0");
-        sum += row->bin[h][i];
+        sum += bin->x[i];
     }
-    for (int i = 0; i < row->bins[h] && sum > 0; i++)
-        row->bin[h][i] *= 100 / sum;
+    for (int i = 0; i < bin->n && sum > 0; i++)
+        bin->x[i] *= 100 / sum;
 }
 
-static inline int histogram_index(const char *key)
+/* A line of the file; `to` is the Figure3. */
+static inline void figure3_line(Json *j, const char *path, int line, void *to)
 {
+    enum { N = 3 + F3_TRUTH + F3_HISTOGRAMS };
+    Figure3 *f = to;
+    Figure3Row row = {0};
+    Member m[N] = {{"name", read_text, &row.name}, {"true", read_truth, &row},
+                   {"true_pairs", read_pairs, &row}}, *next = m + 3;
+    for (int i = 0; i < F3_COLUMNS; i++)
+        row.e[i] = point_estimate(NO_NUMBER);
+    for (int i = 0; i < F3_TRUTH; i++)
+        *next++ = F3_COLUMN[i].is_number ? (Member){F3_COLUMN[i].key, read_number, &row.e[i].value}
+                                         : (Member){F3_COLUMN[i].key, read_estimate, &row.e[i]};
     for (int h = 0; h < F3_HISTOGRAMS; h++)
-        if (!strcmp(F3_HISTOGRAM[h].key, key))
-            return h;
-    return -1;
-}
-
-/* One member of a line. Returns its name, or NULL if it is none that is shown. */
-static inline const char *figure3_member(Json *j, const char *key, Figure3Row *row)
-{
-    int number_at = name_index(F3_NUMBER, F3_NUMBERS, key);
-    int estimate_at = name_index(F3_ESTIMATE, F3_ESTIMATES, key), h = histogram_index(key);
-    if (number_at >= 0)
-        return number_or_null(j, &row->number[number_at]), F3_NUMBER[number_at];
-    if (estimate_at >= 0)
-        return read_estimate(j, &row->e[estimate_at]), F3_ESTIMATE[estimate_at];
-    if (h >= 0)
-        return read_histogram(j, row, h), F3_HISTOGRAM[h].key;
-    if (!strcmp(key, "name"))
-        return json_string(j, &row->name), "name";
-    if (!strcmp(key, "encoder"))
-        return json_string(j, &row->encoder), "encoder";
-    if (!strcmp(key, "true"))
-        return read_truth(j, row), "true";
-    if (!strcmp(key, "true_pairs"))
-        return read_true_pairs(j, row), "true_pairs";
-    json_skip(j);
-    return NULL;
+        *next++ = (Member){F3_HISTOGRAM[h].key, read_histogram, &row.bin[h]};
+    line_check(j, path, line, members_read(j, m, N));
+    if (!row.name.n)
+        die("%s: line %d: expected a name", path, line);
+    row.style = strcmp(row.name.s, "base") ? f->n % N_STYLES : BASE_STYLE;
+    f->row = room_for_one(f->row, f->n, sizeof row);
+    f->row[f->n++] = row;
 }
 
 static inline Figure3 figure3_read(const char *path)
 {
     Figure3 f = {0};
-    size_t n, offset = 0;
-    int line = 0;
-    char *text = read_file(path, &n);
-    Buf key = {0};
-    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-        Figure3Row row = {0};
-        const char *field = NULL;
-        for (int i = 0; i < F3_NUMBERS; i++)
-            row.number[i] = (double)NAN;
-        for (int i = 0; i < F3_ESTIMATES; i++)
-            row.e[i] = bare((double)NAN);
-        for (json_object(&j); json_key(&j, &key);)
-            field = figure3_member(&j, key.s, &row);
-        field_end(&j, path, line, field);
-        if (!row.name.n)
-            die("%s: line %d: expected a name", path, line);
-        row.style = strcmp(row.name.s, "base") ? f.n % N_STYLES : BASE_STYLE;
-        f.row = room_for_one(f.row, f.n, sizeof row);
-        f.row[f.n++] = row;
-    }
+    lines_read(path, figure3_line, &f);
     if (!f.n)
         die("%s: holds no models", path);
-    buf_free(&key);
-    free(text);
     return f;
 }
 
@@ -217,9 +178,8 @@ static inline void figure3_free(Figure3 *f)
         for (int k = 0; k < r->n_parts; k++)
             buf_free(&r->part[k].name);
         for (int h = 0; h < F3_HISTOGRAMS; h++)
-            free(r->bin[h]);
+            free(r->bin[h].x);
         buf_free(&r->name);
-        buf_free(&r->encoder);
         free(r->part);
         free(r->pair);
     }
@@ -232,8 +192,8 @@ static inline void histogram_panel(const Figure3 *f, int h, Buf *b)
 {
     Span y = {0, 0};
     for (int i = 0; i < f->n; i++)
-        for (int k = 0; k < f->row[i].bins[h]; k++)
-            span_add(&y, f->row[i].bin[h][k]);
+        for (int k = 0; k < f->row[i].bin[h].n; k++)
+            span_add(&y, f->row[i].bin[h].x[k]);
     if (!(y.high > 0))
         return;
     Plot p = plot_open(b, 340, 230, (Span){F3_HISTOGRAM[h].low, 1}, y, F3_HISTOGRAM[h].title,
@@ -241,177 +201,109 @@ static inline void histogram_panel(const Figure3 *f, int h, Buf *b)
     if (F3_HISTOGRAM[h].low < 0)
         svg_line(b, plot_x(&p, 0), p.top, plot_x(&p, 0), p.bottom, "zero");
     for (int i = 0; i < f->n; i++)
-        if (f->row[i].bins[h])
-            plot_steps(&p, f->row[i].bin[h], f->row[i].bins[h], f->row[i].style);
+        if (f->row[i].bin[h].n)
+            plot_steps(&p, f->row[i].bin[h].x, f->row[i].bin[h].n, f->row[i].style);
     for (int i = 0; i < f->n; i++)
         plot_mark(&p, f->row[i].e[F3_HISTOGRAM[h].mean].value, p.y.low, 4.2, f->row[i].style,
                   false);
-    plot_close(&p);
+    buf_str(b, "</svg>\n");
 }
 
-static inline void estimate_cell(Buf *b, Estimate e, double scale, int decimals)
+/* The columns from one on to before another. */
+static inline void figure3_table(const Figure3 *f, const char *title, int from, int to, Buf *b)
 {
-    buf_str(b, "<td class=\"n\">");
-    number(b, scale * e.value, decimals);
-    if (isfinite(e.low) && isfinite(e.high)) {
-        buf_str(b, "<i>[");
-        number(b, scale * e.low, decimals);
-        buf_str(b, ", ");
-        number(b, scale * e.high, decimals);
-        buf_str(b, "]</i>");
-    }
-    buf_str(b, "</td>");
-}
-
-/* Begins a row with the model's name. */
-static inline void figure3_name(const Figure3Row *r, Buf *b)
-{
-    buf_str(b, "<tr><th scope=\"row\"><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">");
-    svg_mark(b, 7, 7, 3.6, r->style, false);
-    buf_str(b, "</svg>");
-    html_text(b, r->name.s, r->name.n, 40);
-    buf_str(b, "</th>");
-}
-
-/* A row a model: what is equal, what is measured, what chance says. */
-static inline void figure3_table(const Figure3 *f, Buf *b)
-{
-    static const int shown[] = {F3_COS, F3_COS_DISTINCT, F3_NEGATIVE, F3_SEMANTIC,
-                                F3_SEMANTIC_DISTINCT, F3_ZERO_SUM, F3_ZERO_MEAN};
-    buf_str(b, "<div class=\"wide\"><table class=\"full stack\"><thead><tr><th></th>"
-               "<th class=\"n\">pairs</th><th class=\"n\">equal, %</th><th class=\"n\">cosine</th>"
-               "<th class=\"n\">distinct</th><th class=\"n\">negative, %</th>"
-               "<th class=\"n\">texts</th><th class=\"n\">distinct</th>"
-               "<th class=\"n\">zero-mean, \xCE\xA3\xCF\x86</th>"
-               "<th class=\"n\">\xCE\xA3\xCF\x86 / L</th></tr></thead><tbody>\n");
-    for (int i = 0; i < f->n; i++) {
-        const Figure3Row *r = &f->row[i];
-        figure3_name(r, b);
-        estimate_cell(b, bare(r->number[F3_PAIRS]), 1, 0);
-        estimate_cell(b, bare(r->number[F3_IDENTICAL]), 100, 1);
-        for (size_t k = 0; k < sizeof shown / sizeof *shown; k++)
-            estimate_cell(b, r->e[shown[k]], shown[k] == F3_NEGATIVE ? 100 : 1,
-                          shown[k] == F3_NEGATIVE ? 1 : 3);
+    table_open(b, title, from < F3_TRUTH);
+    for (int i = from; i < to; i++)
+        table_column(b, F3_COLUMN[i].title);
+    buf_str(b, TABLE_BODY);
+    for (const Figure3Row *r = f->row; r < f->row + f->n; r++) {
+        if (from == F3_TRUTH && !r->n_parts)
+            continue;
+        table_row(b, r->name.s, r->style);
+        for (int i = from; i < to; i++)
+            table_cell(b, r->e[i], F3_COLUMN[i].scale, F3_COLUMN[i].decimals, false);
         buf_str(b, "</tr>\n");
     }
-    buf_str(b, "</tbody></table></div>\n");
+    buf_str(b, TABLE_END);
 }
 
-/* The part of a row that has a name, or NULL. */
-static inline const TruePart *part_find(const Figure3Row *r, const char *name)
+/* A column for each part that the model `first` has. */
+static inline void parts_table(const Figure3 *f, const Figure3Row *first, Buf *b)
 {
-    for (int k = 0; k < r->n_parts; k++)
-        if (!strcmp(r->part[k].name.s, name))
-            return &r->part[k];
-    return NULL;
-}
-
-/* All parameters: the four correlations and the mean cosine of the gradients themselves. */
-static inline void truth_table(const Figure3 *f, Buf *b)
-{
-    buf_str(b, "<h3>Correlation with the cosines of true gradients, of all parameters</h3>\n"
-               "<div class=\"wide\"><table class=\"full\"><thead><tr><th></th>"
-               "<th class=\"n\">\xCF\x86, Pearson</th><th class=\"n\">\xCF\x86, Spearman</th>"
-               "<th class=\"n\">texts, Pearson</th><th class=\"n\">texts, Spearman</th>"
-               "<th class=\"n\">their mean cosine</th></tr></thead><tbody>\n");
-    for (int i = 0; i < f->n; i++) {
-        const TruePart *p = part_find(&f->row[i], "all");
-        if (!p)
+    table_open(b, "Pearson\xE2\x80\x99s correlation of \xCF\x86 with the gradient of each part",
+               false);
+    for (int k = 0; k < first->n_parts; k++)
+        table_column(b, first->part[k].name.s);
+    buf_str(b, TABLE_BODY);
+    for (const Figure3Row *r = f->row; r < f->row + f->n; r++) {
+        if (!r->n_parts)
             continue;
-        figure3_name(&f->row[i], b);
-        for (int e = 0; e < F3_TRUTHS; e++)
-            estimate_cell(b, p->e[e], 1, 3);
-        buf_str(b, "</tr>\n");
-    }
-    buf_str(b, "</tbody></table></div>\n");
-}
-
-/* The parts of the parameters that the first model has, a column each. */
-static inline void parts_table(const Figure3 *f, Buf *b)
-{
-    const Figure3Row *first = NULL;
-    for (int i = f->n - 1; i >= 0; i--)
-        first = f->row[i].n_parts > 1 ? &f->row[i] : first;
-    if (!first)
-        return;
-    buf_str(b, "<h3>Pearson\xE2\x80\x99s correlation of \xCF\x86 with the gradient of each "
-               "part</h3>\n<div class=\"wide\"><table class=\"full\"><thead><tr><th></th>");
-    for (int k = 0; k < first->n_parts; k++) {
-        buf_str(b, "<th class=\"n\">");
-        html_text(b, first->part[k].name.s, first->part[k].name.n, 30);
-        buf_str(b, "</th>");
-    }
-    buf_str(b, "</tr></thead><tbody>\n");
-    for (int i = 0; i < f->n; i++) {
-        if (!f->row[i].n_parts)
-            continue;
-        figure3_name(&f->row[i], b);
+        table_row(b, r->name.s, r->style);
         for (int k = 0; k < first->n_parts; k++) {
-            const TruePart *p = part_find(&f->row[i], first->part[k].name.s);
-            estimate_cell(b, bare(p ? p->e[0].value : (double)NAN), 1, 3);
+            double x = NO_NUMBER;
+            for (int i = r->n_parts - 1; i >= 0; i--)
+                if (!strcmp(r->part[i].name.s, first->part[k].name.s))
+                    x = r->part[i].pearson;
+            table_cell(b, point_estimate(x), 1, 3, false);
         }
         buf_str(b, "</tr>\n");
     }
-    buf_str(b, "</tbody></table></div>\n");
+    buf_str(b, TABLE_END);
 }
 
-/* Each pair's cosine of features against that of true gradients; at most 600 of them. */
-static inline void truth_cloud(const Figure3Row *r, Buf *b)
+/* Cosines of at most 600 pairs: of true gradients against features. */
+static inline void scatter_panel(const Figure3Row *r, Buf *b)
 {
     enum { POINTS = 600 };
-    int stride = r->n_pairs / POINTS + 1;
     char title[96];
     snprintf(title, sizeof title, "%.40s: cosine of true gradients", r->name.s);
     Plot p = plot_open(b, 340, 300, (Span){-1, 1}, (Span){-1, 1}, title,
                        "cosine of gradient features", false);
     svg_line(b, plot_x(&p, -1), plot_y(&p, -1), plot_x(&p, 1), plot_y(&p, 1), "zero");
-    buf_printf(b, "<path class=\"cloud s%d hollow\" d=\"", r->style);
-    for (int i = 0; i < r->n_pairs; i += stride) {
-        svg_point(b, 'M', plot_x(&p, r->pair[3 * i]) - 2, plot_y(&p, r->pair[3 * i + 1]));
-        buf_str(b, "a2 2 0 1 0 4 0a2 2 0 1 0 -4 0");
-    }
+    buf_printf(b, "<path class=\"s%d scatter\" d=\"", r->style);
+    for (int i = 0; i < r->n_pairs; i += r->n_pairs / POINTS + 1)
+        svg_circle(b, plot_x(&p, r->pair[i][0]), plot_y(&p, r->pair[i][1]), 2);
     buf_str(b, "\"/>");
-    plot_close(&p);
+    buf_str(b, "</svg>\n");
 }
 
-static inline void figure3_truth(const Figure3 *f, Buf *b)
+static inline void panel_figure3(const Figure3 *f, Buf *b)
 {
-    bool parts = false, pairs = false;
-    for (int i = 0; i < f->n; i++) {
-        parts |= f->row[i].n_parts > 0;
-        pairs |= f->row[i].n_pairs > 0;
-    }
-    if (parts) {
-        truth_table(f, b);
-        parts_table(f, b);
-    }
-    if (!pairs)
+    const Figure3Row *first = NULL; /* that has true gradients of several parts */
+    bool truth = false;
+    page_heading(b, "Similarity of responses");
+    if (!f->n) {
+        page_absent(b, "Distributions of cosines: give --geometry a file that `g2rl geometry "
+                       "--json` wrote.");
         return;
-    buf_str(b, "<div class=\"grid\">\n");
-    for (int i = 0; i < f->n; i++)
-        if (f->row[i].n_pairs)
-            truth_cloud(&f->row[i], b);
-    buf_str(b, "</div>\n");
-}
-
-/* The figure without its caption and its end. */
-static inline void figure3_panel(const Figure3 *f, Buf *b)
-{
+    }
     buf_str(b, "<figure>\n<ul class=\"key\">");
     for (int i = 0; i < f->n; i++) {
-        buf_printf(b, "<li><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\">"
-                      "<path class=\"line s%d\" d=\"M1 7L33 7\"/>", f->row[i].style);
-        svg_mark(b, 17, 7, 3.6, f->row[i].style, false);
-        buf_str(b, "</svg>");
-        html_text(b, f->row[i].name.s, f->row[i].name.n, 40);
-        buf_str(b, "</li>");
+        page_key(b, f->row[i].name.s, f->row[i].style);
+        truth |= f->row[i].n_parts > 0;
+        first = !first && f->row[i].n_parts > 1 ? &f->row[i] : first;
     }
     buf_str(b, "</ul>\n<div class=\"grid\">\n");
     for (int h = 0; h < F3_HISTOGRAMS; h++)
         histogram_panel(f, h, b);
     buf_str(b, "</div>\n");
-    figure3_table(f, b);
-    figure3_truth(f, b);
+    figure3_table(f, NULL, 0, F3_TRUTH, b);
+    if (truth)
+        figure3_table(f, "Correlation with the cosines of true gradients, of all parameters",
+                      F3_TRUTH, F3_COLUMNS, b);
+    if (first)
+        parts_table(f, first, b);
+    buf_str(b, "<div class=\"grid below\">\n");
+    for (int i = 0; i < f->n; i++)
+        if (f->row[i].n_pairs)
+            scatter_panel(&f->row[i], b);
+    buf_str(b, "</div>\n" CAPTION "Cosines between two responses to one problem, counted as in the "
+               "paper\xE2\x80\x99s Figure 3: between gradient features, between texts, and the "
+               "share of each group\xE2\x80\x99s pairs whose features have a negative cosine. The "
+               "mark on the axis is the mean. Equal responses have cosine 1 in any measure, so "
+               "distinct pairs are shown as well. Zero-mean: the mean product of two "
+               "responses\xE2\x80\x99 features over the mean square of one; for sums of \xCF\x86 "
+               "theory says 0." CAPTION_END);
 }
 
 #endif

@@ -64,15 +64,18 @@ static inline double frontier_at(const FrontierPath *p, double v)
 /* x_0: the base's pass@1, which both paths begin with. If they do not, the larger of the two. */
 static inline double frontier_begin(const FrontierPair *p) { return fmax(p->a.x[0], p->b.x[0]); }
 
+static inline double path_best(const FrontierPath *p)
+{
+    double best = p->x[0];
+    for (int i = 1; i < p->n; i++)
+        best = fmax(best, p->x[i]);
+    return best;
+}
+
 /* X: the largest pass@1 that both paths reach. */
 static inline double frontier_end(const FrontierPair *p)
 {
-    double a = p->a.x[0], b = p->b.x[0];
-    for (int i = 1; i < p->a.n; i++)
-        a = fmax(a, p->a.x[i]);
-    for (int i = 1; i < p->b.n; i++)
-        b = fmax(b, p->b.x[i]);
-    return fmin(a, b);
+    return fmin(path_best(&p->a), path_best(&p->b));
 }
 
 static inline bool frontier_missing(const FrontierPair *p)
@@ -85,7 +88,7 @@ static inline double frontier_difference(const FrontierPair *p)
 {
     double begin = frontier_begin(p), end = frontier_end(p), sum = 0;
     if (!(end > begin))
-        return (double)NAN;
+        return NO_NUMBER;
     for (int j = 0; j < FRONTIER_POINTS; j++) {
         double t = (double)j / (FRONTIER_POINTS - 1), v = fmin(begin + t * (end - begin), end);
         sum += frontier_at(&p->a, v) - frontier_at(&p->b, v);
@@ -97,22 +100,22 @@ static inline double frontier_difference(const FrontierPair *p)
  * sum [classes][width]. */
 typedef struct {
     double *sum;
-    int classes, width;
+    int classes;
+    ptrdiff_t width;
 } ClassSums;
 
 static inline ClassSums class_sums(const FrontierPair *p)
 {
-    int w = 2 * (p->a.n + p->b.n);
-    int *place = xcalloc((size_t)p->problems, sizeof *place);
-    ClassSums c = {.width = w + 1};
-    c.sum = xcalloc((size_t)p->problems * (size_t)c.width, sizeof *c.sum);
+    ptrdiff_t w = 2 * (p->a.n + p->b.n);
+    int *place = xcalloc(p->problems, sizeof *place);
+    ClassSums c = {.sum = xcalloc(p->problems * (w + 1), sizeof(double)), .width = w + 1};
     for (int i = 0; i < p->problems; i++) {
         int first = p->class ? p->class[i] : i;
         if (first == i)
             place[i] = c.classes++;
-        double *to = c.sum + (size_t)place[first] * (size_t)c.width;
+        double *to = c.sum + place[first] * c.width;
         for (int k = 0; k < w; k++)
-            to[k] += p->each[(size_t)i * (size_t)w + (size_t)k];
+            to[k] += p->each[i * w + k];
         to[w]++;
     }
     free(place);
@@ -124,12 +127,13 @@ static inline ClassSums class_sums(const FrontierPair *p)
 static inline double frontier_resample(const FrontierPair *p, const ClassSums *c, int r,
                                        double *mean)
 {
-    int rows = c->width - 1, a = p->a.n, b = p->b.n;
-    memset(mean, 0, (size_t)c->width * sizeof *mean);
+    ptrdiff_t rows = c->width - 1;
+    int a = p->a.n, b = p->b.n;
+    memset(mean, 0, c->width * sizeof *mean);
     for (int i = 0; i < c->classes; i++) {
         uint32_t drawn = below(philox(p->seed, STREAM_BOOTSTRAP, (uint32_t)r, (uint32_t)i, 0, 0),
                                (uint32_t)c->classes);
-        const double *sum = c->sum + (size_t)drawn * (size_t)c->width;
+        const double *sum = c->sum + drawn * c->width;
         for (int k = 0; k < c->width; k++)
             mean[k] += sum[k];
     }
@@ -140,20 +144,21 @@ static inline double frontier_resample(const FrontierPair *p, const ClassSums *c
     return frontier_difference(&again);
 }
 
-/* The bounds over problems of the mean D of n seeds. */
-static inline Estimate frontier_problems(const FrontierPair *const *pair, int n, double value)
+/* The bounds over problems of the mean D of those of n seeds that are not missing. */
+static inline Estimate frontier_problems(const FrontierPair *pair, int n, double value)
 {
     enum { RESAMPLES = 1000 };
     double sum[RESAMPLES] = {0};
     int seeds[RESAMPLES] = {0}, found = 0;
-    for (int i = 0; i < n; i++)
-        if (!pair[i]->each)
-            return bare(value);
     for (int i = 0; i < n; i++) {
-        ClassSums c = class_sums(pair[i]);
-        double *mean = xmalloc((size_t)c.width * sizeof *mean);
+        if (frontier_missing(&pair[i]))
+            continue;
+        if (!pair[i].each)
+            return point_estimate(value);
+        ClassSums c = class_sums(&pair[i]);
+        double *mean = xmalloc(c.width * sizeof *mean);
         for (int r = 0; r < RESAMPLES; r++) {
-            double d = frontier_resample(pair[i], &c, r, mean);
+            double d = frontier_resample(&pair[i], &c, r, mean);
             sum[r] += isfinite(d) ? d : 0;
             seeds[r] += isfinite(d);
         }
@@ -164,31 +169,26 @@ static inline Estimate frontier_problems(const FrontierPair *const *pair, int n,
         if (seeds[r])
             sum[found++] = sum[r] / seeds[r];
     if (!found)
-        return bare(value);
-    qsort(sum, (size_t)found, sizeof *sum, by_value);
+        return point_estimate(value);
+    qsort(sum, found, sizeof *sum, by_value);
     return (Estimate){value, sum[found / 40], sum[found - 1 - found / 40]};
 }
 
 /* The mean D over n seeds, without those that are missing. */
 static inline Frontier frontier(const FrontierPair *pair, int n)
 {
-    const FrontierPair **has = xcalloc((size_t)n + 1, sizeof *has);
-    double *d = xcalloc((size_t)n + 1, sizeof *d);
-    Frontier f = {bare((double)NAN), bare((double)NAN), 0, 0};
-    for (int i = 0; i < n; i++) {
-        if (frontier_missing(&pair[i])) {
+    double *d = xcalloc(n, sizeof *d);
+    Frontier f = {point_estimate(NO_NUMBER), point_estimate(NO_NUMBER), 0, 0};
+    for (int i = 0; i < n; i++)
+        if (frontier_missing(&pair[i]))
             f.missing++;
-            continue;
-        }
-        d[f.seeds] = frontier_difference(&pair[i]);
-        has[f.seeds++] = &pair[i];
-    }
+        else
+            d[f.seeds++] = frontier_difference(&pair[i]);
     if (f.seeds) {
-        f.over_seeds = f.seeds > 1 ? mean_interval(d, f.seeds) : bare(d[0]);
-        f.over_problems = frontier_problems(has, f.seeds, f.over_seeds.value);
+        f.over_seeds = f.seeds > 1 ? mean_interval(d, f.seeds) : point_estimate(d[0]);
+        f.over_problems = frontier_problems(pair, n, f.over_seeds.value);
     }
     free(d);
-    free(has);
     return f;
 }
 
@@ -198,13 +198,12 @@ static inline Frontier frontier(const FrontierPair *pair, int n)
  * is nothing left to lose, and it is distinct_right@k, if the files have it. */
 static inline int frontier_measure(const Runs *all, const Arm *base)
 {
-    int seeds, q = headline(all, 2);
-    double full = estimate(base->run, base->n, AT_START, q, &seeds).value;
-    double distinct = estimate(base->run, base->n, AT_START, DISTINCT_RIGHT, &seeds).value;
+    int q = headline(all, 2);
+    double full = estimate(base, AT_START, q, NULL).value;
+    double distinct = estimate(base, AT_START, DISTINCT_RIGHT, NULL).value;
     return full >= FRONTIER_FULL - ROUNDING && isfinite(distinct) ? DISTINCT_RIGHT : q;
 }
 
-/* Is the evaluation a point of a path? */
 static inline bool is_point(const EvalRow *e, int q)
 {
     return isfinite(e->value[0]) && isfinite(e->value[q]);
@@ -217,7 +216,7 @@ static inline FrontierPath run_path(const RunFiles *r, int q)
     FrontierPath p = {0};
     if (!r->n_evals || r->eval[0].step || !is_point(&r->eval[0], q))
         return p;
-    double *x = xcalloc((size_t)r->n_evals * 2, sizeof *x), *y = x + r->n_evals;
+    double *x = xcalloc(2 * r->n_evals, sizeof *x), *y = x + r->n_evals;
     for (int i = 0; i < r->n_evals; i++)
         if (is_point(&r->eval[i], q)) {
             x[p.n] = r->eval[i].value[0];
@@ -228,46 +227,41 @@ static inline FrontierPath run_path(const RunFiles *r, int q)
     return p;
 }
 
-/* Does every point know its problems? */
-static inline bool points_known(const RunFiles *r, int q)
-{
-    bool known = true;
-    for (int i = 0; i < r->n_evals; i++)
-        if (is_point(&r->eval[i], q))
-            known &= problem_list(&r->eval[i], 0) && problem_list(&r->eval[i], q);
-    return known;
-}
-
 /* Writes the run's n points of each problem into columns of `each` [problems][width]: first all x,
- * then all y. */
-static inline void run_points(const RunFiles *r, int q, int n, double *each, int width)
+ * then all y. False if a point does not know its problems. */
+static inline bool run_points(const RunFiles *r, int q, int n, double *each, ptrdiff_t width)
 {
     int point = 0;
-    for (int i = 0; i < r->n_evals; i++) {
-        const EvalRow *e = &r->eval[i];
+    for (const EvalRow *e = r->eval; e < r->eval + r->n_evals; e++) {
         if (!is_point(e, q))
             continue;
+        if (!problem_list(e, 0) || !problem_list(e, q))
+            return false;
         for (int k = 0; k < e->problems; k++) {
-            double *row = each + (size_t)k * (size_t)width;
+            double *row = each + k * width;
             row[point] = problem_value(e, 0, k);
             row[n + point] = problem_value(e, q, k);
         }
         point++;
     }
+    return true;
 }
 
 /* Both runs' paths; a.n = 0 or b.n = 0: there is no pair. */
 static inline FrontierPair run_pair(const RunFiles *a, const RunFiles *b, int q)
 {
     FrontierPair p = {.a = run_path(a, q), .b = run_path(b, q), .seed = a->seed};
-    if (!p.a.n || !p.b.n || !points_known(a, q) || !points_known(b, q))
+    ptrdiff_t width = 2 * (p.a.n + p.b.n);
+    if (!p.a.n || !p.b.n)
         return p;
-    int width = 2 * (p.a.n + p.b.n);
     p.problems = a->eval[0].problems;
     p.class = a->class ? a->class : b->class;
-    p.each = xcalloc((size_t)p.problems * (size_t)width, sizeof *p.each);
-    run_points(a, q, p.a.n, p.each, width);
-    run_points(b, q, p.b.n, p.each + 2 * p.a.n, width);
+    p.each = xcalloc(p.problems * width, sizeof *p.each);
+    if (!run_points(a, q, p.a.n, p.each, width) ||
+        !run_points(b, q, p.b.n, p.each + 2 * p.a.n, width)) {
+        free(p.each);
+        p.each = NULL;
+    }
     return p;
 }
 

@@ -1,353 +1,288 @@
-/* panels.h: the panels of a report's page that are about runs as a whole: its table, the
- * differences, the frontier, the curves; and the parts that every panel has. */
+/* panels.h: the panels of a report's page that are about runs as a whole: tables, differences,
+ * frontier, curves, options. */
 #ifndef PANELS_H
 #define PANELS_H
 
-#include "summary.h" /* defines: Report, row_estimate, headline; runs.h: Arm, difference */
-#include "svg.h"     /* defines: Plot, html_text, style_sheet */
+#include "summary.h" /* defines: Report, Table; runs.h: Arm, run_option */
+#include "svg.h"     /* defines: Plot, table_cell, html_text */
 
-static inline int arm_style(int arm) { return arm % N_STYLES; }
+static inline int arm_style(int arm) { return arm < 0 ? BASE_STYLE : arm % N_STYLES; }
 
-/* ================================================================ parts of the page */
+/* ---------------------------------------------------------------- tables */
 
-static inline void page_heading(Buf *b, const char *s) { buf_printf(b, "<h2>%s</h2>\n", s); }
-
-/* Ends a figure. */
-static inline void page_caption(Report *r, Buf *b, const char *fmt, ...) PRINTF_LIKE(3, 4);
-static inline void page_caption(Report *r, Buf *b, const char *fmt, ...)
-{
-    char text[2048];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    buf_printf(b, "<figcaption><b>Figure %d.</b> %s</figcaption>\n</figure>\n", ++r->figures, text);
-}
-
-static inline void page_absent(Buf *b, const char *what)
-{
-    buf_printf(b, "<p class=\"absent\">%s</p>\n", what);
-}
-
-/* A line with its mark, as the curves have it. */
-static inline void page_swatch(Buf *b, int style, bool line)
-{
-    buf_printf(b, "<svg viewBox=\"0 0 %d 14\" aria-hidden=\"true\">", line ? 34 : 14);
-    if (line)
-        buf_printf(b, "<path class=\"line s%d\" d=\"M1 7L33 7\"/>", style);
-    svg_mark(b, line ? 17 : 7, 7, 3.6, style, false);
-    buf_str(b, "</svg>");
-}
-
-static inline void page_key(const Report *r, Buf *b)
-{
-    buf_str(b, "<ul class=\"key\">");
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        buf_str(b, "<li>");
-        page_swatch(b, arm_style(a), true);
-        html_string(b, r->runs.arm[a].label);
-        buf_str(b, "</li>");
-    }
-    buf_str(b, "</ul>\n");
-}
-
-/* ---------------------------------------------------------------- table */
-
-static inline void signed_number(Buf *b, double x, int decimals)
-{
-    buf_str(b, x >= 0.5 * pow(10, -decimals) ? "+" : "");
-    number(b, x, decimals);
-}
-
-/* An interval of quantity q, if there is one. */
-static inline void table_interval(Buf *b, Estimate e, int q, bool sign)
-{
-    void (*show)(Buf *, double, int) = sign ? signed_number : number;
-    if (!isfinite(e.low))
-        return;
-    buf_str(b, "<i>[");
-    show(b, quantity_scale(q) * e.low, quantity_decimals(q, sign));
-    buf_str(b, ", ");
-    show(b, quantity_scale(q) * e.high, quantity_decimals(q, sign));
-    buf_str(b, "]</i>");
-}
-
-/* A cell with quantity q; a difference whose interval leaves 0 out is bold. */
-static inline void table_cell(Buf *b, Estimate e, int q, bool sign)
-{
-    void (*show)(Buf *, double, int) = sign ? signed_number : number;
-    bool bold = sign && isfinite(e.low) && (e.low > 0 || e.high < 0);
-    buf_str(b, bold ? "<td class=\"n\"><b>" : "<td class=\"n\">");
-    show(b, quantity_scale(q) * e.value, quantity_decimals(q, sign));
-    buf_str(b, bold ? "</b>" : "");
-    table_interval(b, e, q, sign);
-    buf_str(b, "</td>");
-}
-
-static inline void table_head(const Report *r, Buf *b, const char *title)
-{
-    char name[64];
-    buf_printf(b, "<h3>%s</h3>\n<div class=\"wide\"><table class=\"full%s\"><thead><tr>"
-               "<th></th>", title,
-               columns(&r->runs) > 3 ? " stack" : "");
-    for (int i = 0; i < columns(&r->runs); i++) {
-        quantity_title(&r->runs, headline(&r->runs, i), name);
-        buf_printf(b, "<th class=\"n\">%s</th>", name);
-    }
-    buf_str(b, "</tr></thead><tbody>\n");
-}
-
-static inline void table_name(Buf *b, const char *label, int style)
-{
-    buf_str(b, "<tr><th scope=\"row\">");
-    page_swatch(b, style, false);
-    html_string(b, label);
-    buf_str(b, "</th>");
-}
-
-static inline void table_values(const Report *r, Buf *b)
-{
-    char title[64];
-    int seeds;
-    snprintf(title, sizeof title, "Last evaluation, step %d, %%", last_step(r));
-    table_head(r, b, title);
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        if (!seeds_of(r, a))
-            continue;
-        table_name(b, a < 0 ? "base" : r->runs.arm[a].label, a < 0 ? BASE_STYLE : arm_style(a));
-        for (int i = 0; i < columns(&r->runs); i++) {
-            int q = headline(&r->runs, i);
-            table_cell(b, row_estimate(r, a, AT_END, q, &seeds), q, false);
-        }
-        buf_str(b, "</tr>\n");
-    }
-    buf_str(b, "</tbody></table></div>\n");
-}
-
-/* Does any arm know this measure? */
-static inline bool aside_known(const Report *r, int i)
+/* Is a number in the column? */
+static inline bool column_known(const Table *t, int column)
 {
     bool known = false;
-    for (int a = 0; a < r->runs.n_arms; a++)
-        known |= isfinite(aside(&r->runs.arm[a], AT_END, i));
+    for (int i = 0; i < t->n; i++) {
+        Estimate e = t->row[i].cell[column];
+        known |= isfinite(e.value) || has_interval(e);
+    }
     return known;
 }
 
-/* The responses themselves; without columns that files of older versions lack. */
-static inline void table_asides(const Report *r, Buf *b)
+static inline void page_table(const Report *r, const Table *t, const char *title, Buf *b)
 {
-    buf_str(b, "<h3>The responses themselves</h3>\n<div class=\"wide\"><table class=\"full\">"
-               "<thead><tr><th></th>");
-    for (int i = 0; i < N_ASIDES; i++)
-        if (i <= MEAN_LENGTH || aside_known(r, i))
-            buf_printf(b, "<th class=\"n\">%s%s</th>", ASIDES[i].title,
-                       ASIDES[i].scale > 1 ? ", %" : "");
-    buf_str(b, "</tr></thead><tbody>\n");
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
-        if (!seeds_of(r, a))
-            continue;
-        table_name(b, arm->label, a < 0 ? BASE_STYLE : arm_style(a));
-        for (int i = 0; i < N_ASIDES; i++) {
-            if (i > MEAN_LENGTH && !aside_known(r, i))
-                continue;
-            buf_str(b, "<td class=\"n\">");
-            number(b, ASIDES[i].scale * aside(arm, a < 0 ? AT_START : AT_END, i),
-                   aside_decimals(i));
-            buf_str(b, "</td>");
-        }
+    bool shown[MOST_COLUMNS];
+    char name[80];
+    table_open(b, title, t != &r->responses);
+    for (int i = 0; i < t->columns; i++) {
+        snprintf(name, sizeof name, "%s%s", t->column[i].title,
+                 in_percent(&t->column[i]) ? ", %" : "");
+        shown[i] = column_known(t, i) && !t->column[i].text_only;
+        if (shown[i])
+            table_column(b, name);
+    }
+    buf_str(b, TABLE_BODY);
+    for (int k = 0; k < t->n; k++) {
+        const Row *row = &t->row[k];
+        table_row(b, row_arm(r, row->arm)->label, arm_style(row->arm));
+        for (int i = 0; i < t->columns; i++)
+            if (shown[i])
+                table_cell(b, row->cell[i], t->column[i].scale, t->column[i].decimals,
+                           t->column[i].sign);
         buf_str(b, "</tr>\n");
     }
-    buf_str(b, "</tbody></table></div>\n");
+    buf_str(b, TABLE_END);
 }
 
-static inline void table_differences(const Report *r, Buf *b, When when, const char *title)
+static inline void panel_results(const Report *r, Buf *b)
 {
-    int pairs;
-    table_head(r, b, title);
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        if (!is_compared(r, a))
-            continue;
-        table_name(b, r->runs.arm[a].label, arm_style(a));
-        for (int i = 0; i < columns(&r->runs); i++) {
-            int q = headline(&r->runs, i);
-            table_cell(b, difference(&r->runs.arm[a], r->against, when, q, &pairs), q, true);
-        }
-        buf_str(b, "</tr>\n");
-    }
-    buf_str(b, "</tbody></table></div>\n");
-}
-
-/* ---------------------------------------------------------------- differences, drawn */
-
-/* One arm's difference as a mark with its interval as a line, at height y. */
-static inline void forest_mark(const Plot *p, Estimate e, int q, double y, int style, bool hollow)
-{
-    double scale = quantity_scale(q);
-    char class[32];
-    if (!isfinite(e.value))
-        return;
-    snprintf(class, sizeof class, "%s s%d", hollow ? "thin" : "line", style);
-    if (isfinite(e.low))
-        svg_line(p->b, plot_x(p, scale * e.low), y, plot_x(p, scale * e.high), y, class);
-    svg_mark(p->b, plot_x(p, scale * e.value), y, hollow ? 3 : 4, style, hollow);
-}
-
-/* The differences of one quantity: arms below each other, with 0 as a line. */
-static inline void forest_panel(const Report *r, Buf *b, int q)
-{
-    enum { ROW = 34 };
-    Span x = {0, 0};
-    char name[96], label[64];
-    int pairs, rows = 0;
-    for (int a = 0; a < r->runs.n_arms; a++)
-        for (int w = AT_END; w <= SECOND_HALF && is_compared(r, a); w++) {
-            Estimate e = difference(&r->runs.arm[a], r->against, (When)w, q, &pairs);
-            span_add(&x, quantity_scale(q) * (isfinite(e.low) ? e.low : e.value));
-            span_add(&x, quantity_scale(q) * (isfinite(e.high) ? e.high : e.value));
-            rows += w == AT_END;
-        }
-    quantity_title(&r->runs, q, label);
-    snprintf(name, sizeof name, "%s, difference", label);
-    Plot p = {.b = b, .left = 104, .right = 326, .top = 26, .bottom = 30 + rows * ROW};
-    p.x = axis_fit(x);
-    svg_open(b, 340, p.bottom + 38, "plot", name);
-    svg_text(b, 2, 14, "name", "start", name);
-    for (int i = 0; p.x.low + i * p.x.step < p.x.high + p.x.step / 2; i++)
-        plot_tick(&p, p.x.low + i * p.x.step, false);
-    svg_line(b, p.left, p.bottom, p.right, p.bottom, "axis");
-    svg_line(b, plot_x(&p, 0), p.top, plot_x(&p, 0), p.bottom, "zero");
-    svg_text(b, p.right, p.bottom + 34, "t", "end",
-             q == DISTINCT_RIGHT ? "answers" : "percentage points");
-    for (int a = 0, row = 0; a < r->runs.n_arms; a++) {
-        double y = 30 + ROW * (row + 0.36);
-        if (!is_compared(r, a))
-            continue;
-        svg_text(b, p.left - 12, y + 8, "end", "end", r->runs.arm[a].label);
-        forest_mark(&p, difference(&r->runs.arm[a], r->against, AT_END, q, &pairs), q, y,
-                    arm_style(a), false);
-        forest_mark(&p, difference(&r->runs.arm[a], r->against, SECOND_HALF, q, &pairs), q,
-                    y + 11, arm_style(a), true);
-        row++;
-    }
-    plot_close(&p);
-}
-
-static inline void panel_differences(Report *r, Buf *b)
-{
-    char title[96];
-    if (!any_compared(r)) {
-        page_absent(b, "Differences: they are taken from the runs of the directory called grpo "
-                       "that share a seed with others; there are none.");
-        return;
-    }
-    buf_str(b, "<figure>\n");
-    table_differences(r, b, AT_END, "At the last evaluation, points");
-    snprintf(title, sizeof title, "Mean from step %d on, points", half_begins(r));
-    table_differences(r, b, SECOND_HALF, title);
-    buf_str(b, "<div class=\"grid forest\">\n");
-    for (int i = 0; i < columns(&r->runs); i++)
-        forest_panel(r, b, headline(&r->runs, i));
-    buf_str(b, "</div>\n");
-    page_caption(r, b, "What each method adds to <b>%s</b> on the same seeds and problems, in "
-                 "percentage points (distinct right answers: as a count), with 95 %% intervals. "
-                 "Large marks, thick lines: the last evaluation; small and thin: the mean of the "
-                 "evaluations from step %d on, which one lucky step cannot make. Bold, and clear "
-                 "of the dashed line: the interval leaves 0 out.",
-                 r->against->label, half_begins(r));
-}
-
-static inline void panel_table(Report *r, Buf *b)
-{
-    const EvalRow *shape = r->runs.shape;
-    char distinct[32] = "";
+    const Runs *all = &r->runs;
+    char distinct[32] = "", title[64];
     page_heading(b, "Results");
-    if (!shape) {
+    if (!all->samples) {
         page_absent(b, "No run has an eval.jsonl. Train with --eval-every N, and the tables, the "
                        "frontier and the held-out curves will be here.");
         return;
     }
-    if (r->runs.distinct_problems)
-        snprintf(distinct, sizeof distinct, " (%d distinct)", r->runs.distinct_problems);
+    if (all->distinct_problems)
+        snprintf(distinct, sizeof distinct, " (%d distinct)", all->distinct_problems);
+    snprintf(title, sizeof title, "Last evaluation, step %d, %%", last_step(r));
     buf_str(b, "<figure class=\"short\">\n");
-    table_values(r, b);
-    table_asides(r, b);
-    page_caption(r, b, "Right answers to %d held-out problems%s, %d samples of each, with 95 %% "
-                 "intervals: Student\xE2\x80\x99s t over seeds; with one seed, bootstrap over "
-                 "distinct problems. pass@1: the share that is right; maj@%d: is the most frequent "
-                 "of %d answers right; pass@k: is any of k; distinct right: how many different "
-                 "right answers to expect among so many samples, a count. Below it the same "
-                 "responses: mean cosine of their gradient features and share of pairs below zero, "
-                 "entropy (nats a token), length (tokens); copies: the share of right answers that "
-                 "repeat another one to their problem; and the shares of problems with two "
-                 "different right answers, with nothing but right ones, and with none.",
-                 shape->problems, distinct, shape->samples, shape->maj_k, shape->maj_k);
-    panel_differences(r, b);
+    page_table(r, &r->values, title, b);
+    page_table(r, &r->responses, "The responses themselves", b);
+    buf_printf(b, CAPTION "Right answers to %d held-out problems%s, %d samples of each, with 95 %% "
+               "intervals: Student\xE2\x80\x99s t over seeds; with one seed, bootstrap over "
+               "distinct problems. pass@1: the share that is right; maj@%d: is the most frequent "
+               "of %d answers right; pass@k: is any of k; distinct right: the expected number of "
+               "different right answers among so many samples. The second table has, of the same "
+               "responses, the mean cosine of their gradient features and the share of pairs below "
+               "zero, entropy (nats a token), length (tokens); copies: the share of right answers "
+               "that repeat another one to their problem; and the shares of problems with two "
+               "different right answers, with all answers right, and with all wrong." CAPTION_END,
+               all->problems, distinct, all->samples, all->maj_k, all->maj_k);
 }
 
-/* ---------------------------------------------------------------- frontier */
+/* ---------------------------------------------------------------- differences */
 
-/* A curve over steps, mean over an arm's seeds, with the lowest and the highest seed. */
+/* A difference as a mark with its interval as a line, at height y. */
+static inline void forest_mark(const Plot *p, Estimate e, double scale, double y, int style,
+                               bool small)
+{
+    char class[32];
+    if (!isfinite(e.value))
+        return;
+    snprintf(class, sizeof class, "%s s%d", small ? "thin" : "line", style);
+    if (has_interval(e))
+        svg_line(p->b, plot_x(p, scale * e.low), y, plot_x(p, scale * e.high), y, class);
+    svg_mark(p->b, plot_x(p, scale * e.value), y, small ? 3 : 4, style, small);
+}
+
+/* A forest plot: the differences of one column of the tables, arms below each other. */
+static inline void forest_panel(const Report *r, int column, Buf *b)
+{
+    enum { ROW = 34 };
+    const Table *tables[] = {&r->last, &r->mean};
+    double scale = r->last.column[column].scale;
+    Span x = {0, 0};
+    char name[96];
+    for (int t = 0; t < 2; t++)
+        for (int i = 0; i < tables[t]->n; i++) {
+            Estimate e = tables[t]->row[i].cell[column];
+            span_add(&x, scale * (has_interval(e) ? e.low : e.value));
+            span_add(&x, scale * (has_interval(e) ? e.high : e.value));
+        }
+    snprintf(name, sizeof name, "%s, difference", r->last.column[column].title);
+    Plot p = {.b = b, .left = 104, .right = 326, .top = 26, .bottom = 30 + r->last.n * ROW,
+              .x = axis_fit(x)};
+    plot_axes(&p, 340, p.bottom + 38, "plot", name, scale > 1 ? "percentage points" : "answers");
+    svg_line(b, plot_x(&p, 0), p.top, plot_x(&p, 0), p.bottom, "zero");
+    for (int i = 0; i < r->last.n; i++) {
+        int arm = r->last.row[i].arm;
+        double y = 30 + ROW * (i + 0.36);
+        const Row *mean = row_find(&r->mean, arm);
+        svg_text(b, p.left - 12, y + 8, "end", "end", row_arm(r, arm)->label);
+        forest_mark(&p, r->last.row[i].cell[column], scale, y, arm_style(arm), false);
+        if (mean)
+            forest_mark(&p, mean->cell[column], scale, y + 11, arm_style(arm), true);
+    }
+    buf_str(b, "</svg>\n");
+}
+
+static inline void panel_differences(const Report *r, Buf *b)
+{
+    char title[64];
+    if (!r->runs.samples)
+        return;
+    if (!r->last.n) {
+        page_absent(b, "Differences: they are taken from the runs of the directory called grpo "
+                       "that share a seed with others; there are none.");
+        return;
+    }
+    snprintf(title, sizeof title, "Mean from step %d on, points", half_begins(r));
+    buf_str(b, "<figure>\n");
+    page_table(r, &r->last, "At the last evaluation, points", b);
+    page_table(r, &r->mean, title, b);
+    buf_str(b, "<div class=\"grid below\">\n");
+    for (int i = 1; i <= COLUMNS; i++)
+        if (column_known(&r->last, i))
+            forest_panel(r, i, b);
+    buf_printf(b, "</div>\n" CAPTION "Each method minus <b>%s</b> on the same seeds and problems, "
+               "in percentage points (distinct right answers: as a count), with 95 %% intervals. "
+               "Large marks, thick lines: the last evaluation; small and thin: the mean of the "
+               "evaluations from step %d on, which one lucky step cannot make. Bold, and clear "
+               "of the dashed line: the interval excludes 0." CAPTION_END,
+               r->against->label, half_begins(r));
+}
+
+/* ---------------------------------------------------------------- curves */
+
+/* Over an arm's seeds: the mean, the lowest and the highest; each [n], in one block at x. */
 typedef struct {
     double *x, *mean, *low, *high;
     int n;
 } Curve;
 
-static inline Curve curve_new(int n)
+/* The mean of the finite ones among the w values around x[i]; they are `stride` apart. */
+static inline double running_mean(const double *x, ptrdiff_t stride, int n, int i, int w)
 {
-    size_t bytes = (size_t)n * sizeof(double);
-    return (Curve){xmalloc(bytes), xmalloc(bytes), xmalloc(bytes), xmalloc(bytes), n};
+    double sum = 0;
+    int count = 0;
+    for (int k = imax(0, i - w / 2); k < imin(n, i + w / 2 + 1); k++)
+        if (isfinite(x[k * stride])) {
+            sum += x[k * stride];
+            count++;
+        }
+    return count ? sum / count : NO_NUMBER;
 }
 
-static inline void curve_free(Curve *c)
+/* Steps of the running mean: a fifteenth of the longest run, odd, and at least 3. */
+static inline int smoothing(const Report *r)
 {
-    free(c->x);
-    free(c->mean);
-    free(c->low);
-    free(c->high);
+    int n = 0;
+    for (int i = 0; i < r->runs.n; i++)
+        n = imax(n, r->runs.run[i].n_steps);
+    return imax(3, n / 15 | 1);
 }
 
-/* Folds one seed's value into point i; `seen`: how many finite ones there were. */
-static inline void curve_add(Curve *c, int i, double value, int seen)
+/* CURVES[measure] over the steps that all seeds have, thinned to what can be seen, as a running
+ * mean over w; or, where `measure` is negative, quantity q over the evaluations that all evaluated
+ * seeds have. */
+static inline Curve curve_new(const Arm *a, int measure, int q, int w)
 {
-    if (!isfinite(value))
-        return;
-    c->low[i] = seen ? fmin(c->low[i], value) : value;
-    c->high[i] = seen ? fmax(c->high[i], value) : value;
-    c->mean[i] = seen ? c->mean[i] + (value - c->mean[i]) / (seen + 1) : value;
-}
-
-/* A quantity at every evaluation that all of an arm's evaluated seeds have, in percent or as a
- * count. */
-static inline Curve eval_curve(const Arm *a, int q)
-{
-    int n = INT_MAX;
+    double share = q == DISTINCT_RIGHT ? 1 : 100; /* shares in percent */
+    double scale = measure < 0 ? share : CURVES[measure].scale;
+    enum { POINTS = 160 };
+    bool evals = measure < 0;
+    int rows = INT_MAX;
     for (int k = 0; k < a->n; k++)
-        n = a->run[k]->n_evals ? imin(n, a->run[k]->n_evals) : n;
-    Curve c = curve_new(n == INT_MAX ? 0 : n);
+        if (!evals || a->run[k]->n_evals)
+            rows = imin(rows, evals ? a->run[k]->n_evals : a->run[k]->n_steps);
+    rows = rows == INT_MAX ? 0 : rows;
+    int stride = evals ? 1 : imax(1, (rows + POINTS - 1) / POINTS);
+    Curve c = {.n = (rows + stride - 1) / stride};
+    c.x = xcalloc(4 * c.n, sizeof *c.x);
+    c.mean = c.x + c.n;
+    c.low = c.mean + c.n;
+    c.high = c.low + c.n;
     for (int i = 0; i < c.n; i++) {
-        int seen = 0;
-        c.mean[i] = c.low[i] = c.high[i] = (double)NAN;
+        int seen = 0, at = i == c.n - 1 ? rows - 1 : i * stride;
+        c.mean[i] = c.low[i] = c.high[i] = NO_NUMBER;
         for (int k = 0; k < a->n; k++) {
-            if (!a->run[k]->n_evals)
+            const RunFiles *r = a->run[k];
+            if (evals && !r->n_evals)
                 continue;
-            double value = quantity_scale(q) * a->run[k]->eval[i].value[q];
-            c.x[i] = a->run[k]->eval[i].step;
-            curve_add(&c, i, value, seen);
-            seen += isfinite(value);
+            double y = scale * (evals ? r->eval[at].value[q]
+                                : running_mean(&r->step[0][measure], N_CURVES, rows, at, w));
+            c.x[i] = evals ? r->eval[at].step : r->step[at][0];
+            c.low[i] = fmin(c.low[i], y); /* fmin and fmax pass over a NaN */
+            c.high[i] = fmax(c.high[i], y);
+            if (isfinite(y)) {
+                c.mean[i] = seen ? c.mean[i] + (y - c.mean[i]) / (seen + 1) : y;
+                seen++;
+            }
         }
     }
     return c;
 }
 
-/* Where an arm's path ends, and the words there. */
+static inline void curve_panel(const Report *r, int measure, int q, Buf *b)
+{
+    char title[96];
+    bool evals = measure < 0;
+    int arms = r->runs.n_arms;
+    Span x = NO_SPAN, y = NO_SPAN;
+    Curve *c = xcalloc(arms, sizeof *c);
+    for (int a = 0; a < arms; a++) {
+        c[a] = curve_new(&r->runs.arm[a], measure, q, smoothing(r));
+        for (int i = 0; i < c[a].n; i++) {
+            span_add(&x, c[a].x[i]);
+            span_add(&y, c[a].low[i]);
+            span_add(&y, c[a].high[i]);
+        }
+    }
+    snprintf(title, sizeof title, evals ? "%s on held-out problems%s" : "%s",
+             evals ? quantity(&r->runs, q).title : CURVES[measure].title,
+             q == DISTINCT_RIGHT ? "" : ", %");
+    if (y.low <= y.high) {
+        Plot p = plot_open(b, 340, 230, x, y, title, "step", false);
+        for (int a = 0; a < arms; a++)
+            if (r->runs.arm[a].n > 1)
+                plot_band(&p, c[a].x, c[a].low, c[a].high, c[a].n, arm_style(a), arms);
+        for (int a = 0; a < arms; a++) {
+            int every = evals ? 1 : imax(1, c[a].n / 5);
+            plot_line(&p, c[a].x, c[a].mean, c[a].n, arm_style(a));
+            for (int i = evals ? 0 : every * (a + 1) / (arms + 1); i < c[a].n; i += every)
+                plot_mark(&p, c[a].x[i], c[a].mean[i], 2.8, arm_style(a), false);
+        }
+        buf_str(b, "</svg>\n");
+    }
+    for (int a = 0; a < arms; a++)
+        free(c[a].x);
+    free(c);
+}
+
+static inline void panel_curves(const Report *r, Buf *b)
+{
+    page_heading(b, "Along the way");
+    buf_str(b, "<figure>\n<ul class=\"key\">");
+    for (int a = 0; a < r->runs.n_arms; a++)
+        page_key(b, r->runs.arm[a].label, arm_style(a));
+    buf_str(b, "</ul>\n<div class=\"grid\">\n");
+    for (int i = 0; r->runs.samples && i < COLUMNS; i++)
+        curve_panel(r, -1, headline(&r->runs, i), b);
+    for (int i = 1; i < N_CURVES; i++)
+        curve_panel(r, i, 0, b);
+    buf_printf(b, "</div>\n" CAPTION "Lines: mean over seeds; shaded: from the lowest of several "
+               "seeds to the highest. Held-out panels have a mark at each evaluation; the others "
+               "are of the training batch, a running mean over %d steps. The cosine is that of the "
+               "gradient features of answers to one problem, \xCE\xA3 A\xC2\xB2 the sum of "
+               "squared advantages." CAPTION_END, smoothing(r));
+}
+
+/* ---------------------------------------------------------------- frontier */
+
+enum { FRONTIER_WIDTH = 560, FRONTIER_HEIGHT = 400 };
+
+/* The end of an arm's path, and the height of its label. */
 typedef struct {
     double x, y, text_y;
-    int arm, step;
+    int arm;
 } PathEnd;
 
-/* Sorts ends from the top, and moves their words apart: one that comes closer than `gap` to the one
- * above goes down. */
+/* Sorts ends from the top and moves their labels apart: one closer than `gap` to the one above
+ * goes down. */
 static inline void spread_ends(PathEnd *e, int n, double gap)
 {
     for (int i = 1; i < n; i++)
@@ -360,275 +295,171 @@ static inline void spread_ends(PathEnd *e, int n, double gap)
         e[i].text_y = i ? fmax(e[i].y, e[i - 1].text_y + gap) : e[i].y;
 }
 
-static inline void frontier_words(const Report *r, const Plot *p, PathEnd *e, int n)
+static inline void frontier_labels(const Report *r, const Plot *p, PathEnd *e, int n)
 {
     char text[64];
+    double x = p->right + 14;
     spread_ends(e, n, 19);
     for (int i = 0; i < n; i++) {
-        double x = p->right + 14;
         snprintf(text, sizeof text, "%.14s", r->runs.arm[e[i].arm].label);
         svg_line(p->b, e[i].x + 7, e[i].y, x - 4, e[i].text_y, "leader");
         svg_mark(p->b, x + 4, e[i].text_y, 4, arm_style(e[i].arm), false);
         svg_text(p->b, x + 13, e[i].text_y + 4, "end", "start", text);
     }
+    snprintf(text, sizeof text, "step %d", last_step(r));
+    if (n)
+        svg_text(p->b, x, e[0].text_y - 14, "t", "start", text);
 }
 
-/* The path of one arm; its end goes into *end. */
-static inline void frontier_path(const Plot *p, const Curve *x, const Curve *y, int style,
-                                 PathEnd *end)
-{
-    int n = x->n;
-    plot_line(p, x->mean, y->mean, n, style);
-    for (int i = 0; i < n; i++)
-        if (x->x[i] > 0)
-            plot_mark(p, x->mean[i], y->mean[i], i == n - 1 ? 5 : 2.6, style, false);
-    end->x = plot_x(p, x->mean[n - 1]);
-    end->y = plot_y(p, y->mean[n - 1]);
-    end->step = (int)x->x[n - 1];
-}
-
-/* The span of a quantity's means over all arms. */
-static inline Span frontier_span(const Report *r, int q)
-{
-    Span s = NO_SPAN;
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        Curve c = eval_curve(&r->runs.arm[a], q);
-        for (int i = 0; i < c.n; i++)
-            span_add(&s, c.mean[i]);
-        curve_free(&c);
-    }
-    return s;
-}
-
-enum { FRONTIER_WIDTH = 560, FRONTIER_HEIGHT = 400 };
-
-/* The frontier's measure against pass@1, one path an arm; the names stand beside the ends. */
+/* The frontier's measure against pass@1, one path an arm. */
 static inline void frontier_draw(const Report *r, Buf *b)
 {
-    char x_name[32], y_name[64], title[80], below[64], step[32];
-    int top = r->measure, n = 0;
-    double x0 = (double)NAN, y0 = (double)NAN;
-    PathEnd *end = xcalloc((size_t)r->runs.n_arms, sizeof *end);
-    quantity_name(&r->runs, 0, x_name);
-    quantity_title(&r->runs, top, y_name);
-    snprintf(title, sizeof title, top == DISTINCT_RIGHT ? "%s" : "%s, %%", y_name);
-    snprintf(below, sizeof below, "%s, %%", x_name);
-    Axis x_axis = axis_fit(frontier_span(r, 0));
-    Plot p = plot_open(b, FRONTIER_WIDTH, FRONTIER_HEIGHT, (Span){x_axis.low, x_axis.high},
-                       frontier_span(r, top), title, below, true);
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        Curve x = eval_curve(&r->runs.arm[a], 0), y = eval_curve(&r->runs.arm[a], top);
-        if (x.n && isfinite(x.mean[x.n - 1]) && isfinite(y.mean[x.n - 1])) {
-            end[n].arm = a;
-            frontier_path(&p, &x, &y, arm_style(a), &end[n++]);
-            x0 = x.x[0] > 0 ? x0 : x.mean[0];
-            y0 = x.x[0] > 0 ? y0 : y.mean[0];
+    char title[80];
+    int arms = r->runs.n_arms, n_ends = 0;
+    double x0 = NO_NUMBER, y0 = NO_NUMBER;
+    Span x_span = NO_SPAN, y_span = NO_SPAN;
+    PathEnd *end = xcalloc(arms, sizeof *end);
+    Curve *x = xcalloc(2 * arms, sizeof *x), *y = x + arms;
+    for (int a = 0; a < arms; a++) {
+        x[a] = curve_new(&r->runs.arm[a], -1, 0, 0);
+        y[a] = curve_new(&r->runs.arm[a], -1, r->measure, 0);
+        for (int i = 0; i < x[a].n; i++) {
+            span_add(&x_span, x[a].mean[i]);
+            span_add(&y_span, y[a].mean[i]);
         }
-        curve_free(&x);
-        curve_free(&y);
+    }
+    snprintf(title, sizeof title, "%s%s", quantity(&r->runs, r->measure).title,
+             r->measure == DISTINCT_RIGHT ? "" : ", %");
+    Axis x_axis = axis_fit(x_span);
+    Plot p = plot_open(b, FRONTIER_WIDTH, FRONTIER_HEIGHT, (Span){x_axis.low, x_axis.high}, y_span,
+                       title, "pass@1, %", true);
+    for (int a = 0; a < arms; a++) {
+        int last = x[a].n - 1;
+        if (last < 0 || !isfinite(x[a].mean[last]) || !isfinite(y[a].mean[last]))
+            continue;
+        plot_line(&p, x[a].mean, y[a].mean, x[a].n, arm_style(a));
+        for (int i = 0; i <= last; i++)
+            if (x[a].x[i] > 0)
+                plot_mark(&p, x[a].mean[i], y[a].mean[i], i == last ? 5 : 2.6, arm_style(a), false);
+        end[n_ends++] = (PathEnd){plot_x(&p, x[a].mean[last]), plot_y(&p, y[a].mean[last]), 0, a};
+        x0 = x[a].x[0] > 0 ? x0 : x[a].mean[0];
+        y0 = x[a].x[0] > 0 ? y0 : y[a].mean[0];
     }
     plot_mark(&p, x0, y0, 5.5, BASE_STYLE, true);
     if (isfinite(x0))
         svg_text(b, plot_x(&p, x0), plot_y(&p, y0) + 22, "end", "middle", "base, step 0");
-    frontier_words(r, &p, end, n);
-    snprintf(step, sizeof step, "step %d", last_step(r));
-    if (n)
-        svg_text(b, p.right + 14, end[0].text_y - 14, "t", "start", step);
-    plot_close(&p);
+    frontier_labels(r, &p, end, n_ends);
+    buf_str(b, "</svg>\n");
+    for (int a = 0; a < 2 * arms; a++)
+        free(x[a].x);
+    free(x);
     free(end);
 }
 
-static inline void table_frontier(const Report *r, Buf *b)
+static inline void panel_frontier(const Report *r, Buf *b)
 {
-    static const char *const head[] = {"", "seeds", "missing", "difference", "over problems"};
-    buf_printf(b, "<h3>Minus %s\xE2\x80\x99s at the same pass@1, %s</h3>\n"
-               "<div class=\"wide\"><table class=\"full stack\"><thead><tr>", r->against->label,
-               r->measure == DISTINCT_RIGHT ? "answers" : "points");
-    for (int i = 0; i < 5; i++)
-        buf_printf(b, i ? "<th class=\"n\">%s</th>" : "<th>%s</th>", head[i]);
-    buf_str(b, "</tr></thead><tbody>\n");
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        const Frontier *f = &r->frontier[a];
-        if (!has_frontier(r, a))
-            continue;
-        table_name(b, r->runs.arm[a].label, arm_style(a));
-        buf_printf(b, "<td class=\"n\">%d</td><td class=\"n\">%d</td>", f->seeds, f->missing);
-        table_cell(b, f->over_seeds, r->measure, true);
-        buf_str(b, "<td class=\"n\">");
-        table_interval(b, f->over_problems, r->measure, true);
-        buf_str(b, "</td></tr>\n");
-    }
-    buf_str(b, "</tbody></table></div>\n");
-}
-
-/* What the table below the drawing says, as the end of its caption. */
-static inline const char *frontier_caption(const Report *r, char text[1024])
-{
-    *text = 0;
-    if (any_frontier(r))
-        snprintf(text, 1024, " The table has the height of a method\xE2\x80\x99s path over that of "
-                 "<b>%s</b>: the mean difference at %d equally spaced values of pass@1, from the "
-                 "base\xE2\x80\x99s to the lower of the two paths\xE2\x80\x99 highest, each path "
-                 "taken where it first reaches the value; same seed, same learning rate. Missing: "
-                 "seeds whose paths share less than %g points of pass@1. Two 95 %% intervals: "
-                 "with the difference Student\xE2\x80\x99s t over seeds, beside it bootstrap over "
-                 "distinct problems inside each seed.", r->against->label, FRONTIER_POINTS,
-                 100 * FRONTIER_RANGE);
-    return text;
-}
-
-static inline void panel_frontier(Report *r, Buf *b)
-{
-    char what[96], text[1024];
-    int k = quantity_k(&r->runs, r->measure);
-    if (!r->runs.shape)
+    bool count = r->measure == DISTINCT_RIGHT;
+    char title[96];
+    if (!r->runs.samples)
         return;
-    snprintf(what, sizeof what, r->measure == DISTINCT_RIGHT
-             ? "how many different right answers are among %d" : "how often any of %d is", k);
     page_heading(b, "The frontier");
     buf_str(b, "<figure class=\"short\"><div class=\"drawing\">\n");
     frontier_draw(r, b);
     buf_str(b, "</div>\n");
-    if (any_frontier(r))
-        table_frontier(r, b);
-    page_caption(r, b, "Each method\xE2\x80\x99s path from the base model: how often one answer is "
-                 "right, to the right, and %s, upward; a mark at every evaluation, mean over "
-                 "seeds, the large one the last. A path that goes right and down buys accuracy "
-                 "with variety.%s", what, frontier_caption(r, text));
+    if (r->frontier.n) {
+        snprintf(title, sizeof title, "Minus %s\xE2\x80\x99s at the same pass@1, %s",
+                 r->against->label, count ? "answers" : "points");
+        page_table(r, &r->frontier, title, b);
+    }
+    buf_printf(b, CAPTION "Each method\xE2\x80\x99s path from the base model: how often one answer "
+               "is right, to the right, and %s %d%s, upward; a mark at every evaluation, mean over "
+               "seeds, the large one the last. A path that goes right and down buys accuracy "
+               "with variety.", count ? "how many different right answers are among"
+               : "how often any of", quantity(&r->runs, r->measure).k, count ? "" : " is");
+    if (r->frontier.n)
+        buf_printf(b, " The table has the height of a method\xE2\x80\x99s path over that of "
+                   "<b>%s</b>: the mean difference at %d equally spaced values of pass@1, from the "
+                   "base\xE2\x80\x99s to the lower of the two paths\xE2\x80\x99 highest, each path "
+                   "taken where it first reaches the value; same seed, same learning rate. "
+                   "Missing: seeds whose paths share less than %g points of pass@1. Two 95 %% "
+                   "intervals: with the difference Student\xE2\x80\x99s t over seeds, beside it "
+                   "bootstrap over distinct problems inside each seed.", r->against->label,
+                   FRONTIER_POINTS, 100 * FRONTIER_RANGE);
+    buf_str(b, CAPTION_END);
 }
 
 /* The frontier as a file of its own, on white with a margin. */
 static inline void report_svg(const Report *r, const char *path)
 {
     enum { MARGIN = 14, W = FRONTIER_WIDTH + 2 * MARGIN, H = FRONTIER_HEIGHT + 2 * MARGIN };
-    Buf b = {0}, drawing = {0};
-    if (!r->runs.shape)
+    Buf b = {0};
+    if (!r->runs.samples)
         die("--svg: no run has an eval.jsonl to draw; train with --eval-every N");
-    frontier_draw(r, &drawing);
     buf_printf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" "
-               "viewBox=\"%d %d %d %d\" class=\"plot", W * 5 / 4, H * 5 / 4, -MARGIN, -MARGIN, W,
-               H);
-    /* Of the drawing's own tag all is taken from `role` on, with the title that follows it. */
-    const char *name = strstr(drawing.s, "\" role="), *first = strstr(name, "<text");
-    buf_add(&b, name, (size_t)(first - name));
-    buf_str(&b, "<style>");
+               "viewBox=\"0 0 %d %d\"><style>", W * 5 / 4, H * 5 / 4, W, H);
     style_scheme(&b, false);
     style_marks(&b);
-    buf_str(&b, LOOK_SVG);
-    buf_printf(&b, ":root{--page:#fff}</style>"
-               "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"#fff\"/>", -MARGIN,
-               -MARGIN, W, H);
-    buf_str(&b, first);
+    buf_str(&b, STYLE_SVG);
+    buf_printf(&b, ":root{--page:#fff}</style><rect width=\"%d\" height=\"%d\" fill=\"#fff\"/>"
+               "<g transform=\"translate(%d %d)\">", W, H, MARGIN, MARGIN);
+    frontier_draw(r, &b);
+    buf_str(&b, "</g></svg>\n");
     write_file(path, b.s, b.n);
     buf_free(&b);
-    buf_free(&drawing);
 }
 
-/* ---------------------------------------------------------------- learning curves */
+/* ---------------------------------------------------------------- options */
 
-/* Steps of the running mean: a fifteenth of the longest run, odd, and at least 3. */
-static inline int smoothing(const Report *r)
+/* A cell with the values that an arm's runs have, each once. */
+static inline void option_cell(Buf *b, const Arm *a, const char *name)
 {
-    int n = 0;
-    for (int i = 0; i < r->runs.n; i++)
-        n = imax(n, r->runs.run[i].n_steps);
-    return imax(3, n / 15 | 1);
-}
-
-/* The mean of what is known among the w values around x[i]. */
-static inline double running_mean(const double *x, int n, int i, int w)
-{
-    double sum = 0;
-    int count = 0;
-    for (int k = imax(0, i - w / 2); k < imin(n, i + w / 2 + 1); k++)
-        if (isfinite(x[k])) {
-            sum += x[k];
-            count++;
-        }
-    return count ? sum / count : (double)NAN;
-}
-
-/* A measure of training over the steps that all seeds of an arm have, thinned to what can be
- * seen. */
-static inline Curve step_curve(const Arm *a, int measure, int w)
-{
-    enum { POINTS = 160 };
-    int steps = INT_MAX;
-    for (int k = 0; k < a->n; k++)
-        steps = imin(steps, a->run[k]->n_steps);
-    int stride = (steps + POINTS - 1) / POINTS;
-    Curve c = curve_new(steps ? (steps - 1) / stride + 1 : 0);
-    for (int i = 0; i < c.n; i++) {
-        int seen = 0, at = i == c.n - 1 ? steps - 1 : i * stride;
-        c.mean[i] = c.low[i] = c.high[i] = (double)NAN;
-        for (int k = 0; k < a->n; k++) {
-            double value = CURVES[measure].scale *
-                           running_mean(a->run[k]->curve[measure], steps, at, w);
-            c.x[i] = a->run[k]->step[at];
-            curve_add(&c, i, value, seen);
-            seen += isfinite(value);
-        }
+    buf_str(b, "<td class=\"n\">");
+    for (int i = 0; i < a->n; i++) {
+        const char *value = run_option(a->run[i], name);
+        bool had = false;
+        for (int k = 0; k < i; k++)
+            had |= !strcmp(run_option(a->run[k], name), value);
+        if (had)
+            continue;
+        buf_str(b, i ? ", " : "");
+        html_text(b, value, strlen(value), 120);
     }
-    return c;
+    buf_str(b, "</td>");
 }
 
-/* One panel: `measure` of training, or, where that is negative, quantity q of evaluations. */
-static inline void curve_panel(const Report *r, Buf *b, int measure, int q)
+/* A row for every option of the first run but --out that is not the same in all. */
+static inline void option_rows(Buf *b, const Runs *all)
 {
-    char title[96];
-    int arms = r->runs.n_arms, w = smoothing(r);
-    Span x = NO_SPAN, y = NO_SPAN;
-    Curve *c = xcalloc((size_t)arms, sizeof *c);
-    for (int a = 0; a < arms; a++) {
-        c[a] = measure < 0 ? eval_curve(&r->runs.arm[a], q)
-                           : step_curve(&r->runs.arm[a], measure, w);
-        for (int i = 0; i < c[a].n; i++) {
-            span_add(&x, c[a].x[i]);
-            span_add(&y, c[a].low[i]);
-            span_add(&y, c[a].high[i]);
-        }
+    for (int k = 0; k < all->run->n_options; k++) {
+        const char *name = all->run->option[k].name.s;
+        bool same = true;
+        for (int i = 1; i < all->n; i++)
+            same &= !strcmp(run_option(&all->run[i], name), run_option(all->run, name));
+        if (same || !strcmp(name, "out"))
+            continue;
+        buf_str(b, "<tr><th scope=\"row\">");
+        html_string(b, name);
+        buf_str(b, "</th>");
+        for (int a = 0; a < all->n_arms; a++)
+            option_cell(b, &all->arm[a], name);
+        buf_str(b, "</tr>\n");
     }
-    if (measure < 0) {
-        quantity_title(&r->runs, q, title);
-        strcat(title, q == DISTINCT_RIGHT ? " on held-out problems" : " on held-out problems, %");
-    }
-    if (y.low <= y.high) {
-        Plot p = plot_open(b, 340, 230, x, y, measure < 0 ? title : CURVES[measure].title, "step",
-                           false);
-        for (int a = 0; a < arms; a++)
-            if (r->runs.arm[a].n > 1)
-                plot_band(&p, c[a].x, c[a].low, c[a].high, c[a].n, arm_style(a),
-                          arms);
-        for (int a = 0; a < arms; a++) {
-            int every = measure < 0 ? 1 : imax(1, c[a].n / 5);
-            plot_line(&p, c[a].x, c[a].mean, c[a].n, arm_style(a));
-            for (int i = measure < 0 ? 0 : every * (a + 1) / (arms + 1); i < c[a].n; i += every)
-                plot_mark(&p, c[a].x[i], c[a].mean[i], 2.8, arm_style(a), false);
-        }
-        plot_close(&p);
-    }
-    for (int a = 0; a < arms; a++)
-        curve_free(&c[a]);
-    free(c);
 }
 
-static inline void panel_curves(Report *r, Buf *b)
+static inline void panel_options(const Report *r, Buf *b)
 {
-    page_heading(b, "Along the way");
+    const Runs *all = &r->runs;
+    if (all->n < 2)
+        return;
+    page_heading(b, "Options that differ");
     buf_str(b, "<figure>\n");
-    page_key(r, b);
-    buf_str(b, "<div class=\"grid\">\n");
-    for (int i = 0; r->runs.shape && i < columns(&r->runs); i++)
-        curve_panel(r, b, -1, headline(&r->runs, i));
-    for (int i = 0; i < N_CURVES; i++)
-        curve_panel(r, b, i, 0);
-    buf_str(b, "</div>\n");
-    page_caption(r, b, "Lines: mean over seeds; shaded: from the lowest of several seeds to the "
-                 "highest. Held-out panels have a mark at each evaluation; the others are of the "
-                 "training batch, a running mean over %d steps. The cosine is that of the "
-                 "gradient features of answers to one problem, \xCE\xA3 A\xC2\xB2 the sum of "
-                 "squared advantages.",
-                 smoothing(r));
+    table_open(b, NULL, false);
+    for (int a = 0; a < all->n_arms; a++)
+        table_column(b, all->arm[a].label);
+    buf_str(b, TABLE_BODY);
+    option_rows(b, all);
+    buf_str(b, TABLE_END CAPTION "A column for each method, with its values in the order of its "
+               "runs. All other options but --out are the same in all runs." CAPTION_END);
 }
 
 #endif

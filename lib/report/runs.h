@@ -1,67 +1,75 @@
-/* runs.h: what the run directories of `train` hold, as one struct, and statistics over seeds.
+/* runs.h: the files of run directories as one struct, and statistics over seeds.
  *
  *   runs_read        run.json, metrics.jsonl and eval.jsonl of every directory
  *   estimate         a quantity of one arm (a method), with its 95 % interval
  *   difference       of two arms, seed by seed or problem by problem
  *
- * Runs whose directories have the same last name are seeds of one arm. All must have been evaluated
- * alike: as many problems and samples. A file that is not what it should be ends the program with
- * its name, line and field. */
+ * Runs whose directories have the same last name are seeds of one arm. All evaluations must be of
+ * equally many problems and samples. A bad file ends the program with its name, line and field. */
 #ifndef RUNS_H
 #define RUNS_H
 
 #include "../base/json.h"  /* defines: Json, jsonl_next */
 #include "../base/stats.h" /* defines: Estimate, bootstrap, paired, mean_interval, pass_at_k */
+#include "svg.h"           /* defines: NO_NUMBER */
 
-/* ---------------------------------------------------------------- what is read */
+/* ---------------------------------------------------------------- data */
 
-/* Measures of every step, in metrics.jsonl, and their names on the page. */
 typedef struct {
-    const char *key, *title;
+    const char *key, *title; /* in the files, and on the page */
     double scale;
+    int decimals; /* in a table */
 } Metric;
 
+/* Of metrics.jsonl: the step, and what is drawn over it as curves. */
 static const Metric CURVES[] = {
-    {"reward", "reward in training", 1},
-    {"frac_dead", "groups whose rewards are all equal, %", 100},
-    {"frac_all_right", "groups whose responses are all right, %", 100},
-    {"frac_all_wrong", "groups whose responses are all wrong, %", 100},
-    {"completions/mean_length", "response length, tokens", 1},
-    {"entropy", "entropy of the policy, nats", 1},
-    {"kl_exact", "KL to the base model, nats a token", 1},
-    {"phi/cos_mean", "mean cosine of gradient features", 1},
-    {"phi/neg_ratio", "pairs with a negative cosine, %", 100},
-    {"adv/novelty_share", "novelty\xE2\x80\x99s share of \xCE\xA3 A\xC2\xB2, %", 100},
-    {"grad_norm", "norm of the gradient, before clipping", 1},
+    {"step", "step", 1, 0},
+    {"reward", "reward in training", 1, 0},
+    {"frac_dead", "groups whose rewards are all equal, %", 100, 0},
+    {"frac_all_right", "groups whose responses are all right, %", 100, 0},
+    {"frac_all_wrong", "groups whose responses are all wrong, %", 100, 0},
+    {"completions/mean_length", "response length, tokens", 1, 0},
+    {"entropy", "entropy of the policy, nats", 1, 0},
+    {"kl_exact", "KL to the base model, nats a token", 1, 0},
+    {"phi/cos_mean", "mean cosine of gradient features", 1, 0},
+    {"phi/neg_ratio", "pairs with a negative cosine, %", 100, 0},
+    {"adv/novelty_share", "novelty\xE2\x80\x99s share of \xCE\xA3 A\xC2\xB2, %", 100, 0},
+    {"grad_norm", "norm of the gradient, before clipping", 1, 0},
 };
-enum { N_CURVES = sizeof CURVES / sizeof *CURVES };
 
-/* What eval.jsonl says beside its quantities, of the responses themselves; shares in percent. */
-static const Metric ASIDES[] = {
-    {"phi/cos_mean", "cosine", 1},
-    {"phi/neg_ratio", "negative", 100},
-    {"entropy", "entropy", 1},
-    {"completions/mean_length", "length", 1},
-    {"frac_copies", "copies", 100},
-    {"frac_two_right", "two right", 100},
-    {"frac_all_right", "all right", 100},
-    {"frac_all_wrong", "all wrong", 100},
+/* Of eval.jsonl, about the responses themselves; shares in percent. */
+static const Metric MEASURES[] = {
+    {"phi/cos_mean", "cosine", 1, 3},     {"phi/neg_ratio", "negative", 100, 1},
+    {"entropy", "entropy", 1, 3},         {"completions/mean_length", "length", 1, 1},
+    {"frac_copies", "copies", 100, 1},    {"frac_two_right", "two right", 100, 1},
+    {"frac_all_right", "all right", 100, 1}, {"frac_all_wrong", "all wrong", 100, 1},
 };
-enum { N_ASIDES = sizeof ASIDES / sizeof *ASIDES, MEAN_LENGTH = 3 };
+enum { N_CURVES = sizeof CURVES / sizeof(Metric), N_MEASURES = sizeof MEASURES / sizeof(Metric) };
 
 /* Quantities of an evaluation: q < MAX_PASS is pass@2^q, then maj@k, then distinct_right@k: how
  * many different right answers to expect among k samples of a problem, a count where the others
  * are shares. */
 enum { MAX_PASS = 13, MAJ = MAX_PASS, DISTINCT_RIGHT, N_QUANTITIES };
+static const char *const QUANTITIES[] = {"pass@k", "maj@k", "distinct_right@k"};
 
 enum { MOST_PROBLEMS = 10000000 }; /* of an evaluation: memory is taken for each */
 
-/* A row of eval.jsonl. What it lacks is NaN, or NULL. */
 typedef struct {
-    int step, problems, samples, maj_k, distinct_k, distinct_problems; /* 0: not said */
-    double value[N_QUANTITIES], low[N_QUANTITIES], high[N_QUANTITIES], aside[N_ASIDES];
-    /* [problems] right samples, maj@k, distinct_right@k; the first problem that is the same one */
-    double *right, *maj, *distinct, *class;
+    double *x;
+    int n;
+} List;
+
+/* Lists of an evaluation, a number a problem: right samples, maj@k, distinct_right@k, and the first
+ * problem that is the same one. */
+enum { LIST_RIGHT, LIST_MAJ, LIST_DISTINCT, LIST_CLASS, N_LISTS };
+static const char *const LISTS[N_LISTS] = {"right", "maj", "distinct_right", "problem_class"};
+
+/* A row of eval.jsonl. A missing number is NaN, or 0 where it is an integer; a missing list is
+ * NULL. */
+typedef struct {
+    int step, problems, samples, maj_k, distinct_k, distinct_problems;
+    double value[N_QUANTITIES], response[N_MEASURES];
+    List list[N_LISTS];
 } EvalRow;
 
 typedef struct {
@@ -72,11 +80,9 @@ typedef struct {
     char *dir, *label;
     uint64_t seed;
     RunOption *option;
-    int n_options;
-    double *step, *curve[N_CURVES]; /* [n_steps] */
-    int n_steps;
-    EvalRow *eval;
-    int n_evals;
+    double (*step)[N_CURVES]; /* [n_steps] */
+    EvalRow *eval;            /* [n_evals] */
+    int n_options, n_steps, n_evals;
     int *class; /* [problems] of its evaluations, as `bootstrap` has it; NULL: all are distinct */
 } RunFiles;
 
@@ -89,34 +95,67 @@ typedef struct {
 
 typedef struct {
     RunFiles *run;
-    int n;
     Arm *arm;
-    int n_arms;
-    const EvalRow *shape; /* any row: problems, samples, maj_k of all; NULL: nothing evaluated */
-    int distinct_k, distinct_problems; /* of those rows that say so; 0: none does */
+    int n, n_arms;
+    int problems, samples, maj_k;      /* of all evaluations; samples 0: there are none */
+    int distinct_k, distinct_problems; /* of those that say so; 0: none does */
 } Runs;
 
-/* ---------------------------------------------------------------- files */
+static inline Estimate point_estimate(double x) { return (Estimate){x, NO_NUMBER, NO_NUMBER}; }
+
+/* ---------------------------------------------------------------- JSON, by table */
+
+/* A member of an object, its reader and the value that the reader fills. */
+typedef struct {
+    const char *name;
+    void (*read)(Json *j, void *to);
+    void *to;
+} Member;
+
+/* Reads one of n members, or skips an unknown one. Returns its name in the table, or NULL. */
+static inline const char *member_read(Json *j, const char *key, const Member *m, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (!strcmp(key, m[i].name)) {
+            m[i].read(j, m[i].to);
+            return m[i].name;
+        }
+    json_skip(j);
+    return NULL;
+}
+
+/* An object of those members. Returns the one last met, for line_check. */
+static inline const char *members_read(Json *j, const Member *m, int n)
+{
+    Buf key = {0};
+    const char *field = NULL;
+    for (json_object(j); json_key(j, &key);)
+        field = member_read(j, key.s, m, n);
+    buf_free(&key);
+    return field;
+}
 
 /* Ends the program if the line was not good; `field` is the member last met, or NULL. */
-static inline void field_end(Json *j, const char *path, int line, const char *field)
+static inline void line_check(Json *j, const char *path, int line, const char *field)
 {
     if (!json_end(j))
         die("%s: line %d: %s%s%s", path, line, field ? field : "", field ? ": " : "", j->error);
 }
 
-/* A number, or null, which is NaN. */
-static inline void number_or_null(Json *j, double *x)
+/* A double; null is NaN. */
+static inline void read_number(Json *j, void *to)
 {
-    if (json_peek(j) == 'n') {
-        *x = (double)NAN;
-        json_null(j);
-    } else
+    double *x = to;
+    if (json_peek(j) == 'n' && json_null(j))
+        *x = NO_NUMBER;
+    else
         json_number(j, x);
 }
 
-static inline void read_int(Json *j, int *x)
+/* An int. */
+static inline void read_whole(Json *j, void *to)
 {
+    int *x = to;
     int64_t value = *x;
     if (json_int(j, &value) && (value < 0 || value > INT_MAX))
         json_fail(j, "expected a number from 0 to 2147483647");
@@ -124,33 +163,35 @@ static inline void read_int(Json *j, int *x)
         *x = (int)value;
 }
 
-/* A list of numbers, in place of *x; returns how many. */
-static inline int number_list(Json *j, double **x)
+static inline void read_text(Json *j, void *to) { json_string(j, to); }
+
+/* A List, in place of what it held; null is an empty one. */
+static inline void read_list(Json *j, void *to)
 {
-    int n = 0, room = 0;
-    if (json_peek(j) == 'n') {
-        json_null(j);
-        return 0;
+    List *l = to;
+    l->n = 0;
+    if (json_peek(j) == 'n' && json_null(j))
+        return;
+    for (json_array(j); json_item(j); l->n++) {
+        l->x = room_for_one(l->x, l->n, sizeof *l->x);
+        l->x[l->n] = 0;
+        json_number(j, &l->x[l->n]);
     }
-    for (json_array(j); json_item(j); n++) {
-        if (n == room)
-            *x = xrealloc(*x, (size_t)(room = room * 2 + 16) * sizeof **x);
-        (*x)[n] = 0;
-        if (!json_number(j, &(*x)[n]))
-            break;
-    }
-    return n;
 }
 
-static inline int metric_find(const Metric *m, int n, const char *key)
+static inline void lines_read(const char *path, void (*read)(Json *, const char *, int, void *),
+                              void *to)
 {
-    for (int i = 0; i < n; i++)
-        if (!strcmp(m[i].key, key))
-            return i;
-    return -1;
+    size_t n, offset = 0;
+    int line = 0;
+    char *text = read_file(path, &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);)
+        read(&j, path, line, to);
+    free(text);
 }
 
-/* Steps go up from line to line. */
+/* ---------------------------------------------------------------- files */
+
 static inline void check_step(const char *path, int line, double before, double step)
 {
     if (!(step >= 0))
@@ -160,163 +201,120 @@ static inline void check_step(const char *path, int line, double before, double 
             before);
 }
 
-/* One line of metrics.jsonl, as the run's next step. */
-static inline void metrics_line(RunFiles *r, Json *j, const char *path, int line, int *room)
+/* A line of metrics.jsonl; `to` is the RunFiles. */
+static inline void metrics_line(Json *j, const char *path, int line, void *to)
 {
-    Buf key = {0};
-    const char *field = NULL;
-    int at = r->n_steps;
-    if (at == *room) {
-        *room = *room * 2 + 64;
-        r->step = xrealloc(r->step, (size_t)*room * sizeof(double));
-        for (int i = 0; i < N_CURVES; i++)
-            r->curve[i] = xrealloc(r->curve[i], (size_t)*room * sizeof(double));
+    RunFiles *r = to;
+    r->step = room_for_one(r->step, r->n_steps, sizeof *r->step);
+    double *row = r->step[r->n_steps], before = r->n_steps ? r->step[r->n_steps - 1][0] : -1;
+    Member m[N_CURVES];
+    for (int i = 0; i < N_CURVES; i++) {
+        row[i] = NO_NUMBER;
+        m[i] = (Member){CURVES[i].key, read_number, &row[i]};
     }
-    r->step[at] = -1;
-    for (int i = 0; i < N_CURVES; i++)
-        r->curve[i][at] = (double)NAN;
-    for (json_object(j); json_key(j, &key);) {
-        int i = metric_find(CURVES, N_CURVES, key.s);
-        field = i >= 0 ? CURVES[i].key : !strcmp(key.s, "step") ? "step" : NULL;
-        if (i >= 0)
-            number_or_null(j, &r->curve[i][at]);
-        else if (field)
-            json_number(j, &r->step[at]);
-        else
-            json_skip(j);
-    }
-    field_end(j, path, line, field);
-    check_step(path, line, at ? r->step[at - 1] : -1, r->step[at]);
+    line_check(j, path, line, members_read(j, m, N_CURVES));
+    check_step(path, line, before, row[0]);
     r->n_steps++;
-    buf_free(&key);
 }
 
-/* "pass@8" is quantity 3, "maj@16" is MAJ with *k = 16, "distinct_right@16" is DISTINCT_RIGHT; -1:
- * none of them. */
-static inline int quantity_find(const char *key, int *k, bool *interval)
+/* Reads a member like "pass@8" or "maj@16". Returns its kind, or NULL: no such key. */
+static inline const char *quantity_read(EvalRow *row, Json *j, const char *key)
 {
-    int end = 0, found = -1;
-    if (sscanf(key, "maj@%d%n", k, &end) == 1)
-        found = MAJ;
-    else if (sscanf(key, "distinct_right@%d%n", k, &end) == 1)
-        found = DISTINCT_RIGHT;
-    else if (sscanf(key, "pass@%d%n", k, &end) != 1)
-        return -1;
-    *interval = !strcmp(key + end, "/interval");
-    if ((key[end] && !*interval) || *k < 1)
-        return -1;
-    for (int q = 0; q < MAX_PASS && found < 0; q++)
-        if (*k == 1 << q)
-            found = q;
-    return found;
-}
-
-static inline void eval_quantity(EvalRow *row, Json *j, int q, bool interval)
-{
-    double *pair = NULL;
-    if (!interval) {
-        number_or_null(j, &row->value[q]);
-        return;
+    int kind = 0, q = 0;
+    char *end;
+    while (kind < 3 && strncmp(key, QUANTITIES[kind], strlen(QUANTITIES[kind]) - 1))
+        kind++;
+    if (kind == 3)
+        return NULL;
+    long k = strtol(strchr(key, '@') + 1, &end, 10);
+    while (q < MAX_PASS && 1 << q != k)
+        q++;
+    if (k < 1 || k > INT_MAX || *end || (!kind && q == MAX_PASS))
+        return NULL;
+    if (kind) {
+        q = MAJ + kind - 1;
+        *(q == MAJ ? &row->maj_k : &row->distinct_k) = (int)k;
     }
-    if (number_list(j, &pair) == 2) {
-        row->low[q] = pair[0];
-        row->high[q] = pair[1];
-    } else
-        json_fail(j, "expected two numbers");
-    free(pair);
+    read_number(j, &row->value[q]);
+    return QUANTITIES[kind];
 }
 
-/* The lists of a row, a number for each problem. */
-enum { N_LISTS = 4 };
-static const char *const LISTS[N_LISTS] = {"right", "maj", "distinct_right", "problem_class"};
-
-static inline double **eval_list(EvalRow *row, int i)
+/* Each list has one number a problem, at most all samples are right, and a problem's class is the
+ * first problem of the class. */
+static inline void check_lists(EvalRow *row, const char *path, int line)
 {
-    return (double **[]){&row->right, &row->maj, &row->distinct, &row->class}[i];
-}
-
-/* A member of a row of eval.jsonl. Returns its name, or NULL if it is none that is known. */
-static inline const char *eval_member(EvalRow *row, Json *j, const char *key, int n[N_LISTS])
-{
-    int k = 0, i = metric_find(ASIDES, N_ASIDES, key);
-    bool interval = false;
-    int q = quantity_find(key, &k, &interval);
-    if (i >= 0)
-        return number_or_null(j, &row->aside[i]), ASIDES[i].key;
-    if (q >= 0) {
-        row->maj_k = q == MAJ ? k : row->maj_k;
-        row->distinct_k = q == DISTINCT_RIGHT ? k : row->distinct_k;
-        eval_quantity(row, j, q, interval);
-        return q == DISTINCT_RIGHT ? "distinct_right@k" : q == MAJ ? "maj@k" : "pass@k";
-    }
-    struct { const char *name; int *to; } whole[] = {
-        {"step", &row->step}, {"problems", &row->problems}, {"samples", &row->samples},
-        {"distinct_problems", &row->distinct_problems}};
-    for (size_t m = 0; m < sizeof whole / sizeof *whole; m++)
-        if (!strcmp(key, whole[m].name))
-            return read_int(j, whole[m].to), whole[m].name;
+    const double *right = row->list[LIST_RIGHT].x, *class = row->list[LIST_CLASS].x;
     for (int m = 0; m < N_LISTS; m++)
-        if (!strcmp(key, LISTS[m]))
-            return n[m] = number_list(j, eval_list(row, m)), LISTS[m];
-    json_skip(j);
-    return NULL;
-}
-
-/* The lists of a row are one number a problem, of right samples at most all; a problem's class is
- * the first problem of the class. */
-static inline void check_lists(EvalRow *row, const int n[N_LISTS], const char *path, int line)
-{
-    for (int m = 0; m < N_LISTS; m++)
-        if (*eval_list(row, m) && n[m] != row->problems)
+        if (row->list[m].x && row->list[m].n != row->problems)
             die("%s: line %d: %s: %d numbers; expected %d, one a problem", path, line, LISTS[m],
-                n[m], row->problems);
-    for (int i = 0; row->right && i < row->problems; i++)
-        if (row->right[i] < 0 || row->right[i] > row->samples)
-            die("%s: line %d: right: %g of %d samples", path, line, row->right[i], row->samples);
-    for (int i = 0; row->class && i < row->problems; i++) {
-        double c = row->class[i];
-        if (!(c >= 0 && c <= i && c == floor(c)) || row->class[(int)c] != c)
+                row->list[m].n, row->problems);
+    for (int i = 0; right && i < row->problems; i++)
+        if (right[i] < 0 || right[i] > row->samples)
+            die("%s: line %d: right: %g of %d samples", path, line, right[i], row->samples);
+    for (int i = 0; class && i < row->problems; i++) {
+        double c = class[i];
+        if (!(c >= 0 && c <= i && c == floor(c)) || class[(int)c] != c)
             die("%s: line %d: problem_class: %g for problem %d; expected the first of its class",
                 path, line, c, i);
     }
 }
 
-static inline EvalRow eval_line(Json *j, const char *path, int line)
+static inline EvalRow eval_row(Json *j, const char *path, int line)
 {
     EvalRow row = {.step = -1};
-    int n[N_LISTS] = {0};
+    enum { WHOLE = 4, N = WHOLE + N_LISTS + N_MEASURES };
+    Member m[N] = {{"step", read_whole, &row.step}, {"problems", read_whole, &row.problems},
+                   {"samples", read_whole, &row.samples},
+                   {"distinct_problems", read_whole, &row.distinct_problems}};
     Buf key = {0};
     const char *field = NULL;
+    for (int i = 0; i < N_LISTS; i++)
+        m[WHOLE + i] = (Member){LISTS[i], read_list, &row.list[i]};
+    for (int i = 0; i < N_MEASURES; i++) {
+        row.response[i] = NO_NUMBER;
+        m[WHOLE + N_LISTS + i] = (Member){MEASURES[i].key, read_number, &row.response[i]};
+    }
     for (int q = 0; q < N_QUANTITIES; q++)
-        row.value[q] = row.low[q] = row.high[q] = (double)NAN;
-    for (int i = 0; i < N_ASIDES; i++)
-        row.aside[i] = (double)NAN;
-    for (json_object(j); json_key(j, &key);)
-        field = eval_member(&row, j, key.s, n);
-    field_end(j, path, line, field);
-    check_lists(&row, n, path, line);
+        row.value[q] = NO_NUMBER;
+    for (json_object(j); json_key(j, &key);) {
+        field = quantity_read(&row, j, key.s);
+        if (!field)
+            field = member_read(j, key.s, m, N);
+    }
+    line_check(j, path, line, field);
+    check_lists(&row, path, line);
     buf_free(&key);
     return row;
 }
 
-/* A run's evaluations are of the same problems: the classes of its next row are those it has. */
+/* All evaluations of a run are of the same problems, so their classes are equal. */
 static inline void class_add(RunFiles *r, const EvalRow *row, const char *path, int line)
 {
-    if (!row->class)
-        return;
+    const double *class = row->list[LIST_CLASS].x;
     bool had = r->class;
-    r->class = had ? r->class : xcalloc((size_t)row->problems, sizeof *r->class);
+    if (!class)
+        return;
+    r->class = had ? r->class : xcalloc(row->problems, sizeof *r->class);
     for (int i = 0; i < row->problems; i++) {
-        if (had && r->class[i] != (int)row->class[i])
+        if (had && r->class[i] != (int)class[i])
             die("%s: line %d: problem_class: %g for problem %d; expected %d as in the lines before "
-                "it", path, line, row->class[i], i, r->class[i]);
-        r->class[i] = (int)row->class[i];
+                "it", path, line, class[i], i, r->class[i]);
+        r->class[i] = (int)class[i];
     }
 }
 
-/* All rows that say how many samples distinct_right@k is of say the same. */
-static inline void distinct_add(Runs *all, const EvalRow *row, const char *path, int line)
+/* All evaluations of all runs have the same sizes. */
+static inline void sizes_add(Runs *all, const EvalRow *row, const char *path, int line)
 {
+    if (!all->samples) {
+        all->problems = row->problems;
+        all->samples = row->samples;
+        all->maj_k = row->maj_k;
+    }
+    if (row->problems != all->problems || row->samples != all->samples || row->maj_k != all->maj_k)
+        die("%s: line %d: %d problems, %d samples, maj@%d; expected %d, %d and maj@%d as in "
+            "the runs before it", path, line, row->problems, row->samples, row->maj_k,
+            all->problems, all->samples, all->maj_k);
     if (row->distinct_k && all->distinct_k && row->distinct_k != all->distinct_k)
         die("%s: line %d: distinct_right@%d; expected @%d as in the rows before it", path, line,
             row->distinct_k, all->distinct_k);
@@ -324,49 +322,25 @@ static inline void distinct_add(Runs *all, const EvalRow *row, const char *path,
     all->distinct_problems = imax(all->distinct_problems, row->distinct_problems);
 }
 
-/* The rows of eval.jsonl, if the run has one. */
-static inline void evals_read(RunFiles *r, Runs *all)
+/* A line of eval.jsonl, as the next row of the last run so far; `to` is the Runs. */
+static inline void eval_line(Json *j, const char *path, int line, void *to)
 {
-    Path path = path_join(r->dir, "eval.jsonl");
-    size_t n, offset = 0;
-    int line = 0;
-    if (!is_file(path.s))
-        return;
-    char *text = read_file(path.s, &n);
-    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-        EvalRow row = eval_line(&j, path.s, line);
-        check_step(path.s, line, r->n_evals ? r->eval[r->n_evals - 1].step : -1, row.step);
-        if (row.samples < 1 || row.problems < 1 || row.problems > MOST_PROBLEMS)
-            die("%s: line %d: expected problems and samples, of the former at most %d", path.s,
-                line, MOST_PROBLEMS);
-        r->eval = room_for_one(r->eval, r->n_evals, sizeof row);
-        r->eval[r->n_evals++] = row;
-        const EvalRow *one = all->shape ? all->shape : r->eval;
-        if (row.problems != one->problems || row.samples != one->samples ||
-            row.maj_k != one->maj_k)
-            die("%s: line %d: %d problems, %d samples, maj@%d; expected %d, %d and maj@%d as in "
-                "the runs before it", path.s, line, row.problems, row.samples, row.maj_k,
-                one->problems, one->samples, one->maj_k);
-        class_add(r, &row, path.s, line);
-        distinct_add(all, &row, path.s, line);
-    }
-    free(text);
-    all->shape = all->shape ? all->shape : r->eval;
-}
-
-static inline void metrics_read(RunFiles *r)
-{
-    Path path = path_join(r->dir, "metrics.jsonl");
-    size_t n, offset = 0;
-    int line = 0, room = 0;
-    char *text = read_file(path.s, &n);
-    for (Json j; jsonl_next(text, n, &offset, &line, &j);)
-        metrics_line(r, &j, path.s, line, &room);
-    free(text);
+    Runs *all = to;
+    RunFiles *r = &all->run[all->n];
+    EvalRow row = eval_row(j, path, line);
+    check_step(path, line, r->n_evals ? r->eval[r->n_evals - 1].step : -1, row.step);
+    if (row.samples < 1 || row.problems < 1 || row.problems > MOST_PROBLEMS)
+        die("%s: line %d: expected problems and samples, of the former at most %d", path, line,
+            MOST_PROBLEMS);
+    sizes_add(all, &row, path, line);
+    class_add(r, &row, path, line);
+    r->eval = room_for_one(r->eval, r->n_evals, sizeof row);
+    r->eval[r->n_evals++] = row;
 }
 
 /* ---------------------------------------------------------------- directories */
 
+/* An option's value as text; "" if run.json does not have it. */
 static inline const char *run_option(const RunFiles *r, const char *name)
 {
     for (int i = 0; i < r->n_options; i++)
@@ -391,9 +365,7 @@ static inline void options_read(RunFiles *r)
         const char *from = j.p;
         if (string)
             json_string(&j, &o.value);
-        else
-            json_skip(&j);
-        if (!string)
+        else if (json_skip(&j))
             buf_add(&o.value, from, (size_t)(j.p - from));
         buf_add(&o.name, key.s, key.n);
         r->option = room_for_one(r->option, r->n_options, sizeof o);
@@ -411,13 +383,20 @@ static inline void options_read(RunFiles *r)
     free(text);
 }
 
+/* A copy of a path without slashes at its end. */
+static inline char *path_trimmed(const char *path)
+{
+    char *copy = xstrdup(path);
+    for (size_t n = strlen(copy); n > 1 && copy[n - 1] == '/'; n--)
+        copy[n - 1] = 0;
+    return copy;
+}
+
 /* The last name of a directory's path; where that is . or .., of the directory itself. */
 static inline char *dir_label(const char *dir)
 {
-    char *real = NULL, *path = xstrdup(dir);
-    for (size_t n = strlen(path); n > 1 && path[n - 1] == '/'; n--)
-        path[n - 1] = 0;
-    const char *slash = strrchr(path, '/'), *name = slash && slash[1] ? slash + 1 : path;
+    char *path = path_trimmed(dir), *slash = strrchr(path, '/');
+    char *name = slash && slash[1] ? slash + 1 : path, *real = NULL;
     if (!is_dir(dir) || (!strncmp(name, "..", strlen(name)) && !(real = realpath(dir, NULL))))
         die("%s: is no run directory", dir);
     if (real) {
@@ -451,42 +430,34 @@ static inline void arm_add(Runs *all, RunFiles *r)
 
 static inline Runs runs_read(const char *const *dirs, int n)
 {
-    Runs all = {.run = xcalloc((size_t)n, sizeof(RunFiles)), .n = n};
-    for (int i = 0; i < n; i++) {
-        RunFiles *r = &all.run[i];
-        r->dir = xstrdup(dirs[i]);
-        r->label = dir_label(dirs[i]);
+    Runs all = {.run = xcalloc(n, sizeof(RunFiles))};
+    for (; all.n < n; all.n++) {
+        RunFiles *r = &all.run[all.n];
+        r->dir = xstrdup(dirs[all.n]);
+        r->label = dir_label(r->dir);
         options_read(r);
-        metrics_read(r);
-        evals_read(r, &all);
+        lines_read(path_join(r->dir, "metrics.jsonl").s, metrics_line, r);
+        Path evals = path_join(r->dir, "eval.jsonl");
+        if (is_file(evals.s))
+            lines_read(evals.s, eval_line, &all);
         arm_add(&all, r);
     }
     return all;
 }
 
-static inline void run_free(RunFiles *r)
-{
-    for (int i = 0; i < r->n_options; i++) {
-        buf_free(&r->option[i].name);
-        buf_free(&r->option[i].value);
-    }
-    for (int i = 0; i < r->n_evals; i++)
-        for (int m = 0; m < N_LISTS; m++)
-            free(*eval_list(&r->eval[i], m));
-    for (int i = 0; i < N_CURVES; i++)
-        free(r->curve[i]);
-    free(r->option);
-    free(r->eval);
-    free(r->class);
-    free(r->step);
-    free(r->dir);
-    free(r->label);
-}
-
 static inline void runs_free(Runs *all)
 {
-    for (int i = 0; i < all->n; i++)
-        run_free(&all->run[i]);
+    for (RunFiles *r = all->run; r < all->run + all->n; r++) {
+        for (int i = 0; i < r->n_options; i++) {
+            buf_free(&r->option[i].name);
+            buf_free(&r->option[i].value);
+        }
+        for (int i = 0; i < r->n_evals * N_LISTS; i++)
+            free(r->eval[i / N_LISTS].list[i % N_LISTS].x);
+        void *const blocks[] = {r->option, r->eval, r->class, r->step, r->dir, r->label};
+        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+            free(blocks[i]);
+    }
     for (int i = 0; i < all->n_arms; i++)
         free(all->arm[i].run);
     free(all->arm);
@@ -517,15 +488,15 @@ static inline double run_value(const RunFiles *r, When when, int q)
             sum += r->eval[i].value[q];
             n++;
         }
-    return n ? sum / n : (double)NAN;
+    return n ? sum / n : NO_NUMBER;
 }
 
-/* What an evaluation's quantity is made of, one number a problem; NULL: it does not know. */
+/* The list that an evaluation's quantity is the mean of; NULL: unknown. */
 static inline const double *problem_list(const EvalRow *e, int q)
 {
     if (q < MAX_PASS)
-        return 1 << q <= e->samples ? e->right : NULL;
-    return q == MAJ ? e->maj : e->distinct;
+        return 1 << q <= e->samples ? e->list[LIST_RIGHT].x : NULL;
+    return e->list[q == MAJ ? LIST_MAJ : LIST_DISTINCT].x;
 }
 
 /* Problem k's quantity; pass@k counts right answers: c of n samples. */
@@ -555,50 +526,36 @@ static inline bool run_problems(const RunFiles *r, When when, int q, double *x)
     return n > 0;
 }
 
-/* A value without an interval. */
-static inline Estimate bare(double x) { return (Estimate){x, (double)NAN, (double)NAN}; }
-
-/* One run's quantity: the interval is over problems, by bootstrap, or as the file has it. */
+/* An evaluated run's quantity; the interval is over problems, by bootstrap. */
 static inline Estimate run_estimate(const RunFiles *r, When when, int q)
 {
-    Estimate e = bare(run_value(r, when, q));
-    if (!isfinite(e.value))
-        return e;
-    double *x = xcalloc((size_t)r->eval[0].problems, sizeof *x);
-    if (run_problems(r, when, q, x))
-        e = bootstrap(x, r->class, r->eval[0].problems, r->seed);
-    else if (when != SECOND_HALF) {
-        const EvalRow *row = &r->eval[when == AT_START ? 0 : r->n_evals - 1];
-        e = (Estimate){row->value[q], row->low[q], row->high[q]};
-    }
+    int n = r->eval[0].problems;
+    Estimate e = point_estimate(run_value(r, when, q));
+    double *x = xcalloc(n, sizeof *x);
+    if (isfinite(e.value) && run_problems(r, when, q, x))
+        e = bootstrap(x, r->class, n, r->seed);
     free(x);
     return e;
 }
 
-/* Those of n runs that have a number there, into out[n]; returns how many. */
-static inline int evaluated(RunFiles *const *run, int n, When when, const RunFiles **out)
+/* A quantity of an arm's evaluated runs: one run's own interval, or a t interval over seeds; *seeds
+ * (or NULL) is how many there are. */
+static inline Estimate estimate(const Arm *a, When when, int q, int *seeds)
 {
-    int found = 0;
-    for (int i = 0; i < n; i++)
-        if (isfinite(run_value(run[i], when, 0)))
-            out[found++] = run[i];
-    return found;
-}
-
-/* A quantity of n runs that differ in their seed: one run's own interval, or a t interval over
- * seeds; *seeds says how many there were. */
-static inline Estimate estimate(RunFiles *const *run, int n, When when, int q, int *seeds)
-{
-    const RunFiles **has = xcalloc((size_t)n, sizeof *has);
-    double *x = xcalloc((size_t)n, sizeof *x);
-    Estimate e = bare((double)NAN);
-    *seeds = evaluated(run, n, when, has);
-    for (int i = 0; i < *seeds; i++)
-        x[i] = run_value(has[i], when, q);
-    if (*seeds)
-        e = *seeds == 1 ? run_estimate(has[0], when, q) : mean_interval(x, *seeds);
+    double *x = xcalloc(a->n, sizeof *x);
+    const RunFiles *one = NULL;
+    int n = 0;
+    for (int i = 0; i < a->n; i++)
+        if (isfinite(run_value(a->run[i], when, 0))) {
+            one = a->run[i];
+            x[n++] = run_value(one, when, q);
+        }
+    Estimate e = n > 1 ? mean_interval(x, n) : point_estimate(NO_NUMBER);
+    if (n == 1)
+        e = run_estimate(one, when, q);
     free(x);
-    free(has);
+    if (seeds)
+        *seeds = n;
     return e;
 }
 
@@ -606,39 +563,42 @@ static inline Estimate estimate(RunFiles *const *run, int n, When when, int q, i
 static inline Estimate run_difference(const RunFiles *r, const RunFiles *against, When when, int q)
 {
     int n = r->eval[0].problems;
-    double *x = xcalloc((size_t)n * 2, sizeof *x);
-    Estimate e = bare(run_value(r, when, q) - run_value(against, when, q));
+    double *x = xcalloc(2 * n, sizeof *x);
+    Estimate e = point_estimate(run_value(r, when, q) - run_value(against, when, q));
     if (run_problems(r, when, q, x) && run_problems(against, when, q, x + n))
         e = paired(x, x + n, r->class ? r->class : against->class, n, r->seed);
     free(x);
     return e;
 }
 
-/* The quantity of an arm minus that of another, over the seeds that both have: `pairs` of them.
- * One pair: the interval is over problems; several: a t interval over the seeds' differences. */
+/* The quantity of an arm minus that of another, over the seeds that both have; *pairs (or NULL) is
+ * how many. One pair: the interval is over problems; several: a t interval over the seeds'
+ * differences. */
 static inline Estimate difference(const Arm *a, const Arm *against, When when, int q, int *pairs)
 {
-    double *x = xcalloc((size_t)a->n, sizeof *x);
-    Estimate one = bare((double)NAN);
-    *pairs = 0;
+    double *x = xcalloc(a->n, sizeof *x);
+    Estimate one = point_estimate(NO_NUMBER);
+    int n = 0;
     for (int i = 0; i < a->n; i++)
         for (int k = 0; k < against->n; k++) {
             double d = run_value(a->run[i], when, q) - run_value(against->run[k], when, q);
             if (a->run[i]->seed != against->run[k]->seed || !isfinite(d))
                 continue;
-            if (!*pairs)
+            if (!n)
                 one = run_difference(a->run[i], against->run[k], when, q);
-            x[(*pairs)++] = d;
+            x[n++] = d;
         }
-    Estimate e = *pairs > 1 ? mean_interval(x, *pairs) : one;
+    Estimate e = n > 1 ? mean_interval(x, n) : one;
     free(x);
+    if (pairs)
+        *pairs = n;
     return e;
 }
 
-/* What step 0 says of an arm of its own, the base model: one run for each seed. */
+/* Step 0 as an arm of its own, the base model: one run for each seed. */
 static inline Arm base_arm(const Runs *all)
 {
-    Arm base = {.label = "base", .run = xcalloc((size_t)all->n, sizeof *base.run)};
+    Arm base = {.label = "base", .run = xcalloc(all->n, sizeof *base.run)};
     for (int i = 0; i < all->n; i++) {
         bool had = !isfinite(run_value(&all->run[i], AT_START, 0));
         for (int k = 0; k < base.n; k++)
@@ -649,29 +609,28 @@ static inline Arm base_arm(const Runs *all)
     return base;
 }
 
-/* The mean over runs of a measure beside pass@k at the last evaluation, or the first. */
-static inline double aside(const Arm *a, When when, int i)
+/* The mean over runs of MEASURES[i] at the last evaluation, or the first. */
+static inline double response_mean(const Arm *a, When when, int i)
 {
     double sum = 0;
     int n = 0;
     for (int k = 0; k < a->n; k++) {
         const RunFiles *r = a->run[k];
-        double x = (double)NAN;
-        if (r->n_evals)
-            x = r->eval[when == AT_START ? 0 : r->n_evals - 1].aside[i];
-        if (isfinite(x)) {
-            sum += x;
-            n++;
-        }
+        double x = r->n_evals ? r->eval[when == AT_START ? 0 : r->n_evals - 1].response[i]
+                              : NO_NUMBER;
+        sum += isfinite(x) ? x : 0;
+        n += isfinite(x);
     }
-    return n ? sum / n : (double)NAN;
+    return n ? sum / n : NO_NUMBER;
 }
+
+/* ---------------------------------------------------------------- quantities */
 
 /* The powers of two up to the samples: how many pass@k there are. */
 static inline int pass_count(const Runs *all)
 {
     int n = 0;
-    while (all->shape && n < MAX_PASS && 1 << n <= all->shape->samples)
+    while (n < MAX_PASS && 1 << n <= all->samples)
         n++;
     return n;
 }
@@ -681,47 +640,26 @@ enum { COLUMNS = 4 };
 
 static inline int headline(const Runs *all, int column)
 {
-    int most = imin(pass_count(all) - 1, 4);
-    return (int[COLUMNS]){0, MAJ, most, DISTINCT_RIGHT}[column];
+    return (int[COLUMNS]){0, MAJ, imin(pass_count(all) - 1, 4), DISTINCT_RIGHT}[column];
 }
 
-/* How many of those columns have numbers: the last one not in files of older versions. */
-static inline int columns(const Runs *all) { return all->distinct_k ? COLUMNS : COLUMNS - 1; }
+typedef struct {
+    char name[40], title[40]; /* in eval.jsonl, and on the page */
+    int k, decimals;          /* of pass@k ...; of a difference, a value has one */
+    double scale;             /* shares are shown in percent, counts as they are */
+} Quantity;
 
-/* k of pass@k, maj@k, distinct_right@k. */
-static inline int quantity_k(const Runs *all, int q)
+static inline Quantity quantity(const Runs *all, int q)
 {
-    if (q < MAX_PASS)
-        return 1 << q;
-    if (q == MAJ)
-        return all->shape->maj_k;
-    return all->distinct_k ? all->distinct_k : imin(all->shape->samples, 16);
+    bool count = q == DISTINCT_RIGHT;
+    int k = q < MAJ ? 1 << q : all->maj_k;
+    const char *kind = QUANTITIES[imax(0, q - MAJ + 1)];
+    if (count)
+        k = all->distinct_k ? all->distinct_k : imin(all->samples, 16);
+    Quantity x = {.k = k, .decimals = count ? 2 : 1, .scale = count ? 1 : 100};
+    snprintf(x.name, sizeof x.name, "%.*s%d", (int)strlen(kind) - 1, kind, k);
+    snprintf(x.title, sizeof x.title, count ? "distinct right of %.0s%d" : "%s", x.name, k);
+    return x;
 }
-
-/* As eval.jsonl has it. */
-static inline void quantity_name(const Runs *all, int q, char name[32])
-{
-    static const char *const kind[] = {"pass", "maj", "distinct_right"};
-    snprintf(name, 32, "%s@%d", kind[q < MAX_PASS ? 0 : q == MAJ ? 1 : 2], quantity_k(all, q));
-}
-
-/* As people read it. */
-static inline void quantity_title(const Runs *all, int q, char title[64])
-{
-    if (q == DISTINCT_RIGHT)
-        snprintf(title, 64, "distinct right of %d", quantity_k(all, q));
-    else
-        quantity_name(all, q, title);
-}
-
-/* Shares are shown in percent, counts as they are. */
-static inline double quantity_scale(int q) { return q == DISTINCT_RIGHT ? 1 : 100; }
-
-static inline int quantity_decimals(int q, bool is_difference)
-{
-    return q == DISTINCT_RIGHT && is_difference ? 2 : 1;
-}
-
-static inline int aside_decimals(int i) { return ASIDES[i].scale > 1 || i == MEAN_LENGTH ? 1 : 3; }
 
 #endif

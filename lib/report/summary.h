@@ -1,81 +1,147 @@
-/* summary.h: the table in the paper's form, as text for people and as one JSON object.
+/* summary.h: the results as tables: text for people and one JSON object for programs.
  *
- *   Report            everything that a report is made of
- *   row_estimate      a cell of the table
- *   TextTable         cells in columns as wide as they need
+ *   Table                      estimates in rows and columns, for the text and for the page
  *   report_text, report_json */
 #ifndef SUMMARY_H
 #define SUMMARY_H
 
 #include "figure3.h"  /* defines: Figure3 */
-#include "frontier.h" /* defines: Frontier, arm_frontier, frontier_measure */
-#include "ledger.h"   /* defines: Ledger; runs.h: Runs, Arm, estimate, difference */
+#include "frontier.h" /* defines: Frontier, arm_frontier, frontier_measure; runs.h: Runs, Arm */
+
+enum { MOST_COLUMNS = 8 };
+
+typedef struct {
+    char title[64];
+    double scale;
+    int decimals;
+    bool sign, text_only; /* of differences, with their sign; not on the page */
+    enum { WITH_INTERVAL, ALONE, INTERVAL } form;
+} Column;
+
+typedef struct {
+    int arm; /* -1: the base model */
+    Estimate cell[MOST_COLUMNS];
+} Row;
+
+typedef struct {
+    Column column[MOST_COLUMNS];
+    Row *row;
+    int columns, n;
+} Table;
 
 typedef struct {
     Runs runs;
     Arm base;           /* step 0 of one run a seed */
     const Arm *against; /* the arm that others are compared with; NULL: none is called grpo */
     int measure;        /* of the frontier: a quantity */
-    Frontier *frontier; /* [n_arms] of each arm against that one */
-    Ledger *ledger;     /* [n_arms] of each arm's first seed */
+    /* Quantities at the last evaluation; measures of the responses there; differences of the
+     * quantities from grpo's, there and as the mean over the second half of training; the
+     * frontier's, as seeds, missing, difference, and its two intervals. */
+    Table values, responses, last, mean, frontier;
     Figure3 geometry;
-    int figures; /* numbered so far */
 } Report;
 
-/* The frontier of every arm; once, because its samples take a while. */
-static inline void frontiers(Report *r)
+/* ================================================================ tables */
+
+static inline const Arm *row_arm(const Report *r, int arm)
 {
-    Runs *all = &r->runs;
-    r->frontier = xcalloc((size_t)all->n_arms, sizeof *r->frontier);
-    r->measure = all->shape ? frontier_measure(all, &r->base) : 0;
-    for (int a = 0; a < all->n_arms && r->against; a++)
-        if (&all->arm[a] != r->against)
-            r->frontier[a] = arm_frontier(&all->arm[a], r->against, r->measure);
+    return arm < 0 ? &r->base : &r->runs.arm[arm];
 }
 
-static inline bool has_frontier(const Report *r, int arm)
+static inline void row_add(Table *t, Row row)
 {
-    return r->frontier[arm].seeds + r->frontier[arm].missing > 0;
+    t->row = room_for_one(t->row, t->n, sizeof row);
+    t->row[t->n++] = row;
 }
 
-static inline bool any_frontier(const Report *r)
+/* The row of an arm, or NULL. */
+static inline const Row *row_find(const Table *t, int arm)
 {
-    bool any = false;
+    for (int i = 0; i < t->n; i++)
+        if (t->row[i].arm == arm)
+            return &t->row[i];
+    return NULL;
+}
+
+/* Values, or differences, of arms that have some. */
+static inline Table quantities_table(const Report *r, When when, bool differences)
+{
+    Table t = {.column = {{"seeds", 1, 0, false, true, ALONE}}, .columns = 1 + COLUMNS};
+    for (int a = differences ? 0 : -1; a < r->runs.n_arms; a++) {
+        const Arm *arm = row_arm(r, a);
+        int seeds = 0, n = 0;
+        Row row = {.arm = a};
+        if (differences && (!r->against || arm == r->against))
+            continue;
+        for (int i = 0; i < COLUMNS && r->runs.samples; i++) {
+            int q = headline(&r->runs, i);
+            row.cell[1 + i] = differences ? difference(arm, r->against, when, q, &n)
+                                          : estimate(arm, a < 0 ? AT_START : when, q, &n);
+            seeds = i ? seeds : n;
+        }
+        row.cell[0] = point_estimate(seeds);
+        if (seeds)
+            row_add(&t, row);
+    }
+    for (int i = 0; i < COLUMNS && t.n; i++) {
+        Quantity q = quantity(&r->runs, headline(&r->runs, i));
+        Column c = {"", q.scale, differences ? q.decimals : 1, differences, false, WITH_INTERVAL};
+        strcpy(c.title, q.title);
+        t.column[1 + i] = c;
+    }
+    return t;
+}
+
+static inline Table responses_table(const Report *r)
+{
+    Table t = {.columns = N_MEASURES};
+    for (int i = 0; i < N_MEASURES; i++) {
+        t.column[i] = (Column){"", MEASURES[i].scale, MEASURES[i].decimals, false, false, ALONE};
+        strcpy(t.column[i].title, MEASURES[i].title);
+    }
+    for (int k = 0; k < r->values.n; k++) {
+        Row row = {.arm = r->values.row[k].arm};
+        for (int i = 0; i < N_MEASURES; i++)
+            row.cell[i] = point_estimate(response_mean(row_arm(r, row.arm),
+                                                       row.arm < 0 ? AT_START : AT_END, i));
+        row_add(&t, row);
+    }
+    return t;
+}
+
+static inline Table frontier_table(const Report *r)
+{
+    Quantity q = quantity(&r->runs, r->measure);
+    Table t = {.columns = 5, .column = {
+        {"seeds", 1, 0, false, false, ALONE}, {"missing", 1, 0, false, false, ALONE},
+        {"difference", q.scale, q.decimals, true, false, ALONE},
+        {"t over seeds", q.scale, q.decimals, true, true, INTERVAL},
+        {"over problems", q.scale, q.decimals, true, false, INTERVAL}}};
+    for (int a = 0; a < r->runs.n_arms && r->against; a++) {
+        Frontier f = {.seeds = 0};
+        if (&r->runs.arm[a] != r->against)
+            f = arm_frontier(&r->runs.arm[a], r->against, r->measure);
+        if (f.seeds + f.missing > 0)
+            row_add(&t, (Row){a, {point_estimate(f.seeds), point_estimate(f.missing), f.over_seeds,
+                                  {NO_NUMBER, f.over_seeds.low, f.over_seeds.high},
+                                  {NO_NUMBER, f.over_problems.low, f.over_problems.high}}});
+    }
+    return t;
+}
+
+/* Fills in all that follows from r->runs. */
+static inline void tables_make(Report *r)
+{
+    r->base = base_arm(&r->runs);
+    r->measure = r->runs.samples ? frontier_measure(&r->runs, &r->base) : 0;
     for (int a = 0; a < r->runs.n_arms; a++)
-        any |= has_frontier(r, a);
-    return any;
-}
-
-/* An estimate of row `arm` of the table: -1 is the base model. */
-static inline Estimate row_estimate(const Report *r, int arm, When when, int q, int *seeds)
-{
-    const Arm *a = arm < 0 ? &r->base : &r->runs.arm[arm];
-    return estimate(a->run, a->n, arm < 0 ? AT_START : when, q, seeds);
-}
-
-/* Has the arm numbers of its own to compare? */
-static inline bool is_compared(const Report *r, int arm)
-{
-    int pairs = 0;
-    if (!r->against || r->against == &r->runs.arm[arm])
-        return false;
-    difference(&r->runs.arm[arm], r->against, AT_END, 0, &pairs);
-    return pairs > 0;
-}
-
-static inline bool any_compared(const Report *r)
-{
-    bool any = false;
-    for (int a = 0; a < r->runs.n_arms; a++)
-        any |= is_compared(r, a);
-    return any;
-}
-
-static inline int seeds_of(const Report *r, int arm)
-{
-    int seeds;
-    row_estimate(r, arm, AT_END, 0, &seeds);
-    return seeds;
+        if (!strcmp(r->runs.arm[a].label, "grpo"))
+            r->against = &r->runs.arm[a];
+    r->values = quantities_table(r, AT_END, false);
+    r->responses = responses_table(r);
+    r->last = quantities_table(r, AT_END, true);
+    r->mean = quantities_table(r, SECOND_HALF, true);
+    r->frontier = frontier_table(r);
 }
 
 /* The step of the first evaluation in the second half of training, in the first run that has one;
@@ -98,9 +164,9 @@ static inline int last_step(const Report *r)
     return last;
 }
 
-/* ================================================================ the table as text */
+/* ================================================================ as text */
 
-/* Cells row by row; a column is as wide as its widest cell. */
+/* Texts row by row; a column is as wide as its widest cell. */
 enum { CELL = 64 };
 typedef struct {
     char (*cell)[CELL];
@@ -120,7 +186,7 @@ static inline void text_cell(TextTable *t, const char *fmt, ...)
 /* Prints the table, without spaces at the ends of its lines, and frees it. */
 static inline void text_end(TextTable *t)
 {
-    int *width = xcalloc((size_t)t->columns, sizeof *width);
+    int *width = xcalloc(t->columns, sizeof *width);
     for (int i = 0; i < t->n; i++)
         width[i % t->columns] = imax(width[i % t->columns], (int)strlen(t->cell[i]));
     for (int i = 0; i < t->n; i++) {
@@ -131,244 +197,149 @@ static inline void text_end(TextTable *t)
     free(t->cell);
 }
 
-/* [low, high] of quantity q, in percent or as a count; "-": there is none. */
-static inline void text_interval(char out[CELL], Estimate e, int q, bool sign)
+/* [low, high], or "-". */
+static inline const char *text_interval(char out[CELL], const Column *c, Estimate e)
 {
-    double scale = quantity_scale(q);
-    if (isfinite(e.low))
-        snprintf(out, CELL, sign ? "[%+.*f, %+.*f]" : "[%4.*f, %4.*f]", quantity_decimals(q, sign),
-                 scale * e.low, quantity_decimals(q, sign), scale * e.high);
+    snprintf(out, CELL, c->sign ? "[%+.*f, %+.*f]" : "[%4.*f, %4.*f]", c->decimals,
+             c->scale * e.low, c->decimals, c->scale * e.high);
+    return has_interval(e) ? out : "-";
+}
+
+static inline bool in_percent(const Column *c)
+{
+    return c->form == ALONE && !c->sign && c->scale > 1;
+}
+
+/* A number alone is flush right with the column's title. */
+static inline void text_value(TextTable *t, const Column *c, Estimate e)
+{
+    char value[CELL] = "-", interval[CELL];
+    bool both = c->form == WITH_INTERVAL && has_interval(e);
+    if (isfinite(e.value))
+        snprintf(value, CELL, c->sign ? "%+.*f%s" : "%.*f%s", c->decimals, c->scale * e.value,
+                 in_percent(c) ? " %" : "");
+    if (c->form == INTERVAL)
+        text_cell(t, "%s", text_interval(interval, c, e));
     else
-        strcpy(out, "-");
+        text_cell(t, "%*s%s%s", c->form == ALONE ? (int)strlen(c->title) : 5, value,
+                  both ? " " : "", both ? text_interval(interval, c, e) : "");
 }
 
-/* The value and, if there is one, its interval. */
-static inline void text_estimate(TextTable *t, Estimate e, int q, bool sign)
+static inline void text_table(const Report *r, const Table *t, const char *first, TextTable *text)
 {
-    char interval[CELL];
-    double value = quantity_scale(q) * e.value;
-    int decimals = quantity_decimals(q, sign);
-    text_interval(interval, e, q, sign);
-    if (!isfinite(e.value))
-        text_cell(t, "    -");
-    else if (isfinite(e.low))
-        text_cell(t, sign ? "%+5.*f %s" : "%5.*f %s", decimals, value, interval);
-    else
-        text_cell(t, sign ? "%+5.*f" : "%5.*f", decimals, value);
-}
-
-/* The head of a table of the four quantities. */
-static inline void text_head(const Report *r, TextTable *t, const char *first)
-{
-    char title[64];
-    text_cell(t, "%s", first);
-    text_cell(t, "seeds");
-    for (int i = 0; i < COLUMNS; i++) {
-        quantity_title(&r->runs, headline(&r->runs, i), title);
-        text_cell(t, "%s", title);
+    text->columns = 1 + t->columns;
+    text_cell(text, "%s", first);
+    for (int i = 0; i < t->columns; i++)
+        text_cell(text, "%s", t->column[i].title);
+    for (int k = 0; k < t->n; k++) {
+        text_cell(text, "%.14s", row_arm(r, t->row[k].arm)->label);
+        for (int i = 0; i < t->columns; i++)
+            text_value(text, &t->column[i], t->row[k].cell[i]);
     }
-}
-
-static inline void text_label(TextTable *t, const char *label, int seeds)
-{
-    text_cell(t, "%.14s", label);
-    text_cell(t, "%5d", seeds);
-}
-
-static inline void text_values(const Report *r)
-{
-    TextTable t = {.columns = 2 + COLUMNS};
-    text_head(r, &t, "percent");
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        int seeds = seeds_of(r, a);
-        if (!seeds)
-            continue;
-        text_label(&t, a < 0 ? r->base.label : r->runs.arm[a].label, seeds);
-        for (int i = 0; i < COLUMNS; i++) {
-            int q = headline(&r->runs, i);
-            text_estimate(&t, row_estimate(r, a, AT_END, q, &seeds), q, false);
-        }
-    }
-    text_end(&t);
-}
-
-/* The responses themselves: a column for each of ASIDES, flush with the right end of its title. */
-static inline void text_asides(const Report *r)
-{
-    TextTable t = {.columns = 1 + N_ASIDES};
-    text_cell(&t, "responses");
-    for (int i = 0; i < N_ASIDES; i++)
-        text_cell(&t, "%s", ASIDES[i].title);
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
-        if (!seeds_of(r, a))
-            continue;
-        text_cell(&t, "%.14s", arm->label);
-        for (int i = 0; i < N_ASIDES; i++) {
-            double x = ASIDES[i].scale * aside(arm, a < 0 ? AT_START : AT_END, i);
-            char number[CELL] = "-";
-            if (isfinite(x))
-                snprintf(number, sizeof number, ASIDES[i].scale > 1 ? "%.*f %%" : "%.*f",
-                         aside_decimals(i), x);
-            text_cell(&t, "%*s", (int)strlen(ASIDES[i].title), number);
-        }
-    }
-    text_end(&t);
-}
-
-static inline void text_differences(const Report *r, TextTable *t, When when)
-{
-    text_head(r, t, when == AT_END ? "last" : "mean");
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        int pairs = 0;
-        if (!is_compared(r, a))
-            continue;
-        difference(&r->runs.arm[a], r->against, when, 0, &pairs);
-        text_label(t, r->runs.arm[a].label, pairs);
-        for (int i = 0; i < COLUMNS; i++) {
-            int q = headline(&r->runs, i);
-            text_estimate(t, difference(&r->runs.arm[a], r->against, when, q, &pairs), q, true);
-        }
-    }
-}
-
-static inline void text_frontier(const Report *r)
-{
-    TextTable t = {.columns = 6};
-    char title[64], interval[CELL];
-    quantity_title(&r->runs, r->measure, title);
-    printf("\nfrontier: %s minus %s's at the same pass@1, seed and learning rate\n", title,
-           r->against->label);
-    static const char *const head[] = {"", "seeds", "missing", "difference", "t over seeds",
-                                       "over problems"};
-    for (int i = 0; i < 6; i++)
-        text_cell(&t, "%s", i ? head[i] : r->measure == DISTINCT_RIGHT ? "answers" : "points");
-    for (int a = 0; a < r->runs.n_arms; a++) {
-        const Frontier *f = &r->frontier[a];
-        if (!has_frontier(r, a))
-            continue;
-        text_label(&t, r->runs.arm[a].label, f->seeds);
-        text_cell(&t, "%7d", f->missing);
-        if (f->seeds)
-            text_cell(&t, "%+10.*f", quantity_decimals(r->measure, true),
-                      quantity_scale(r->measure) * f->over_seeds.value);
-        else
-            text_cell(&t, "%10s", "-");
-        text_interval(interval, f->over_seeds, r->measure, true);
-        text_cell(&t, "%s", interval);
-        text_interval(interval, f->over_problems, r->measure, true);
-        text_cell(&t, "%s", interval);
-    }
-    text_end(&t);
-    printf("missing: seeds whose paths share less than %g points of pass@1\n",
-           100 * FRONTIER_RANGE);
 }
 
 static inline void report_text(const Report *r)
 {
-    const EvalRow *shape = r->runs.shape;
-    TextTable t = {.columns = 2 + COLUMNS};
-    char title[64];
-    if (!shape) {
+    TextTable t[4] = {0};
+    if (!r->runs.samples) {
         puts("no run has an eval.jsonl: train with --eval-every N");
         return;
     }
-    printf("%d held-out problems", shape->problems);
+    printf("%d held-out problems", r->runs.problems);
     if (r->runs.distinct_problems)
         printf(" (%d distinct)", r->runs.distinct_problems);
-    printf(", %d samples of each, at step %d\n\n", shape->samples, last_step(r));
-    text_values(r);
+    printf(", %d samples of each, at step %d\n\n", r->runs.samples, last_step(r));
+    text_table(r, &r->values, "percent", &t[0]);
+    text_end(&t[0]);
     putchar('\n');
-    text_asides(r);
-    if (any_compared(r)) {
+    text_table(r, &r->responses, "responses", &t[1]);
+    text_end(&t[1]);
+    if (r->last.n) {
         printf("\ndifference from %s, same seed and problems, in points: last evaluation; mean "
                "from step %d on\n", r->against->label, half_begins(r));
-        text_differences(r, &t, AT_END);
-        text_differences(r, &t, SECOND_HALF);
-        text_end(&t);
+        text_table(r, &r->last, "last", &t[2]);
+        text_table(r, &r->mean, "mean", &t[2]);
+        text_end(&t[2]);
     }
-    if (any_frontier(r))
-        text_frontier(r);
-    quantity_title(&r->runs, DISTINCT_RIGHT, title);
-    printf("\n%s: different right answers expected among so many samples, a count\n", title);
+    if (r->frontier.n) {
+        printf("\nfrontier: %s minus %s's at the same pass@1, seed and learning rate\n",
+               quantity(&r->runs, r->measure).title, r->against->label);
+        text_table(r, &r->frontier, r->measure == DISTINCT_RIGHT ? "answers" : "points", &t[3]);
+        text_end(&t[3]);
+        printf("missing: seeds whose paths share less than %g points of pass@1\n",
+               100 * FRONTIER_RANGE);
+    }
+    printf("\n%s: different right answers expected among so many samples, a count\n",
+           quantity(&r->runs, DISTINCT_RIGHT).title);
     puts("95 % intervals: Student's t over seeds; of one seed, bootstrap over distinct problems");
 }
 
-/* ================================================================ the table as JSON */
+/* ================================================================ as JSON */
 
-static inline void json_estimate(Buf *b, const char *name, Estimate e)
+static inline void json_interval(Buf *b, const char *name, Estimate e)
 {
-    if (!isfinite(e.value))
-        return;
-    put(b, name, e.value);
-    if (isfinite(e.low))
-        buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, e.low, e.high);
+    if (has_interval(e))
+        put_vector(b, name, (double[]){e.low, e.high}, 2);
 }
 
 static inline void json_values(const Report *r, int arm, When when, Buf *b)
 {
-    char name[32];
-    int seeds, passes = pass_count(&r->runs);
+    int passes = pass_count(&r->runs);
     for (int i = 0; i < passes + 2; i++) {
         int q = i < passes ? i : MAJ + i - passes;
-        quantity_name(&r->runs, q, name);
-        json_estimate(b, name, row_estimate(r, arm, when, q, &seeds));
+        Estimate e = estimate(row_arm(r, arm), when, q, NULL);
+        Quantity x = quantity(&r->runs, q);
+        if (isfinite(e.value))
+            put(b, x.name, e.value);
+        if (has_interval(e))
+            buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", x.name, e.low, e.high);
     }
 }
 
-static inline void json_differences(const Report *r, int arm, When when, Buf *b)
+static inline void json_differences(const Report *r, const Row *row, Buf *b)
 {
-    char name[32];
-    int pairs;
-    for (int i = 0; i < columns(&r->runs); i++) {
-        Estimate e = difference(&r->runs.arm[arm], r->against, when, headline(&r->runs, i), &pairs);
-        quantity_name(&r->runs, headline(&r->runs, i), name);
-        buf_printf(b, "%s\"%s\": {\"value\": ", i ? ", " : "", name);
+    for (int i = 0; i < COLUMNS && row; i++) {
+        Estimate e = row->cell[1 + i];
+        buf_printf(b, "%s\"%s\": {\"value\": ", i ? ", " : "",
+                   quantity(&r->runs, headline(&r->runs, i)).name);
         json_put_number(b, e.value);
-        if (isfinite(e.low))
-            put_vector(b, "interval", (double[]){e.low, e.high}, 2);
+        json_interval(b, "interval", e);
         buf_str(b, "}");
     }
 }
 
-static inline void json_frontier(const Report *r, const Frontier *f, Buf *b)
+static inline void json_frontier(const Report *r, const Row *row, Buf *b)
 {
-    char name[32];
-    quantity_name(&r->runs, r->measure, name);
-    buf_printf(b, ", \"frontier\": {\"measure\": \"%s\"", name);
-    put(b, "value", f->over_seeds.value);
-    if (isfinite(f->over_seeds.low))
-        put_vector(b, "interval", (double[]){f->over_seeds.low, f->over_seeds.high}, 2);
-    if (isfinite(f->over_problems.low))
-        put_vector(b, "problems/interval",
-                   (double[]){f->over_problems.low, f->over_problems.high}, 2);
-    put(b, "seeds", f->seeds);
-    put(b, "missing", f->missing);
+    buf_printf(b, ", \"frontier\": {\"measure\": \"%s\"", quantity(&r->runs, r->measure).name);
+    put(b, "value", row->cell[2].value);
+    json_interval(b, "interval", row->cell[3]);
+    json_interval(b, "problems/interval", row->cell[4]);
+    put(b, "seeds", row->cell[0].value);
+    put(b, "missing", row->cell[1].value);
     buf_str(b, "}");
 }
 
-static inline void json_arm(const Report *r, int arm, Buf *b)
+static inline void json_arm(const Report *r, const Row *values, Buf *b)
 {
-    const Arm *a = arm < 0 ? &r->base : &r->runs.arm[arm];
-    When when = arm < 0 ? AT_START : AT_END;
-    buf_printf(b, "{\"seeds\": %d", seeds_of(r, arm));
-    json_values(r, arm, when, b);
-    for (int i = 0; i < N_ASIDES; i++)
-        put(b, ASIDES[i].key, aside(a, when, i));
+    int arm = values->arm;
+    buf_printf(b, "{\"seeds\": %.0f", values->cell[0].value);
+    json_values(r, arm, arm < 0 ? AT_START : AT_END, b);
+    for (int i = 0; i < N_MEASURES; i++)
+        put(b, MEASURES[i].key, row_find(&r->responses, arm)->cell[i].value);
     if (arm >= 0) {
         buf_printf(b, ", \"path\": {\"from\": %d", half_begins(r));
         json_values(r, arm, SECOND_HALF, b);
         buf_str(b, "}");
     }
-    if (arm >= 0 && is_compared(r, arm)) {
+    if (row_find(&r->last, arm)) {
         buf_str(b, ", \"difference\": {");
-        json_differences(r, arm, AT_END, b);
+        json_differences(r, row_find(&r->last, arm), b);
         buf_str(b, ", \"path\": {");
-        json_differences(r, arm, SECOND_HALF, b);
+        json_differences(r, row_find(&r->mean, arm), b);
         buf_str(b, "}}");
     }
-    if (arm >= 0 && has_frontier(r, arm))
-        json_frontier(r, &r->frontier[arm], b);
+    if (row_find(&r->frontier, arm))
+        json_frontier(r, row_find(&r->frontier, arm), b);
     buf_str(b, "}");
 }
 
@@ -376,14 +347,12 @@ static inline void report_json(const Report *r)
 {
     Buf b = {0};
     buf_str(&b, "{");
-    for (int a = -1; a < r->runs.n_arms; a++) {
-        const Arm *arm = a < 0 ? &r->base : &r->runs.arm[a];
-        if (!r->runs.shape || !seeds_of(r, a))
-            continue;
-        buf_str(&b, b.n > 1 ? ",\n " : "\n ");
-        json_put_string(&b, arm->label, strlen(arm->label));
+    for (int i = 0; i < r->values.n; i++) {
+        const char *label = row_arm(r, r->values.row[i].arm)->label;
+        buf_str(&b, i ? ",\n " : "\n ");
+        json_put_string(&b, label, strlen(label));
         buf_str(&b, ": ");
-        json_arm(r, a, &b);
+        json_arm(r, &r->values.row[i], &b);
     }
     printf("%s\n}\n", b.s);
     buf_free(&b);

@@ -1,21 +1,24 @@
-/* svg.h: pages and charts as text. Everything is appended to a Buf.
+/* svg.h: pages and charts as text, appended to a Buf.
  *
- *   html_text, html_string     text from files, escaped: it can neither end an element nor an
- *                              attribute, and what a page may not hold becomes a visible sign
+ *   html_text, html_string     text from files, escaped; what a page may not hold is made visible
  *   number                     a number as people read it; a dash where there is none
- *   style_sheet                the page's look: colours of both schemes, print, narrow screens
+ *   style_sheet                colours of both schemes, print, narrow screens
+ *   svg_open ... svg_mark      shapes in picture coordinates
  *   Plot, plot_open ...        a chart with axes; lines, bands, steps, marks in data coordinates
+ *   page_heading, table_open ...   headings, keys and tables of a page
  *
- * A drawing names no colour. It has classes, s0 to s7 for what is compared and h0 to h20 for the
- * steps of a diverging scale, and the style sheet says what they look like in light, in dark and on
- * paper. The eight colours are those of Okabe and Ito, which stay apart in every common form of
- * colour blindness; each comes with a mark of its own shape. */
+ * A drawing names no colour. It has classes, s0 to s7 for what is compared and s8 for the base
+ * model, and the style sheet says what they look like in light, in dark and on paper. The eight
+ * colours are those of Okabe and Ito, which stay apart in every common form of colour blindness;
+ * each comes with a mark of its own shape. */
 #ifndef SVG_H
 #define SVG_H
 
-#include "../base/json.h" /* defines: utf8_decode, utf8_encode; util.h: Buf */
+#include "../base/json.h"  /* defines: utf8_decode, utf8_encode; util.h: Buf */
+#include "../base/stats.h" /* defines: Estimate */
 
-enum { N_STYLES = 8, BASE_STYLE = N_STYLES, HEAT_STEPS = 21, MOST_TICKS = 5 };
+#define NO_NUMBER ((double)NAN)
+enum { N_STYLES = 8, BASE_STYLE = N_STYLES, MOST_TICKS = 5 };
 
 /* ---------------------------------------------------------------- text */
 
@@ -54,8 +57,8 @@ static inline void html_text(Buf *b, const char *s, size_t n, int limit)
 
 static inline void html_string(Buf *b, const char *s) { html_text(b, s, strlen(s), -1); }
 
-/* A minus sign where there is one, as wide as a digit; no -0. */
-static inline void number(Buf *b, double x, int decimals)
+/* A true minus sign, as wide as a digit; no -0. `sign`: positive numbers have a plus. */
+static inline void number(Buf *b, double x, int decimals, bool sign)
 {
     char text[64];
     if (!isfinite(x)) {
@@ -65,24 +68,24 @@ static inline void number(Buf *b, double x, int decimals)
     snprintf(text, sizeof text, fabs(x) < 1e15 ? "%.*f" : "%.*e", decimals, x);
     bool negative = text[0] == '-' && strspn(text, "-0.") < strlen(text);
     buf_str(b, negative ? "\xE2\x88\x92" : "");
+    buf_str(b, sign && x >= 0.5 * pow(10, -decimals) ? "+" : "");
     buf_str(b, text + (text[0] == '-'));
 }
 
-/* ---------------------------------------------------------------- the look */
+/* ---------------------------------------------------------------- style */
 
 static const char *const COLOURS[2] = {
-    "--page:#fffefb;--ink:#1c1c1a;--soft:#66645e;--rule:#dcd9d0;--faint:#f4f2ec;--base:#8a877f;"
+    "--page:#fffefb;--ink:#1c1c1a;--soft:#66645e;--rule:#dcd9d0;--base:#8a877f;"
     "--s0:#1c1c1a;--s1:#0072b2;--s2:#d98c00;--s3:#009e73;--s4:#d55e00;--s5:#c0659a;--s6:#3fa3dc;"
-    "--s7:#a89600;--good:#0072b2;--bad:#d55e00",
-    "--page:#17181a;--ink:#e9e7e1;--soft:#a5a39b;--rule:#3a3b3e;--faint:#212225;--base:#98968e;"
+    "--s7:#a89600",
+    "--page:#17181a;--ink:#e9e7e1;--soft:#a5a39b;--rule:#3a3b3e;--base:#98968e;"
     "--s0:#e9e7e1;--s1:#4fa8e8;--s2:#f0ad2e;--s3:#2cc79b;--s4:#ff8748;--s5:#e39cc4;--s6:#95d2f7;"
-    "--s7:#e8dc5c;--good:#4fa8e8;--bad:#ff8748",
+    "--s7:#e8dc5c",
 };
 
-static const char *const LOOK =
-    "*{box-sizing:border-box}"
-    "html{-webkit-text-size-adjust:100%}"
-    "body{margin:0;background:var(--page);color:var(--ink);"
+static const char *const STYLE_PAGE =
+    "*{box-sizing:border-box}html{-webkit-text-size-adjust:100%}"
+    "body{margin:0;counter-reset:figure;background:var(--page);color:var(--ink);"
     "font:17px/1.5 'Iowan Old Style','Palatino Linotype',Palatino,'Book Antiqua','URW Palladio L',"
     "P052,Georgia,serif;font-variant-numeric:lining-nums}"
     "main{max-width:1120px;margin:0 auto;padding:2.2rem 1.25rem 4rem}"
@@ -90,116 +93,64 @@ static const char *const LOOK =
     "header p{color:var(--soft);margin:0;max-width:46rem}"
     "h2{font-weight:normal;font-size:1.35rem;margin:3rem 0 0;padding-top:.7rem;"
     "border-top:1px solid var(--rule)}"
-    "figure{margin:1.2rem 0 0}"
-    "figcaption{color:var(--soft);font-size:.92rem;max-width:46rem;margin:.9rem 0 0}"
-    "figcaption b{color:var(--ink);font-weight:600}"
-    "p.absent{color:var(--soft);margin:1rem 0 0;max-width:46rem}"
     "h3{font-size:1rem;font-weight:600;margin:1.1rem 0 .2rem}"
+    "figure{margin:1.2rem 0 0}"
+    "figcaption{color:var(--soft);font-size:.92rem;max-width:46rem;margin:.9rem 0 0;"
+    "counter-increment:figure}"
+    "figcaption:before{content:'Figure ' counter(figure) '. '}"
+    "figcaption b,figcaption:before{color:var(--ink);font-weight:600}"
+    "p.absent{color:var(--soft);margin:1rem 0 0;max-width:46rem}"
     ".grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));"
     "gap:1.3rem 1.6rem}"
     ".grid>*{min-width:0}"
     "ul.key{list-style:none;margin:.8rem 0 .6rem;padding:0;display:flex;flex-wrap:wrap;"
     "gap:.15rem 1.3rem;font:15px/1.5 system-ui,sans-serif}"
     "ul.key svg{display:inline-block;width:34px;height:14px;vertical-align:-2px;margin-right:.4rem}"
-    "table{border-collapse:collapse;font-variant-numeric:tabular-nums lining-nums;"
+    "table{border-collapse:collapse;font-variant-numeric:tabular-nums lining-nums;width:100%;"
     "border-top:1.5px solid var(--ink);border-bottom:1.5px solid var(--ink)}"
     "th,td{padding:.28rem .9rem .28rem 0;text-align:left;vertical-align:baseline}"
     "th:last-child,td:last-child{padding-right:0}"
     "thead th{font-weight:normal;font-style:italic;border-bottom:1px solid var(--ink)}"
     "tbody th{font-weight:normal}"
-    "td.n,th.n{text-align:right;white-space:nowrap}"
+    "tbody th,td.n,th.n,table.stack thead th{white-space:nowrap}td.n,th.n{text-align:right}"
     "td i{font-style:normal;color:var(--soft);font-size:.84em;margin-left:.45em}"
-    "td b{font-weight:700}"
-    ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}"
-    "table.stack td i{display:block;margin:0}table.stack th{white-space:nowrap}"
-    "table.full{width:100%}"
-    ".options{font-size:.88rem}"
-    ".same{columns:17rem;column-gap:2rem;font-size:.88rem;padding:0;margin:.5rem 0 0;"
-    "list-style:none}"
-    ".same li{break-inside:avoid;display:flex;justify-content:space-between;gap:1rem;"
-    "border-bottom:1px dotted var(--rule)}"
-    ".same li span:last-child{text-align:right;overflow-wrap:anywhere}"
-    "code,.text{font:.86em/1.45 ui-monospace,'DejaVu Sans Mono',Menlo,Consolas,monospace;"
-    "overflow-wrap:anywhere;unicode-bidi:isolate}"
-    "tr.right td.mark{color:var(--good)}tr.wrong td.mark{color:var(--bad)}"
-    ".groups{display:grid;gap:1.5rem 2rem;"
-    "grid-template-columns:repeat(auto-fill,minmax(min(100%,500px),1fr))}"
-    ".group{display:grid;grid-template-columns:324px minmax(0,1fr);gap:.5rem .8rem;"
-    "align-items:start;align-content:start;break-inside:avoid}"
-    ".group h3{grid-column:1/-1;margin:0}"
-    ".group table{font-size:.9rem;width:100%;border:0}.group td{padding:.05rem .6rem .05rem 0}"
-    ".group table.beside-rows{table-layout:fixed}"
-    ".beside-rows tr{height:var(--row)}.beside-rows td{padding:0;line-height:1;"
-    "vertical-align:middle;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}"
-    ".beside-rows td.text{font-size:12.5px;line-height:1;padding-left:.7rem}"
-    ".beside-rows td.mark{width:1.9rem}.beside-rows td.i{display:none;width:1.6rem}"
+    ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}table.stack td i{display:block}"
     "svg{display:block;width:100%;height:auto}"
     "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
-    ".scale svg{width:240px}.scale{margin:.4rem 0 .8rem}.forest{margin-top:1.3rem}"
-    ".drawing{max-width:720px}";
+    ".below{margin-top:1.3rem}.drawing{max-width:720px}";
 
 /* Of the drawings alone: a file of one drawing takes this and no more. */
-static const char *const LOOK_SVG =
+static const char *const STYLE_SVG =
     "text{fill:var(--soft);font:12px system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;"
     "font-variant-numeric:tabular-nums}"
-    ".name{fill:var(--ink);font-weight:600}"
-    ".end{fill:var(--ink)}"
-    ".grid-line{stroke:var(--rule);stroke-width:1;fill:none}"
+    ".name{fill:var(--ink);font-weight:600}.end{fill:var(--ink)}"
+    ".grid-line,.leader{stroke:var(--rule);stroke-width:1;fill:none}"
     ".axis{stroke:var(--soft);stroke-width:1;fill:none}"
     ".zero{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3;fill:none}"
     ".line{fill:none;stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}"
-    ".thin{fill:none;stroke-width:1.1}"
-    ".band{stroke:none}"
-    ".dot{stroke-width:1.5}"
+    ".thin{fill:none;stroke-width:1.1}.band{stroke:none}.dot{stroke-width:1.5}"
     ".open{fill:var(--page)}"
-    ".good{stroke:var(--good);fill:none}.bad{stroke:var(--bad);fill:none}"
-    ".leader{stroke:var(--rule);stroke-width:1;fill:none}"
-    ".hollow{fill:none}.border{stroke:var(--ink);stroke-width:1.4;fill:none}"
-    ".heat path{shape-rendering:crispEdges}"
-    ".cloud{stroke-width:1.2;opacity:.75}";
+    ".scatter{stroke-width:1.2;opacity:.75;fill:none}";
 
-static const char *const NARROW =
+static const char *const STYLE_NARROW =
     "@media(max-width:560px){body{font-size:16px}main{padding:1.3rem 1rem 3rem}"
     "h1{font-size:1.6rem}.big text{font-size:16px}"
-    "td i{display:block;margin:0}th,td{padding-right:.6rem}"
-    ".group{grid-template-columns:minmax(0,1fr)}"
-    ".beside-rows td.i{display:table-cell}.beside-rows tr{height:auto}"
-    ".beside-rows td{line-height:1.5}"
-    "table.cards thead{display:none}table.cards tr{display:block;padding:.5rem 0;"
-    "border-bottom:1px solid var(--rule)}table.cards td{display:inline-block;padding:0 .8rem 0 0;"
-    "text-align:left}table.cards td.text{display:block}"
-    "table.cards td[data-k]:before{content:attr(data-k) ' ';color:var(--soft);font-style:italic}}";
+    "table{font-size:14px}thead th.n,table.stack thead th{white-space:normal}"
+    "td i{display:block;margin:0}th,td{padding-right:.5rem}}";
 
-static const char *const PAPER =
-    "body{font-size:10.5pt;background:none}main{max-width:none;padding:0}"
-    "figcaption{break-before:avoid}h2,h3,ul.key,.scale{break-after:avoid}h2{margin-top:1.6rem}"
-    "figure.short,.plot,tr,table.full{break-inside:avoid}"
+static const char *const STYLE_PRINT =
+    "@media print{body{font-size:10.5pt;background:none}main{max-width:none;padding:0}"
+    "figcaption{break-before:avoid}h2,h3,ul.key{break-after:avoid}h2{margin-top:1.6rem}"
+    "figure.short,.plot,tr,table{break-inside:avoid}"
     ".grid{grid-template-columns:repeat(3,1fr);gap:.8rem}.wide{overflow:visible}"
-    "td i{display:block;margin:0}"
-    "th,td{padding:.15rem .6rem .15rem 0}";
-
-/* Blue below, red above, and the page's own colour between them. */
-static inline void style_heat(Buf *b, bool dark)
-{
-    static const int ends[2][3][3] = {{{0x1b, 0x62, 0xa5}, {0xf6, 0xf4, 0xee}, {0xc8, 0x4a, 0x0c}},
-                                      {{0x57, 0xae, 0xf0}, {0x24, 0x25, 0x28}, {0xff, 0x8b, 0x4d}}};
-    for (int i = 0; i < HEAT_STEPS; i++) {
-        double at = 2.0 * i / (HEAT_STEPS - 1) - 1;
-        int c[3];
-        for (int k = 0; k < 3; k++)
-            c[k] = (int)lrint(ends[dark][1][k] +
-                              fabs(at) * (ends[dark][at < 0 ? 0 : 2][k] - ends[dark][1][k]));
-        buf_printf(b, ".h%d{fill:#%02x%02x%02x}", i, c[0], c[1], c[2]);
-    }
-}
+    "td i{display:block;margin:0}th,td{padding:.15rem .6rem .15rem 0}}";
 
 static inline void style_scheme(Buf *b, bool dark)
 {
     buf_printf(b, ":root{color-scheme:%s;%s}", dark ? "dark" : "light", COLOURS[dark]);
-    style_heat(b, dark);
 }
 
-/* Lines and marks of the things compared: sK, and s8 for the base model. */
+/* Of lines and marks: sK, and s8 for the base model. */
 static inline void style_marks(Buf *b)
 {
     for (int i = 0; i < N_STYLES; i++)
@@ -216,38 +167,31 @@ static inline void style_sheet(Buf *b)
     style_scheme(b, false);
     buf_str(b, "}");
     style_marks(b);
-    buf_str(b, LOOK);
-    buf_str(b, LOOK_SVG);
-    buf_str(b, NARROW);
-    buf_printf(b, "@media print{%s}", PAPER);
+    buf_str(b, STYLE_PAGE);
+    buf_str(b, STYLE_SVG);
+    buf_str(b, STYLE_NARROW);
+    buf_str(b, STYLE_PRINT);
 }
 
 /* ---------------------------------------------------------------- a picture */
 
-/* A coordinate, to a tenth, and without a zero there. */
-static inline void svg_number(Buf *b, double x)
+/* A coordinate to a tenth, finite, and without -0. */
+static inline double tenth(double x)
 {
-    char text[32];
-    int n = snprintf(text, sizeof text, "%.1f", fmin(fmax(x, -1e6), 1e6));
-    if (n > 2 && text[n - 1] == '0')
-        text[n - 2] = 0;
-    buf_str(b, strcmp(text, "-0") ? text : "0");
+    return rint(10 * fmin(fmax(x, -1e6), 1e6)) / 10 + 0.0;
 }
 
 static inline void svg_point(Buf *b, char command, double x, double y)
 {
-    buf_add(b, &command, 1);
-    svg_number(b, x);
-    buf_str(b, " ");
-    svg_number(b, y);
+    buf_printf(b, "%c%.8g %.8g", command, tenth(x), tenth(y));
 }
 
-/* `name` says what the picture shows, to those who hear it or point at it. */
+/* `name` is the picture's title, for screen readers and as a tooltip. */
 static inline void svg_open(Buf *b, double width, double height, const char *class,
                             const char *name)
 {
-    buf_printf(b, "<svg class=\"%s\" viewBox=\"0 0 %g %g\" role=\"img\" aria-label=\"", class,
-               width, height);
+    buf_printf(b, "<svg class=\"%s\" width=\"%g\" height=\"%g\" viewBox=\"0 0 %g %g\" "
+               "role=\"img\" aria-label=\"", class, width, height, width, height);
     html_string(b, name);
     buf_str(b, "\"><title>");
     html_string(b, name);
@@ -257,11 +201,8 @@ static inline void svg_open(Buf *b, double width, double height, const char *cla
 static inline void svg_text(Buf *b, double x, double y, const char *class, const char *anchor,
                             const char *s)
 {
-    buf_printf(b, "<text class=\"%s\" text-anchor=\"%s\" x=\"", class, anchor);
-    svg_number(b, x);
-    buf_str(b, "\" y=\"");
-    svg_number(b, y);
-    buf_str(b, "\">");
+    buf_printf(b, "<text class=\"%s\" text-anchor=\"%s\" x=\"%.8g\" y=\"%.8g\">", class, anchor,
+               tenth(x), tenth(y));
     html_string(b, s);
     buf_str(b, "</text>");
 }
@@ -274,41 +215,39 @@ static inline void svg_line(Buf *b, double x0, double y0, double x1, double y1, 
     buf_str(b, "\"/>");
 }
 
+/* A part of a path. */
+static inline void svg_circle(Buf *b, double x, double y, double r)
+{
+    svg_point(b, 'M', x - r, y);
+    buf_printf(b, "a%g %g 0 1 0 %g 0a%g %g 0 1 0 %g 0", r, r, 2 * r, r, r, -2 * r);
+}
+
 /* The mark of a style, of radius r: circle, square, triangle, diamond, the first three hollow, a
  * cross; the base model's is a ring. `hollow` empties the others. */
 static inline void svg_mark(Buf *b, double x, double y, double r, int style, bool hollow)
 {
-    int shape = style == BASE_STYLE ? 4 : style;
-    hollow |= shape >= 4 && shape <= 6;
+    enum { CIRCLE, CROSS = 4 };
+    static const struct {
+        int n;
+        double at[4][2];
+    } shapes[] = {[1] = {4, {{-.9, -.9}, {.9, -.9}, {.9, .9}, {-.9, .9}}},
+                  [2] = {3, {{0, -1.15}, {1.1, .85}, {-1.1, .85}}},
+                  [3] = {4, {{0, -1.25}, {1.25, 0}, {0, 1.25}, {-1.25, 0}}},
+                  [CROSS] = {4, {{-1, -1}, {1, 1}, {1, -1}, {-1, 1}}}};
+    int shape = style == 7 ? CROSS : style % 4;
+    hollow |= style >= 4 && style != 7;
     buf_printf(b, "<path class=\"dot s%d%s\" d=\"", style, hollow ? " open" : "");
-    switch (shape % 4 + (shape == 7) * 4) {
-    case 0:
-        svg_point(b, 'M', x - r, y);
-        buf_printf(b, "a%g %g 0 1 0 %g 0a%g %g 0 1 0 %g 0z", r, r, 2 * r, r, r, -2 * r);
-        break;
-    case 1:
-        svg_point(b, 'M', x - .9 * r, y - .9 * r);
-        buf_printf(b, "h%gv%gh%gz", 1.8 * r, 1.8 * r, -1.8 * r);
-        break;
-    case 2:
-        svg_point(b, 'M', x, y - 1.15 * r);
-        buf_printf(b, "l%g %gh%gz", 1.1 * r, 2 * r, -2.2 * r);
-        break;
-    case 3:
-        svg_point(b, 'M', x, y - 1.25 * r);
-        buf_printf(b, "l%g %gl%g %gl%g %gz", 1.25 * r, 1.25 * r, -1.25 * r, 1.25 * r, -1.25 * r,
-                   -1.25 * r);
-        break;
-    default:
-        svg_point(b, 'M', x - r, y - r);
-        buf_printf(b, "l%g %gm0 %gl%g %g", 2 * r, 2 * r, -2 * r, -2 * r, 2 * r);
-    }
-    buf_str(b, "\"/>");
+    if (shape == CIRCLE)
+        svg_circle(b, x, y, r);
+    for (int k = 0; k < shapes[shape].n; k++)
+        svg_point(b, k == 0 || (shape == CROSS && k == 2) ? 'M' : 'L',
+                  x + r * shapes[shape].at[k][0], y + r * shapes[shape].at[k][1]);
+    buf_str(b, shape == CROSS ? "\"/>" : "z\"/>");
 }
 
 /* ---------------------------------------------------------------- a chart */
 
-/* An axis: the data at its ends, and the numbers along it. */
+/* The data at an axis' ends, and the distance of its ticks; step 0: it has none. */
 typedef struct {
     double low, high, step;
     int decimals;
@@ -330,7 +269,7 @@ static inline double plot_y(const Plot *p, double y)
     return p->bottom - (y - p->y.low) / (p->y.high - p->y.low) * (p->bottom - p->top);
 }
 
-/* Lowest and highest of finite numbers seen so far. */
+/* The range of the finite numbers added so far. */
 typedef struct {
     double low, high;
 } Span;
@@ -377,7 +316,7 @@ static inline Axis axis_fit(Span s)
 static inline void plot_tick(const Plot *p, double at, bool vertical)
 {
     Buf text = {0};
-    number(&text, at, vertical ? p->y.decimals : p->x.decimals);
+    number(&text, at, vertical ? p->y.decimals : p->x.decimals, false);
     if (vertical) {
         double y = plot_y(p, at);
         svg_line(p->b, p->left, y, p->right, y, "grid-line");
@@ -390,34 +329,37 @@ static inline void plot_tick(const Plot *p, double at, bool vertical)
     buf_free(&text);
 }
 
-/* Opens a picture of the given size with axes for data in the spans x (kept as it is) and y
- * (rounded to ticks). `name` stands above it, `below` under the x axis. */
+/* Opens the picture and draws the axes: `name` above it, `below` under the x axis. */
+static inline void plot_axes(const Plot *p, double width, double height, const char *class,
+                             const char *name, const char *below)
+{
+    const Axis *x = &p->x, *y = &p->y;
+    svg_open(p->b, width, height, class, name);
+    svg_text(p->b, 2, 14, "name", "start", name);
+    for (int i = 0; y->step > 0 && y->low + i * y->step < y->high + y->step / 2; i++)
+        plot_tick(p, y->low + i * y->step, true);
+    double first = ceil(x->low / x->step - 1e-9) * x->step;
+    for (int i = 0; first + i * x->step < x->high + x->step * 1e-6; i++)
+        plot_tick(p, first + i * x->step, false);
+    svg_line(p->b, p->left, p->bottom, p->right, p->bottom, "axis");
+    svg_text(p->b, p->right, height - 4, "t", "end", below);
+}
+
+/* A chart of data in the spans x (kept as it is) and y (rounded to ticks). */
 static inline Plot plot_open(Buf *b, double width, double height, Span x, Span y, const char *name,
                              const char *below, bool big)
 {
     Plot p = {.b = b, .left = big ? 52 : 46, .right = width - (big ? 140 : 14), .top = 30,
-              .bottom = height - (big ? 44 : 38)};
-    p.x = axis_fit(x);
-    p.y = axis_fit(y);
+              .bottom = height - (big ? 44 : 38), .x = axis_fit(x), .y = axis_fit(y)};
     if (x.low < x.high) {
         p.x.low = x.low;
         p.x.high = x.high;
     }
-    svg_open(b, width, height, big ? "plot big" : "plot", name);
-    svg_text(b, 2, 14, "name", "start", name);
-    for (int i = 0; p.y.low + i * p.y.step < p.y.high + p.y.step / 2; i++)
-        plot_tick(&p, p.y.low + i * p.y.step, true);
-    double first = ceil(p.x.low / p.x.step - 1e-9) * p.x.step;
-    for (int i = 0; first + i * p.x.step < p.x.high + p.x.step * 1e-6; i++)
-        plot_tick(&p, first + i * p.x.step, false);
-    svg_line(b, p.left, p.bottom, p.right, p.bottom, "axis");
-    svg_text(b, p.right, p.bottom + (big ? 38 : 34), "t", "end", below);
+    plot_axes(&p, width, height, big ? "plot big" : "plot", name, below);
     return p;
 }
 
-static inline void plot_close(const Plot *p) { buf_str(p->b, "</svg>\n"); }
-
-/* Straight from point to point; a value that is missing leaves a gap. */
+/* Straight from point to point; a missing value leaves a gap. */
 static inline void plot_line(const Plot *p, const double *x, const double *y, int n, int style)
 {
     bool pen = false;
@@ -465,6 +407,77 @@ static inline void plot_mark(const Plot *p, double x, double y, double r, int st
 {
     if (isfinite(x) && isfinite(y))
         svg_mark(p->b, plot_x(p, x), plot_y(p, y), r, style, hollow);
+}
+
+/* ---------------------------------------------------------------- parts of a page */
+
+#define CAPTION "<figcaption>"
+#define CAPTION_END "</figcaption>\n</figure>\n"
+#define TABLE_BODY "</tr></thead><tbody>\n"
+#define TABLE_END "</tbody></table></div>\n"
+
+static inline void page_heading(Buf *b, const char *s) { buf_printf(b, "<h2>%s</h2>\n", s); }
+
+static inline void page_absent(Buf *b, const char *what)
+{
+    buf_printf(b, "<p class=\"absent\">%s</p>\n", what);
+}
+
+/* An item of a key: a line with its mark. */
+static inline void page_key(Buf *b, const char *label, int style)
+{
+    buf_printf(b, "<li><svg viewBox=\"0 0 34 14\" aria-hidden=\"true\">"
+               "<path class=\"line s%d\" d=\"M1 7L33 7\"/>", style);
+    svg_mark(b, 17, 7, 3.6, style, false);
+    buf_str(b, "</svg>");
+    html_string(b, label);
+    buf_str(b, "</li>");
+}
+
+/* `stack`: intervals stand below their values. Columns follow, then TABLE_BODY. */
+static inline void table_open(Buf *b, const char *title, bool stack)
+{
+    if (title)
+        buf_printf(b, "<h3>%s</h3>\n", title);
+    buf_printf(b, "<div class=\"wide\"><table%s><thead><tr><th></th>",
+               stack ? " class=\"stack\"" : "");
+}
+
+static inline void table_column(Buf *b, const char *name)
+{
+    buf_str(b, "<th class=\"n\">");
+    html_string(b, name);
+    buf_str(b, "</th>");
+}
+
+static inline void table_row(Buf *b, const char *label, int style)
+{
+    buf_str(b, "<tr><th scope=\"row\"><svg viewBox=\"0 0 14 14\" aria-hidden=\"true\">");
+    svg_mark(b, 7, 7, 3.6, style, false);
+    buf_str(b, "</svg>");
+    html_string(b, label);
+    buf_str(b, "</th>");
+}
+
+static inline bool has_interval(Estimate e) { return isfinite(e.low) && isfinite(e.high); }
+
+/* The value, if there is one, and its interval, if there is one. `sign`: it is a difference, bold
+ * where the interval excludes 0. */
+static inline void table_cell(Buf *b, Estimate e, double scale, int decimals, bool sign)
+{
+    bool bold = sign && has_interval(e) && (e.low > 0 || e.high < 0);
+    buf_str(b, bold ? "<td class=\"n\"><b>" : "<td class=\"n\">");
+    if (isfinite(e.value) || !has_interval(e))
+        number(b, scale * e.value, decimals, sign);
+    buf_str(b, bold ? "</b>" : "");
+    if (has_interval(e)) {
+        buf_str(b, "<i>[");
+        number(b, scale * e.low, decimals, sign);
+        buf_str(b, ", ");
+        number(b, scale * e.high, decimals, sign);
+        buf_str(b, "]</i>");
+    }
+    buf_str(b, "</td>");
 }
 
 #endif
