@@ -31,7 +31,7 @@ static void differences_of(double (*f)(void), double *x, int n, double *out)
     }
 }
 
-/* ---------------------------------------------------------------- lesson 1 */
+/* ---------------------------------------------------------------- softmax */
 
 static void test_plain_softmax(void)
 {
@@ -54,7 +54,7 @@ static void test_plain_softmax(void)
         }
 }
 
-/* ---------------------------------------------------------------- lesson 2 */
+/* ---------------------------------------------------------------- RMSNorm */
 
 enum { NORM_ROWS = 3, NORM_COLS = 5, NORM_ALL = NORM_ROWS * NORM_COLS };
 
@@ -101,7 +101,7 @@ static void test_plain_rmsnorm(void)
                   NORM_ALL - NORM_COLS);
 }
 
-/* ---------------------------------------------------------------- lesson 3 */
+/* ---------------------------------------------------------------- attention */
 
 enum {
     ATTEND = 7, ATTEND_Q = PLAIN_HEADS * PLAIN_HD, ATTEND_KV = PLAIN_KV_HEADS * PLAIN_HD,
@@ -170,7 +170,7 @@ static void test_plain_attention(void)
     }
 }
 
-/* ---------------------------------------------------------------- lesson 4 */
+/* ---------------------------------------------------------------- sampling */
 
 /* Responses end where they should; each token is the one that its random number falls on; and its
  * log-prob is the trainer's. */
@@ -220,7 +220,7 @@ static void test_plain_sampling(void)
     model_free(&m);
 }
 
-/* ---------------------------------------------------------------- lesson 5 */
+/* ---------------------------------------------------------------- the feature of a token */
 
 enum { FEATURE_AT = PLAIN_PROMPT + 3 }; /* the last of four tokens */
 
@@ -258,7 +258,7 @@ static void test_plain_feature(void)
     model_free(&m);
 }
 
-/* ---------------------------------------------------------------- lesson 6 */
+/* ---------------------------------------------------------------- the feature of a response */
 
 /* Phi of responses of 1 to 5 tokens; cosines of 3-4-5 triangles and of a Phi that vanishes. */
 static void test_plain_sequence_feature(void)
@@ -295,7 +295,7 @@ static void test_plain_sequence_feature(void)
     check_numbers("Eq 9: S", plain_group(0).S, S, PLAIN_M * PLAIN_M);
 }
 
-/* ---------------------------------------------------------------- lesson 7 */
+/* ---------------------------------------------------------------- novelty */
 
 /* nu and nubar of five responses: 0 and 1 have the cosine s, the others are at right angles. */
 static void check_novelty(const char *what, double s, const double *reward, const double *nu,
@@ -337,7 +337,7 @@ static void test_plain_novelty(void)
     check_novelty("one without a direction", (double)NAN, right, none, none);
 }
 
-/* ---------------------------------------------------------------- lesson 8 */
+/* ---------------------------------------------------------------- shaping */
 
 /* Responses 0 and 1 are copies, the others at right angles (`alike`: all are copies). */
 static void check_shaping(const char *what, bool alike, const double *reward, const double *shaped,
@@ -375,10 +375,12 @@ static void test_plain_shaping(void)
     check_shaping("all alike and right", true, right, right, zero);
     check_shaping("rewards of 5 and -5", false, huge, cut, zero);
     const double low[] = {-5, -5, -5, -5, -5}, floor_of[] = {-3, -3, -3, -3, -3};
+    const double near[] = {1, 1, 1, 1, 1.0000002};
     check_shaping("rewards of -5, all alike", true, low, floor_of, zero);
+    check_shaping("rewards that differ by rounding", true, near, near, zero);
 }
 
-/* ---------------------------------------------------------------- lesson 9 */
+/* ---------------------------------------------------------------- the clip */
 
 /* Eq 3 for one token, by its definition. */
 static double clip_surrogate(double logprob, double logprob_old, double A)
