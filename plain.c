@@ -72,7 +72,7 @@ typedef struct {
 } Tensors;
 
 typedef struct { Tensors params, grads, m, v; } Model;
-enum { N_PARAMS = sizeof(Tensors) / sizeof(real) }; /* a Tensors is a flat array, too */
+enum { N_PARAMS = sizeof(Tensors) / sizeof(real) }; /* of Tensors seen as one flat array */
 
 /* Matrices start as small random numbers, the weights of norms as 1. */
 static void model_init(Model *model)
@@ -153,7 +153,7 @@ static void rope(real *x, int n, int heads, int sense)
         }
 }
 
-/* Softmax, z = p before: p_i = e^(scale z_i) / sum_j e^(scale z_j). Less max z, no e^ overflows. */
+/* Softmax in place, z = old p: p_i = e^(scale z_i) / sum_j e^(scale z_j). Less max z: no overflow. */
 static void softmax(real *p, int n, double scale)
 {
     real largest = p[0], sum = 0;
@@ -258,7 +258,7 @@ static void block_forward(real *out, Block *b, const Layer *w, int n)
     add_scaled(out, 1, b->y, n * D);
 }
 
-/* These lines from last to first. dx: dL/dout, then dL/dx. Both terms of a sum get its gradient. */
+/* The same, from last to first. dx: dL/dout, then dL/dx. Both terms of a sum get its gradient. */
 static void block_backward(real *dx, Layer *dw, const Block *b, const Layer *w, int n)
 {
     Block db = {0};
@@ -388,7 +388,7 @@ static void cosines(Group *g)
 
 /* Eq 10: w_ij = e^r_j / sum_{k != i} e^r_k: right responses count more.
  * Eq 11: nu_i = max(1 - sum_{j != i} w_ij S_ij^2, 0): how much of i's direction the others lack; 0
- * where Phi_i = 0. nubar: nu taken to 0 .. 1 by the smallest and largest; 0 where all are equal. */
+ * where Phi_i = 0. nubar: nu rescaled to 0 .. 1 within the group; 0 where all are equal. */
 static void novelty(Group *g)
 {
     double low = 1, high = 0;
@@ -447,7 +447,7 @@ static double clipped_loss(Group *g, int tokens)
 /* Update number `step`, from 1 on. With g the gradient, scaled to a norm of at most MAX_NORM:
  *     m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
  *     w = w - lr decay w - lr (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)
- * m and v begin at 0, too low for means of g and g^2: the divisions mend that. Sets g to 0. */
+ * m and v are running means of g and g^2 that begin at 0; the divisions correct for that. */
 static void adamw(Model *model, double lr, int step)
 {
     real *w = (real *)&model->params, *grad = (real *)&model->grads;
@@ -520,7 +520,7 @@ static void draw_maze(Group *g, int held_out)
         draw_maze(g, held_out);
 }
 
-/* Puts problem `index` to m responses to come. */
+/* Draws problem `index` and makes it the prompt of m responses to come. */
 static void ask(Group *g, int index, int m, int held_out)
 {
     g->index = index;
@@ -534,7 +534,7 @@ static void ask(Group *g, int index, int m, int held_out)
     }
 }
 
-/* An example: random moves into cells not entered yet, begun anew if they do not reach the goal. */
+/* An example: random moves into cells not entered yet; started again if they miss the goal. */
 static void show(Group *g, Sequence *s)
 {
     int entered[CELLS] = {1}, cell = 0;
@@ -580,7 +580,7 @@ static double pass_at_k(int n, int c, int k)
     return 1 - all_wrong;
 }
 
-/* Is the most frequent response right? Of several the first counts, each of them equally likely. */
+/* Is the most frequent response right? Of tied ones, the one sampled first: a fair draw. */
 static int majority(const Group *g)
 {
     int most = 0, winner = 0;

@@ -417,7 +417,8 @@ static void test_plain_clip(void)
         PlainResponse r = plain_response(0, k);
         for (int t = PLAIN_PROMPT; t < *r.length; t++) {
             double old = r.logprob_old[t], up = clip_surrogate(r.logprob[t] + 1e-5, old, A[k]);
-            double slope = (up - clip_surrogate(r.logprob[t] - 1e-5, old, A[k])) / 2e-5 / ALL_TOKENS;
+            double down = clip_surrogate(r.logprob[t] - 1e-5, old, A[k]);
+            double slope = (up - down) / 2e-5 / ALL_TOKENS;
             CHECK(fabs(r.coef[t] - slope) < 1e-9, "A %g, rho %.3f: coef is %g, not %g", A[k],
                   exp(r.logprob[t] - old), r.coef[t], slope);
         }
