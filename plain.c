@@ -153,7 +153,7 @@ static void rope(real *x, int n, int heads, int sense)
         }
 }
 
-/* Softmax in place, z = old p: p_i = e^(scale z_i) / sum_j e^(scale z_j). Less max z: no overflow. */
+/* Softmax, z = old p: p_i = e^(scale z_i) / sum_j e^(scale z_j). Less max z, so no overflow. */
 static void softmax(real *p, int n, double scale)
 {
     real largest = p[0], sum = 0;

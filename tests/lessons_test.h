@@ -84,7 +84,7 @@ static void test_plain_rmsnorm(void)
         norms.dy[i] = noise_d(2, i);
         norms.w[i % NORM_COLS] = 1 + noise_d(3, i % NORM_COLS);
         dx[i] = dw[i % NORM_COLS] = 10;
-        y[i] = NAN;
+        y[i] = (double)NAN;
     }
     differences_of(norm_product, norms.w, NORM_COLS, true_dw);
     differences_of(norm_product, norms.x + NORM_COLS, NORM_ALL - NORM_COLS, true_dx + NORM_COLS);
@@ -151,7 +151,7 @@ static void test_plain_attention(void)
     for (int i = 0; i < ATTEND * ATTEND_Q; i++) {
         a.q[i] = 2 * noise_d(1, i);
         da.y[i] = noise_d(2, i);
-        a.y[i] = NAN;
+        a.y[i] = (double)NAN;
         da.q[i] = 0;
     }
     for (int i = 0; i < ATTEND * ATTEND_KV; i++) {
@@ -290,7 +290,7 @@ static void test_plain_sequence_feature(void)
         for (int e = 0; e < PLAIN_D; e++)
             plain_response(0, k).Phi[e] = e < 2 ? direction[k][e] : 0;
     for (int i = 0; i < PLAIN_M * PLAIN_M; i++)
-        plain_group(0).S[i] = NAN;
+        plain_group(0).S[i] = (double)NAN;
     plain_cosines(0);
     check_numbers("Eq 9: S", plain_group(0).S, S, PLAIN_M * PLAIN_M);
 }
@@ -311,7 +311,7 @@ static void check_novelty(const char *what, double s, const double *reward, cons
         g.S[0] = g.S[1] = g.S[PLAIN_M] = 0;
     for (int i = 0; i < PLAIN_M; i++) {
         g.reward[i] = reward[i];
-        g.nu[i] = g.nubar[i] = NAN;
+        g.nu[i] = g.nubar[i] = (double)NAN;
     }
     plain_novelty(0);
     snprintf(text, sizeof text, "Eq 10-11: nu, %s", what);
@@ -350,7 +350,7 @@ static void check_shaping(const char *what, bool alike, const double *reward, co
         for (int e = 0; e < PLAIN_D; e++)
             plain_response(0, i).Phi[e] = e == (alike ? 0 : imax(0, i - 1));
         g.reward[i] = reward[i];
-        g.nu[i] = g.nubar[i] = g.shaped[i] = g.advantage[i] = NAN;
+        g.nu[i] = g.nubar[i] = g.shaped[i] = g.advantage[i] = (double)NAN;
     }
     plain_advantages(0);
     snprintf(text, sizeof text, "Eq 12-13: r~, %s", what);
@@ -406,7 +406,7 @@ static void test_plain_clip(void)
         for (int t = PLAIN_PROMPT; t < *r.length; t++) {
             r.logprob_old[t] = -1 + 0.1 * noise_d(9, t);
             r.logprob[t] = r.logprob_old[t] + 0.1 * (t - PLAIN_PROMPT - EACH / 2);
-            r.coef[t] = NAN;
+            r.coef[t] = (double)NAN;
             expected += clip_surrogate(r.logprob[t], r.logprob_old[t], A[k]) / ALL_TOKENS;
         }
     }
