@@ -52,8 +52,11 @@ plain:
 	$(CC) -O2 -Wall -Wextra plain.c -o $@ -lm
 	./plain
 
-test_g2rl: test_g2rl.c $(TESTS) $(SOURCES) .flags
-	$(CC) $(FLAGS) test_g2rl.c tests/plain_oracle.c -o $@ -lm
+test_g2rl.o: test_g2rl.c $(wildcard tests/*.h) $(SOURCES) .flags
+	$(CC) $(FLAGS) -c test_g2rl.c -o $@
+
+test_g2rl: test_g2rl.o tests/plain_oracle.c plain.c
+	$(CC) $(FLAGS) tests/plain_oracle.c test_g2rl.o -o $@ -lm
 
 test: g2rl test_g2rl
 	./test_g2rl $(TEST)
@@ -123,14 +126,14 @@ lesson:
 	@MAKE="$(MAKE)" sh doc/lessons/lesson.sh $(N)
 
 lessons:
-	sh doc/lessons/lesson.sh check "$(CC) $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) -Og"
+	@MAKE="$(MAKE)" sh doc/lessons/lesson.sh check
 
 install: g2rl
 	mkdir -p '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
+	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile

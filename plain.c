@@ -1,19 +1,13 @@
-/* plain.c, chapter 0: a transformer and gradient-guided reinforcement learning, the whole of it.
+/* plain.c, chapter 0: a transformer and its training by gradient-guided reinforcement learning.
  *
  *   cc -O2 plain.c -lm && ./a.out          about two minutes on one core
  *
- * What it is: a small language model learns to write ways through a maze. It begins with random
- * weights and learns first from examples (supervised learning), then from its own attempts (G2RL,
- * arXiv 2512.15687). Plain loops, in the order of understanding; each forward pass stands directly
- * above its backward pass. Equation numbers, Eq N, are the paper's.
+ * A small language model learns to solve mazes: first from examples (supervised learning), then
+ * from its own attempts (G2RL, arXiv 2512.15687; Eq N is the paper's number). Plain loops, to be
+ * read from top to bottom; each backward pass stands directly below its forward pass. It is slow
+ * and incomplete: one whole sequence at a time, no threads, batching or key-value cache, no
+ * reference model, no KL term (beta = 0 in Eq 4). g2rl.c has all that; tests compare the two.
  *
- * What it is not: fast, or complete. It runs one sequence at a time, whole: no threads, batching or
- * cache of keys and values. It has no reference model and no KL term (beta = 0 in Eq 4). g2rl.c is
- * the same method with all of that; the tests compare the two number by number.
- *
- * Contents: 1. numbers, 2. tensors, 3. layers, 4. the block, 5. the model: log-prob and feature phi
- * (Eq 5-8, 14), 6. the method: S, w, nu, r~, A (Eq 9-13, 2), 7. the loss (Eq 3-4) and AdamW, 8. the
- * task, 9. sampling and evaluation, 10. training and main.
  * A shape [n, d] means n rows of d numbers: x[t * d + i]. dx is short for dL/dx, L being the loss.
  * Backward functions add to the gradients that they are given. */
 #include <math.h>
@@ -21,8 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* ================================================================ 1. numbers */
-/* Everything that can be chosen. (The tests choose for themselves, with double as `real`.) */
+/* ================================================================ 1. numbers, tensors */
+/* Everything that can be chosen. (The tests define their own, with double as `real`.) */
 #ifndef PLAIN_CONFIG
 typedef float real;
 enum { VOCAB = 6, D = 32, FF = 96, LAYERS = 2, HEADS = 4, KV_HEADS = 2, HD = 8 }; /* the model */
@@ -36,7 +30,7 @@ enum { Q = HEADS * HD, KV = KV_HEADS * HD }; /* widths of all queries and of all
 enum { SIZE = 4, CELLS = SIZE * SIZE, LOOPS = 2 }; /* of a maze */
 enum { STREAM_INIT = 1, STREAM_DATA, STREAM_SAMPLE, STREAM_SPLIT }; /* of random numbers */
 
-/* A random number in [0, 1): Philox 4x32-10, which scrambles a counter and keeps no state. */
+/* A random number in [0, 1): Philox 4x32-10, a hash of the counter a, b, c, d. It has no state. */
 static double uniform(uint32_t stream, uint32_t a, uint32_t b, uint32_t c, uint32_t d)
 {
     uint32_t k0 = SEED, k1 = stream;
@@ -44,10 +38,8 @@ static double uniform(uint32_t stream, uint32_t a, uint32_t b, uint32_t c, uint3
         uint64_t p0 = (uint64_t)0xD2511F53 * a, p1 = (uint64_t)0xCD9E8D57 * c;
         a = (uint32_t)(p1 >> 32) ^ b ^ k0;
         c = (uint32_t)(p0 >> 32) ^ d ^ k1;
-        b = (uint32_t)p1;
-        d = (uint32_t)p0;
-        k0 += 0x9E3779B9;
-        k1 += 0xBB67AE85;
+        b = (uint32_t)p1, d = (uint32_t)p0;
+        k0 += 0x9E3779B9, k1 += 0xBB67AE85;
     }
     return (((uint64_t)a << 32 | b) >> 11) * 0x1p-53;
 }
@@ -67,13 +59,12 @@ static void add_scaled(real *y, real a, const real *x, int n)
         y[i] += a * x[i];
 }
 
-/* ================================================================ 2. tensors */
 typedef struct {
     real norm1[D], wq[Q * D], wk[KV * D], wv[KV * D], qnorm[HD], knorm[HD], wo[D * Q];
     real norm2[D], gate[FF * D], up[FF * D], down[D * FF];
 } Layer; /* a matrix W lies row by row: W_ij is W[i * cols + j] */
 
-/* The one table of tensors. Parameters, gradients and AdamW's m and v are flat arrays of it. */
+/* All tensors of the model. Parameters, gradients and AdamW's m and v are one such struct each. */
 typedef struct {
     real embed[VOCAB * D];
     Layer layer[LAYERS];
@@ -81,9 +72,9 @@ typedef struct {
 } Tensors;
 
 typedef struct { Tensors params, grads, m, v; } Model;
-enum { N_PARAMS = sizeof(Tensors) / sizeof(real) };
+enum { N_PARAMS = sizeof(Tensors) / sizeof(real) }; /* of Tensors seen as one flat array */
 
-/* Matrices begin as small random numbers, norms as 1. */
+/* Matrices start as small random numbers, the weights of norms as 1. */
 static void model_init(Model *model)
 {
     Tensors *w = &model->params;
@@ -97,7 +88,7 @@ static void model_init(Model *model)
     }
 }
 
-/* ================================================================ 3. layers */
+/* ================================================================ 2. layers */
 /* Linear: y_ti = sum_j W_ij x_tj.                  y: [n, rows], x: [n, cols], W: [rows, cols] */
 static void linear_forward(real *y, const real *x, const real *W, int n, int rows, int cols)
 {
@@ -146,14 +137,13 @@ static void rmsnorm_backward(real *dx, real *dw, const real *dy, const real *x, 
 }
 
 /* Rotary positions: at position t, the pair (x_i, x_{i + HD/2}) of a head turns by t theta^(-2i/HD)
- * radians; <query, key> then depends on their distance alone. `sense` is 1 forward and -1 backward:
- * a gradient turns back. Angles are floats, as trained models have them.       x: [n, heads, HD] */
+ * radians, so <query, key> depends on their distance, not on their places. `sense` is 1 forward, -1
+ * backward: a gradient turns back. Angles are floats, as in published models. x: [n, heads, HD] */
 static void rope(real *x, int n, int heads, int sense)
 {
     for (int t = 0; t < n; t++)
         for (int i = 0; i < HD / 2; i++) {
-            float frequency = 1.0f / (float)pow(ROPE_THETA, 2.0f * (float)i / (float)HD);
-            float angle = (float)t * frequency;
+            float angle = (float)t * (1.0f / (float)pow(ROPE_THETA, 2.0f * (float)i / (float)HD));
             real cosine = cos(angle), sine = sense * sin(angle);
             for (int h = 0; h < heads; h++) {
                 real *a = x + (t * heads + h) * HD + i, *b = a + HD / 2, old = *a;
@@ -163,58 +153,59 @@ static void rope(real *x, int n, int heads, int sense)
         }
 }
 
-/* p_i = e^(scale z_i) / sum_j e^(scale z_j), from p = z. Less the largest z, no e^ overflows. */
+/* Softmax, z = old p: p_i = e^(scale z_i) / sum_j e^(scale z_j). Less max z, so no overflow. */
 static void softmax(real *p, int n, double scale)
 {
     real largest = p[0], sum = 0;
     for (int i = 1; i < n; i++)
         largest = p[i] > largest ? p[i] : largest;
-    for (int i = 0; i < n; i++) {
-        p[i] = exp(scale * (p[i] - largest));
-        sum += p[i];
-    }
+    for (int i = 0; i < n; i++)
+        sum += p[i] = exp(scale * (p[i] - largest));
     for (int i = 0; i < n; i++)
         p[i] /= sum;
 }
 
 /* Causal attention with grouped queries. At position t, query head h reads key head g:
- *     z_u = <q_th, k_ug> / sqrt(HD) for u <= t,   p = softmax(z),   y_th = sum_u p_u v_ug
- * y, q: [n, HEADS, HD], p: [HEADS, N, N], k, v: [n, KV_HEADS, HD] */
-static void attention_forward(real *y, real *p, const real *q, const real *k, const real *v, int n)
+ *     z_u = <q_th, k_ug> / sqrt(HD) for u <= t,   p = softmax(z),   y_th = sum_u p_u v_ug */
+typedef struct {
+    real q[N * Q], k[N * KV], v[N * KV]; /* [n, HEADS, HD]; k and v: [n, KV_HEADS, HD] */
+    real p[HEADS * N * N], y[N * Q];     /* [HEADS, N, N]; [n, HEADS, HD] */
+} Attention; /* or the gradients of all these */
+static void attention_forward(Attention *a, int n)
 {
-    memset(y, 0, sizeof(real) * n * Q);
+    memset(a->y, 0, sizeof a->y);
     for (int h = 0; h < HEADS; h++)
         for (int t = 0; t < n; t++) {
             int row = t * Q + h * HD, g = h / (HEADS / KV_HEADS) * HD;
-            real *pt = p + (h * N + t) * N;
+            real *p = a->p + (h * N + t) * N;
             for (int u = 0; u <= t; u++)
-                pt[u] = dot(q + row, k + u * KV + g, HD);
-            softmax(pt, t + 1, 1 / sqrt(HD));
+                p[u] = dot(a->q + row, a->k + u * KV + g, HD);
+            softmax(p, t + 1, 1 / sqrt(HD));
             for (int u = 0; u <= t; u++)
-                add_scaled(y + row, pt[u], v + u * KV + g, HD);
+                add_scaled(a->y + row, p[u], a->v + u * KV + g, HD);
         }
 }
 
-/* Forward: y = sum_u p_u v_u.         So dv_u = p_u dy, and dp_u = <dy, v_u>.
+/* From da->y to da->q, da->k and da->v.
+ * Forward: y = sum_u p_u v_u.         So dv_u = p_u dy, and dp_u = <dy, v_u>.
  * Forward: p = softmax(z).            So dz_u = p_u (dp_u - sum_j p_j dp_j).
  * Forward: z_u = <q, k_u> / sqrt(HD). So dq = sum_u e_u k_u, dk_u = e_u q, e = dz / sqrt(HD). */
-static void attention_backward(real *dq, real *dk, real *dv, const real *dy, const real *p,
-                               const real *q, const real *k, const real *v, int n)
+static void attention_backward(Attention *da, const Attention *a, int n)
 {
     for (int h = 0; h < HEADS; h++)
         for (int t = 0; t < n; t++) {
             int row = t * Q + h * HD, g = h / (HEADS / KV_HEADS) * HD;
-            const real *pt = p + (h * N + t) * N;
+            const real *p = a->p + (h * N + t) * N, *dy = da->y + row;
             real dp[N], mean = 0;
             for (int u = 0; u <= t; u++) {
-                add_scaled(dv + u * KV + g, pt[u], dy + row, HD);
-                dp[u] = dot(dy + row, v + u * KV + g, HD);
-                mean += pt[u] * dp[u];
+                add_scaled(da->v + u * KV + g, p[u], dy, HD);
+                dp[u] = dot(dy, a->v + u * KV + g, HD);
+                mean += p[u] * dp[u];
             }
             for (int u = 0; u <= t; u++) {
-                real e = pt[u] * (dp[u] - mean) / sqrt(HD);
-                add_scaled(dq + row, e, k + u * KV + g, HD);
-                add_scaled(dk + u * KV + g, e, q + row, HD);
+                real e = p[u] * (dp[u] - mean) / sqrt(HD);
+                add_scaled(da->q + row, e, a->k + u * KV + g, HD);
+                add_scaled(da->k + u * KV + g, e, a->q + row, HD);
             }
         }
 }
@@ -236,14 +227,13 @@ static void swiglu_backward(real *da, real *du, const real *dy, const real *a, c
     }
 }
 
-/* ================================================================ 4. the block */
-/* What a block makes of up to N tokens, kept for the backward pass; or the gradients of that. */
+/* A block's activations for up to N tokens, saved for the backward pass; or their gradients. */
 typedef struct {
-    real x[N * D], xn[N * D];                        /* the input; normed */
-    real q[N * Q], k[N * KV], v[N * KV];             /* queries, keys, values */
-    real qn[N * Q], kn[N * KV], p[HEADS * N * N];    /* normed and turned; probabilities */
-    real mix[N * Q], y[N * D], yn[N * D];            /* attention's output; x + attention; normed */
-    real gate[N * FF], up[N * FF], act[N * FF];      /* inside SwiGLU */
+    real x[N * D], xn[N * D];                   /* the input; normed */
+    real q[N * Q], k[N * KV];                   /* queries and keys, before norm and rotation */
+    Attention a;                                /* the same after both; values; a.y */
+    real y[N * D], yn[N * D];                   /* x + attention; normed */
+    real gate[N * FF], up[N * FF], act[N * FF]; /* inside SwiGLU */
 } Block;
 
 /* out = y + SwiGLU(norm(y)), y = x + attention(norm(x)).                 out, b->x: [n, D] */
@@ -252,13 +242,13 @@ static void block_forward(real *out, Block *b, const Layer *w, int n)
     rmsnorm_forward(b->xn, b->x, w->norm1, n, D);
     linear_forward(b->q, b->xn, w->wq, n, Q, D);
     linear_forward(b->k, b->xn, w->wk, n, KV, D);
-    linear_forward(b->v, b->xn, w->wv, n, KV, D);
-    rmsnorm_forward(b->qn, b->q, w->qnorm, n * HEADS, HD);
-    rmsnorm_forward(b->kn, b->k, w->knorm, n * KV_HEADS, HD);
-    rope(b->qn, n, HEADS, 1);
-    rope(b->kn, n, KV_HEADS, 1);
-    attention_forward(b->mix, b->p, b->qn, b->kn, b->v, n);
-    linear_forward(b->y, b->mix, w->wo, n, D, Q);
+    linear_forward(b->a.v, b->xn, w->wv, n, KV, D);
+    rmsnorm_forward(b->a.q, b->q, w->qnorm, n * HEADS, HD);
+    rmsnorm_forward(b->a.k, b->k, w->knorm, n * KV_HEADS, HD);
+    rope(b->a.q, n, HEADS, 1);
+    rope(b->a.k, n, KV_HEADS, 1);
+    attention_forward(&b->a, n);
+    linear_forward(b->y, b->a.y, w->wo, n, D, Q);
     add_scaled(b->y, 1, b->x, n * D);
     rmsnorm_forward(b->yn, b->y, w->norm2, n, D);
     linear_forward(b->gate, b->yn, w->gate, n, FF, D);
@@ -268,7 +258,7 @@ static void block_forward(real *out, Block *b, const Layer *w, int n)
     add_scaled(out, 1, b->y, n * D);
 }
 
-/* The same lines from last to first. dx: dout, then dx. Both terms of a sum have its gradient. */
+/* The same, from last to first. dx: dL/dout, then dL/dx. Both terms of a sum get its gradient. */
 static void block_backward(real *dx, Layer *dw, const Block *b, const Layer *w, int n)
 {
     Block db = {0};
@@ -279,27 +269,27 @@ static void block_backward(real *dx, Layer *dw, const Block *b, const Layer *w, 
     linear_backward(db.yn, dw->gate, db.gate, b->yn, w->gate, n, FF, D);
     rmsnorm_backward(db.y, dw->norm2, db.yn, b->y, w->norm2, n, D);
     add_scaled(db.x, 1, db.y, n * D);
-    linear_backward(db.mix, dw->wo, db.y, b->mix, w->wo, n, D, Q);
-    attention_backward(db.qn, db.kn, db.v, db.mix, b->p, b->qn, b->kn, b->v, n);
-    rope(db.kn, n, KV_HEADS, -1);
-    rope(db.qn, n, HEADS, -1);
-    rmsnorm_backward(db.k, dw->knorm, db.kn, b->k, w->knorm, n * KV_HEADS, HD);
-    rmsnorm_backward(db.q, dw->qnorm, db.qn, b->q, w->qnorm, n * HEADS, HD);
-    linear_backward(db.xn, dw->wv, db.v, b->xn, w->wv, n, KV, D);
+    linear_backward(db.a.y, dw->wo, db.y, b->a.y, w->wo, n, D, Q);
+    attention_backward(&db.a, &b->a, n);
+    rope(db.a.k, n, KV_HEADS, -1);
+    rope(db.a.q, n, HEADS, -1);
+    rmsnorm_backward(db.k, dw->knorm, db.a.k, b->k, w->knorm, n * KV_HEADS, HD);
+    rmsnorm_backward(db.q, dw->qnorm, db.a.q, b->q, w->qnorm, n * HEADS, HD);
+    linear_backward(db.xn, dw->wv, db.a.v, b->xn, w->wv, n, KV, D);
     linear_backward(db.xn, dw->wk, db.k, b->xn, w->wk, n, KV, D);
     linear_backward(db.xn, dw->wq, db.q, b->xn, w->wq, n, Q, D);
     rmsnorm_backward(db.x, dw->norm1, db.xn, b->x, w->norm1, n, D);
     memcpy(dx, db.x, sizeof(real) * n * D);
 }
 
-/* ================================================================ 5. the model */
-/* A prompt and one response, and what the model makes of them. What speaks of token t has the index
- * t; the hidden state that predicts token t is h[t - 1]. */
+/* ================================================================ 3. the model */
+/* A prompt, one response to it, and the model's numbers for them. Those of token t have the index
+ * t, but the hidden state that predicts token t is h[t - 1]. */
 typedef struct {
     int token[N], prompt, length;             /* token[prompt] .. token[length - 1]: the response */
     Block block[LAYERS];
     real x[N * D], h[N * D];                  /* what leaves the last block; normed */
-    real p[N * VOCAB], phi[N * D], Phi[D];    /* policy; feature; its mean, Eq 8 */
+    real p[N * VOCAB], phi[N * D], Phi[D];    /* policy; feature; its mean */
     real logprob[N], logprob_old[N], coef[N]; /* now; when sampled; dL/dlogprob */
 } Sequence;
 
@@ -320,29 +310,41 @@ static void predict(const Tensors *w, Sequence *s, int t)
     softmax(s->p + t * VOCAB, VOCAB, 1 / TEMPERATURE);
 }
 
-/* Log p(y) of each response token y, and the feature phi, Eq 6-7, 14: the way that h would have to
- * move to make y likelier. Phi is its mean, Eq 8. Returns the number of response tokens.
- *     d log p(y) / dh = (W[y] - sum_v p_v W[v]) / T = phi / T */
+/* Eq 6-7, 14, the feature of token t, y: the direction in which h makes y likelier.
+ *     phi = T dlog p(y) / dh = W[y] - sum_v p_v W[v] */
+static void token_feature(const Tensors *w, Sequence *s, int t)
+{
+    real *phi = s->phi + t * D;
+    memcpy(phi, w->head + s->token[t] * D, sizeof(real) * D);
+    for (int v = 0; v < VOCAB; v++)
+        add_scaled(phi, -s->p[t * VOCAB + v], w->head + v * D, D);
+}
+
+/* Eq 8, the feature of the response: Phi is the mean of phi. */
+static void sequence_feature(Sequence *s)
+{
+    memset(s->Phi, 0, sizeof s->Phi);
+    for (int t = s->prompt; t < s->length; t++)
+        add_scaled(s->Phi, 1.0 / (s->length - s->prompt + 1e-8), s->phi + t * D, D);
+}
+
+/* Log-probs and features of a response. Returns its number of tokens. */
 static int forward(const Tensors *w, Sequence *s)
 {
     hidden_forward(w, s, s->length - 1);
-    memset(s->Phi, 0, sizeof s->Phi);
     for (int t = s->prompt; t < s->length; t++) {
-        real *phi = s->phi + t * D, *p = s->p + t * VOCAB;
         predict(w, s, t);
-        s->logprob[t] = log(p[s->token[t]]);
-        memcpy(phi, w->head + s->token[t] * D, sizeof(real) * D);
-        for (int v = 0; v < VOCAB; v++)
-            add_scaled(phi, -p[v], w->head + v * D, D);
-        add_scaled(s->Phi, 1.0 / (s->length - s->prompt + 1e-8), phi, D);
+        s->logprob[t] = log(s->p[t * VOCAB + s->token[t]]);
+        token_feature(w, s, t);
     }
+    sequence_feature(s);
     return s->length - s->prompt;
 }
 
 /* From s->coef to the gradients dw. The loss sees the model through its log-probs alone: with c_t =
- * dL / dlog p_t, dh = c_t phi_t / T. So every backward pass makes phi_t: as a feature it is free.
- * Forward: log p(y) = z_y/T - log sum_v e^(z_v/T), z = W h. So dW[v] = c_t (1[v = y] - p_v) h / T.
- * Then the lines of hidden_forward, from the last to the first. */
+ * dL/dlog p_t (coef), dh = c_t phi_t / T. Every backward pass needs phi: as a feature it is free.
+ * Forward: log p(y) = z_y/T - log sum_v e^(z_v/T), z = W h. So dW[v] = c_t (1[v = y] - p_v) h/T.
+ * Then the lines of hidden_forward, from last to first. */
 static void backward(Tensors *dw, const Sequence *s, const Tensors *w)
 {
     int n = s->length - 1;
@@ -361,61 +363,62 @@ static void backward(Tensors *dw, const Sequence *s, const Tensors *w)
         add_scaled(dw->embed + s->token[t] * D, 1, dx + t * D, D);
 }
 
-/* ================================================================ 6. the method */
-/* A problem, m responses to it, and the numbers that lead from features to advantages. */
+/* ================================================================ 4. the method */
+/* A problem, m responses to it, and the numbers from their features to their advantages. */
 typedef struct {
     int index, maze[CELLS], m;
-    uint32_t dice;                  /* the next random number of this problem */
+    uint32_t dice;                  /* counter of the problem's next random number */
     Sequence response[M];
     double reward[M], S[M][M];      /* +1 right, -1 wrong; cosines, Eq 9 */
-    double nu[M], nubar[M];         /* exploration score, Eq 11; the same in 0 .. 1 */
+    double nu[M], nubar[M];         /* exploration score, Eq 11; rescaled to 0 .. 1 */
     double shaped[M], advantage[M]; /* r~, Eq 12-13; A, Eq 2 */
 } Group;
 
 /* Eq 9: S_ij = <Phi_i, Phi_j> / (|Phi_i| |Phi_j|): do two responses push the model the same way?
- * Eq 10: w_ij = e^r_j / sum_{k != i} e^r_k: right responses count more.
- * Eq 11: nu_i = max(1 - sum_{j != i} w_ij S_ij^2, 0): what is new in a direction. (Where the model
- * was certain of every token, Phi and S_ii are 0; that is not new.) */
-static void novelty(Group *g)
+ * Where the model was certain of every token, Phi is 0, and S, too. */
+static void cosines(Group *g)
 {
-    for (int i = 0; i < g->m; i++) {
-        double sum = 0, repeated = 0;
+    for (int i = 0; i < g->m; i++)
         for (int j = 0; j < g->m; j++) {
             const real *a = g->response[i].Phi, *b = g->response[j].Phi;
             double norms = sqrt(dot(a, a, D)) * sqrt(dot(b, b, D));
-            double weight = j == i ? 0 : exp(g->reward[j]);
             g->S[i][j] = norms < 1e-24 ? 0 : dot(a, b, D) / norms;
+        }
+}
+
+/* Eq 10: w_ij = e^r_j / sum_{k != i} e^r_k: right responses count more.
+ * Eq 11: nu_i = max(1 - sum_{j != i} w_ij S_ij^2, 0): how much of i's direction the others lack; 0
+ * where Phi_i = 0. nubar: nu rescaled to 0 .. 1 within the group; 0 where all are equal. */
+static void novelty(Group *g)
+{
+    double low = 1, high = 0;
+    for (int i = 0; i < g->m; i++) {
+        double sum = 0, repeated = 0;
+        for (int j = 0; j < g->m; j++) {
+            double weight = j == i ? 0 : exp(g->reward[j]);
             repeated += weight * g->S[i][j] * g->S[i][j];
             sum += weight;
         }
         g->nu[i] = g->S[i][i] == 0 ? 0 : fmax(1 - repeated / sum, 0);
+        low = fmin(low, g->nu[i]), high = fmax(high, g->nu[i]);
     }
-}
-
-/* nubar: nu taken to 0 .. 1 by the group's smallest and largest; 0 where they are equal.
- * Eq 12-13: r~ = r (1 + lambda r nubar), clipped. */
-static void shape(Group *g)
-{
-    double low = g->nu[0], high = g->nu[0];
-    for (int i = 1; i < g->m; i++) {
-        low = fmin(low, g->nu[i]);
-        high = fmax(high, g->nu[i]);
-    }
-    for (int i = 0; i < g->m; i++) {
+    for (int i = 0; i < g->m; i++)
         g->nubar[i] = high - low < 1e-6 ? 0 : (g->nu[i] - low) / (high - low);
-        double r = g->reward[i], shaped = r * (1 + LAMBDA * r * g->nubar[i]);
-        g->shaped[i] = fmax(-REWARD_LIMIT, fmin(REWARD_LIMIT, shaped));
-    }
 }
 
-/* Eq 2: A_i = (r~_i - mean) / (std + 1e-6) within the group; 0 where all r~ are equal. */
+/* From features and rewards to advantages: cosines and novelty, then
+ * Eq 12-13: r~ = r (1 + lambda r nubar), clipped to -REWARD_LIMIT .. REWARD_LIMIT.
+ * Eq 2: A_i = (r~_i - mean) / (std + 1e-6) within the group; 0 where all r~ are equal. */
 static void advantages(Group *g)
 {
     double mean = 0, variance = 0;
+    cosines(g);
     novelty(g);
-    shape(g);
-    for (int i = 0; i < g->m; i++)
+    for (int i = 0; i < g->m; i++) {
+        double r = g->reward[i], shaped = r * (1 + LAMBDA * r * g->nubar[i]);
+        g->shaped[i] = fmax(-REWARD_LIMIT, fmin(REWARD_LIMIT, shaped));
         mean += g->shaped[i] / g->m;
+    }
     for (int i = 0; i < g->m; i++)
         variance += (g->shaped[i] - mean) * (g->shaped[i] - mean) / g->m;
     double std = sqrt(variance);
@@ -423,10 +426,10 @@ static void advantages(Group *g)
         g->advantage[i] = std < 1e-6 ? 0 : (g->shaped[i] - mean) / (std + 1e-6);
 }
 
-/* ================================================================ 7. the loss, AdamW */
-/* Eq 3-4: L = -mean over the tokens of all groups of min(rho A, clip(rho) A), rho = p(y)/p_old(y),
- * clip to 1 - CLIP .. 1 + CLIP. As drho / dlog p = rho, coef = -rho A / tokens; 0 where the clipped
- * branch, a constant, is smaller. On fresh samples rho is 1. Returns this group's part of L. */
+/* ================================================================ 5. the loss, AdamW */
+/* Eq 3-4: L = -mean over the tokens of all groups of min(rho A, clip(rho) A), rho = p / p_old, clip
+ * to 1 - CLIP .. 1 + CLIP. drho/dlog p = rho, so coef = -rho A / tokens, or 0 where the clipped
+ * term, a constant, is smaller. On fresh samples rho is 1. Returns this group's part of L. */
 static double clipped_loss(Group *g, int tokens)
 {
     double loss = 0;
@@ -444,7 +447,7 @@ static double clipped_loss(Group *g, int tokens)
 /* Update number `step`, from 1 on. With g the gradient, scaled to a norm of at most MAX_NORM:
  *     m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2
  *     w = w - lr decay w - lr (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps)
- * m and v begin at 0: the divisions make means of g and g^2 of them. Zeroes the gradient. */
+ * m and v are running means of g and g^2 that begin at 0; the divisions correct for that. */
 static void adamw(Model *model, double lr, int step)
 {
     real *w = (real *)&model->params, *grad = (real *)&model->grads;
@@ -461,7 +464,7 @@ static void adamw(Model *model, double lr, int step)
     }
 }
 
-/* ================================================================ 8. the task */
+/* ================================================================ 6. the task */
 /* A maze of SIZE x SIZE cells, from the top left to the bottom right. The prompt has a digit for
  * each cell (1: open to the east, 2: to the south, 3: both, 0: neither), then ":". The response has
  * a digit for each move (0 east, 1 south, 2 west, 3 north), then END. A digit is one token. */
@@ -496,9 +499,8 @@ static int verify(Group *g)
 
 static int roll(Group *g, int n) { return n * uniform(STREAM_DATA, g->dice++, 0, 0, 0); } /* < n */
 
-/* Prim's algorithm: random walls between the tree (at first one cell) and the rest are opened until
- * the tree has all cells; then LOOPS more, so that there are several ways. A fifth of all mazes, by
- * a hash of their digits, is held out for the evaluation. */
+/* Prim's algorithm: random walls between the tree and the rest are opened until the tree has all
+ * cells; then LOOPS more. A fifth of all mazes, by a hash of their digits, is held out. */
 static void draw_maze(Group *g, int held_out)
 {
     uint32_t digits = 0;
@@ -518,7 +520,7 @@ static void draw_maze(Group *g, int held_out)
         draw_maze(g, held_out);
 }
 
-/* Puts problem `index` to m responses to come. */
+/* Draws problem `index` and makes it the prompt of m responses to come. */
 static void ask(Group *g, int index, int m, int held_out)
 {
     g->index = index;
@@ -532,7 +534,7 @@ static void ask(Group *g, int index, int m, int held_out)
     }
 }
 
-/* An example: random moves into cells not entered yet, begun anew if they do not reach the goal. */
+/* An example: random moves into cells not entered yet; started again if they miss the goal. */
 static void show(Group *g, Sequence *s)
 {
     int entered[CELLS] = {1}, cell = 0;
@@ -549,7 +551,7 @@ static void show(Group *g, Sequence *s)
         show(g, s);
 }
 
-/* ================================================================ 9. sampling, evaluation */
+/* ================================================================ 7. sampling and training */
 /* Samples the responses from the policy, token by token. */
 static void sample(const Tensors *w, Group *g, int step)
 {
@@ -578,7 +580,7 @@ static double pass_at_k(int n, int c, int k)
     return 1 - all_wrong;
 }
 
-/* Is the most frequent response right? Of several the first counts, each of them equally likely. */
+/* Is the most frequent response right? Of tied ones, the one sampled first: a fair draw. */
 static int majority(const Group *g)
 {
     int most = 0, winner = 0;
@@ -587,8 +589,8 @@ static int majority(const Group *g)
         int votes = 0;
         for (; b < g->response + g->m; b++)
             votes += a->length == b->length && !memcmp(a->token, b->token, sizeof(int) * a->length);
-        winner = votes > most ? i : winner;
-        most = votes > most ? votes : most;
+        if (votes > most)
+            most = votes, winner = i;
     }
     return g->reward[winner] > 0;
 }
@@ -609,9 +611,7 @@ static double evaluate(const Tensors *w, Group *g, const char *name)
     return one;
 }
 
-/* ================================================================ 10. training */
-/* A supervised step: L = -mean of log p(response) over EXAMPLES right responses, log p(response) =
- * sum of its tokens' log p. So coef = -1 / EXAMPLES. Returns L. */
+/* A step on EXAMPLES right responses: L = -mean of their log p; coef = -1 / EXAMPLES. Returns L. */
 static double supervised_step(Model *model, Group *g, double lr, int step)
 {
     double loss = 0;

@@ -19,6 +19,7 @@
 #include "tests/method_test.h"
 #include "tests/rollouts_test.h"
 #include "tests/plain_test.h"
+#include "tests/lessons_test.h"
 #include "tests/geometry_test.h"
 #include "tests/tokenizer_test.h"
 #include "tests/commands_test.h"
@@ -118,6 +119,15 @@ static const Test TESTS[] = {
     TEST(plain_steps, "Eq 2-14 and whole training steps against plain.c"),
     TEST(plain_maze, "plain.c: its mazes, examples and verdicts against the task's"),
     TEST(plain_counts, "plain.c: pass@k and the vote"),
+    TEST(plain_softmax, "plain.c: softmax by its definition, large numbers"),
+    TEST(plain_rmsnorm, "plain.c: RMSNorm by its definition, gradients by differences"),
+    TEST(plain_attention, "plain.c: attention by its definition, gradients by differences"),
+    TEST(plain_sampling, "plain.c: each token is the one that its random number falls on"),
+    TEST(plain_feature, "plain.c: phi = T dlog p / dh by differences; its mean is 0"),
+    TEST(plain_sequence_feature, "plain.c: Phi and S by hand"),
+    TEST(plain_novelty, "plain.c: Eq 10-11 and nubar by hand"),
+    TEST(plain_shaping, "plain.c: Eq 12-13 and Eq 2 by hand"),
+    TEST(plain_clip, "plain.c: Eq 3-4 by its definition, its derivative by differences"),
     TEST(pass_at_k, "pass@k against counting subsets"),
     TEST(majority, "maj@k with ties in expectation, every small case"),
     TEST(bootstrap, "bootstrap intervals against all resamples"),
@@ -126,7 +136,7 @@ static const Test TESTS[] = {
     TEST(mean_interval, "Student's t; intervals over runs"),
     TEST(correlation, "Pearson, Spearman with ties, weights as repetitions"),
     TEST(group_bootstrap, "intervals from groups, not from their pairs"),
-    TEST(true_gradients, "of each response, against differences in double; their cosines"),
+    TEST(true_gradients, "of each response, against plain.c's in double; their cosines"),
     TEST(zero_mean_check, "holds on-policy; not at another temperature, nor without end tokens"),
     TEST(geometry_counts, "pairs, histograms, Eq 8's sums by hand"),
     TEST(geometry_rewards, "pairs of right and wrong responses"),

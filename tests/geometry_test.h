@@ -2,7 +2,7 @@
 #ifndef TESTS_GEOMETRY_H
 #define TESTS_GEOMETRY_H
 
-#include "rollouts_test.h"
+#include "plain_test.h"
 
 /* Correlations against numbers worked out by hand; ties; weights as repetitions. */
 static void test_correlation(void)
@@ -59,123 +59,16 @@ static void test_group_bootstrap(void)
     CHECK(isnan(none.value) && isnan(none.low) && isnan(none.high), "of nothing: %g", none.value);
 }
 
-/* ---------------------------------------------------------------- a transformer in double */
-
-/* y[i] = x[i] w[i] / sqrt(mean x^2 + eps) */
-static void norm_naive(double *y, const double *x, const double *w, int n, double eps)
-{
-    double square = 0;
-    for (int i = 0; i < n; i++)
-        square += x[i] * x[i] / n;
-    for (int i = 0; i < n; i++)
-        y[i] = x[i] * w[i] / sqrt(square + eps);
-}
-
-/* y[i] += sum_k w[i][k] x[k] */
-static void linear_naive(double *y, const double *x, const double *w, int n, int k)
-{
-    for (int i = 0; i < n * k; i++)
-        y[i / k] += w[i] * x[i % k];
-}
-
-enum { NAIVE = 32, NAIVE_LENGTH = 16, NAIVE_LAYERS = 2 }; /* widths and lengths stay below */
-
-/* Keys and values of every layer and position. */
-typedef struct {
-    double k[NAIVE_LAYERS][NAIVE_LENGTH][NAIVE], v[NAIVE_LAYERS][NAIVE_LENGTH][NAIVE];
-} NaiveCache;
-
-/* q or k of one position: each head's norm, then its rotation. */
-static void heads_naive(const Model *m, double *x, const double *w, int heads, int position)
-{
-    int hd = m->config.head_dim, half = hd / 2;
-    const float *rope = m->rope + (ptrdiff_t)position * hd;
-    for (int h = 0; h < heads; h++, x += hd) {
-        double y[NAIVE];
-        norm_naive(y, x, w, hd, m->config.rms_norm_eps);
-        for (int i = 0; i < half; i++) {
-            double cosine = (double)rope[i], sine = (double)rope[half + i];
-            x[i] = y[i] * cosine - y[half + i] * sine;
-            x[half + i] = y[half + i] * cosine + y[i] * sine;
-        }
-    }
-}
-
-/* x += attention(norm x) and then mlp(norm x), at one position. w: Model.grads' layout. */
-static void layer_naive(const Model *m, const double *w, int layer, int position, double *x,
-                        NaiveCache *cache)
-{
-    const Config *c = &m->config;
-    const Tensor *t = &m->tensors[layer_tensor(layer, 0)];
-    int d = c->hidden_size, hd = c->head_dim, H = c->num_attention_heads, ff = c->intermediate_size;
-    int KV = c->num_key_value_heads;
-    double h[NAIVE], q[NAIVE] = {0}, out[NAIVE] = {0}, gate[NAIVE] = {0}, up[NAIVE] = {0};
-    double *k = cache->k[layer][position], *v = cache->v[layer][position];
-    memset(k, 0, sizeof cache->k[layer][position]);
-    memset(v, 0, sizeof cache->v[layer][position]);
-    norm_naive(h, x, w + t[INPUT_NORM].offset, d, c->rms_norm_eps);
-    linear_naive(q, h, w + t[Q_PROJ].offset, H * hd, d);
-    linear_naive(k, h, w + t[K_PROJ].offset, KV * hd, d);
-    linear_naive(v, h, w + t[V_PROJ].offset, KV * hd, d);
-    heads_naive(m, q, w + t[Q_NORM].offset, H, position);
-    heads_naive(m, k, w + t[K_NORM].offset, KV, position);
-    for (int i = 0; i < H; i++) {
-        double sum = 0, a[NAIVE_LENGTH];
-        int head = i / (H / KV) * hd;
-        for (int j = 0; j <= position; j++) {
-            double dot = 0;
-            for (int e = 0; e < hd; e++)
-                dot += q[i * hd + e] * cache->k[layer][j][head + e];
-            sum += a[j] = exp(dot / sqrt(hd));
-        }
-        for (int j = 0; j <= position; j++)
-            for (int e = 0; e < hd; e++)
-                out[i * hd + e] += a[j] / sum * cache->v[layer][j][head + e];
-    }
-    linear_naive(x, out, w + t[O_PROJ].offset, d, H * hd);
-    norm_naive(h, x, w + t[POST_NORM].offset, d, c->rms_norm_eps);
-    linear_naive(gate, h, w + t[GATE_PROJ].offset, ff, d);
-    linear_naive(up, h, w + t[UP_PROJ].offset, ff, d);
-    for (int i = 0; i < ff; i++)
-        gate[i] = gate[i] / (1 + exp(-gate[i])) * up[i];
-    linear_naive(x, gate, w + t[DOWN_PROJ].offset, d, ff);
-}
-
-/* sum_t log p(y_t) of response i at this temperature, in double. w has the layout of Model.grads:
- * with a tied head, whose weights stand there a second time. */
-static double response_logprob(const Model *m, const double *w, const Group *g, int i,
-                               double temperature)
-{
-    const Config *c = &m->config;
-    static NaiveCache cache;
-    int d = c->hidden_size, V = c->vocab_size, prompt = g->prompt_length;
-    double total = 0;
-    for (int p = 0; p < prompt + response_length(g, i) - 1; p++) {
-        const int *y = g->token + g->start[i] - prompt;
-        double x[NAIVE], h[NAIVE], z[NAIVE] = {0}, sum = 0;
-        memcpy(x, w + (p < prompt ? g->prompt[p] : y[p]) * d, (size_t)d * sizeof(double));
-        for (int l = 0; l < c->num_hidden_layers; l++)
-            layer_naive(m, w, l, p, x, &cache);
-        norm_naive(h, x, w + m->tensors[final_norm(c)].offset, d, c->rms_norm_eps);
-        linear_naive(z, h, w + m->tensors[lm_head(c)].offset, V, d);
-        for (int v = 0; v < V; v++)
-            sum += exp(z[v] / temperature);
-        if (p >= prompt - 1)
-            total += z[y[p + 1]] / temperature - log(sum);
-    }
-    return total;
-}
-
 /* ---------------------------------------------------------------- true gradients */
 
-enum { TRUE_M = 5, TRUE_V = 7 };
+enum { TRUE_M = PLAIN_M, TRUE_V = PLAIN_VOCAB }; /* the shapes of plain.c in the tests */
 
 /* A group of five responses, of which two are the same and one is a single token. */
-static Group true_group(Engine *e, int d)
+static Group true_group(Engine *e)
 {
-    static const int tokens[] = {3, 1, 4, 0,  2, 0,  3, 1, 4, 0,  0,  5, 5, 6, 2, 1};
-    static const int length[TRUE_M] = {4, 2, 4, 1, 5}, prompt[] = {6, 2, 5};
-    Group g = group_new(&e->arena, TRUE_M, 4, 5, d);
+    static const int tokens[] = {3, 1, 4, 0, 2, 0, 3, 1, 4, 0, 0, 5, 5, 16, 2, 1};
+    static const int length[TRUE_M] = {4, 2, 4, 1, 5}, prompt[] = {6, 22, 5};
+    Group g = group_new(&e->arena, TRUE_M, 4, 5, PLAIN_D);
     memcpy(g.prompt, prompt, sizeof prompt);
     g.prompt_length = 3;
     memcpy(g.token, tokens, sizeof tokens);
@@ -185,17 +78,26 @@ static Group true_group(Engine *e, int d)
     return g;
 }
 
-/* Central differences of response i's log-prob.   out: [n_grads] */
-static void differences(const Model *m, double *w, const Group *g, int i, double T, float *out)
+/* The gradient of each response's log-prob by plain.c, in double. Its head is a tensor of its own,
+ * and so are the gradients of a tied head in Model.grads.             out: [TRUE_M, n_grads] */
+static void plain_gradients(const Model *m, const Group *g, float *out)
 {
-    const double step = 1e-5;
-    for (size_t k = 0; k < m->n_grads; k++) {
-        double old = w[k], high;
-        w[k] = old + step;
-        high = response_logprob(m, w, g, i, T);
-        w[k] = old - step;
-        out[k] = (float)((high - response_logprob(m, w, g, i, T)) / (2 * step));
-        w[k] = old;
+    PlainModel p = plain_model();
+    size_t head = m->tensors[lm_head(&m->config)].offset;
+    bool tied = m->config.tie_word_embeddings;
+    CHECK(m->n_grads == (size_t)p.n, "%zu gradients; plain.c has %d", m->n_grads, p.n);
+    for (size_t k = 0; k < m->n_grads; k++)
+        p.params[k] = (double)m->params[tied && k >= head ? k - head : k];
+    for (int i = 0; i < TRUE_M; i++) {
+        PlainResponse r = plain_response(0, i);
+        int n = response_length(g, i);
+        memcpy(r.token, g->prompt, (size_t)g->prompt_length * sizeof(int));
+        memcpy(r.token + g->prompt_length, g->token + g->start[i], (size_t)n * sizeof(int));
+        *r.prompt = g->prompt_length;
+        *r.length = g->prompt_length + n;
+        plain_gradient(0, i);
+        for (size_t k = 0; k < m->n_grads; k++)
+            out[(size_t)i * m->n_grads + k] = (float)p.grads[k];
     }
 }
 
@@ -217,7 +119,7 @@ static double cosine_naive(const Model *m, const float *a, const float *b, size_
     return ab / sqrt(aa * bb);
 }
 
-/* Every cosine that is given, against those of gradients taken by differences: `truth`. */
+/* Every cosine that is given, against those of plain.c's gradients: `truth`. */
 static void check_true_cosines(const Model *m, const float *truth, const double *cosine)
 {
     const Tensor *t = m->tensors;
@@ -307,25 +209,19 @@ static void check_gradient_sum(Engine *e, Model *m, const Group *g, double T, co
     free(own);
 }
 
-/* A model small enough to be differenced; a tied head's weights twice in w. */
 static void check_true_gradients(bool tied)
 {
     enum { SQUARE = TRUE_M * TRUE_M, WORKERS = 7 }; /* more than responses: all help with each */
-    const double T = 0.8;
-    Config c = {.model_type = QWEN3, .vocab_size = TRUE_V, .hidden_size = 6,
-                .intermediate_size = 7, .num_hidden_layers = NAIVE_LAYERS, .num_attention_heads = 2,
-                .num_key_value_heads = 1, .head_dim = 4, .max_position_embeddings = 256,
-                .rms_norm_eps = 1e-5, .rope_theta = 100, .tie_word_embeddings = tied,
-                .bos_token_id = -1};
+    const double T = PLAIN_TEMPERATURE;
+    Config c = plain_config();
+    c.tie_word_embeddings = tied;
     Model m = noisy_model(&c);
     Engine e = engine_new(WORKERS, 1 << 20, 1 << 23);
-    size_t n = m.n_grads, head = m.tensors[lm_head(&c)].offset;
-    Group g = true_group(&e, c.hidden_size);
+    size_t n = m.n_grads;
+    Group g = true_group(&e);
     float *grads = floats_new(n * TRUE_M), *alone = floats_new(n * TRUE_M);
     float *truth = floats_new(n * TRUE_M);
-    double *w = xcalloc(n, sizeof *w), cosine[5 * SQUARE], single[5 * SQUARE];
-    for (size_t k = 0; k < n; k++)
-        w[k] = (double)m.params[tied && k >= head ? k - head : k];
+    double cosine[5 * SQUARE], single[5 * SQUARE];
     free(m.grads);
     e.threads = 1;
     true_gradients(&e, &m, &g, T, alone);
@@ -338,16 +234,15 @@ static void check_true_gradients(bool tied)
     gradient_cosines(&e, &m, grads, TRUE_M, cosine);
     CHECK(same_bits(alone, grads, n * TRUE_M) && !memcmp(single, cosine, sizeof cosine),
           "threads changed gradients or cosines");
+    plain_gradients(&m, &g, truth);
     for (int i = 0; i < TRUE_M; i++) {
         float *own = grads + (size_t)i * n, *exact_one = truth + (size_t)i * n;
-        differences(&m, w, &g, i, T, exact_one);
         CHECK(relative_error(own, exact_one, n) < 1e-5, "%s: response %d differs by %g",
               tied ? "tied" : "own head", i, relative_error(own, exact_one, n));
     }
     check_true_cosines(&m, truth, cosine);
     check_head_products(&e, &m, &g, T, grads);
     check_gradient_sum(&e, &m, &g, T, grads);
-    free(w);
     free(grads);
     free(alone);
     free(truth);

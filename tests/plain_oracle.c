@@ -3,6 +3,9 @@
 #include <stdlib.h>
 
 #pragma GCC diagnostic ignored "-Wdouble-promotion" /* plain.c's angles are floats */
+#pragma GCC diagnostic ignored "-Wunused-function"  /* in a lesson: its functions are blank */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wunused-const-variable"
 
 #define PLAIN_CONFIG
 typedef double real;
@@ -49,7 +52,32 @@ PlainGroup plain_group(int i)
 PlainResponse plain_response(int i, int k)
 {
     Sequence *s = &group(i)->response[k];
-    return (PlainResponse){s->token, &s->prompt, &s->length, s->logprob, s->logprob_old, s->Phi};
+    return (PlainResponse){s->token, &s->prompt, &s->length, s->logprob, s->logprob_old, s->coef,
+                           s->h, s->p, s->phi, s->Phi};
+}
+
+/* The attention of a block that nothing else needs at the moment. */
+static Attention *attention(int k) { return &group(0)->response[k].block[0].a; }
+
+PlainAttention plain_attention(int k)
+{
+    Attention *a = attention(k);
+    return (PlainAttention){a->q, a->k, a->v, a->p, a->y};
+}
+
+void plain_attention_forward(int n) { attention_forward(attention(0), n); }
+void plain_attention_backward(int n) { attention_backward(attention(1), attention(0), n); }
+void plain_softmax(double *p, int n, double scale) { softmax(p, n, scale); }
+
+void plain_rmsnorm_forward(double *y, const double *x, const double *w, int n, int cols)
+{
+    rmsnorm_forward(y, x, w, n, cols);
+}
+
+void plain_rmsnorm_backward(double *dx, double *dw, const double *dy, const double *x,
+                            const double *w, int n, int cols)
+{
+    rmsnorm_backward(dx, dw, dy, x, w, n, cols);
 }
 
 void plain_begin(int i, int index)
@@ -59,7 +87,12 @@ void plain_begin(int i, int index)
 }
 
 void plain_sample(int i, int step) { sample(&model.params, group(i), step); }
+void plain_predict(int i, int k, int t) { predict(&model.params, &group(i)->response[k], t); }
+void plain_sequence_feature(int i, int k) { sequence_feature(&group(i)->response[k]); }
+void plain_cosines(int i) { cosines(group(i)); }
+void plain_novelty(int i) { novelty(group(i)); }
 void plain_advantages(int i) { advantages(group(i)); }
+double plain_clipped_loss(int i, int tokens) { return clipped_loss(group(i), tokens); }
 
 int plain_forward(void)
 {
@@ -81,6 +114,16 @@ void plain_backward(void)
 {
     for (int i = 0; i < GROUPS * M; i++)
         backward(&model.grads, &group(i / M)->response[i % M], &model.params);
+}
+
+void plain_gradient(int i, int k)
+{
+    Sequence *s = &group(i)->response[k];
+    memset(&model.grads, 0, sizeof model.grads);
+    forward(&model.params, s);
+    for (int t = s->prompt; t < s->length; t++)
+        s->coef[t] = 1;
+    backward(&model.grads, s, &model.params);
 }
 
 void plain_adamw(double lr, int step) { adamw(&model, lr, step); }

@@ -29,7 +29,7 @@ typedef struct {
 /* What belongs to token t has the index t; the response is token[*prompt] .. token[*length - 1]. */
 typedef struct {
     int *token, *prompt, *length;
-    double *logprob, *logprob_old, *Phi;
+    double *logprob, *logprob_old, *coef, *h, *p, *phi, *Phi;
 } PlainResponse;
 
 typedef struct {
@@ -37,16 +37,36 @@ typedef struct {
     double *S;                                        /* [PLAIN_M, PLAIN_M] */
 } PlainGroup;
 
+/* q, y: [n, HEADS, HD], k, v: [n, KV_HEADS, HD], p: [HEADS, N, N] */
+typedef struct {
+    double *q, *k, *v, *p, *y;
+} PlainAttention;
+
 PlainModel plain_model(void);
 PlainGroup plain_group(int group);
 PlainResponse plain_response(int group, int k);
 
+/* Layers. Attention 0 is that of the forward pass, 1 has its gradients. They lie in group 0. */
+PlainAttention plain_attention(int k);
+void plain_attention_forward(int n);
+void plain_attention_backward(int n);
+void plain_softmax(double *p, int n, double scale);
+void plain_rmsnorm_forward(double *y, const double *x, const double *w, int n, int cols);
+void plain_rmsnorm_backward(double *dx, double *dw, const double *dy, const double *x,
+                            const double *w, int n, int cols);
+
 void plain_begin(int group, int index); /* a problem with PLAIN_M empty responses */
 void plain_sample(int group, int step);
-void plain_advantages(int group);
+void plain_predict(int group, int k, int t);
+void plain_sequence_feature(int group, int k);
+void plain_cosines(int group);
+void plain_novelty(int group);
+void plain_advantages(int group); /* with cosines and novelty */
+double plain_clipped_loss(int group, int tokens);
 int plain_forward(void);            /* all responses of all groups; returns their tokens */
 double plain_loss(int tokens);      /* of all groups */
 void plain_backward(void);
+void plain_gradient(int group, int k); /* grads: of log p of the whole response */
 void plain_adamw(double lr, int step);
 
 void plain_ask(int group, int index, int held_out); /* a maze */

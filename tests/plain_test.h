@@ -9,15 +9,20 @@
 
 enum { PLAIN_PROMPT = 12 };
 
+static Config plain_config(void)
+{
+    return (Config){.model_type = QWEN3, .vocab_size = PLAIN_VOCAB, .hidden_size = PLAIN_D,
+                    .intermediate_size = PLAIN_FF, .num_hidden_layers = PLAIN_LAYERS,
+                    .num_attention_heads = PLAIN_HEADS, .num_key_value_heads = PLAIN_KV_HEADS,
+                    .head_dim = PLAIN_HD, .max_position_embeddings = 256,
+                    .rms_norm_eps = PLAIN_NORM_EPS, .rope_theta = PLAIN_ROPE_THETA,
+                    .bos_token_id = -1, .eos_token_id = {PLAIN_END}, .n_eos = 1};
+}
+
 /* A random model, in the program and in plain.c: the flat layouts are the same. */
 static Model plain_pair(void)
 {
-    Config c = {.model_type = QWEN3, .vocab_size = PLAIN_VOCAB, .hidden_size = PLAIN_D,
-                .intermediate_size = PLAIN_FF, .num_hidden_layers = PLAIN_LAYERS,
-                .num_attention_heads = PLAIN_HEADS, .num_key_value_heads = PLAIN_KV_HEADS,
-                .head_dim = PLAIN_HD, .max_position_embeddings = 256,
-                .rms_norm_eps = PLAIN_NORM_EPS, .rope_theta = PLAIN_ROPE_THETA, .bos_token_id = -1,
-                .eos_token_id = {PLAIN_END}, .n_eos = 1};
+    Config c = plain_config();
     Model m = noisy_model(&c);
     PlainModel p = plain_model();
     CHECK(m.n_params == (size_t)p.n, "%zu parameters; plain.c has %d", m.n_params, p.n);
