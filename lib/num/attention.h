@@ -2,7 +2,7 @@
  *
  *   attend_rows            softmax(q K^T / sqrt(hd)) V for some rows of one query head
  *   attend_rows_backward   its gradients
- *   pack_keys, load_keys   keys and values of a sequence as blocks, for the training passes (model.c)
+ *   pack_keys, load_keys   keys and values of a sequence as blocks, for model.c
  *   attention_cached       the forward pass while sampling: keys and values live in a cache
  *
  * The whole row of scores is made (no online softmax): exact maximum, the sum over 16 lanes by
