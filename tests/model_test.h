@@ -697,7 +697,7 @@ static void test_kl_exact(void)
     forward_head(&e.worker[2], &m, &same, (float)T, false, &itself);
     forward_head(&e.worker[0], &m, &p, (float)T, true, &ref);
     size_t n = (size_t)b.n_targets;
-    CHECK(same_bits(p.head.ref_logprob, alone.head.logprob, n), "q as a reference: other log-probs");
+    CHECK(same_bits(p.head.ref_logprob, alone.head.logprob, n), "q as reference: other log-probs");
     CHECK(same_bits(p.head.logprob, same.head.logprob, n), "p with a reference: other log-probs");
     double largest = 0;
     for (size_t i = 0; i < n; i++) {
@@ -1024,7 +1024,7 @@ static void check_decoding(Model *m, int prompt, int threads)
     Engine e = nan_engine(1, pass_bytes(m, 64, 64, prompt + NEW, KEEP_NOTHING) +
                                  kv_pool_bytes(&heads, layers, blocks) + (1 << 16));
     e.worker->threads = threads;
-    KvPool pool = kv_pool_new(&e.arena, &heads, layers, blocks); /* not a block more than needed */
+    KvPool pool = kv_pool_new(&e.arena, &heads, layers, blocks); /* not one more than needed */
     KvSeq prompt_kv = kv_seq_new(&e.arena, prompt), kv[RESPONSES];
     Batch b = batch_new(&e.arena, prompt, 1, prompt);
     b.pool = &pool;
