@@ -213,7 +213,8 @@ static void check_auto(const Task *countdown, const Task *add)
     for (int kind = 0; kind < N_TASKS; kind++) {
         Task t = task_of(TASKS[kind].name);
         Judge j = judge_new(VERIFY_AUTO, &t, NULL);
-        Verifier named = (Verifier)choice_index(VERIFIERS, TASKS[kind].name);
+        const char *name = TASKS[kind].name;
+        Verifier named = (Verifier)choice_index(VERIFIERS, name, strlen(name));
         CHECK(j.verifier == named && (int)j.task.kind == kind, "auto, drawn: %s", TASKS[kind].name);
         j = judge_new(named, countdown, NULL);
         CHECK((int)j.task.kind == kind, "--verifier %s", TASKS[kind].name);

@@ -2,11 +2,10 @@
  *
  *   g2rl COMMAND [WORD]... [--name value | --flag]... [@file]
  *
- * Each row of the table says an option's name, what it takes, its default, which commands know it
- * and what it does: parsing, --help, run.json and the error for a wrong name all read that row. A
- * name may stand in several rows for commands that want another default. A row without a name,
- * which no command knows, is a heading of --help. Long names only. @file reads options from a
- * file, one a line. Wrong usage ends with status 2. */
+ * A row of the table is an option: name, kind, default, the commands that have it, help. Parsing,
+ * --help, run.json and the error for a wrong name all use it. A name may have several rows, for
+ * commands with different defaults; a row without a name is a heading of --help. Long names only.
+ * @file reads options from a file, one a line. Wrong usage ends with status 2. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -21,8 +20,8 @@ typedef struct {
                              const char * or int (the choice's index) */
     const char *standard; /* the default, as it would be typed; NULL: none */
     double low, high;     /* bounds of a number */
-    unsigned commands;    /* bit c: command c knows it */
-    const char *choices;  /* "a|b|c", or what stands for the value in --help */
+    unsigned commands;    /* bit c: command c has it */
+    const char *choices;  /* "a|b|c", or the name of the value in --help */
     const char *help;
 } Option;
 
@@ -31,7 +30,7 @@ typedef struct {
 
 static inline bool option_known(const Option *o, int command) { return o->commands >> command & 1; }
 
-/* Edits that turn a into b: insert, delete, replace (Levenshtein), for short names. */
+/* Levenshtein distance of short names. */
 static inline int edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 40 };
@@ -52,7 +51,7 @@ static inline int edit_distance(const char *a, const char *b)
     return row[n];
 }
 
-/* The row of an option for a command; a wrong name ends the program and names the nearest one. */
+/* The row of an option for a command; dies for a wrong name, suggesting the nearest one. */
 static inline const Option *option_find(const Option *table, int n, int command,
                                         const char *command_name, const char *name)
 {
@@ -77,20 +76,7 @@ static inline const Option *option_find(const Option *table, int n, int command,
     return NULL;
 }
 
-/* The index of a value among "a|b|c"; -1 if it is none of them. */
-static inline int choice_index(const char *choices, const char *value)
-{
-    size_t n = strlen(value);
-    for (int i = 0; *choices; i++) {
-        size_t length = strcspn(choices, "|");
-        if (length == n && !memcmp(choices, value, n))
-            return i;
-        choices += length + (choices[length] == '|');
-    }
-    return -1;
-}
-
-/* Why a value cannot be taken. */
+/* Why a value is refused. */
 typedef struct {
     char s[512];
 } OptionError;
@@ -108,8 +94,7 @@ static inline bool option_bad(OptionError *error, const Option *o, const char *v
     return false;
 }
 
-/* Puts a value, as text, into the options struct; false, with what was expected, where it is
- * malformed. */
+/* Parses a value into the options struct; false, with what was expected, where it is malformed. */
 static inline bool option_try(const Option *o, void *options, const char *value, OptionError *error)
 {
     char *to = (char *)options + o->offset, *end = NULL;
@@ -134,7 +119,7 @@ static inline bool option_try(const Option *o, void *options, const char *value,
             return option_bad(error, o, value, "a whole number from 0 to 2^64 - 1");
         break;
     case OPT_CHOICE:
-        *(int *)to = choice_index(o->choices, value);
+        *(int *)to = choice_index(o->choices, value, strlen(value));
         if (*(int *)to < 0)
             return option_bad(error, o, value, "one of %s", o->choices);
         break;
@@ -142,7 +127,7 @@ static inline bool option_try(const Option *o, void *options, const char *value,
     return true;
 }
 
-/* The same for a value of the command line: a malformed one ends the program. */
+/* The same for the command line: dies where the value is malformed. */
 static inline void option_set(const Option *o, void *options, const char *value)
 {
     OptionError error;
@@ -157,7 +142,7 @@ static inline void options_default(const Option *table, int n, int command, void
             option_set(&table[i], options, table[i].standard);
 }
 
-/* What the command line held beside its options, and the option files that values point into. */
+/* The words of a command line that are not options, and the texts that option values point into. */
 typedef struct {
     const char **word;
     char **file;
@@ -182,8 +167,7 @@ static inline void options_file(const Option *table, int n, int command, const c
 {
     size_t length;
     char *text = read_file(path, &length);
-    words->file = room_for_one(words->file, words->n_files, sizeof(char *));
-    words->file[words->n_files++] = text;
+    APPEND(words->file, words->n_files, text);
     if (strlen(text) != length)
         die("%s: a NUL byte in an option file", path);
     for (char *line = strtok(text, "\r\n"); line; line = strtok(NULL, "\r\n")) {
@@ -211,8 +195,7 @@ static inline void options_parse(const Option *table, int n, int command, const 
         } else if (arg[0] == '@') {
             options_file(table, n, command, command_name, options, arg + 1, words);
         } else if (arg[0] != '-' || !arg[1]) {
-            words->word = room_for_one(words->word, words->n_words, sizeof(char *));
-            words->word[words->n_words++] = arg;
+            APPEND(words->word, words->n_words, arg);
         } else {
             char name[64];
             const char *equals = strchr(arg, '=');
@@ -239,7 +222,7 @@ static inline void option_put_number(Buf *out, double x)
     buf_str(out, text);
 }
 
-/* The option's value as it stands now, as text. */
+/* The option's current value, as JSON. */
 static inline void option_get(const Option *o, const void *options, Buf *out)
 {
     const char *from = (const char *)options + o->offset;
@@ -285,8 +268,8 @@ static inline const Option *option_named(const Option *table, int n, int command
     return NULL;
 }
 
-/* Reads an option's value as options_json wrote it; `words` owns its text from now on. False, with
- * the reason, where it is no such value. */
+/* Reads an option's value as options_json writes it; `words` owns its text. False, with the reason,
+ * where it is malformed. */
 static inline bool option_read(const Option *o, void *options, Json *j, Words *words,
                                OptionError *error)
 {
@@ -302,12 +285,11 @@ static inline bool option_read(const Option *o, void *options, Json *j, Words *w
         buf_free(&text);
         return false;
     }
-    words->file = room_for_one(words->file, words->n_files, sizeof(char *));
-    words->file[words->n_files++] = text.s;
+    APPEND(words->file, words->n_files, text.s);
     return option_try(o, options, text.s, error);
 }
 
-/* The options of a command, each heading above those of its own that the command knows. */
+/* Prints the options of a command under their headings. */
 static inline void options_help(const Option *table, int n, int command, FILE *f)
 {
     enum { LEFT = 26 };
@@ -324,7 +306,7 @@ static inline void options_help(const Option *table, int n, int command, FILE *f
         heading = NULL;
         bool standard = o->standard && *o->standard && o->kind != OPT_FLAG;
         snprintf(left, sizeof left, "--%s %s", o->name, o->kind == OPT_FLAG ? "" : o->choices);
-        /* a left side that is too long has a line of its own */
+        /* a long left side gets a line of its own */
         snprintf(right, sizeof right, standard ? "%s [%s]" : "%s", o->help, o->standard);
         fprintf(f, strlen(left) > LEFT ? "  %s\n%*s" : "  %-28s%.*s", left,
                 strlen(left) > LEFT ? LEFT + 4 : 0, "");

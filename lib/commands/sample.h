@@ -2,7 +2,7 @@
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
-/* Prints a response as it grows, held back by what may still become --stop. */
+/* Prints a response as it grows; a suffix that may be the beginning of --stop waits. */
 typedef struct {
     const Session *s;
     Decoder decoder;
