@@ -637,7 +637,7 @@ static void check_shares(const char *spec)
         int splits = 0;
         for (int k = 0; k < 3; k++) {
             Dice d = {.seed = 1, .index = i};
-            bool here = TASKS[t.kind].problem(&t, &d, (Split)k, &prompt, &answer);
+            bool here = task_draw(&t, &d, (Split)k, &prompt, &answer);
             count[k] += here;
             splits += here;
         }

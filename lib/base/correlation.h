@@ -18,7 +18,7 @@ typedef struct {
 typedef double Measure(const Grouped *g, const double *weight);
 
 /* sum x / sum y: the mean of x, where y is all ones */
-static inline double mean_ratio(const Grouped *g, const double *weight)
+static double mean_ratio(const Grouped *g, const double *weight)
 {
     double sum = 0, of = 0;
     for (int k = 0; k < g->n; k++) {
@@ -30,7 +30,7 @@ static inline double mean_ratio(const Grouped *g, const double *weight)
 
 /* sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2), all weighted; NaN
  * where x or y does not vary by more than rounding. x, y, weight: [n] */
-static inline double correlation(const double *x, const double *y, const double *weight, int n)
+static double correlation(const double *x, const double *y, const double *weight, int n)
 {
     double all = 0, mean_x = 0, mean_y = 0, xx = 0, yy = 0, xy = 0, rounding = 1e-12;
     for (int k = 0; k < n; k++) {
@@ -50,7 +50,7 @@ static inline double correlation(const double *x, const double *y, const double 
     return varies ? fmax(-1, fmin(1, xy / sqrt(xx * yy))) : (double)NAN;
 }
 
-static inline double pearson(const Grouped *g, const double *weight)
+static double pearson(const Grouped *g, const double *weight)
 {
     return correlation(g->x, g->y, weight, g->n);
 }
@@ -60,7 +60,7 @@ typedef struct {
     int index;
 } Ordered;
 
-static inline int by_entry(const void *a, const void *b)
+static int by_entry(const void *a, const void *b)
 {
     const Ordered *x = a, *y = b;
     int order = (x->value > y->value) - (x->value < y->value);
@@ -68,7 +68,7 @@ static inline int by_entry(const void *a, const void *b)
 }
 
 /* The indices of x, its smallest value first; the caller frees them. */
-static inline int *order_of(const double *x, int n)
+static int *order_of(const double *x, int n)
 {
     Ordered *sorted = xcalloc((size_t)n, sizeof *sorted);
     int *order = xcalloc((size_t)n, sizeof *order);
@@ -83,8 +83,7 @@ static inline int *order_of(const double *x, int n)
 
 /* rank[k]: the place of x[k] among all, from 1 on, where each entry stands weight times; equal
  * values share the mean of their places. */
-static inline void mid_ranks(const double *x, const int *order, const double *weight, int n,
-                             double *rank)
+static void mid_ranks(const double *x, const int *order, const double *weight, int n, double *rank)
 {
     double before = 0;
     for (int k = 0, end; k < n; k = end) {
@@ -98,7 +97,7 @@ static inline void mid_ranks(const double *x, const int *order, const double *we
 }
 
 /* Pearson's correlation of the ranks. */
-static inline double spearman(const Grouped *g, const double *weight)
+static double spearman(const Grouped *g, const double *weight)
 {
     double *rank = xcalloc(2 * (size_t)g->n, sizeof *rank);
     mid_ranks(g->x, g->x_order, weight, g->n, rank);
@@ -108,7 +107,7 @@ static inline double spearman(const Grouped *g, const double *weight)
     return result;
 }
 
-static inline void grouped_free(Grouped *g)
+static void grouped_free(Grouped *g)
 {
     free(g->group);
     free(g->x);
@@ -120,7 +119,7 @@ static inline void grouped_free(Grouped *g)
 
 /* One bootstrap sample: as many groups as there are, drawn with replacement (the draws of
  * `bootstrap` for the same seed); an entry counts as often as its group was drawn. */
-static inline double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
+static double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
 {
     double *drawn = xcalloc((size_t)(g->groups + g->n), sizeof *drawn), *weight = drawn + g->groups;
     for (int i = 0; i < g->groups; i++)
@@ -135,7 +134,7 @@ static inline double resample(const Grouped *g, Measure *f, uint64_t seed, int r
 
 /* A measure with its 95 % percentile interval from 1,000 bootstrap samples of groups; samples in
  * which it is not defined are left out. NaN where it is not defined at all. */
-static inline Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
+static Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
 {
     enum { RESAMPLES = 1000 };
     double found[RESAMPLES];

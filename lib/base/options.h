@@ -28,10 +28,10 @@ typedef struct {
 /* Ends the program for a wrong command line. */
 #define usage(...) (warn(__VA_ARGS__), exit(2))
 
-static inline bool option_known(const Option *o, int command) { return o->commands >> command & 1; }
+static bool option_known(const Option *o, int command) { return o->commands >> command & 1; }
 
 /* Levenshtein distance of short names. */
-static inline int edit_distance(const char *a, const char *b)
+static int edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 40 };
     int row[LONGEST + 1], n = (int)strlen(b);
@@ -52,7 +52,7 @@ static inline int edit_distance(const char *a, const char *b)
 }
 
 /* The row of an option for a command; dies for a wrong name, suggesting the nearest one. */
-static inline const Option *option_find(const Option *table, int n, int command,
+static const Option *option_find(const Option *table, int n, int command,
                                         const char *command_name, const char *name)
 {
     const char *nearest = NULL;
@@ -81,9 +81,9 @@ typedef struct {
     char s[512];
 } OptionError;
 
-static inline bool option_bad(OptionError *error, const Option *o, const char *value,
+static bool option_bad(OptionError *error, const Option *o, const char *value,
                               const char *expected, ...) PRINTF_LIKE(4, 5);
-static inline bool option_bad(OptionError *error, const Option *o, const char *value,
+static bool option_bad(OptionError *error, const Option *o, const char *value,
                               const char *expected, ...)
 {
     va_list ap;
@@ -95,7 +95,7 @@ static inline bool option_bad(OptionError *error, const Option *o, const char *v
 }
 
 /* Parses a value into the options struct; false, with what was expected, where it is malformed. */
-static inline bool option_try(const Option *o, void *options, const char *value, OptionError *error)
+static bool option_try(const Option *o, void *options, const char *value, OptionError *error)
 {
     char *to = (char *)options + o->offset, *end = NULL;
     double number = 0;
@@ -128,14 +128,14 @@ static inline bool option_try(const Option *o, void *options, const char *value,
 }
 
 /* The same for the command line: dies where the value is malformed. */
-static inline void option_set(const Option *o, void *options, const char *value)
+static void option_set(const Option *o, void *options, const char *value)
 {
     OptionError error;
     if (!option_try(o, options, value, &error))
         usage("%s", error.s);
 }
 
-static inline void options_default(const Option *table, int n, int command, void *options)
+static void options_default(const Option *table, int n, int command, void *options)
 {
     for (int i = 0; i < n; i++)
         if (table[i].standard && option_known(&table[i], command))
@@ -150,7 +150,7 @@ typedef struct {
     bool help;
 } Words;
 
-static inline void words_free(Words *w)
+static void words_free(Words *w)
 {
     for (int i = 0; i < w->n_files; i++)
         free(w->file[i]);
@@ -158,11 +158,11 @@ static inline void words_free(Words *w)
     free(w->word);
 }
 
-static inline void options_parse(const Option *table, int n, int command, const char *command_name,
+static void options_parse(const Option *table, int n, int command, const char *command_name,
                                  void *options, int argc, char **argv, Words *words);
 
 /* The lines of an option file: "--name value", "--flag", blank, or "# comment". */
-static inline void options_file(const Option *table, int n, int command, const char *command_name,
+static void options_file(const Option *table, int n, int command, const char *command_name,
                                 void *options, const char *path, Words *words)
 {
     size_t length;
@@ -185,7 +185,7 @@ static inline void options_file(const Option *table, int n, int command, const c
     }
 }
 
-static inline void options_parse(const Option *table, int n, int command, const char *command_name,
+static void options_parse(const Option *table, int n, int command, const char *command_name,
                                  void *options, int argc, char **argv, Words *words)
 {
     for (int i = 0; i < argc; i++) {
@@ -213,7 +213,7 @@ static inline void options_parse(const Option *table, int n, int command, const 
 }
 
 /* A number as text that is read back as the very same number. */
-static inline void option_put_number(Buf *out, double x)
+static void option_put_number(Buf *out, double x)
 {
     char text[32];
     snprintf(text, sizeof text, "%.15g", x);
@@ -223,7 +223,7 @@ static inline void option_put_number(Buf *out, double x)
 }
 
 /* The option's current value, as JSON. */
-static inline void option_get(const Option *o, const void *options, Buf *out)
+static void option_get(const Option *o, const void *options, Buf *out)
 {
     const char *from = (const char *)options + o->offset;
     const char *choice = o->choices;
@@ -247,8 +247,7 @@ static inline void option_get(const Option *o, const void *options, Buf *out)
 }
 
 /* Every option of a command with its value, as the members of a JSON object. */
-static inline void options_json(const Option *table, int n, int command, const void *options,
-                                Buf *out)
+static void options_json(const Option *table, int n, int command, const void *options, Buf *out)
 {
     const char *comma = "";
     for (int i = 0; i < n; i++)
@@ -260,7 +259,7 @@ static inline void options_json(const Option *table, int n, int command, const v
 }
 
 /* The option of this name, NULL if the command has none. */
-static inline const Option *option_named(const Option *table, int n, int command, const char *name)
+static const Option *option_named(const Option *table, int n, int command, const char *name)
 {
     for (int i = 0; i < n; i++)
         if (option_known(&table[i], command) && !strcmp(table[i].name, name))
@@ -270,8 +269,7 @@ static inline const Option *option_named(const Option *table, int n, int command
 
 /* Reads an option's value as options_json writes it; `words` owns its text. False, with the reason,
  * where it is malformed. */
-static inline bool option_read(const Option *o, void *options, Json *j, Words *words,
-                               OptionError *error)
+static bool option_read(const Option *o, void *options, Json *j, Words *words, OptionError *error)
 {
     char *to = (char *)options + o->offset;
     Buf text = {0};
@@ -290,7 +288,7 @@ static inline bool option_read(const Option *o, void *options, Json *j, Words *w
 }
 
 /* Prints the options of a command under their headings. */
-static inline void options_help(const Option *table, int n, int command, FILE *f)
+static void options_help(const Option *table, int n, int command, FILE *f)
 {
     enum { LEFT = 26 };
     const char *heading = NULL;

@@ -27,8 +27,7 @@ static void read_messages(Json *j, TokenizeLine *x, int line)
         APPEND(x->message, x->n_messages, (Message){role.s, content.s});
         if (j->error)
             break;
-        if (!content.s || !role.s ||
-            choice_index("system|user|assistant|tool", role.s, role.n) < 0)
+        if (!content.s || !role.s || choice_index("system|user|assistant|tool", role.s, role.n) < 0)
             die("stdin: line %d: messages: expected content, and role system, user, assistant or "
                 "tool", line);
     }

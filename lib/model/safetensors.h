@@ -95,7 +95,7 @@ typedef struct {
 } StText;
 
 /* A name as a message may show it. It is anybody's text, so at most 200 bytes, in one line. */
-static inline StText st_label(const char *name)
+static StText st_label(const char *name)
 {
     StText t = {{0}};
     for (size_t i = 0, n = strlen(name); i < n;) {
@@ -110,7 +110,7 @@ static inline StText st_label(const char *name)
     return t;
 }
 
-static inline StText st_shape_text(int rank, const int64_t *shape)
+static StText st_shape_text(int rank, const int64_t *shape)
 {
     StText t = {"["};
     size_t n = 1;
@@ -129,7 +129,7 @@ typedef struct {
 } StCursor;
 
 /* "outer: inner: what" */
-static inline void st_blame(const StCursor *c, const char *what, Buf *error)
+static void st_blame(const StCursor *c, const char *what, Buf *error)
 {
     if (c->outer.n)
         buf_printf(error, "%s: ", st_label(c->outer.s).s);
@@ -138,14 +138,14 @@ static inline void st_blame(const StCursor *c, const char *what, Buf *error)
     buf_str(error, what);
 }
 
-static inline void st_cursor_free(StCursor *c)
+static void st_cursor_free(StCursor *c)
 {
     buf_free(&c->outer);
     buf_free(&c->inner);
 }
 
 /* The StDtype of this name; ST_DTYPES where there is none. */
-static inline int st_dtype(const char *name)
+static int st_dtype(const char *name)
 {
     int dtype = 0;
     while (dtype < ST_DTYPES && strcmp(name, st_dtypes[dtype].name))
@@ -154,7 +154,7 @@ static inline int st_dtype(const char *name)
 }
 
 /* [1, 2, 3]: at most max integers, none negative. Returns how many. */
-static inline int st_integers(Json *j, int64_t *out, int max)
+static int st_integers(Json *j, int64_t *out, int max)
 {
     int n = 0;
     for (json_array(j); json_item(j); n++) {
@@ -168,7 +168,7 @@ static inline int st_integers(Json *j, int64_t *out, int max)
 
 /* One tensor's entry, without looking at what the numbers mean. Fields we do not know are skipped,
  * as the format's own reader does. */
-static inline bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
+static bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
 {
     enum { DTYPE, SHAPE, OFFSETS, FIELDS };
     static const char *const fields[FIELDS] = {"dtype", "shape", "data_offsets"};
@@ -202,7 +202,7 @@ static inline bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
 }
 
 /* The bytes that dtype and shape need, or -1 if that is beyond 63 bits. */
-static inline int64_t st_bytes_needed(const StTensor *t)
+static int64_t st_bytes_needed(const StTensor *t)
 {
     int64_t bytes = st_dtypes[t->dtype].size;
     for (int i = 0; i < t->rank; i++) {
@@ -214,7 +214,7 @@ static inline int64_t st_bytes_needed(const StTensor *t)
 }
 
 /* Gives the tensor its bytes of the data, if they are there and as many as it needs. */
-static inline bool st_place(StTensor *t, const int64_t offsets[2], const unsigned char *data,
+static bool st_place(StTensor *t, const int64_t offsets[2], const unsigned char *data,
                             size_t size, Buf *why)
 {
     int64_t begin = offsets[0], end = offsets[1], need = st_bytes_needed(t);
@@ -234,19 +234,19 @@ static inline bool st_place(StTensor *t, const int64_t offsets[2], const unsigne
     return true;
 }
 
-static inline int st_by_name(const void *a, const void *b)
+static int st_by_name(const void *a, const void *b)
 {
     return strcmp(((const StTensor *)a)->name, ((const StTensor *)b)->name);
 }
 
-static inline int st_by_place(const void *a, const void *b)
+static int st_by_place(const void *a, const void *b)
 {
     const unsigned char *x = ((const StTensor *)a)->data, *y = ((const StTensor *)b)->data;
     return (x > y) - (x < y);
 }
 
 /* Sorts by name. No two tensors may share a byte or a name. */
-static inline bool st_sort(StTensor *t, int n, Buf *error)
+static bool st_sort(StTensor *t, int n, Buf *error)
 {
     const StTensor *before = NULL;
     qsort(t, (size_t)n, sizeof *t, st_by_place);
@@ -266,7 +266,7 @@ static inline bool st_sort(StTensor *t, int n, Buf *error)
     return !error->n;
 }
 
-static inline StTensor *st_new_tensor(SafeTensors *st, const char *path, const char *name)
+static StTensor *st_new_tensor(SafeTensors *st, const char *path, const char *name)
 {
     st->tensors = room_for_one(st->tensors, st->n, sizeof *st->tensors);
     st->tensors[st->n] = (StTensor){.name = xstrdup(name), .path = path};
@@ -274,7 +274,7 @@ static inline StTensor *st_new_tensor(SafeTensors *st, const char *path, const c
 }
 
 /* The texts of __metadata__, appended to st->notes. */
-static inline bool st_metadata(SafeTensors *st, StCursor *c)
+static bool st_metadata(SafeTensors *st, StCursor *c)
 {
     Json *j = &c->json;
     Buf text = {0};
@@ -289,7 +289,7 @@ static inline bool st_metadata(SafeTensors *st, StCursor *c)
 }
 
 /* The entries of a header, appended to st->tensors. */
-static inline bool st_entries(SafeTensors *st, StCursor *c, const char *path,
+static bool st_entries(SafeTensors *st, StCursor *c, const char *path,
                               const unsigned char *data, size_t size, Buf *why)
 {
     Json *j = &c->json;
@@ -312,7 +312,7 @@ static inline bool st_entries(SafeTensors *st, StCursor *c, const char *path,
 }
 
 /* Adds the tensors of one file in memory. Returns false with the reason in `error`; never exits. */
-static inline bool st_parse(SafeTensors *st, const char *path, const unsigned char *bytes,
+static bool st_parse(SafeTensors *st, const char *path, const unsigned char *bytes,
                             size_t size, Buf *error)
 {
     uint64_t length = 0;
@@ -346,7 +346,7 @@ static inline bool st_parse(SafeTensors *st, const char *path, const unsigned ch
 
 /* Handles SIGBUS. Its code is BUS_ADRERR where a mapped file has become shorter and has no bytes at
  * this place any more; any other SIGBUS comes again, and then ends the program as usual. */
-static inline void st_gone(int number, siginfo_t *info, void *context)
+static void st_gone(int number, siginfo_t *info, void *context)
 {
     static const char line[] = "g2rl: a file of weights became shorter while it was read\n";
     (void)context;
@@ -356,7 +356,7 @@ static inline void st_gone(int number, siginfo_t *info, void *context)
 }
 
 /* Maps a file; false with the reason in `error` where that cannot be done. */
-static inline bool st_try_map(const char *path, StFile *f, Buf *error)
+static bool st_try_map(const char *path, StFile *f, Buf *error)
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK); /* a pipe by that name would make us wait */
     struct sigaction gone = {.sa_sigaction = st_gone, .sa_flags = SA_SIGINFO};
@@ -382,7 +382,7 @@ static inline bool st_try_map(const char *path, StFile *f, Buf *error)
     return true;
 }
 
-static inline StFile st_map(const char *path)
+static StFile st_map(const char *path)
 {
     Buf error = {0};
     StFile f = {0};
@@ -391,7 +391,7 @@ static inline StFile st_map(const char *path)
     return f;
 }
 
-static inline void st_unmap(StFile *f)
+static void st_unmap(StFile *f)
 {
     if (f->bytes)
         munmap(f->bytes, f->size);
@@ -400,7 +400,7 @@ static inline void st_unmap(StFile *f)
 
 /* Bytes of the file that are neither header nor tensor: the format forbids them, and they harm
  * nobody, but something was lost or left. */
-static inline void st_warn_unowned(const SafeTensors *st, const StFile *f)
+static void st_warn_unowned(const SafeTensors *st, const StFile *f)
 {
     uint64_t length, owned = 8;
     memcpy(&length, f->bytes, 8);
@@ -412,7 +412,7 @@ static inline void st_warn_unowned(const SafeTensors *st, const StFile *f)
 }
 
 /* Adds a file; NULL with the reason in `error` where it is not there or not whole. */
-static inline StFile *st_try(SafeTensors *st, const char *path, Buf *error)
+static StFile *st_try(SafeTensors *st, const char *path, Buf *error)
 {
     StFile f = {0};
     if (!st_try_map(path, &f, error))
@@ -426,7 +426,7 @@ static inline StFile *st_try(SafeTensors *st, const char *path, Buf *error)
     return &st->files[st->n_files - 1];
 }
 
-static inline StFile *st_add_file(SafeTensors *st, const char *path)
+static StFile *st_add_file(SafeTensors *st, const char *path)
 {
     Buf error = {0};
     StFile *f = st_try(st, path, &error);
@@ -436,27 +436,26 @@ static inline StFile *st_add_file(SafeTensors *st, const char *path)
     return f;
 }
 
-static inline SafeTensors st_open_file(const char *path)
+static SafeTensors st_open_file(const char *path)
 {
     SafeTensors st = {.path = xstrdup(path)};
     st_add_file(&st, path);
     return st;
 }
 
-static inline int st_is_name(const void *name, const void *tensor)
+static int st_is_name(const void *name, const void *tensor)
 {
     return strcmp(name, ((const StTensor *)tensor)->name);
 }
 
 /* By name among tensors [first, first + n), which are sorted. */
-static inline const StTensor *st_search(const SafeTensors *st, int first, int n, const char *name)
+static const StTensor *st_search(const SafeTensors *st, int first, int n, const char *name)
 {
     return n ? bsearch(name, st->tensors + first, (size_t)n, sizeof(StTensor), st_is_name) : NULL;
 }
 
 /* One line of the index. A shard is opened when it is first named. */
-static inline void st_add_mapping(SafeTensors *st, const char *dir, const char *tensor,
-                                  const char *shard)
+static void st_add_mapping(SafeTensors *st, const char *dir, const char *tensor, const char *shard)
 {
     StText name = st_label(tensor), file = st_label(shard);
     if (!*shard || *shard == '.' || strchr(shard, '/') || strlen(shard) >= 256)
@@ -475,7 +474,7 @@ static inline void st_add_mapping(SafeTensors *st, const char *dir, const char *
 }
 
 /* {"metadata": ..., "weight_map": {"TENSOR": "SHARD", ...}} */
-static inline bool st_index_entries(SafeTensors *st, StCursor *c, const char *dir)
+static bool st_index_entries(SafeTensors *st, StCursor *c, const char *dir)
 {
     Json *j = &c->json;
     Buf shard = {0};
@@ -496,7 +495,7 @@ static inline bool st_index_entries(SafeTensors *st, StCursor *c, const char *di
     return json_end(j);
 }
 
-static inline SafeTensors st_open_index(const char *dir, const char *path)
+static SafeTensors st_open_index(const char *dir, const char *path)
 {
     SafeTensors st = {.path = xstrdup(path)};
     StFile index = st_map(path);
@@ -518,7 +517,7 @@ static inline SafeTensors st_open_index(const char *dir, const char *path)
     return st;
 }
 
-static inline SafeTensors st_open_dir(const char *dir)
+static SafeTensors st_open_dir(const char *dir)
 {
     Path one = path_join(dir, "model.safetensors");
     Path index = path_join(dir, "model.safetensors.index.json");
@@ -529,7 +528,7 @@ static inline SafeTensors st_open_dir(const char *dir)
     die("%s: is not there, nor is model.safetensors.index.json", one.s);
 }
 
-static inline void st_close(SafeTensors *st)
+static void st_close(SafeTensors *st)
 {
     for (int i = 0; i < st->n; i++)
         free(st->tensors[i].name);
@@ -548,12 +547,12 @@ static inline void st_close(SafeTensors *st)
 
 /* ---------------------------------------------------------------- tensors */
 
-static inline const StTensor *st_find(const SafeTensors *st, const char *name)
+static const StTensor *st_find(const SafeTensors *st, const char *name)
 {
     return st_search(st, 0, st->n, name);
 }
 
-static inline const char *st_note(const SafeTensors *st, const char *key)
+static const char *st_note(const SafeTensors *st, const char *key)
 {
     for (int i = 0; i < st->n_notes; i++)
         if (!strcmp(st->notes[i].key, key))
@@ -562,7 +561,7 @@ static inline const char *st_note(const SafeTensors *st, const char *key)
 }
 
 /* The tensor of this name; dies where it is missing or has another shape than shape[rank]. */
-static inline const StTensor *st_need(const SafeTensors *st, const char *name, int rank,
+static const StTensor *st_need(const SafeTensors *st, const char *name, int rank,
                                       const int64_t *shape)
 {
     const StTensor *t = st_find(st, name);
@@ -575,7 +574,7 @@ static inline const StTensor *st_need(const SafeTensors *st, const char *name, i
 }
 
 /* 1 sign, 5 exponent and 10 fraction bits: every value is a float. */
-static inline float st_f16_to_float(uint16_t half)
+static float st_f16_to_float(uint16_t half)
 {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
     uint32_t fraction = half & 1023, bits;
@@ -590,7 +589,7 @@ static inline float st_f16_to_float(uint16_t half)
 }
 
 /* BF16 is the upper half of a float. */
-static inline float st_bf16_to_float(uint16_t upper)
+static float st_bf16_to_float(uint16_t upper)
 {
     uint32_t bits = (uint32_t)upper << 16;
     float f;
@@ -599,7 +598,7 @@ static inline float st_bf16_to_float(uint16_t upper)
 }
 
 /* Values [first, first + n) of a tensor, as floats; the caller knows that it has so many. */
-static inline void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
+static void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
 {
     if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
         die("%s: tensor %s has dtype %s; expected F32, BF16 or F16", t->path, st_label(t->name).s,
@@ -617,12 +616,12 @@ static inline void st_read_part(const StTensor *t, size_t first, size_t n, float
 }
 
 /* How many values a tensor has. */
-static inline size_t st_values(const StTensor *t)
+static size_t st_values(const StTensor *t)
 {
     return t->bytes / (size_t)st_dtypes[t->dtype].size;
 }
 
-static inline void st_read_f32(const StTensor *t, float *out)
+static void st_read_f32(const StTensor *t, float *out)
 {
     st_read_part(t, 0, st_values(t), out);
 }
@@ -630,7 +629,7 @@ static inline void st_read_f32(const StTensor *t, float *out)
 /* Values [first, first + n) of a tensor in a file that was opened will not be read again soon: the
  * pages that lie wholly among them leave this process's memory (the system may still cache the
  * file), so that a model can be read without room for a second one. */
-static inline void st_release(const StTensor *t, size_t first, size_t n)
+static void st_release(const StTensor *t, size_t first, size_t n)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), size = (size_t)st_dtypes[t->dtype].size;
     uintptr_t from = (uintptr_t)t->data + first * size, to = from + n * size;
@@ -640,7 +639,7 @@ static inline void st_release(const StTensor *t, size_t first, size_t n)
         madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-static inline void st_read_i32(const StTensor *t, int32_t *out)
+static void st_read_i32(const StTensor *t, int32_t *out)
 {
     if (t->dtype != ST_I32)
         die("%s: tensor %s has dtype %s; expected I32", t->path, st_label(t->name).s,
@@ -650,7 +649,7 @@ static inline void st_read_i32(const StTensor *t, int32_t *out)
 
 /* ---------------------------------------------------------------- writing */
 
-static inline size_t st_count(const StOut *t)
+static size_t st_count(const StOut *t)
 {
     size_t count = 1;
     for (int i = 0; i < t->rank; i++)
@@ -661,7 +660,7 @@ static inline size_t st_count(const StOut *t)
 /* The nearest F16, of two equally near ones the even (IEEE 754's default); from 65520 up infinity.
  * NaN stays NaN. Below 2^-14, F16 is a fixed-point number: adding 0.5 makes the float's own
  * rounding do the work, as 0.5's last bit is worth 2^-24. */
-static inline uint16_t st_float_to_f16(float f)
+static uint16_t st_float_to_f16(float f)
 {
     uint32_t bits, magnitude;
     memcpy(&bits, &f, 4);
@@ -680,7 +679,7 @@ static inline uint16_t st_float_to_f16(float f)
 }
 
 /* The nearest BF16, of two equally near ones the even. NaN stays NaN. */
-static inline uint16_t st_float_to_bf16(float f)
+static uint16_t st_float_to_bf16(float f)
 {
     uint32_t bits;
     memcpy(&bits, &f, 4);
@@ -690,7 +689,7 @@ static inline uint16_t st_float_to_bf16(float f)
 }
 
 /* The float that comes back from a file of this dtype: ST_F32, ST_BF16 or ST_F16. */
-static inline float st_round(float f, int dtype)
+static float st_round(float f, int dtype)
 {
     if (dtype == ST_F32)
         return f;
@@ -699,7 +698,7 @@ static inline float st_round(float f, int dtype)
 }
 
 /* A tensor's values, in its dtype. */
-static inline void st_put(const StOut *t, FILE *f)
+static void st_put(const StOut *t, FILE *f)
 {
     uint16_t half[4096];
     size_t count = st_count(t);
@@ -717,7 +716,7 @@ static inline void st_put(const StOut *t, FILE *f)
 /* Writes a whole file, or none. The floats come first, then the halves, so that every value is
  * aligned: other readers map too.
  * `notes`: more members of __metadata__, each behind a comma, with texts for values. */
-static inline void st_write(const char *path, const char *notes, const StOut *tensors, int n)
+static void st_write(const char *path, const char *notes, const StOut *tensors, int n)
 {
     Buf header = {0};
     size_t end = 0;

@@ -322,8 +322,7 @@ static void read_pre_tokenizer(Tokenizer *t, const char *path, Json j, bool *end
     } else if (*ended) {
         refuse(path, "pre_tokenizer", j, "nothing after the last step");
     } else if (type_is(j, "Split") && string_is(member(j, "behavior"), "Isolated") &&
-               !flag(j, path, "invert", false) &&
-               (t->characters ? string_is(regex, REGEX_CHARACTER)
+               !flag(j, path, "invert", false) && (t->characters ? string_is(regex, REGEX_CHARACTER)
                               : string_is(regex, REGEX_QWEN) || string_is(regex, REGEX_GPT2))) {
         add_step(t, path, t->characters ? SPLIT_CHARACTER
                           : string_is(regex, REGEX_QWEN) ? SPLIT_QWEN : SPLIT_GPT2);

@@ -26,7 +26,7 @@ typedef struct {
     size_t n;
 } Slice;
 
-static inline Slice slice_strip(Slice x, bool left, bool right)
+static Slice slice_strip(Slice x, bool left, bool right)
 {
     while (left && x.n && x.s[0] == '\n')
         x = (Slice){x.s + 1, x.n - 1};
@@ -36,7 +36,7 @@ static inline Slice slice_strip(Slice x, bool left, bool right)
 }
 
 /* What follows the last `mark` in x; all of x if there is none. */
-static inline Slice slice_after(Slice x, const char *mark)
+static Slice slice_after(Slice x, const char *mark)
 {
     size_t n = strlen(mark);
     for (size_t i = x.n; i-- > 0;)
@@ -45,10 +45,10 @@ static inline Slice slice_after(Slice x, const char *mark)
     return x;
 }
 
-static inline bool is_role(const Message *m, const char *role) { return !strcmp(m->role, role); }
+static bool is_role(const Message *m, const char *role) { return !strcmp(m->role, role); }
 
 /* A user message that only hands over what a tool answered is no question of its own. */
-static inline bool is_query(const Message *m)
+static bool is_query(const Message *m)
 {
     static const char open[] = "<tool_response>", close[] = "</tool_response>";
     size_t n = strlen(m->content), tail = sizeof close - 1;
@@ -59,7 +59,7 @@ static inline bool is_query(const Message *m)
 
 /* An assistant's message. Its <think>...</think> part stays only after the last question: in
  * earlier turns it is left out. `think`: after the last question; `last`: the last message. */
-static inline void chat_assistant(const Message *m, bool think, bool last, Buf *out)
+static void chat_assistant(const Message *m, bool think, bool last, Buf *out)
 {
     const char *end = strstr(m->content, "</think>");
     Slice content = {m->content, strlen(m->content)}, reasoning = {"", 0};
@@ -80,7 +80,7 @@ static inline void chat_assistant(const Message *m, bool think, bool last, Buf *
 /* Appends the prompt. Messages of tools that follow each other are one turn of the user's.
  * enable_thinking: 0 begins the answer with an empty thought, so that there is none; 1 and -1 (not
  * set) leave it to the model. */
-static inline void chat_render(const Message *m, int n, bool add_generation_prompt,
+static void chat_render(const Message *m, int n, bool add_generation_prompt,
                                int enable_thinking, Buf *out)
 {
     int query = n - 1;

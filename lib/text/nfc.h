@@ -16,8 +16,7 @@
 
 /* The last entry of `table` (n numbers, `width` to an entry, sorted by the first of them) that does
  * not begin above `code`; NULL if they all do. */
-static inline const uint32_t *table_find(const uint32_t *table, size_t n, size_t width,
-                                         uint32_t code)
+static const uint32_t *table_find(const uint32_t *table, size_t n, size_t width, uint32_t code)
 {
     size_t low = 0, high = n / width; /* the entry is in [low - 1, high) */
     while (low < high) {
@@ -30,23 +29,23 @@ static inline const uint32_t *table_find(const uint32_t *table, size_t n, size_t
     return low ? table + (low - 1) * width : NULL;
 }
 
-static inline bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
+static bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
 {
     const uint32_t *range = table_find(table, n, 2, code);
     return range && code <= range[1];
 }
 
-static inline bool is_letter(uint32_t c)
+static bool is_letter(uint32_t c)
 {
     return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c);
 }
 
-static inline bool is_number(uint32_t c)
+static bool is_number(uint32_t c)
 {
     return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c);
 }
 
-static inline bool is_space(uint32_t c)
+static bool is_space(uint32_t c)
 {
     return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c);
 }
@@ -61,14 +60,14 @@ enum {
 };
 
 /* Canonical combining class: 0 for a character that marks attach to, else where a mark sits. */
-static inline uint32_t combining_class(uint32_t code)
+static uint32_t combining_class(uint32_t code)
 {
     const uint32_t *entry = table_find(UNICODE_CLASS, LENGTH(UNICODE_CLASS), 3, code);
     return entry && code <= entry[1] ? entry[2] : 0;
 }
 
 /* The full canonical decomposition of a character, at most 4 codes; returns how many. */
-static inline int decompose(uint32_t code, uint32_t out[4])
+static int decompose(uint32_t code, uint32_t out[4])
 {
     uint32_t s = code - HANGUL;
     if (s < HANGULS) {
@@ -96,7 +95,7 @@ static inline int decompose(uint32_t code, uint32_t out[4])
 
 /* What a and b together compose to; 0 if to nothing. UNICODE_COMPOSITION sorts the decompositions
  * that compose again by their parts (a, b). */
-static inline uint32_t compose(uint32_t a, uint32_t b)
+static uint32_t compose(uint32_t a, uint32_t b)
 {
     uint32_t l = a - HANGUL_L, v = b - HANGUL_V, s = a - HANGUL, t = b - HANGUL_T;
     if (l < HANGUL_LS && v < HANGUL_VS)
@@ -118,11 +117,11 @@ static inline uint32_t compose(uint32_t a, uint32_t b)
 }
 
 /* A character of the decomposed text: its code, and above bit 24 its combining class. */
-static inline uint32_t code_of(uint32_t c) { return c & 0xFFFFFF; }
-static inline uint32_t class_of(uint32_t c) { return c >> 24; }
+static uint32_t code_of(uint32_t c) { return c & 0xFFFFFF; }
+static uint32_t class_of(uint32_t c) { return c >> 24; }
 
 /* Sorts n marks by class, those of one class staying in order: a counting sort. */
-static inline void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
+static void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
 {
     size_t at[257] = {0};
     for (size_t i = 0; i < n; i++)
@@ -135,7 +134,7 @@ static inline void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
 }
 
 /* Every run of marks (class above 0) into canonical order. */
-static inline void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
+static void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
 {
     for (size_t i = 0, end; i < n; i = end) {
         bool sorted = true;
@@ -149,7 +148,7 @@ static inline void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
 /* Composes in place; returns the new length. A character joins the last one of class 0 before it
  * (the starter) if the two compose, unless something between them has its class or a higher one, or
  * is itself of class 0. */
-static inline size_t canonical_compose(uint32_t *c, size_t n)
+static size_t canonical_compose(uint32_t *c, size_t n)
 {
     size_t length = 0, starter = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
@@ -169,7 +168,7 @@ static inline size_t canonical_compose(uint32_t *c, size_t n)
 }
 
 /* False if the text cannot change: below U+0300, whose first byte is 0xCC, nothing does. */
-static inline bool nfc_needed(const char *text, size_t n)
+static bool nfc_needed(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)text[i] >= 0xCC)
@@ -178,7 +177,7 @@ static inline bool nfc_needed(const char *text, size_t n)
 }
 
 /* Appends the text in normal form C. */
-static inline void nfc(const char *text, size_t n, Buf *out)
+static void nfc(const char *text, size_t n, Buf *out)
 {
     uint32_t *c = xmalloc(4 * n * sizeof *c), *spare = c + 2 * n, code, part[4];
     size_t count = 0; /* at most two codes a byte: unicode.py makes sure */

@@ -23,14 +23,14 @@ typedef struct {
     char *text;         /* of a file */
 } Template;
 
-static inline void template_free(Template *t)
+static void template_free(Template *t)
 {
     free(t->text);
     *t = (Template){0};
 }
 
 /* The text of a template file; dies where it lacks a place for the prompt or the system text. */
-static inline char *template_read(const char *path, const char *system)
+static char *template_read(const char *path, const char *system)
 {
     size_t n;
     if (!is_file(path))
@@ -48,7 +48,7 @@ static inline char *template_read(const char *path, const char *system)
 }
 
 /* `name`: plain, qwen3 or a path. `system` may be NULL; plain has no place for it. */
-static inline Template template_open(const char *name, const char *system)
+static Template template_open(const char *name, const char *system)
 {
     Template t = {.kind = TEMPLATE_FILE, .system = system};
     if (!strcmp(name, "plain"))
@@ -61,7 +61,7 @@ static inline Template template_open(const char *name, const char *system)
 }
 
 /* Appends the prompt. Braces inside the problem or the system text stand for themselves. */
-static inline void template_render(const Template *t, const char *problem, Buf *out)
+static void template_render(const Template *t, const char *problem, Buf *out)
 {
     const char *system = t->system ? t->system : "";
     if (t->kind == TEMPLATE_QWEN3) {

@@ -18,11 +18,11 @@
 
 /* ---------------------------------------------------------------- names, intervals, relations */
 
-static inline bool same_item(Item x, Item y);
+static bool same_item(Item x, Item y);
 
 /* What may stand on the left of "=" as the name of the answer: x, f(2), AB, |AB|, S : T, words. No
  * number, no sum: 2x = 10 is an equation. */
-static inline bool is_name(const Expr *e, int at)
+static bool is_name(const Expr *e, int at)
 {
     const Node *node = &e->node[at], *first = &e->node[node->child];
     switch (node->kind) {
@@ -50,9 +50,9 @@ typedef struct {
     bool low_in, high_in;
 } Interval;
 
-static inline bool is_infinite(Item x) { return item_value(x, 0).infinite; }
+static bool is_infinite(Item x) { return item_value(x, 0).infinite; }
 
-static inline bool interval_of_relation(Item x, Interval *iv)
+static bool interval_of_relation(Item x, Interval *iv)
 {
     const Node *all = x.e->node;
     int a = item_node(x)->child, b = all[a].next, c = all[b].next;
@@ -82,7 +82,7 @@ static inline bool interval_of_relation(Item x, Interval *iv)
 }
 
 /* A bracket of two ends, or a relation, as an interval; false where it is none. */
-static inline bool interval_of(Item x, Interval *iv)
+static bool interval_of(Item x, Interval *iv)
 {
     const Node *node = item_node(x);
     if (node->kind == N_RELATION)
@@ -96,7 +96,7 @@ static inline bool interval_of(Item x, Interval *iv)
     return true;
 }
 
-static inline bool same_interval(Item x, Item y)
+static bool same_interval(Item x, Item y)
 {
     Interval a, b;
     if (!interval_of(x, &a) || !interval_of(y, &b) || !a.low != !b.low || !a.high != !b.high)
@@ -107,7 +107,7 @@ static inline bool same_interval(Item x, Item y)
 }
 
 /* The relation read from the right; 0 for \in, which has no such reading. */
-static inline char flipped(char op)
+static char flipped(char op)
 {
     return op == '<' ? '>' : op == '>' ? '<' : op == 'l' ? 'g' : op == 'g' ? 'l'
            : op == 'i' ? 0 : op;
@@ -116,7 +116,7 @@ static inline char flipped(char op)
 /* a = b and c = d say the same if a - b is a constant times c - d, and that constant is positive
  * where they are a < b and c < d. So 2x = 4 says what x = 2 says, and x^2 = 4 does not; \in has no
  * such sides. */
-static inline bool same_two_sides(Item x, Item y)
+static bool same_two_sides(Item x, Item y)
 {
     int a = item_node(x)->child, c = item_node(y)->child;
     int b = x.e->node[a].next, d = y.e->node[c].next;
@@ -146,7 +146,7 @@ static inline bool same_two_sides(Item x, Item y)
 }
 
 /* Chains: the same relations between the same things, from the left or from the right. */
-static inline bool same_relation(Item x, Item y)
+static bool same_relation(Item x, Item y)
 {
     const Node *all = x.e->node, *other = y.e->node;
     int a = item_node(x)->child, b = item_node(y)->child, n = 0, children[64];
@@ -171,7 +171,7 @@ static inline bool same_relation(Item x, Item y)
 /* ---------------------------------------------------------------- things with parts */
 
 /* Part i with part i; or, as sets, each with some other both ways. */
-static inline bool same_parts(Item x, Item y, bool ordered)
+static bool same_parts(Item x, Item y, bool ordered)
 {
     int a = item_node(x)->child, b = item_node(y)->child;
     if (ordered) {
@@ -193,7 +193,7 @@ static inline bool same_parts(Item x, Item y, bool ordered)
 }
 
 /* A matrix, or a number times a matrix: then the number is the factor of every cell. */
-static inline bool as_matrix(Item *x)
+static bool as_matrix(Item *x)
 {
     const Node *all = x->e->node, *node = item_node(*x);
     if (node->kind == N_PRODUCT && all[node->last].kind == N_MATRIX &&
@@ -204,13 +204,13 @@ static inline bool as_matrix(Item *x)
     return item_node(*x)->kind == N_MATRIX;
 }
 
-static inline bool same_text(Item x, Item y)
+static bool same_text(Item x, Item y)
 {
     const Node *a = item_node(x), *b = item_node(y);
     return a->n == b->n && a->n > 0 && !memcmp(a->s, b->s, (size_t)a->n);
 }
 
-static inline bool has_kind(const Expr *e, NodeKind kind)
+static bool has_kind(const Expr *e, NodeKind kind)
 {
     for (int i = 1; i < e->n; i++)
         if (e->node[i].kind == kind)
@@ -219,7 +219,7 @@ static inline bool has_kind(const Expr *e, NodeKind kind)
 }
 
 /* Words have no unit. */
-static inline Item without_unit(Item x)
+static Item without_unit(Item x)
 {
     int child = item_node(x)->child;
     if (item_node(x)->kind == N_UNIT && x.e->node[child].kind != N_TEXT)
@@ -229,7 +229,7 @@ static inline Item without_unit(Item x)
 
 /* x is of the gold answer. Sets in sets are compared both ways at each level, which takes twice as
  * long for each: deeper than MOST_LEVELS nothing is equal. */
-static inline bool same_item(Item x, Item y)
+static bool same_item(Item x, Item y)
 {
     enum { MOST_LEVELS = 5 };
     if (x.level > MOST_LEVELS)
@@ -281,7 +281,7 @@ typedef struct {
 /* x = 5, x = 10/2 = 5, \frac23 \approx 0.67, 0.56 = 56\%: where the value is; *name is the node of
  * x, or 0. What stands after \approx is not looked at; all others must be equal. An equation of
  * another form is its own value. */
-static inline int find_value(const Expr *e, int at, int *name)
+static int find_value(const Expr *e, int at, int *name)
 {
     const Node *all = e->node;
     int first = all[at].child, next = all[first].next;
@@ -303,7 +303,7 @@ static inline int find_value(const Expr *e, int at, int *name)
     return first;
 }
 
-static inline bool contains_either(const Expr *e, int at)
+static bool contains_either(const Expr *e, int at)
 {
     if (e->node[at].kind == N_EITHER)
         return true;
@@ -313,7 +313,7 @@ static inline bool contains_either(const Expr *e, int at)
     return false;
 }
 
-static inline void answer_add(Answer *a, const Expr *e, int node, int name, int whole)
+static void answer_add(Answer *a, const Expr *e, int node, int name, int whole)
 {
     for (int lower = 0; lower <= contains_either(e, node); lower++) {
         if (a->n == ANSWER_ITEMS) {
@@ -327,13 +327,13 @@ static inline void answer_add(Answer *a, const Expr *e, int node, int name, int 
     }
 }
 
-static inline bool same_name(const Expr *e, int a, const Expr *f, int b)
+static bool same_name(const Expr *e, int a, const Expr *f, int b)
 {
     return same_item(item_of(e, a), item_of(f, b));
 }
 
 /* The items of a list, of a set, with `unions` of a union, or a single one. */
-static inline Answer answer_read(const Expr *e, bool unions)
+static Answer answer_read(const Expr *e, bool unions)
 {
     Answer a = {.n = 0};
     const Node *all = e->node;
@@ -353,7 +353,7 @@ static inline Answer answer_read(const Expr *e, bool unions)
     return a;
 }
 
-static inline bool same_answer_item(const Answer *g, int i, const Answer *p, int j)
+static bool same_answer_item(const Answer *g, int i, const Answer *p, int j)
 {
     const Expr *e = g->item[i].e, *f = p->item[j].e;
     if (g->name[i] && p->name[j] && !same_name(e, g->name[i], f, p->name[j]))
@@ -369,7 +369,7 @@ static inline bool same_answer_item(const Answer *g, int i, const Answer *p, int
 
 /* Each item of the one with an item of its own of the other; or several ways of writing the single
  * right one: \frac32 or 1.5. */
-static inline bool same_answers(const Answer *g, const Answer *p)
+static bool same_answers(const Answer *g, const Answer *p)
 {
     bool words = g->n > 1 && item_node(g->item[0])->kind == N_TEXT; /* a ranking of names */
     bool ordered = words || g->names_differ != p->names_differ, used[ANSWER_ITEMS] = {false};
@@ -391,7 +391,7 @@ static inline bool same_answers(const Answer *g, const Answer *p)
 
 /* Are the letters of one unit found in the other, in order, the first of them at the start of a
  * word? ft in feet, mph in miles per hour, inches in square inches, but not m in cm. */
-static inline bool unit_within(const Node *a, const Node *b)
+static bool unit_within(const Node *a, const Node *b)
 {
     int i = 0, n = a->n - (a->n > 2 && a->s[a->n - 1] == 's');
     bool begun = false;
@@ -408,7 +408,7 @@ static inline bool unit_within(const Node *a, const Node *b)
 }
 
 /* The unit of an answer; NULL if it has none. */
-static inline const Node *unit_of(const Expr *e)
+static const Node *unit_of(const Expr *e)
 {
     for (int i = 1; i < e->n; i++)
         if (e->node[i].kind == N_UNIT)
@@ -417,7 +417,7 @@ static inline const Node *unit_of(const Expr *e)
 }
 
 /* Units that may be the same; open is the exponent of cm^2. */
-static inline bool units_agree(const Node *a, const Node *b)
+static bool units_agree(const Node *a, const Node *b)
 {
     if (!a || !b)
         return true;
@@ -431,7 +431,7 @@ typedef struct {
     Expr expr;
 } Reading;
 
-static inline const char *math_trim(const char *s, size_t *n)
+static const char *math_trim(const char *s, size_t *n)
 {
     while (*n && ascii_space(*s))
         s++, --*n;
@@ -445,7 +445,7 @@ static inline const char *math_trim(const char *s, size_t *n)
  * A full stop that is part of the answer, \boxed{60.} or "#### 60.", is refused, as the verifiers
  * refuse it that others train with (verl's, DAPO's, GSM8K's; Math-Verify's for whole numbers), so
  * that rewards can be compared. Around a box, and after "the answer is", it may stand. */
-static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
+static Verdict math_compare(const char *answer, size_t n, const char *gold)
 {
     Reading g, p;
     size_t gold_n = strlen(gold);
@@ -485,7 +485,7 @@ static inline Verdict math_compare(const char *answer, size_t n, const char *gol
                                       : "not equal to the gold answer");
 }
 
-static inline void math_normal(const char *text, Buf *out)
+static void math_normal(const char *text, Buf *out)
 {
     Lexed lx;
     size_t n = strlen(text);
@@ -499,7 +499,7 @@ static inline void math_normal(const char *text, Buf *out)
 /* ---------------------------------------------------------------- where the answer is */
 
 /* The last place of `word` in [s, end), letter case aside; NULL if it is not there. */
-static inline const char *find_last(const char *s, const char *end, const char *word)
+static const char *find_last(const char *s, const char *end, const char *word)
 {
     const char *found = NULL;
     size_t n = strlen(word), i;
@@ -517,7 +517,7 @@ typedef struct {
 } Box;
 
 /* The box whose command is at s; false where its brace is not closed before `end`. */
-static inline bool box_at(const char *s, const char *end, Box *box)
+static bool box_at(const char *s, const char *end, Box *box)
 {
     box->start = s;
     s += s[1] == 'b' ? 6 : 5;
@@ -536,14 +536,14 @@ static inline bool box_at(const char *s, const char *end, Box *box)
 }
 
 /* After a box: its closing brace is no part of what comes between two. */
-static inline const char *box_after(const Box *box)
+static const char *box_after(const Box *box)
 {
     return box->end + (*box->end == '}');
 }
 
 /* Do two boxes give one answer in parts: "\boxed{1} and \boxed{2}"? So it is read if at most three
  * words stand between them, in one line and one sentence. */
-static inline bool boxes_joined(const char *s, const char *end)
+static bool boxes_joined(const char *s, const char *end)
 {
     int words = 0;
     if (end - s > 64)
@@ -563,7 +563,7 @@ static inline bool boxes_joined(const char *s, const char *end)
     return words <= 3;
 }
 
-static inline bool same_span(const Box *a, const Box *b)
+static bool same_span(const Box *a, const Box *b)
 {
     return a->end - a->s == b->end - b->s && !memcmp(a->s, b->s, (size_t)(a->end - a->s));
 }
@@ -572,7 +572,7 @@ enum { MOST_BOXES = 16 };
 
 /* The last box, and those before it that belong to the same answer. Looks at each byte a few times,
  * however the boxes nest: a box before the last one is closed before that begins, or left alone. */
-static inline const char *extract_boxes(const char *s, const char *end, Buf *out, bool *found)
+static const char *extract_boxes(const char *s, const char *end, Buf *out, bool *found)
 {
     const char *start[MOST_BOXES];
     int n = 0;
@@ -606,7 +606,7 @@ static inline const char *extract_boxes(const char *s, const char *end, Buf *out
 
 /* The number that a line begins with, as in "#### $1,200 dollars"; the whole line where another
  * number follows in it. False where it begins with none. */
-static inline bool leading_number(const char *s, const char *end, Buf *out)
+static bool leading_number(const char *s, const char *end, Buf *out)
 {
     size_t n = (size_t)(end - s);
     s = math_trim(s, &n);
@@ -635,14 +635,14 @@ static inline bool leading_number(const char *s, const char *end, Buf *out)
     return true;
 }
 
-static inline const char *line_end(const char *s, const char *end)
+static const char *line_end(const char *s, const char *end)
 {
     const char *newline = memchr(s, '\n', (size_t)(end - s));
     return newline ? newline : end;
 }
 
 /* What follows "the answer is": a formula between dollars, or the rest of the sentence. */
-static inline void stated_answer(const char *s, const char *end, Buf *out)
+static void stated_answer(const char *s, const char *end, Buf *out)
 {
     end = line_end(s, end);
     while (s < end && (ascii_space(*s) || *s == ':' || *s == '*'))
@@ -666,7 +666,7 @@ static inline void stated_answer(const char *s, const char *end, Buf *out)
 }
 
 /* After the last "answer is", "answer:", or "A:" at the start of a line; NULL if there is none. */
-static inline const char *find_statement(const char *s, const char *end)
+static const char *find_statement(const char *s, const char *end)
 {
     static const char *const words[] = {"answer is", "answer:"};
     const char *found = NULL;
@@ -682,7 +682,7 @@ static inline const char *find_statement(const char *s, const char *end)
 }
 
 /* A last line that is a number and nothing else: "42", "### 42", "145^\circ". */
-static inline bool bare_number(const char *s, const char *end, Buf *out)
+static bool bare_number(const char *s, const char *end, Buf *out)
 {
     Reading r;
     size_t n = (size_t)(end - s);
@@ -715,7 +715,7 @@ static inline bool bare_number(const char *s, const char *end, Buf *out)
  *   6. a last line that is a number and nothing else
  *
  * Returns NULL and the text in `out`, or what is wrong. */
-static inline const char *math_extract(const char *response, Buf *out)
+static const char *math_extract(const char *response, Buf *out)
 {
     const char *s = response, *end = s + strlen(s), *p, *q;
     bool found;
@@ -744,7 +744,7 @@ static inline const char *math_extract(const char *response, Buf *out)
 }
 
 /* GSM8K's "... #### 18" -> 18, MATH's solution -> what it boxes, anything else as it is. */
-static inline void math_gold(const char *answer, Buf *out)
+static void math_gold(const char *answer, Buf *out)
 {
     const char *end = answer + strlen(answer), *p = find_last(answer, end, "####");
     bool found = false;
@@ -762,7 +762,7 @@ static inline void math_gold(const char *answer, Buf *out)
     }
 }
 
-static inline Verdict math_verify(const char *response, const char *gold)
+static Verdict math_verify(const char *response, const char *gold)
 {
     Buf answer = {0}, bare = {0};
     const char *fault = math_extract(response, &answer);

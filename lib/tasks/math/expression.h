@@ -69,7 +69,7 @@ typedef struct {
 } Parser;
 
 /* A node without children; 0, and the parser is bad, where there is no room. */
-static inline int node_new(Parser *p, NodeKind kind)
+static int node_new(Parser *p, NodeKind kind)
 {
     if (p->e->n == EXPR_NODES) {
         p->bad = true;
@@ -80,7 +80,7 @@ static inline int node_new(Parser *p, NodeKind kind)
 }
 
 /* Adds a child behind those that the parent has. */
-static inline void node_add(Parser *p, int parent, int child)
+static void node_add(Parser *p, int parent, int child)
 {
     Node *node = p->e->node;
     if (p->bad || !parent || !child)
@@ -93,14 +93,14 @@ static inline void node_add(Parser *p, int parent, int child)
 }
 
 /* A node with its first child. */
-static inline int node_of(Parser *p, NodeKind kind, int child)
+static int node_of(Parser *p, NodeKind kind, int child)
 {
     int node = node_new(p, kind);
     node_add(p, node, child);
     return node;
 }
 
-static inline int node_text(Parser *p, NodeKind kind, const char *s, int n)
+static int node_text(Parser *p, NodeKind kind, const char *s, int n)
 {
     int node = node_new(p, kind);
     p->e->node[node].s = s;
@@ -108,25 +108,25 @@ static inline int node_text(Parser *p, NodeKind kind, const char *s, int n)
     return node;
 }
 
-static inline const Lexeme *parse_at(const Parser *p) { return &p->lx->token[p->i]; }
-static inline bool at_sign(const Parser *p, const char *sign)
+static const Lexeme *parse_at(const Parser *p) { return &p->lx->token[p->i]; }
+static bool at_sign(const Parser *p, const char *sign)
 {
     return lexeme_is(parse_at(p), sign);
 }
-static inline bool at_command(const Parser *p, const char *names)
+static bool at_command(const Parser *p, const char *names)
 {
     const Lexeme *t = parse_at(p);
     return t->kind == T_COMMAND && text_among(t->s, t->n, names);
 }
 
-static inline bool take_sign(Parser *p, const char *sign)
+static bool take_sign(Parser *p, const char *sign)
 {
     bool taken = at_sign(p, sign);
     p->i += taken;
     return taken;
 }
 
-static inline int parse_fail(Parser *p)
+static int parse_fail(Parser *p)
 {
     p->bad = true;
     return 0;
@@ -135,12 +135,12 @@ static inline int parse_fail(Parser *p)
 /* From here on, each function takes its part of the grammar from the cursor on, and returns its
  * node; after a failure (parse_fail) the rest is of no account. `argument`: of a function or a
  * root without brackets, \sin 2x, which ends earlier. */
-static inline int parse_list(Parser *p);
-static inline int parse_factor(Parser *p, bool argument);
-static inline int parse_product(Parser *p, bool argument);
+static int parse_list(Parser *p);
+static int parse_factor(Parser *p, bool argument);
+static int parse_product(Parser *p, bool argument);
 
 /* { list }, or the one thing that stands without braces: 2^\frac12 */
-static inline int parse_group(Parser *p)
+static int parse_group(Parser *p)
 {
     if (at_command(p, "frac binom sqrt "))
         return parse_factor(p, true);
@@ -155,7 +155,7 @@ static inline int parse_group(Parser *p)
 }
 
 /* A name out of tokens, without the braces: x_{12} -> x_12. */
-static inline int parse_name(Parser *p, int from, int to)
+static int parse_name(Parser *p, int from, int to)
 {
     Lexed *lx = p->lx;
     int start = lx->used;
@@ -169,7 +169,7 @@ static inline int parse_name(Parser *p, int from, int to)
 }
 
 /* Over the { ... } at the cursor, whatever is in it. */
-static inline void skip_group(Parser *p)
+static void skip_group(Parser *p)
 {
     int depth = 0;
     do {
@@ -181,7 +181,7 @@ static inline void skip_group(Parser *p)
 }
 
 /* A letter or Greek letter with the subscript it may have, or what stands under a mark. */
-static inline int parse_symbol(Parser *p)
+static int parse_symbol(Parser *p)
 {
     int from = p->i++;
     if (at_sign(p, "_")) {
@@ -194,7 +194,7 @@ static inline int parse_symbol(Parser *p)
 
 /* ( list ), [ list ], \{ list \} with any closing bracket. A single thing in round ones is itself,
  * as is a sum or a matrix in square ones. */
-static inline int parse_bracket(Parser *p)
+static int parse_bracket(Parser *p)
 {
     char open = *parse_at(p)->s;
     bool bars = p->bars;
@@ -219,7 +219,7 @@ static inline int parse_bracket(Parser *p)
 }
 
 /* |list|, floor or ceiling: the function `name` of what stands before the sign that closes it. */
-static inline int parse_between(Parser *p, const char *name, bool (*closes)(const Parser *))
+static int parse_between(Parser *p, const char *name, bool (*closes)(const Parser *))
 {
     bool bars = p->bars;
     p->i++;
@@ -234,12 +234,12 @@ static inline int parse_between(Parser *p, const char *name, bool (*closes)(cons
     return inside;
 }
 
-static inline bool closes_bars(const Parser *p) { return at_sign(p, "|"); }
-static inline bool closes_floor(const Parser *p) { return at_command(p, "rfloor "); }
-static inline bool closes_ceil(const Parser *p) { return at_command(p, "rceil "); }
+static bool closes_bars(const Parser *p) { return at_sign(p, "|"); }
+static bool closes_floor(const Parser *p) { return at_command(p, "rfloor "); }
+static bool closes_ceil(const Parser *p) { return at_command(p, "rceil "); }
 
 /* Cells between & and \\, as many in each row. */
-static inline int parse_matrix(Parser *p)
+static int parse_matrix(Parser *p)
 {
     int matrix = node_new(p, N_MATRIX), columns = 0, in_row = 0;
     p->e->node[matrix].open = *parse_at(p)->s;
@@ -272,7 +272,7 @@ static inline int parse_matrix(Parser *p)
 #define NAMES_MARK "overline vec hat widehat mathbb mathcal "
 
 /* \sin x, \sin^2(x), \log_2 8: the subscript is a base, the exponent that of the value. */
-static inline int parse_function(Parser *p)
+static int parse_function(Parser *p)
 {
     const Lexeme *name = parse_at(p);
     int exponent = 0, base = 0;
@@ -300,7 +300,7 @@ static inline int parse_function(Parser *p)
     return power;
 }
 
-static inline int parse_fraction(Parser *p)
+static int parse_fraction(Parser *p)
 {
     bool binomial = at_command(p, "binom ");
     p->i++;
@@ -313,7 +313,7 @@ static inline int parse_fraction(Parser *p)
 }
 
 /* \sqrt{x}, \sqrt[3]{x}, and sqrt(x). */
-static inline int parse_root(Parser *p)
+static int parse_root(Parser *p)
 {
     int degree = 0;
     p->i++;
@@ -336,14 +336,14 @@ static inline int parse_root(Parser *p)
     return power;
 }
 
-static inline bool whole_number(const Lexeme *t)
+static bool whole_number(const Lexeme *t)
 {
     return t->kind == T_NUMBER && !memchr(t->s, '.', (size_t)t->n);
 }
 
 /* A number, with what may follow it at once: 1\frac{4}{5} and 1 4/5 are mixed, 0.\overline{3}
  * repeats, 52_8 has a base. */
-static inline int parse_number(Parser *p)
+static int parse_number(Parser *p)
 {
     const Lexeme *t = parse_at(p);
     int number = node_text(p, N_NUMBER, t->s, t->n);
@@ -378,7 +378,7 @@ static inline int parse_number(Parser *p)
     return number;
 }
 
-static inline int parse_base(Parser *p)
+static int parse_base(Parser *p)
 {
     const Lexeme *t = parse_at(p);
     switch (t->kind) {
@@ -412,7 +412,7 @@ static inline int parse_base(Parser *p)
 }
 
 /* A base and what is written after it: powers, factorials, percent and degree signs. */
-static inline int parse_factor(Parser *p, bool argument)
+static int parse_factor(Parser *p, bool argument)
 {
     enum { POSTFIXES = 8 };
     if (++p->depth > LATEX_DEPTH)
@@ -439,7 +439,7 @@ static inline int parse_factor(Parser *p, bool argument)
 }
 
 /* Whether a factor may follow another without a sign. A number may not: 6 6, x2, (1,2)0. */
-static inline bool starts_factor(const Parser *p, bool argument)
+static bool starts_factor(const Parser *p, bool argument)
 {
     const Lexeme *t = parse_at(p);
     bool function = at_command(p, NAMES_FUNCTION);
@@ -450,7 +450,7 @@ static inline bool starts_factor(const Parser *p, bool argument)
 }
 
 /* 5\text{ cm}^2, 60\text{ miles}/\text{hour} */
-static inline int parse_unit(Parser *p, int value)
+static int parse_unit(Parser *p, int value)
 {
     enum { LONGEST_UNIT = 32 };
     const Lexeme *t = parse_at(p);
@@ -471,7 +471,7 @@ static inline int parse_unit(Parser *p, int value)
 
 /* Factors side by side, or with * and / between; in an argument, \sin 2x, neither sign nor another
  * function. */
-static inline int parse_product(Parser *p, bool argument)
+static int parse_product(Parser *p, bool argument)
 {
     int first = parse_factor(p, argument), product = first;
     while (!p->bad) {
@@ -491,13 +491,13 @@ static inline int parse_product(Parser *p, bool argument)
     return product;
 }
 
-static inline bool at_plus_minus(const Parser *p)
+static bool at_plus_minus(const Parser *p)
 {
     return at_sign(p, "+") || at_sign(p, "-") || at_command(p, "pm mp ");
 }
 
 /* A product with the signs before it. */
-static inline int parse_signed(Parser *p)
+static int parse_signed(Parser *p)
 {
     bool minus = false;
     char either = 0;
@@ -518,7 +518,7 @@ static inline int parse_signed(Parser *p)
     return node;
 }
 
-static inline int parse_sum(Parser *p)
+static int parse_sum(Parser *p)
 {
     int first = parse_signed(p), sum = first;
     while (!p->bad && at_plus_minus(p)) {
@@ -530,7 +530,7 @@ static inline int parse_sum(Parser *p)
 }
 
 /* items with one separator between them; a single item is itself */
-static inline int parse_joined(Parser *p, NodeKind kind, int (*item)(Parser *),
+static int parse_joined(Parser *p, NodeKind kind, int (*item)(Parser *),
                                bool (*separator)(Parser *))
 {
     int first = item(p), joined = first;
@@ -542,14 +542,14 @@ static inline int parse_joined(Parser *p, NodeKind kind, int (*item)(Parser *),
     return joined;
 }
 
-static inline bool take_colon(Parser *p) { return take_sign(p, ":"); }
-static inline bool take_cup(Parser *p)
+static bool take_colon(Parser *p) { return take_sign(p, ":"); }
+static bool take_cup(Parser *p)
 {
     bool taken = at_command(p, "cup ");
     p->i += taken;
     return taken;
 }
-static inline bool take_commas(Parser *p)
+static bool take_commas(Parser *p)
 {
     bool taken = false;
     while (take_sign(p, ","))
@@ -557,14 +557,14 @@ static inline bool take_commas(Parser *p)
     return taken;
 }
 
-static inline int parse_ratio(Parser *p) { return parse_joined(p, N_RATIO, parse_sum, take_colon); }
-static inline int parse_union(Parser *p)
+static int parse_ratio(Parser *p) { return parse_joined(p, N_RATIO, parse_sum, take_colon); }
+static int parse_union(Parser *p)
 {
     return parse_joined(p, N_UNION, parse_ratio, take_cup);
 }
 
 /* '=', '<', '>', or the first letter of \le, \ge, \ne, \in, \approx. */
-static inline int parse_relation(Parser *p)
+static int parse_relation(Parser *p)
 {
     int first = parse_union(p), chain = first;
     while (!p->bad && parse_at(p)->kind == T_RELATION) {
@@ -579,13 +579,13 @@ static inline int parse_relation(Parser *p)
     return chain;
 }
 
-static inline int parse_list(Parser *p)
+static int parse_list(Parser *p)
 {
     return parse_joined(p, N_LIST, parse_relation, take_commas);
 }
 
 /* False where the tokens are no expression that is known here. */
-static inline bool expr_parse(Lexed *lx, Expr *e)
+static bool expr_parse(Lexed *lx, Expr *e)
 {
     Parser p = {.lx = lx, .e = e, .bad = lx->bad || !lx->n};
     e->n = 1;

@@ -53,21 +53,21 @@ typedef struct {
     bool one_digit[LATEX_DEPTH + 1]; /* which are one digit: \frac12, but 2^10 */
 } Lexed;
 
-static inline bool ascii_letter(char c)
+static bool ascii_letter(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
-static inline bool ascii_digit(char c) { return c >= '0' && c <= '9'; }
-static inline bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-static inline char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c; }
+static bool ascii_digit(char c) { return c >= '0' && c <= '9'; }
+static bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c; }
 
-static inline bool text_is(const char *s, int n, const char *word)
+static bool text_is(const char *s, int n, const char *word)
 {
     return (int)strlen(word) == n && !memcmp(s, word, (size_t)n);
 }
 
 /* Whether the text is one of the words of a list that is separated, and ended, by spaces. */
-static inline bool text_among(const char *s, int n, const char *words)
+static bool text_among(const char *s, int n, const char *words)
 {
     for (; *words; words += strcspn(words, " ") + 1)
         if ((int)strcspn(words, " ") == n && !memcmp(s, words, (size_t)n))
@@ -75,9 +75,9 @@ static inline bool text_among(const char *s, int n, const char *words)
     return false;
 }
 
-static inline Lexeme *lex_last(Lexed *lx) { return lx->n ? &lx->token[lx->n - 1] : NULL; }
+static Lexeme *lex_last(Lexed *lx) { return lx->n ? &lx->token[lx->n - 1] : NULL; }
 
-static inline void lex_put(Lexed *lx, LexemeKind kind, const char *s, int n)
+static void lex_put(Lexed *lx, LexemeKind kind, const char *s, int n)
 {
     if (lx->n == LATEX_TOKENS)
         lx->bad = true;
@@ -85,10 +85,10 @@ static inline void lex_put(Lexed *lx, LexemeKind kind, const char *s, int n)
         lx->token[lx->n++] = (Lexeme){kind, s, n};
 }
 
-static inline void lex_sign(Lexed *lx, const char *s) { lex_put(lx, T_SIGN, s, 1); }
+static void lex_sign(Lexed *lx, const char *s) { lex_put(lx, T_SIGN, s, 1); }
 
 /* Adds a character to the spelling that began at lx->text[from]. */
-static inline void lex_char(Lexed *lx, char c)
+static void lex_char(Lexed *lx, char c)
 {
     if (lx->used == (int)sizeof lx->text)
         lx->bad = true;
@@ -96,7 +96,7 @@ static inline void lex_char(Lexed *lx, char c)
         lx->text[lx->used++] = c;
 }
 
-static inline void lex_open(Lexed *lx)
+static void lex_open(Lexed *lx)
 {
     if (lx->depth == LATEX_DEPTH)
         lx->bad = true;
@@ -107,7 +107,7 @@ static inline void lex_open(Lexed *lx)
     }
 }
 
-static inline void lex_close(Lexed *lx)
+static void lex_close(Lexed *lx)
 {
     if (lx->depth == 0)
         lx->bad = true;
@@ -118,7 +118,7 @@ static inline void lex_close(Lexed *lx)
 }
 
 /* True if what comes now is an argument without its braces: gives it the opening one. */
-static inline bool lex_argument(Lexed *lx)
+static bool lex_argument(Lexed *lx)
 {
     if (!lx->wanted[lx->depth])
         return false;
@@ -135,7 +135,7 @@ static inline bool lex_argument(Lexed *lx)
 /* The length of a separator of thousands at s, 0 if there is none: "," "{,}" ",\!" "\," or " ", and
  * then exactly three digits. A plain comma or space is one only outside of brackets: (1,200) has
  * two coordinates. */
-static inline int lex_thousands(const char *s, const char *end, bool outside)
+static int lex_thousands(const char *s, const char *end, bool outside)
 {
     static const char *const separators[] = {"{,}", ",\\!", "\\!,", "\\,", "{,}\\!", ",", " "};
     for (int i = 0; i < 7; i++) {
@@ -154,7 +154,7 @@ static inline int lex_thousands(const char *s, const char *end, bool outside)
 }
 
 /* At a digit, or at a point before one. */
-static inline const char *lex_number(Lexed *lx, const char *s, const char *end)
+static const char *lex_number(Lexed *lx, const char *s, const char *end)
 {
     int from = lx->used, lead = 0, n;
     bool one_digit = lx->one_digit[lx->depth], argument = lex_argument(lx);
@@ -190,7 +190,7 @@ static inline const char *lex_number(Lexed *lx, const char *s, const char *end)
 #define WORDS_UNIT "cm mm km kg mg ml ft lb lbs oz hr hrs min mph kph usd pm am "
 
 /* One piece of text, without commas: a connective, a percent sign, a number word, or a word. */
-static inline void lex_piece(Lexed *lx, const char *s, int n)
+static void lex_piece(Lexed *lx, const char *s, int n)
 {
     static const char *const numbers[] = {"zero", "one",  "two",   "three", "four", "five", "six",
                                           "seven", "eight", "nine", "ten",   "eleven", "twelve"};
@@ -224,7 +224,7 @@ static inline void lex_piece(Lexed *lx, const char *s, int n)
 }
 
 /* The content of \text{...} that is words only: pieces between commas, "and" and "or". */
-static inline void lex_words(Lexed *lx, const char *s, const char *end)
+static void lex_words(Lexed *lx, const char *s, const char *end)
 {
     const char *piece = s;
     while (s < end) {
@@ -247,7 +247,7 @@ static inline void lex_words(Lexed *lx, const char *s, const char *end)
 }
 
 /* Letters in a row outside of \text: a word, the name of a function, or variables side by side. */
-static inline const char *lex_letters(Lexed *lx, const char *s, const char *end)
+static const char *lex_letters(Lexed *lx, const char *s, const char *end)
 {
     const char *from = s;
     int upper = 0;
@@ -324,10 +324,10 @@ static const struct {
 #define LATEX_TEXTUAL \
     "text mbox textbf textit textrm textnormal texttt textsf hbox emph " LATEX_ALPHABET
 
-static inline void lex_range(Lexed *lx, const char *s, const char *end);
+static void lex_range(Lexed *lx, const char *s, const char *end);
 
 /* The end of the group at s, which is at its {; `end` if it has none. */
-static inline const char *lex_group_end(const char *s, const char *end)
+static const char *lex_group_end(const char *s, const char *end)
 {
     int depth = 0;
     for (; s < end; s++) {
@@ -343,7 +343,7 @@ static inline const char *lex_group_end(const char *s, const char *end)
 
 /* \text{...}: words. Mathematics only where all of it is one number or fraction: more than that TeX
  * itself does not set in text. */
-static inline void lex_text(Lexed *lx, const char *s, const char *end)
+static void lex_text(Lexed *lx, const char *s, const char *end)
 {
     const char *p = s;
     while (p < end) {
@@ -361,7 +361,7 @@ static inline void lex_text(Lexed *lx, const char *s, const char *end)
 }
 
 /* \mathbf{...}: mathematics, but letters side by side are a word. */
-static inline void lex_alphabet(Lexed *lx, const char *s, const char *end)
+static void lex_alphabet(Lexed *lx, const char *s, const char *end)
 {
     const char *p = s;
     while (p < end && (ascii_letter(*p) || ascii_space(*p)))
@@ -373,7 +373,7 @@ static inline void lex_alphabet(Lexed *lx, const char *s, const char *end)
 }
 
 /* \begin{pmatrix}, \end{pmatrix}; the s is after the word. */
-static inline const char *lex_environment(Lexed *lx, bool begin, const char *s, const char *end)
+static const char *lex_environment(Lexed *lx, bool begin, const char *s, const char *end)
 {
     const char *close = s < end && *s == '{' ? lex_group_end(s, end) : end;
     if (close == end) {
@@ -396,7 +396,7 @@ static inline const char *lex_environment(Lexed *lx, bool begin, const char *s, 
 #define LATEX_ONE_ARGUMENT "sqrt mathbb mathcal overline vec hat widehat "
 
 /* Arguments that come after a command. */
-static inline void lex_expect(Lexed *lx, const char *name, int n, const char *s, const char *end)
+static void lex_expect(Lexed *lx, const char *name, int n, const char *s, const char *end)
 {
     lx->one_digit[lx->depth] = true;
     if (text_among(name, n, "frac binom "))
@@ -406,14 +406,14 @@ static inline void lex_expect(Lexed *lx, const char *name, int n, const char *s,
 }
 
 /* 1 for an opening bracket, -1 for a closing one, as signs spell them. */
-static inline int lex_bracket(char c)
+static int lex_bracket(char c)
 {
     return (c == '(' || c == '[' || c == '<') - (c == ')' || c == ']' || c == '>');
 }
 
 /* A command's token. One that is itself an argument, \frac\pi2, gets its braces, unless it takes
  * arguments of its own, 2^\frac12. */
-static inline void lex_named(Lexed *lx, LexemeKind kind, const char *name, int n, const char *s,
+static void lex_named(Lexed *lx, LexemeKind kind, const char *name, int n, const char *s,
                              const char *end)
 {
     bool more = text_among(name, n, "frac binom " LATEX_ONE_ARGUMENT);
@@ -427,7 +427,7 @@ static inline void lex_named(Lexed *lx, LexemeKind kind, const char *name, int n
 }
 
 /* At a backslash. */
-static inline const char *lex_command(Lexed *lx, const char *s, const char *end)
+static const char *lex_command(Lexed *lx, const char *s, const char *end)
 {
     const char *name = ++s;
     if (s < end && !ascii_letter(*s))
@@ -496,7 +496,7 @@ static const struct {
     {"\xE2\x82\xAC", ""},         {"\xC2\xA3", ""},            {"\xC2\xA5", ""},
 };
 
-static inline const char *lex_unicode(Lexed *lx, const char *s, const char *end)
+static const char *lex_unicode(Lexed *lx, const char *s, const char *end)
 {
     for (size_t i = 0; i < sizeof LATEX_UNICODE / sizeof *LATEX_UNICODE; i++) {
         const char *utf8 = LATEX_UNICODE[i].utf8, *latex = LATEX_UNICODE[i].latex;
@@ -511,7 +511,7 @@ static inline const char *lex_unicode(Lexed *lx, const char *s, const char *end)
     return s + 1;
 }
 
-static inline const char *lex_spaces(const char *s, const char *end)
+static const char *lex_spaces(const char *s, const char *end)
 {
     while (s < end && ascii_space(*s))
         s++;
@@ -519,7 +519,7 @@ static inline const char *lex_spaces(const char *s, const char *end)
 }
 
 /* ^ and _ want an argument: a group, a command, a letter, digits with their sign. */
-static inline const char *lex_script(Lexed *lx, const char *s, const char *end)
+static const char *lex_script(Lexed *lx, const char *s, const char *end)
 {
     Lexeme *last = lex_last(lx);
     bool log = last && last->kind == T_COMMAND && text_is(last->s, last->n, "log");
@@ -547,7 +547,7 @@ static inline const char *lex_script(Lexed *lx, const char *s, const char *end)
 }
 
 /* < = > ! and what two of them make. */
-static inline const char *lex_relation(Lexed *lx, const char *s, const char *end)
+static const char *lex_relation(Lexed *lx, const char *s, const char *end)
 {
     bool equals = s + 1 < end && s[1] == '=';
     if (*s == '!' && !equals)
@@ -559,7 +559,7 @@ static inline const char *lex_relation(Lexed *lx, const char *s, const char *end
     return s + 1 + equals;
 }
 
-static inline const char *lex_one(Lexed *lx, const char *s, const char *end)
+static const char *lex_one(Lexed *lx, const char *s, const char *end)
 {
     char c = *s;
     if (ascii_space(c) || c == '$' || c == '~')
@@ -594,7 +594,7 @@ static inline const char *lex_one(Lexed *lx, const char *s, const char *end)
     return s + 1;
 }
 
-static inline void lex_range(Lexed *lx, const char *s, const char *end)
+static void lex_range(Lexed *lx, const char *s, const char *end)
 {
     lx->bad |= ++lx->nesting > LATEX_DEPTH; /* \text{\text{... */
     while (s < end && !lx->bad)
@@ -602,21 +602,21 @@ static inline void lex_range(Lexed *lx, const char *s, const char *end)
     lx->nesting--;
 }
 
-static inline bool lexeme_is(const Lexeme *t, const char *sign)
+static bool lexeme_is(const Lexeme *t, const char *sign)
 {
     return t->kind == T_SIGN && t->n == 1 && *t->s == *sign;
 }
 
 /* What may stand before an answer and is none of it: a comma, a colon, = or \approx, but not one of
  * \le, \ge, \ne, \in, which have three bytes. */
-static inline bool is_lead_in(const Lexeme *t)
+static bool is_lead_in(const Lexeme *t)
 {
     return lexeme_is(t, ",") || lexeme_is(t, ":") ||
            (t->kind == T_RELATION && strchr("=\\", *t->s) && t->n != 3);
 }
 
 /* The tokens of n bytes; false where they are too many, too deep or not balanced. */
-static inline bool latex_lex(const char *text, size_t n, Lexed *lx)
+static bool latex_lex(const char *text, size_t n, Lexed *lx)
 {
     lx->n = lx->used = lx->brackets = lx->environments = lx->nesting = 0;
     lx->depth = lx->wanted[0] = 0;
@@ -639,7 +639,7 @@ static inline bool latex_lex(const char *text, size_t n, Lexed *lx)
 }
 
 /* Equal texts, as far as a reader sees: \text{E} is E. */
-static inline bool latex_same(const Lexed *a, const Lexed *b)
+static bool latex_same(const Lexed *a, const Lexed *b)
 {
     bool same = a->n == b->n && a->n > 0;
     for (int i = 0; i < a->n && same; i++) {
@@ -653,7 +653,7 @@ static inline bool latex_same(const Lexed *a, const Lexed *b)
 }
 
 /* A space stands only where the token and the next one would run together. */
-static inline void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
+static void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
 {
     bool letter = next->kind == T_LETTER || next->kind == T_NUMBER;
     if (t->kind == T_COMMAND)
@@ -670,13 +670,12 @@ static inline void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
     else if (lexeme_is(t, "<") || lexeme_is(t, ">"))
         buf_str(out, *t->s == '<' ? "\\{" : "\\}");
     else
-        buf_printf(out, "%.*s%s", t->n, t->s,
-                   (t->kind == T_RELATION && t->n > 1 && letter) ||
+        buf_printf(out, "%.*s%s", t->n, t->s, (t->kind == T_RELATION && t->n > 1 && letter) ||
                    (t->kind == T_NUMBER && next->kind == T_NUMBER) ? " " : "");
 }
 
 /* The normal form, without what stands around the value: "x =", units, degrees. */
-static inline void latex_print(const Lexed *lx, Buf *out)
+static void latex_print(const Lexed *lx, Buf *out)
 {
     int i = 0;
     buf_add(out, "", 0);

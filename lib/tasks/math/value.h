@@ -30,36 +30,36 @@ typedef struct {
     uint64_t re, im; /* both below P */
 } Residue;
 
-static inline uint64_t mod_add(uint64_t a, uint64_t b) { return (a + b) % RESIDUE_PRIME; }
-static inline uint64_t mod_negate(uint64_t a) { return a ? RESIDUE_PRIME - a : 0; }
-static inline uint64_t mod_multiply(uint64_t a, uint64_t b)
+static uint64_t mod_add(uint64_t a, uint64_t b) { return (a + b) % RESIDUE_PRIME; }
+static uint64_t mod_negate(uint64_t a) { return a ? RESIDUE_PRIME - a : 0; }
+static uint64_t mod_multiply(uint64_t a, uint64_t b)
 {
     __extension__ typedef unsigned __int128 Wide;
     Wide product = (Wide)a * b;
     return mod_add((uint64_t)(product & RESIDUE_PRIME), (uint64_t)(product >> 61));
 }
 
-static inline Residue residue_of(int64_t n)
+static Residue residue_of(int64_t n)
 {
     uint64_t size = (n < 0 ? 0 - (uint64_t)n : (uint64_t)n) % RESIDUE_PRIME;
     return (Residue){n < 0 ? mod_negate(size) : size, 0};
 }
-static inline bool residue_equal(Residue a, Residue b) { return a.re == b.re && a.im == b.im; }
-static inline Residue residue_add(Residue a, Residue b)
+static bool residue_equal(Residue a, Residue b) { return a.re == b.re && a.im == b.im; }
+static Residue residue_add(Residue a, Residue b)
 {
     return (Residue){mod_add(a.re, b.re), mod_add(a.im, b.im)};
 }
-static inline Residue residue_negate(Residue a)
+static Residue residue_negate(Residue a)
 {
     return (Residue){mod_negate(a.re), mod_negate(a.im)};
 }
-static inline Residue residue_multiply(Residue a, Residue b)
+static Residue residue_multiply(Residue a, Residue b)
 {
     uint64_t re = mod_add(mod_multiply(a.re, b.re), mod_negate(mod_multiply(a.im, b.im)));
     return (Residue){re, mod_add(mod_multiply(a.re, b.im), mod_multiply(a.im, b.re))};
 }
 
-static inline Residue residue_power(Residue base, uint64_t n)
+static Residue residue_power(Residue base, uint64_t n)
 {
     Residue power = {1, 0};
     for (; n; n >>= 1, base = residue_multiply(base, base))
@@ -69,7 +69,7 @@ static inline Residue residue_power(Residue base, uint64_t n)
 }
 
 /* 1 / (a + bi) = (a - bi) / (a^2 + b^2), and 1/n = n^(P-2). */
-static inline Residue residue_inverse(Residue a)
+static Residue residue_inverse(Residue a)
 {
     uint64_t norm = mod_add(mod_multiply(a.re, a.re), mod_multiply(a.im, a.im));
     Residue inverse = residue_power((Residue){norm, 0}, RESIDUE_PRIME - 2);
@@ -98,7 +98,7 @@ typedef struct {
 } Env;
 
 /* C11's CMPLX, which not every compiler has: a complex is laid out as two doubles. */
-static inline double complex complex_of(double re, double im)
+static double complex complex_of(double re, double im)
 {
     double parts[2] = {re, im};
     double complex z;
@@ -107,33 +107,33 @@ static inline double complex complex_of(double re, double im)
 }
 
 /* No negative zeros: csqrt(-1 - 0i) is -i. */
-static inline Value value_new(double complex z, double size, Residue r, bool exact)
+static Value value_new(double complex z, double size, Residue r, bool exact)
 {
     z = complex_of(creal(z) + 0.0, cimag(z) + 0.0);
     return (Value){z, fmax(size, cabs(z)), r, exact, true, false};
 }
-static inline Value value_int(int64_t n) { return value_new((double)n, 0, residue_of(n), true); }
-static inline Value value_real(double complex z, double size)
+static Value value_int(int64_t n) { return value_new((double)n, 0, residue_of(n), true); }
+static Value value_real(double complex z, double size)
 {
     return value_new(z, size, (Residue){0, 0}, false);
 }
-static inline Value value_none(void) { return (Value){.defined = false}; }
+static Value value_none(void) { return (Value){.defined = false}; }
 
-static inline Value value_negate(Value a)
+static Value value_negate(Value a)
 {
     a.z = complex_of(-creal(a.z) + 0.0, -cimag(a.z) + 0.0);
     a.r = residue_negate(a.r);
     return a;
 }
 
-static inline Value value_add(Value a, Value b)
+static Value value_add(Value a, Value b)
 {
     if (!a.defined || !b.defined || a.infinite || b.infinite)
         return value_none();
     return value_new(a.z + b.z, a.size + b.size, residue_add(a.r, b.r), a.exact && b.exact);
 }
 
-static inline Value value_multiply(Value a, Value b)
+static Value value_multiply(Value a, Value b)
 {
     if (!a.defined || !b.defined || a.infinite || b.infinite)
         return value_none();
@@ -141,12 +141,12 @@ static inline Value value_multiply(Value a, Value b)
                      residue_multiply(a.r, b.r), a.exact && b.exact);
 }
 
-static inline bool value_is_zero(Value a)
+static bool value_is_zero(Value a)
 {
     return a.exact ? residue_equal(a.r, (Residue){0, 0}) : cabs(a.z) <= 1e-14 * a.size;
 }
 
-static inline Value value_inverse(Value a)
+static Value value_inverse(Value a)
 {
     if (!a.defined || a.infinite || value_is_zero(a))
         return value_none();
@@ -155,7 +155,7 @@ static inline Value value_inverse(Value a)
 }
 
 /* Is it a whole number of at most 2^53? Then which. */
-static inline bool value_whole(Value a, int64_t *n)
+static bool value_whole(Value a, int64_t *n)
 {
     double x = creal(a.z);
     if (!a.defined || !a.exact || !(fabs(x) <= 0x1p53))
@@ -166,7 +166,7 @@ static inline bool value_whole(Value a, int64_t *n)
 
 /* A fixed random residue, and a double from 0.4 to 3, for a name; at one of the last two points it
  * is negative. Constants ask for point 0. */
-static inline Value value_of_hash(uint64_t hash, int point)
+static Value value_of_hash(uint64_t hash, int point)
 {
     uint64_t words[2] = {hash, (uint64_t)point}, bits = hash64(words, sizeof words);
     bits = hash64(&bits, sizeof bits);
@@ -176,7 +176,7 @@ static inline Value value_of_hash(uint64_t hash, int point)
     return value_new(x, 0, (Residue){bits % RESIDUE_PRIME, 0}, true);
 }
 
-static inline uint64_t name_hash(const Node *node)
+static uint64_t name_hash(const Node *node)
 {
     uint64_t hash = (uint64_t)node->n;
     for (int i = 0; i < node->n; i++) {
@@ -186,7 +186,7 @@ static inline uint64_t name_hash(const Node *node)
     return hash;
 }
 
-static inline Value value_of_name(const Env *env, const Node *node)
+static Value value_of_name(const Env *env, const Node *node)
 {
     double constant = text_is(node->s, node->n, "pi")  ? 3.14159265358979323846
                       : text_is(node->s, node->n, "e") ? 2.71828182845904523536
@@ -202,7 +202,7 @@ static inline Value value_of_name(const Env *env, const Node *node)
 }
 
 /* Digits with one point at most: a fraction over a power of ten. */
-static inline Value value_of_digits(const char *s, int n)
+static Value value_of_digits(const char *s, int n)
 {
     double x = 0;
     Residue r = {0, 0}, ten = {10, 0};
@@ -221,10 +221,10 @@ static inline Value value_of_digits(const char *s, int n)
     return value_new(x / pow(10, decimals), 0, r, true);
 }
 
-static inline Value value_of(const Env *env, int node);
+static Value value_of(const Env *env, int node);
 
 /* 0.1\overline{6} = 0.1 + 6 / (10 * 9) */
-static inline Value value_repeating(const Node *start, const Node *again)
+static Value value_repeating(const Node *start, const Node *again)
 {
     const char *point = memchr(start->s, '.', (size_t)start->n);
     int decimals = point ? start->n - 1 - (int)(point - start->s) : 0;
@@ -239,7 +239,7 @@ static inline Value value_repeating(const Node *start, const Node *again)
 }
 
 /* 52_8 is not a number here but 52 of a unit of its own, so that it equals only itself. */
-static inline Value value_in_base(const Env *env, const Node *node)
+static Value value_in_base(const Env *env, const Node *node)
 {
     Value base = value_of(env, node->child), digits = value_of_digits(node->s, node->n);
     int64_t b;
@@ -250,7 +250,7 @@ static inline Value value_in_base(const Env *env, const Node *node)
     return value_multiply(digits, value_of_hash((uint64_t)b, 0));
 }
 
-static inline double complex power_whole(double complex base, int64_t n)
+static double complex power_whole(double complex base, int64_t n)
 {
     double complex power = 1;
     for (uint64_t k = n < 0 ? 0 - (uint64_t)n : (uint64_t)n; k; k >>= 1, base *= base)
@@ -259,7 +259,7 @@ static inline double complex power_whole(double complex base, int64_t n)
     return n < 0 ? 1 / power : power;
 }
 
-static inline Value value_power(Value a, Value b)
+static Value value_power(Value a, Value b)
 {
     int64_t n = 0;
     bool whole = value_whole(b, &n);
@@ -286,9 +286,9 @@ static inline Value value_power(Value a, Value b)
 
 /* ---------------------------------------------------------------- functions */
 
-static inline double complex fn_cot(double complex z) { return 1 / ctan(z); }
-static inline double complex fn_sec(double complex z) { return 1 / ccos(z); }
-static inline double complex fn_csc(double complex z) { return 1 / csin(z); }
+static double complex fn_cot(double complex z) { return 1 / ctan(z); }
+static double complex fn_sec(double complex z) { return 1 / ccos(z); }
+static double complex fn_csc(double complex z) { return 1 / csin(z); }
 
 static const struct {
     const char *name;
@@ -300,7 +300,7 @@ static const struct {
 };
 
 /* n!, and n over k; up to 170, as far as a double reaches. */
-static inline Value value_choose(Value a, Value b, bool factorial)
+static Value value_choose(Value a, Value b, bool factorial)
 {
     enum { MOST = 170 };
     int64_t n, k;
@@ -322,7 +322,7 @@ static inline Value value_choose(Value a, Value b, bool factorial)
 }
 
 /* |x|, floor and ceiling of what is real. */
-static inline Value value_rounded(Value a, char name)
+static Value value_rounded(Value a, char name)
 {
     double x = creal(a.z);
     if (!(cabs(a.z) < HUGE_VAL))
@@ -337,7 +337,7 @@ static inline Value value_rounded(Value a, char name)
     return value_int((int64_t)(name == 'f' ? floor(x) : ceil(x)));
 }
 
-static inline Value value_function(const Env *env, const Node *node)
+static Value value_function(const Env *env, const Node *node)
 {
     Env inside = *env;
     const char *s = node->s;
@@ -373,7 +373,7 @@ static inline Value value_function(const Env *env, const Node *node)
 }
 
 /* The value of a tree; not defined where it has none: text, tuples, relations, 1/0. */
-static inline Value value_of(const Env *env, int at)
+static Value value_of(const Env *env, int at)
 {
     const Node *all = env->e->node, *node = &all[at];
     Value v = value_int(node->kind == N_PRODUCT);
@@ -418,16 +418,16 @@ typedef struct {
     bool lower, plain_bases;
 } Item;
 
-static inline const Node *item_node(Item x) { return &x.e->node[x.node]; }
-static inline Item item_of(const Expr *e, int node) { return (Item){.e = e, .node = node}; }
-static inline Item item_at(Item x, int node)
+static const Node *item_node(Item x) { return &x.e->node[x.node]; }
+static Item item_of(const Expr *e, int node) { return (Item){.e = e, .node = node}; }
+static Item item_at(Item x, int node)
 {
     x.node = node;
     x.level++;
     return x;
 }
 
-static inline Value item_value(Item x, int point)
+static Value item_value(Item x, int point)
 {
     Env env = {x.e, point, x.lower, false, x.plain_bases};
     Value v = value_of(&env, x.node);
@@ -435,7 +435,7 @@ static inline Value item_value(Item x, int point)
 }
 
 /* How many digits a decimal has after its point; -1 for what is not written as a decimal. */
-static inline int decimals(Item x)
+static int decimals(Item x)
 {
     const Node *node = item_node(x);
     if (node->kind == N_NEGATE)
@@ -445,7 +445,7 @@ static inline int decimals(Item x)
 }
 
 /* A decimal of nine digits or so stands for a value that it shortens: 3.6666666667 for 11/3. */
-static inline bool shortened(Item x, Value exact, Value decimal)
+static bool shortened(Item x, Value exact, Value decimal)
 {
     int after = decimals(x);
     double size = cabs(exact.z), room = 0.99 * pow(10, -after) + 1e-14 * size;
@@ -456,7 +456,7 @@ static inline bool shortened(Item x, Value exact, Value decimal)
 
 /* Equal within `relative` and the rounding of what cancelled; nothing is known of values beyond
  * 1e300, or where nearly all cancelled, unless the other side is exactly 0. */
-static inline bool values_close(Value a, Value b, double relative)
+static bool values_close(Value a, Value b, double relative)
 {
     double largest = fmax(cabs(a.z), cabs(b.z)), size = fmax(a.size, b.size);
     double room = relative * largest + 1e-14 * size;
@@ -467,7 +467,7 @@ static inline bool values_close(Value a, Value b, double relative)
 }
 
 /* Equal residues; and doubles that do not contradict, as P + 1 has the residue of 1. */
-static inline bool values_equal(Value a, Value b)
+static bool values_equal(Value a, Value b)
 {
     double largest = fmax(cabs(a.z), cabs(b.z)), size = fmax(a.size, b.size);
     bool unknown = !(largest < 1e300) || !(size < 1e300);
@@ -476,7 +476,7 @@ static inline bool values_equal(Value a, Value b)
 }
 
 /* Are a of x and b of y, at one point, equal? */
-static inline bool same_at(Item x, Item y, Value a, Value b)
+static bool same_at(Item x, Item y, Value a, Value b)
 {
     if (a.infinite || b.infinite)
         return a.infinite && b.infinite && (creal(a.z) > 0) == (creal(b.z) > 0);
@@ -487,7 +487,7 @@ static inline bool same_at(Item x, Item y, Value a, Value b)
 
 /* Equal at every point; of those with mixed signs only the ones where both sides have a value that
  * is real or exact count. */
-static inline bool same_value(Item x, Item y)
+static bool same_value(Item x, Item y)
 {
     for (int k = 0; k < VALUE_POINTS; k++) {
         Value a = item_value(x, k), b = item_value(y, k);
