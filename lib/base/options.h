@@ -53,7 +53,7 @@ static int edit_distance(const char *a, const char *b)
 
 /* The row of an option for a command; dies for a wrong name, suggesting the nearest one. */
 static const Option *option_find(const Option *table, int n, int command,
-                                        const char *command_name, const char *name)
+                                 const char *command_name, const char *name)
 {
     const char *nearest = NULL;
     int best = 1000;
@@ -82,9 +82,9 @@ typedef struct {
 } OptionError;
 
 static bool option_bad(OptionError *error, const Option *o, const char *value,
-                              const char *expected, ...) PRINTF_LIKE(4, 5);
+                       const char *expected, ...) PRINTF_LIKE(4, 5);
 static bool option_bad(OptionError *error, const Option *o, const char *value,
-                              const char *expected, ...)
+                       const char *expected, ...)
 {
     va_list ap;
     va_start(ap, expected);
@@ -159,11 +159,11 @@ static void words_free(Words *w)
 }
 
 static void options_parse(const Option *table, int n, int command, const char *command_name,
-                                 void *options, int argc, char **argv, Words *words);
+                          void *options, int argc, char **argv, Words *words);
 
 /* The lines of an option file: "--name value", "--flag", blank, or "# comment". */
 static void options_file(const Option *table, int n, int command, const char *command_name,
-                                void *options, const char *path, Words *words)
+                         void *options, const char *path, Words *words)
 {
     size_t length;
     char *text = read_file(path, &length);
@@ -186,7 +186,7 @@ static void options_file(const Option *table, int n, int command, const char *co
 }
 
 static void options_parse(const Option *table, int n, int command, const char *command_name,
-                                 void *options, int argc, char **argv, Words *words)
+                          void *options, int argc, char **argv, Words *words)
 {
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];

@@ -215,7 +215,7 @@ static int64_t st_bytes_needed(const StTensor *t)
 
 /* Gives the tensor its bytes of the data, if they are there and as many as it needs. */
 static bool st_place(StTensor *t, const int64_t offsets[2], const unsigned char *data,
-                            size_t size, Buf *why)
+                     size_t size, Buf *why)
 {
     int64_t begin = offsets[0], end = offsets[1], need = st_bytes_needed(t);
     if (begin > end || (uint64_t)end > size)
@@ -290,7 +290,7 @@ static bool st_metadata(SafeTensors *st, StCursor *c)
 
 /* The entries of a header, appended to st->tensors. */
 static bool st_entries(SafeTensors *st, StCursor *c, const char *path,
-                              const unsigned char *data, size_t size, Buf *why)
+                       const unsigned char *data, size_t size, Buf *why)
 {
     Json *j = &c->json;
     json_object(j);
@@ -313,7 +313,7 @@ static bool st_entries(SafeTensors *st, StCursor *c, const char *path,
 
 /* Adds the tensors of one file in memory. Returns false with the reason in `error`; never exits. */
 static bool st_parse(SafeTensors *st, const char *path, const unsigned char *bytes,
-                            size_t size, Buf *error)
+                     size_t size, Buf *error)
 {
     uint64_t length = 0;
     if (size < 8) {
@@ -562,7 +562,7 @@ static const char *st_note(const SafeTensors *st, const char *key)
 
 /* The tensor of this name; dies where it is missing or has another shape than shape[rank]. */
 static const StTensor *st_need(const SafeTensors *st, const char *name, int rank,
-                                      const int64_t *shape)
+                               const int64_t *shape)
 {
     const StTensor *t = st_find(st, name);
     if (!t)

@@ -211,7 +211,7 @@ static Canonical countdown_canonical(const void *posed)
  * random one. The last step must end on the target. Depth at most 6; six numbers have at most
  * 60*40*24*12 = 691,200 nodes above their last steps. */
 static bool countdown_search(Dice *d, const int64_t *value, int n, int64_t target,
-                                    Bounds bounds, Step *step)
+                             Bounds bounds, Step *step)
 {
     struct {
         Step step;

@@ -37,6 +37,12 @@ static bool is_one_of(const char *key, const char *a, const char *b, const char 
 /* ---------------------------------------------------------------- a file of problems */
 
 
+/* Adds a problem, with copies of its texts. */
+static void problems_add(Problems *p, const char *prompt, const char *answer, int line)
+{
+    APPEND(p->problem, p->n, (Problem){xstrdup(prompt), xstrdup(answer), line});
+}
+
 /* Reads a JSONL file of problems: `prompt`, `question` or `problem`, and `answer` (text or number;
  * the gold answer where there are both) or `solution`. SVAMP's `Body` precedes its `Question`.
  * need_answer: a line without one is an error. (An empty one is not: published sets have some, see
@@ -62,7 +68,7 @@ static Problems problems_read(const char *path, bool need_answer)
             die("%s: line %d: no answer; expected an answer or a solution", path, line);
         buf_printf(&joined, body.n ? "%s " : "", body.s);
         buf_str(&joined, prompt.s);
-        APPEND(p.problem, p.n, (Problem){xstrdup(joined.s), xstrdup(gold->n ? gold->s : ""), line});
+        problems_add(&p, joined.s, gold->n ? gold->s : "", line);
     }
     if (!p.n)
         die("%s: holds no problems", path);
@@ -149,7 +155,7 @@ static void problems_draw(Problems *p, int n)
         if (map_get(&seen, key) >= 0)
             continue;
         map_set(&seen, key, p->n);
-        APPEND(p->problem, p->n, (Problem){xstrdup(prompt.s), xstrdup(answer.s), 0});
+        problems_add(p, prompt.s, answer.s, 0);
         in_vain = 0;
     }
     task_spec(&p->task, &spec);

@@ -160,7 +160,7 @@ static void reward_fail(Reward *r, const char *fmt, ...)
 /* ---------------------------------------------------------------- requests and answers */
 
 static void reward_request(const char *prompt, const char *response, size_t response_bytes,
-                                  const char *answer, Buf *lines)
+                           const char *answer, Buf *lines)
 {
     buf_str(lines, "{\"prompt\": ");
     json_put_string(lines, prompt, strlen(prompt));

@@ -157,7 +157,7 @@ static bool task_parse_value(const char **s, int o, const char *text, int *value
 
 /* Reads one `option=value`; `seen` has a bit for every option read so far. */
 static bool task_parse_option(const char **s, Task *t, unsigned *seen, char *error,
-                                     size_t error_size)
+                              size_t error_size)
 {
     const char *task = TASKS[t->kind].name, *text = *s;
     size_t n = strcspn(text, "=,");
@@ -243,7 +243,7 @@ static bool task_draw(const Task *t, Dice *d, Split split, Buf *prompt, Buf *ans
 
 /* Appends prompt and gold answer of problem `index` of the seed's sequence for this split. */
 static void task_problem(const Task *t, uint64_t seed, Split split, uint32_t index,
-                                Buf *prompt, Buf *answer)
+                         Buf *prompt, Buf *answer)
 {
     static const uint32_t use[] = {
         [SPLIT_TRAIN] = DICE_TRAIN, [SPLIT_VALID] = DICE_VALID, [SPLIT_TEST] = DICE_TEST};

@@ -81,7 +81,7 @@ static void chat_assistant(const Message *m, bool think, bool last, Buf *out)
  * enable_thinking: 0 begins the answer with an empty thought, so that there is none; 1 and -1 (not
  * set) leave it to the model. */
 static void chat_render(const Message *m, int n, bool add_generation_prompt,
-                               int enable_thinking, Buf *out)
+                        int enable_thinking, Buf *out)
 {
     int query = n - 1;
     for (int i = 0; i < n; i++)

@@ -1,21 +1,18 @@
-/* latex.h: from the text of an answer to an expression.
+/* latex.h: the lexer of mathematical answers: LaTeX as in the MATH data set, and the plain text
+ * around it ("x = 5", "3/4", "12 cm", "5 percent", a few Unicode signs). Nothing is expanded.
  *
- *   latex_lex(text, n, &lexed)       tokens, spelled one way: \dfrac12, \tfrac{1}{2} -> \frac{1}{2}
+ *   latex_lex(text, n, &lexed)       tokens in one spelling: \dfrac12, \tfrac{1}{2} -> \frac{1}{2}
  *   latex_print(&lexed, &buf)        the tokens as text, the normal form of an answer
- *   latex_same(&a, &b)               whether two texts are the same to a reader
+ *   latex_same(&a, &b)               are two texts the same to a reader
  *
- * expression.h makes a tree of the tokens. They are what people and models write as answers: LaTeX
- * as in the MATH data set, and the plain text around it ("x = 5", "3/4", "12 cm", "5 percent", a
- * few Unicode signs). This is no TeX: nothing is defined or expanded.
- *
- * Everything has a fixed size: text of at most LATEX_TEXT bytes, so many tokens, nesting of at most
- * LATEX_DEPTH. Nothing is allocated, any bytes are safe, time grows with the length. */
+ * All sizes are fixed: at most LATEX_TEXT bytes, LATEX_TOKENS tokens, nesting of LATEX_DEPTH.
+ * Nothing is allocated, any bytes are safe, the time is linear. */
 #ifndef LATEX_H
 #define LATEX_H
 
 #include "../../base/util.h" /* defines: Buf, buf_add */
 
-/* LATEX_AHEAD: a parser may look at so many tokens from the one it is at. */
+/* LATEX_AHEAD: the lookahead of a parser, in tokens. */
 enum { LATEX_TEXT = 4096, LATEX_TOKENS = 1024, LATEX_DEPTH = 40, LATEX_AHEAD = 8 };
 
 /* ---------------------------------------------------------------- tokens */
@@ -49,8 +46,8 @@ typedef struct {
     bool bad; /* too long, too deep or not balanced */
     /* while lexing: */
     int brackets, environments, nesting, depth;
-    int wanted[LATEX_DEPTH + 1];     /* by depth: arguments of commands that are still to come */
-    bool one_digit[LATEX_DEPTH + 1]; /* which are one digit: \frac12, but 2^10 */
+    int wanted[LATEX_DEPTH + 1];     /* by depth: arguments that commands still expect */
+    bool one_digit[LATEX_DEPTH + 1]; /* of one digit without braces: \frac12, but 2^10 */
 } Lexed;
 
 static bool ascii_letter(char c)
@@ -66,13 +63,25 @@ static bool text_is(const char *s, int n, const char *word)
     return (int)strlen(word) == n && !memcmp(s, word, (size_t)n);
 }
 
-/* Whether the text is one of the words of a list that is separated, and ended, by spaces. */
+/* The index of a text among words that are separated, and ended, by spaces; -1: none of them. */
+static int text_index(const char *s, int n, const char *words)
+{
+    for (int i = 0; *words; words += strcspn(words, " ") + 1, i++)
+        if ((int)strcspn(words, " ") == n && !memcmp(s, words, n))
+            return i;
+    return -1;
+}
+
 static bool text_among(const char *s, int n, const char *words)
 {
-    for (; *words; words += strcspn(words, " ") + 1)
-        if ((int)strcspn(words, " ") == n && !memcmp(s, words, (size_t)n))
-            return true;
-    return false;
+    return text_index(s, n, words) >= 0;
+}
+
+static const char *skip_spaces(const char *s, const char *end)
+{
+    while (s < end && ascii_space(*s))
+        s++;
+    return s;
 }
 
 static Lexeme *lex_last(Lexed *lx) { return lx->n ? &lx->token[lx->n - 1] : NULL; }
@@ -117,7 +126,7 @@ static void lex_close(Lexed *lx)
     }
 }
 
-/* True if what comes now is an argument without its braces: gives it the opening one. */
+/* If the next token is an argument without braces, opens them. */
 static bool lex_argument(Lexed *lx)
 {
     if (!lx->wanted[lx->depth])
@@ -129,12 +138,11 @@ static bool lex_argument(Lexed *lx)
 
 /* ---------------------------------------------------------------- numbers */
 
-/* From here on, a function that takes s and returns a const char * appends the tokens of what
- * begins at s, and returns where it ends. `end` is the end of the text. */
+/* From here on, a function that returns a const char * appends the tokens at s and returns their
+ * end. `end` is the end of the text. */
 
-/* The length of a separator of thousands at s, 0 if there is none: "," "{,}" ",\!" "\," or " ", and
- * then exactly three digits. A plain comma or space is one only outside of brackets: (1,200) has
- * two coordinates. */
+/* The length of a thousands separator at s, before exactly three digits; else 0. A plain comma or
+ * space is one only outside of brackets: (1,200) has two coordinates. */
 static int lex_thousands(const char *s, const char *end, bool outside)
 {
     static const char *const separators[] = {"{,}", ",\\!", "\\!,", "\\,", "{,}\\!", ",", " "};
@@ -192,10 +200,9 @@ static const char *lex_number(Lexed *lx, const char *s, const char *end)
 /* One piece of text, without commas: a connective, a percent sign, a number word, or a word. */
 static void lex_piece(Lexed *lx, const char *s, int n)
 {
-    static const char *const numbers[] = {"zero", "one",  "two",   "three", "four", "five", "six",
-                                          "seven", "eight", "nine", "ten",   "eleven", "twelve"};
-    static const char *const digits[] = {"0", "1", "2", "3", "4",  "5",  "6",
-                                         "7", "8", "9", "10", "11", "12"};
+    static const char numbers[] =
+        "zero one two three four five six seven eight nine ten eleven twelve ";
+    static const char digits[] = "0123456789101112";
     while (n && (ascii_space(*s) || *s == '~'))
         s++, n--;
     while (n && (ascii_space(s[n - 1]) || s[n - 1] == '~'))
@@ -210,12 +217,12 @@ static void lex_piece(Lexed *lx, const char *s, int n)
             lex_char(lx, ascii_space(s[i]) ? ' ' : n == 1 ? s[i] : ascii_lower(s[i]));
     const char *word = lx->text + from;
     n = lx->used - from;
-    for (int i = 0; i < 13; i++)
-        if (text_is(word, n, numbers[i])) {
-            lex_put(lx, T_NUMBER, digits[i], (int)strlen(digits[i]));
-            return;
-        }
-    if (text_among(word, n, WORDS_AND))
+    int number = text_index(word, n, numbers);
+    if (number >= 10)
+        lex_put(lx, T_NUMBER, digits + 2 * number - 10, 2);
+    else if (number >= 0)
+        lex_put(lx, T_NUMBER, digits + number, 1);
+    else if (text_among(word, n, WORDS_AND))
         lex_sign(lx, ",");
     else if (text_among(word, n, WORDS_PERCENT))
         lex_sign(lx, "%");
@@ -223,7 +230,7 @@ static void lex_piece(Lexed *lx, const char *s, int n)
         lex_put(lx, T_WORD, word, n);
 }
 
-/* The content of \text{...} that is words only: pieces between commas, "and" and "or". */
+/* Words: pieces between commas, "and" and "or". */
 static void lex_words(Lexed *lx, const char *s, const char *end)
 {
     const char *piece = s;
@@ -246,7 +253,7 @@ static void lex_words(Lexed *lx, const char *s, const char *end)
     lex_piece(lx, piece, (int)(end - piece));
 }
 
-/* Letters in a row outside of \text: a word, the name of a function, or variables side by side. */
+/* Letters outside of \text: a word, a function, or a product of variables. */
 static const char *lex_letters(Lexed *lx, const char *s, const char *end)
 {
     const char *from = s;
@@ -278,7 +285,7 @@ static const char *lex_letters(Lexed *lx, const char *s, const char *end)
 
 /* ---------------------------------------------------------------- commands */
 
-/* What commands are called here; "" is left out. One row for all that mean the same. */
+/* Commands and their canonical tokens; "": no token. */
 static const struct {
     const char *names, *means;
     LexemeKind kind;
@@ -326,7 +333,7 @@ static const struct {
 
 static void lex_range(Lexed *lx, const char *s, const char *end);
 
-/* The end of the group at s, which is at its {; `end` if it has none. */
+/* The closing brace of the group that begins at s; `end` if there is none. */
 static const char *lex_group_end(const char *s, const char *end)
 {
     int depth = 0;
@@ -341,8 +348,7 @@ static const char *lex_group_end(const char *s, const char *end)
     return end;
 }
 
-/* \text{...}: words. Mathematics only where all of it is one number or fraction: more than that TeX
- * itself does not set in text. */
+/* \text{...}: words, or one number or fraction. */
 static void lex_text(Lexed *lx, const char *s, const char *end)
 {
     const char *p = s;
@@ -354,25 +360,19 @@ static void lex_text(Lexed *lx, const char *s, const char *end)
         else
             break;
     }
-    if (p == end)
-        lex_range(lx, s, end);
-    else
-        lex_words(lx, s, end);
+    (p == end ? lex_range : lex_words)(lx, s, end);
 }
 
-/* \mathbf{...}: mathematics, but letters side by side are a word. */
+/* \mathbf{...}: mathematics, but several letters are a word. */
 static void lex_alphabet(Lexed *lx, const char *s, const char *end)
 {
     const char *p = s;
     while (p < end && (ascii_letter(*p) || ascii_space(*p)))
         p++;
-    if (p == end && end - s > 1)
-        lex_words(lx, s, end);
-    else
-        lex_range(lx, s, end);
+    (p == end && end - s > 1 ? lex_words : lex_range)(lx, s, end);
 }
 
-/* \begin{pmatrix}, \end{pmatrix}; the s is after the word. */
+/* \begin{pmatrix}, \end{pmatrix}; s is after the word. */
 static const char *lex_environment(Lexed *lx, bool begin, const char *s, const char *end)
 {
     const char *close = s < end && *s == '{' ? lex_group_end(s, end) : end;
@@ -395,17 +395,7 @@ static const char *lex_environment(Lexed *lx, bool begin, const char *s, const c
 
 #define LATEX_ONE_ARGUMENT "sqrt mathbb mathcal overline vec hat widehat "
 
-/* Arguments that come after a command. */
-static void lex_expect(Lexed *lx, const char *name, int n, const char *s, const char *end)
-{
-    lx->one_digit[lx->depth] = true;
-    if (text_among(name, n, "frac binom "))
-        lx->wanted[lx->depth] += 2;
-    else if (text_among(name, n, LATEX_ONE_ARGUMENT))
-        lx->wanted[lx->depth] += !(s < end && *s == '[');
-}
-
-/* 1 for an opening bracket, -1 for a closing one, as signs spell them. */
+/* 1 for an opening bracket, -1 for a closing one. */
 static int lex_bracket(char c)
 {
     return (c == '(' || c == '[' || c == '<') - (c == ')' || c == ']' || c == '>');
@@ -414,16 +404,18 @@ static int lex_bracket(char c)
 /* A command's token. One that is itself an argument, \frac\pi2, gets its braces, unless it takes
  * arguments of its own, 2^\frac12. */
 static void lex_named(Lexed *lx, LexemeKind kind, const char *name, int n, const char *s,
-                             const char *end)
+                      const char *end)
 {
-    bool more = text_among(name, n, "frac binom " LATEX_ONE_ARGUMENT);
-    lx->wanted[lx->depth] -= more && lx->wanted[lx->depth] > 0;
-    bool argument = !more && lex_argument(lx);
+    int takes = text_among(name, n, "frac binom ") ? 2 : text_among(name, n, LATEX_ONE_ARGUMENT);
+    lx->wanted[lx->depth] -= takes && lx->wanted[lx->depth] > 0;
+    bool argument = !takes && lex_argument(lx);
     lex_put(lx, kind, name, n);
-    if (argument)
+    if (argument) {
         lex_close(lx);
-    else if (kind == T_COMMAND)
-        lex_expect(lx, name, n, s, end);
+    } else if (kind == T_COMMAND) {
+        lx->one_digit[lx->depth] = true;
+        lx->wanted[lx->depth] += takes == 1 ? !(s < end && *s == '[') : takes;
+    }
 }
 
 /* At a backslash. */
@@ -444,8 +436,7 @@ static const char *lex_command(Lexed *lx, const char *s, const char *end)
     }
     if (n == 0 || (n == 1 && ascii_space(*name)))
         return s;
-    while (s < end && ascii_space(*s))
-        s++;
+    s = skip_spaces(s, end);
     if (text_is(name, n, "begin") || text_is(name, n, "end"))
         return lex_environment(lx, *name == 'b', s, end);
     if (text_among(name, n, "phantom hspace vspace hphantom vphantom label tag "))
@@ -453,10 +444,7 @@ static const char *lex_command(Lexed *lx, const char *s, const char *end)
     if (text_among(name, n, LATEX_TEXTUAL) && s < end && *s == '{') {
         const char *close = lex_group_end(s, end);
         bool argument = lex_argument(lx);
-        if (text_among(name, n, LATEX_ALPHABET))
-            lex_alphabet(lx, s + 1, close);
-        else
-            lex_text(lx, s + 1, close);
+        (text_among(name, n, LATEX_ALPHABET) ? lex_alphabet : lex_text)(lx, s + 1, close);
         if (argument)
             lex_close(lx);
         return close < end ? close + 1 : end;
@@ -507,25 +495,20 @@ static const char *lex_unicode(Lexed *lx, const char *s, const char *end)
             return s + n;
         }
     }
-    lex_put(lx, T_WORD, s, 1); /* a byte of something else; equal only to itself */
+    lex_put(lx, T_WORD, s, 1); /* any other byte equals only itself */
     return s + 1;
 }
 
-static const char *lex_spaces(const char *s, const char *end)
-{
-    while (s < end && ascii_space(*s))
-        s++;
-    return s;
-}
-
-/* ^ and _ want an argument: a group, a command, a letter, digits with their sign. */
+/* ^ and _ take an argument: a group, a command, a letter, digits with their sign. */
 static const char *lex_script(Lexed *lx, const char *s, const char *end)
 {
     Lexeme *last = lex_last(lx);
     bool log = last && last->kind == T_COMMAND && text_is(last->s, last->n, "log");
-    const char *p = lex_spaces(s + 1, end), *q = p < end && *p == '{' ? lex_spaces(p + 1, end) : p;
+    const char *p = skip_spaces(s + 1, end), *q = p;
+    if (p < end && *p == '{')
+        q = skip_spaces(p + 1, end);
     if (*s == '^' && end - q >= 5 && !memcmp(q, "\\circ", 5)) {
-        q = lex_spaces(q + 5, end);
+        q = skip_spaces(q + 5, end);
         if (*p != '{' || (q < end && *q == '}')) {
             lex_sign(lx, "@");
             return *p == '{' ? q + 1 : q;
@@ -546,7 +529,7 @@ static const char *lex_script(Lexed *lx, const char *s, const char *end)
     return p;
 }
 
-/* < = > ! and what two of them make. */
+/* < = > ! <= >= != == */
 static const char *lex_relation(Lexed *lx, const char *s, const char *end)
 {
     bool equals = s + 1 < end && s[1] == '=';
@@ -607,8 +590,7 @@ static bool lexeme_is(const Lexeme *t, const char *sign)
     return t->kind == T_SIGN && t->n == 1 && *t->s == *sign;
 }
 
-/* What may stand before an answer and is none of it: a comma, a colon, = or \approx, but not one of
- * \le, \ge, \ne, \in, which have three bytes. */
+/* May precede an answer: a comma, a colon, = or \approx; not \le, \ge, \ne, \in, of three bytes. */
 static bool is_lead_in(const Lexeme *t)
 {
     return lexeme_is(t, ",") || lexeme_is(t, ":") ||
@@ -625,7 +607,6 @@ static bool latex_lex(const char *text, size_t n, Lexed *lx)
     if (!lx->bad)
         lex_range(lx, text, text + n);
     lx->bad |= lx->depth != 0;
-    /* What a sentence leaves at the ends of an answer. */
     while (lx->n && (lexeme_is(lex_last(lx), ".") || lexeme_is(lex_last(lx), ",")))
         lx->n--;
     int first = 0;
@@ -638,7 +619,7 @@ static bool latex_lex(const char *text, size_t n, Lexed *lx)
     return !lx->bad;
 }
 
-/* Equal texts, as far as a reader sees: \text{E} is E. */
+/* Equal tokens, where \text{E} equals E. */
 static bool latex_same(const Lexed *a, const Lexed *b)
 {
     bool same = a->n == b->n && a->n > 0;
@@ -652,7 +633,7 @@ static bool latex_same(const Lexed *a, const Lexed *b)
     return same;
 }
 
-/* A space stands only where the token and the next one would run together. */
+/* Prints a token, and a space where the next one would run into it. */
 static void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
 {
     bool letter = next->kind == T_LETTER || next->kind == T_NUMBER;
@@ -674,7 +655,7 @@ static void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
                    (t->kind == T_NUMBER && next->kind == T_NUMBER) ? " " : "");
 }
 
-/* The normal form, without what stands around the value: "x =", units, degrees. */
+/* The normal form: the value without "x =", units and degrees. */
 static void latex_print(const Lexed *lx, Buf *out)
 {
     int i = 0;
