@@ -261,8 +261,7 @@ static void test_judge(void)
     j.verifier = VERIFY_EXACT;
     CHECK(!judge_gold(&j, "p", "", &a).right, "an empty answer is none");
     CHECK(judge_finds(&j, "p", "?") && !judge_finds(&j, "p", " \n"), "exact: any text is one");
-    buf_free(&a);
-    buf_free(&b);
+    buf_free(&a, &b);
 }
 
 /* maj@k over answer classes: two ways of writing the right answer outvote one wrong one. */
@@ -566,8 +565,7 @@ static void test_reward_exchange(void)
     CHECK(reward[0] == 1e-3 && !*reason[0], "a number, no reason: %g, %s", reward[0], reason[0]);
     reward_stop(&r);
     free(text);
-    buf_free(&lines);
-    buf_free(&big);
+    buf_free(&lines, &big);
 }
 
 /* The example that is shipped. */

@@ -1,4 +1,4 @@
-/* safetensors.h: the file format of weights. Reads what Hugging Face writes; writes F32, BF16, F16.
+/* safetensors.h: the file format of weights, as Hugging Face writes it. Writes F32, BF16, F16.
  *
  *   8 bytes   length n of the header, little-endian
  *   n bytes   JSON: {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
@@ -7,19 +7,16 @@
  *   st_open_file, st_open_dir      one file; a model directory: one file, or shards and an index
  *   st_find, st_need               a tensor or NULL; a tensor of this shape, or the end
  *   st_read_f32, st_read_i32       its values (F16 and BF16 become float, exactly)
- *   st_read_part, st_release       some of its values; their memory may go
+ *   st_read_part, st_release       some of its values; frees their memory
  *   st_note                        a text of the file's __metadata__, or NULL
- *   st_try                         one file, if it is whole
- *   st_close                       every StTensor of it is gone then
- *   st_round                       a value as F16 or BF16 holds it
+ *   st_try, st_close
+ *   st_round                       a value rounded to F16 or BF16
  *   st_write                       a whole file or none, with notes for __metadata__
  *
- * A file is mapped, not read, and nothing in it is believed: when st_open_* returns, every tensor
- * has a known dtype, a size that follows from its shape, and bytes inside the file that it shares
- * with no other. Whatever is wrong ends the program with one line that names file and tensor. The
- * shape is what the file says: compare it (st_need) before reading. Bytes that no tensor owns are
- * reported and ignored. Where another process shortens the file meanwhile, reading it ends the
- * program with one line, too. */
+ * A file is mapped, and nothing in it is trusted: after st_open_* every tensor has a known dtype, a
+ * size that follows from its shape, and bytes inside the file that it shares with no other. Any
+ * error ends the program with one line that names file and tensor, also where another process
+ * shortens the file. Compare the shape (st_need) before reading. */
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
@@ -71,7 +68,7 @@ typedef struct {
 } StNote;
 
 typedef struct {
-    char *path;        /* who is to blame if a tensor is missing: the one file, or the index */
+    char *path;        /* the one file, or the index */
     StTensor *tensors; /* by name */
     int n;
     StFile *files;
@@ -94,7 +91,7 @@ typedef struct {
     char s[256];
 } StText;
 
-/* A name as a message may show it. It is anybody's text, so at most 200 bytes, in one line. */
+/* A name from a file for a message: one line of at most 200 bytes. */
 static StText st_label(const char *name)
 {
     StText t = {{0}};
@@ -122,7 +119,7 @@ static StText st_shape_text(int rank, const int64_t *shape)
 
 /* ---------------------------------------------------------------- the header */
 
-/* A place in a JSON text by the keys that lead to it, so that a message can say where. */
+/* A JSON text and the keys that lead to its cursor, for messages. */
 typedef struct {
     Json json;
     Buf outer, inner;
@@ -138,21 +135,6 @@ static void st_blame(const StCursor *c, const char *what, Buf *error)
     buf_str(error, what);
 }
 
-static void st_cursor_free(StCursor *c)
-{
-    buf_free(&c->outer);
-    buf_free(&c->inner);
-}
-
-/* The StDtype of this name; ST_DTYPES where there is none. */
-static int st_dtype(const char *name)
-{
-    int dtype = 0;
-    while (dtype < ST_DTYPES && strcmp(name, st_dtypes[dtype].name))
-        dtype++;
-    return dtype;
-}
-
 /* [1, 2, 3]: at most max integers, none negative. Returns how many. */
 static int st_integers(Json *j, int64_t *out, int max)
 {
@@ -166,31 +148,31 @@ static int st_integers(Json *j, int64_t *out, int max)
     return n;
 }
 
-/* One tensor's entry, without looking at what the numbers mean. Fields we do not know are skipped,
- * as the format's own reader does. */
+/* One tensor's entry, unchecked. Unknown fields are skipped, as the format's own reader does. */
 static bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
 {
     enum { DTYPE, SHAPE, OFFSETS, FIELDS };
     static const char *const fields[FIELDS] = {"dtype", "shape", "data_offsets"};
     Json *j = &c->json;
     Buf text = {0};
-    bool seen[FIELDS + 1] = {0};
-    json_object(j);
-    while (json_key(j, &c->inner)) {
-        int f = 0;
-        while (f < FIELDS && strcmp(c->inner.s, fields[f]))
-            f++;
-        if (f < FIELDS && seen[f])
+    bool seen[FIELDS] = {0};
+    for (json_object(j); json_key(j, &c->inner);) {
+        int f = choice_index("dtype|shape|data_offsets", c->inner.s, c->inner.n);
+        if (f >= 0 && seen[f])
             json_fail(j, "given twice");
-        seen[f] = true;
-        if (f == DTYPE && json_string(j, &text) && (t->dtype = st_dtype(text.s)) == ST_DTYPES)
-            json_fail(j, "unknown; expected F32, BF16, F16 or another of the format's types");
-        else if (f == SHAPE)
+        if (f == DTYPE && json_string(j, &text)) {
+            while (t->dtype < ST_DTYPES && strcmp(text.s, st_dtypes[t->dtype].name))
+                t->dtype++;
+            if (t->dtype == ST_DTYPES)
+                json_fail(j, "unknown; expected F32, BF16, F16 or another of the format's types");
+        } else if (f == SHAPE) {
             t->rank = st_integers(j, t->shape, ST_MAX_RANK);
-        else if (f == OFFSETS && st_integers(j, offsets, 2) != 2)
+        } else if (f == OFFSETS && st_integers(j, offsets, 2) != 2) {
             json_fail(j, "expected two numbers, [begin, end]");
-        else if (f == FIELDS)
+        } else if (f < 0)
             json_skip(j);
+        if (f >= 0)
+            seen[f] = true;
     }
     for (int f = 0; f < FIELDS && !j->error; f++) {
         c->inner.n = 0;
@@ -201,7 +183,7 @@ static bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
     return !j->error;
 }
 
-/* The bytes that dtype and shape need, or -1 if that is beyond 63 bits. */
+/* The bytes of dtype and shape, or -1 beyond 63 bits. */
 static int64_t st_bytes_needed(const StTensor *t)
 {
     int64_t bytes = st_dtypes[t->dtype].size;
@@ -213,7 +195,7 @@ static int64_t st_bytes_needed(const StTensor *t)
     return bytes;
 }
 
-/* Gives the tensor its bytes of the data, if they are there and as many as it needs. */
+/* Sets the tensor's data, if the offsets are right. */
 static bool st_place(StTensor *t, const int64_t offsets[2], const unsigned char *data,
                      size_t size, Buf *why)
 {
@@ -230,7 +212,7 @@ static bool st_place(StTensor *t, const int64_t offsets[2], const unsigned char 
     if (why->n)
         return false;
     t->data = data + begin;
-    t->bytes = (size_t)(end - begin);
+    t->bytes = end - begin;
     return true;
 }
 
@@ -266,86 +248,62 @@ static bool st_sort(StTensor *t, int n, Buf *error)
     return !error->n;
 }
 
-static StTensor *st_new_tensor(SafeTensors *st, const char *path, const char *name)
-{
-    st->tensors = room_for_one(st->tensors, st->n, sizeof *st->tensors);
-    st->tensors[st->n] = (StTensor){.name = xstrdup(name), .path = path};
-    return &st->tensors[st->n++];
-}
-
-/* The texts of __metadata__, appended to st->notes. */
-static bool st_metadata(SafeTensors *st, StCursor *c)
+/* Appends the entries of a header to st->tensors, the texts of __metadata__ to st->notes. */
+static bool st_entries(SafeTensors *st, StCursor *c, const char *path, const unsigned char *data,
+                       size_t size, Buf *why)
 {
     Json *j = &c->json;
     Buf text = {0};
-    for (json_object(j); json_key(j, &c->inner); c->inner.n = 0) {
-        if (!json_string(j, &text))
-            break;
-        st->notes = room_for_one(st->notes, st->n_notes, sizeof *st->notes);
-        st->notes[st->n_notes++] = (StNote){xstrdup(c->inner.s), xstrdup(text.s)};
-    }
-    buf_free(&text);
-    return !j->error;
-}
-
-/* The entries of a header, appended to st->tensors. */
-static bool st_entries(SafeTensors *st, StCursor *c, const char *path,
-                       const unsigned char *data, size_t size, Buf *why)
-{
-    Json *j = &c->json;
-    json_object(j);
-    while (json_key(j, &c->outer)) {
+    for (json_object(j); json_key(j, &c->outer) && !why->n; c->outer.n = 0) {
         if (!strcmp(c->outer.s, "__metadata__")) {
-            if (!st_metadata(st, c))
-                return false;
+            for (json_object(j); json_key(j, &c->inner) && json_string(j, &text); c->inner.n = 0)
+                APPEND(st->notes, st->n_notes, (StNote){xstrdup(c->inner.s), xstrdup(text.s)});
         } else {
             int64_t offsets[2] = {0};
-            StTensor *t = st_new_tensor(st, path, c->outer.s);
-            if (!st_entry(c, t, offsets) || !st_place(t, offsets, data, size, why))
-                return false;
+            APPEND(st->tensors, st->n, (StTensor){.name = xstrdup(c->outer.s), .path = path});
+            StTensor *t = &st->tensors[st->n - 1];
+            if (st_entry(c, t, offsets))
+                st_place(t, offsets, data, size, why);
         }
-        if (j->error)
-            return false;
-        c->outer.n = 0;
+        if (j->error || why->n)
+            break;
     }
-    return json_end(j);
+    buf_free(&text);
+    return !why->n && json_end(j);
 }
 
 /* Adds the tensors of one file in memory. Returns false with the reason in `error`; never exits. */
-static bool st_parse(SafeTensors *st, const char *path, const unsigned char *bytes,
-                     size_t size, Buf *error)
+static bool st_parse(SafeTensors *st, const char *path, const unsigned char *bytes, size_t size,
+                     Buf *error)
 {
     uint64_t length = 0;
-    if (size < 8) {
+    size_t most = size - 8 < ST_MAX_HEADER ? size - 8 : ST_MAX_HEADER;
+    if (size >= 8)
+        memcpy(&length, bytes, 8);
+    if (size < 8)
         buf_printf(error, "%zu bytes; expected a header length of 8 bytes", size);
-        return false;
-    }
-    memcpy(&length, bytes, 8);
-    if (!length || length > ST_MAX_HEADER || length > size - 8) {
+    else if (!length || length > most)
         buf_printf(error, "header of %llu bytes; expected 1 to %zu", (unsigned long long)length,
-                   size - 8 < ST_MAX_HEADER ? size - 8 : ST_MAX_HEADER);
-        return false;
-    }
-    if (bytes[8] != '{') {
+                   most);
+    else if (bytes[8] != '{')
         buf_str(error, "header: expected a JSON object that begins with its first byte");
+    if (error->n)
         return false;
-    }
-    StCursor c = {.json = json_open((const char *)bytes + 8, (size_t)length)};
+    StCursor c = {.json = json_open((const char *)bytes + 8, length)};
     Buf why = {0};
     int first = st->n;
-    if (!st_entries(st, &c, path, bytes + 8 + length, size - 8 - (size_t)length, &why)) {
+    if (!st_entries(st, &c, path, bytes + 8 + length, size - 8 - length, &why)) {
         buf_str(error, "header: ");
         st_blame(&c, why.n ? why.s : c.json.error, error);
     }
-    buf_free(&why);
-    st_cursor_free(&c);
+    buf_free(&why, &c.outer, &c.inner);
     return !error->n && (st->n == first || st_sort(st->tensors + first, st->n - first, error));
 }
 
 /* ---------------------------------------------------------------- opening and closing */
 
-/* Handles SIGBUS. Its code is BUS_ADRERR where a mapped file has become shorter and has no bytes at
- * this place any more; any other SIGBUS comes again, and then ends the program as usual. */
+/* Handles SIGBUS: BUS_ADRERR means that a mapped file has become shorter. Any other SIGBUS occurs
+ * again and ends the program as usual. */
 static void st_gone(int number, siginfo_t *info, void *context)
 {
     static const char line[] = "g2rl: a file of weights became shorter while it was read\n";
@@ -398,8 +356,7 @@ static void st_unmap(StFile *f)
     free(f->path);
 }
 
-/* Bytes of the file that are neither header nor tensor: the format forbids them, and they harm
- * nobody, but something was lost or left. */
+/* Warns of bytes that are neither header nor tensor, which the format forbids. */
 static void st_warn_unowned(const SafeTensors *st, const StFile *f)
 {
     uint64_t length, owned = 8;
@@ -411,15 +368,14 @@ static void st_warn_unowned(const SafeTensors *st, const StFile *f)
              (unsigned long long)(f->size - owned - length));
 }
 
-/* Adds a file; NULL with the reason in `error` where it is not there or not whole. */
+/* Adds a file; NULL with the reason in `error` where it cannot be read or is not whole. */
 static StFile *st_try(SafeTensors *st, const char *path, Buf *error)
 {
     StFile f = {0};
     if (!st_try_map(path, &f, error))
         return NULL;
     f.first = st->n;
-    st->files = room_for_one(st->files, st->n_files, sizeof f);
-    st->files[st->n_files++] = f;
+    APPEND(st->files, st->n_files, f);
     if (!st_parse(st, f.path, f.bytes, f.size, error))
         return NULL;
     st->files[st->n_files - 1].n = st->n - f.first;
@@ -448,7 +404,7 @@ static int st_is_name(const void *name, const void *tensor)
     return strcmp(name, ((const StTensor *)tensor)->name);
 }
 
-/* By name among tensors [first, first + n), which are sorted. */
+/* By name among the sorted tensors [first, first + n). */
 static const StTensor *st_search(const SafeTensors *st, int first, int n, const char *name)
 {
     return n ? bsearch(name, st->tensors + first, (size_t)n, sizeof(StTensor), st_is_name) : NULL;
@@ -479,15 +435,13 @@ static bool st_index_entries(SafeTensors *st, StCursor *c, const char *dir)
     Json *j = &c->json;
     Buf shard = {0};
     for (json_object(j); json_key(j, &c->outer); c->outer.n = 0) {
-        bool is_map = !strcmp(c->outer.s, "weight_map");
-        if (is_map && st->n_files)
+        if (strcmp(c->outer.s, "weight_map"))
+            json_skip(j);
+        else if (st->n_files)
             json_fail(j, "given twice");
-        if (is_map) {
+        else
             for (json_object(j); json_key(j, &c->inner) && json_string(j, &shard); c->inner.n = 0)
                 st_add_mapping(st, dir, c->inner.s, shard.s);
-        } else {
-            json_skip(j);
-        }
         if (j->error)
             break;
     }
@@ -512,7 +466,7 @@ static SafeTensors st_open_index(const char *dir, const char *path)
         if (!strcmp(st.tensors[i - 1].name, st.tensors[i].name))
             die("%s: tensor %s is in %s and in %s; expected one of them", path,
                 st_label(st.tensors[i].name).s, st.tensors[i - 1].path, st.tensors[i].path);
-    st_cursor_free(&c);
+    buf_free(&c.outer, &c.inner);
     st_unmap(&index);
     return st;
 }
@@ -573,31 +527,34 @@ static const StTensor *st_need(const SafeTensors *st, const char *name, int rank
     return t;
 }
 
-/* 1 sign, 5 exponent and 10 fraction bits: every value is a float. */
-static float st_f16_to_float(uint16_t half)
+static float st_from_bits(uint32_t bits)
 {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
-    uint32_t fraction = half & 1023, bits;
-    float subnormal = (float)fraction * 0x1p-24f, f;
-    if (exponent == 0)
-        memcpy(&bits, &subnormal, 4);
-    else
-        bits = (exponent == 31 ? 255 : exponent - 15 + 127) << 23 | fraction << 13;
-    bits |= sign;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-/* BF16 is the upper half of a float. */
-static float st_bf16_to_float(uint16_t upper)
-{
-    uint32_t bits = (uint32_t)upper << 16;
     float f;
     memcpy(&f, &bits, 4);
     return f;
 }
 
-/* Values [first, first + n) of a tensor, as floats; the caller knows that it has so many. */
+static uint32_t st_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return bits;
+}
+
+/* 1 sign, 5 exponent and 10 fraction bits: every value is a float. */
+static float st_f16_to_float(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
+    uint32_t fraction = half & 1023;
+    if (exponent == 0)
+        return st_from_bits(sign | st_bits(fraction * 0x1p-24f));
+    return st_from_bits(sign | (exponent == 31 ? 255 : exponent - 15 + 127) << 23 | fraction << 13);
+}
+
+/* BF16 is the upper half of a float. */
+static float st_bf16_to_float(uint16_t upper) { return st_from_bits((uint32_t)upper << 16); }
+
+/* Values [first, first + n) of a tensor as floats; the caller checks the range. */
 static void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
 {
     if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
@@ -615,23 +572,16 @@ static void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
     }
 }
 
-/* How many values a tensor has. */
-static size_t st_values(const StTensor *t)
-{
-    return t->bytes / (size_t)st_dtypes[t->dtype].size;
-}
+/* The number of values. */
+static size_t st_values(const StTensor *t) { return t->bytes / st_dtypes[t->dtype].size; }
 
-static void st_read_f32(const StTensor *t, float *out)
-{
-    st_read_part(t, 0, st_values(t), out);
-}
+static void st_read_f32(const StTensor *t, float *out) { st_read_part(t, 0, st_values(t), out); }
 
-/* Values [first, first + n) of a tensor in a file that was opened will not be read again soon: the
- * pages that lie wholly among them leave this process's memory (the system may still cache the
- * file), so that a model can be read without room for a second one. */
+/* Frees the pages wholly within values [first, first + n), so that a model can be read without room
+ * for a second one (the system may still cache the file). */
 static void st_release(const StTensor *t, size_t first, size_t n)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), size = (size_t)st_dtypes[t->dtype].size;
+    uintptr_t page = sysconf(_SC_PAGESIZE), size = st_dtypes[t->dtype].size;
     uintptr_t from = (uintptr_t)t->data + first * size, to = from + n * size;
     from = (from + page - 1) / page * page;
     to = to / page * page;
@@ -657,38 +607,29 @@ static size_t st_count(const StOut *t)
     return count;
 }
 
-/* The nearest F16, of two equally near ones the even (IEEE 754's default); from 65520 up infinity.
- * NaN stays NaN. Below 2^-14, F16 is a fixed-point number: adding 0.5 makes the float's own
- * rounding do the work, as 0.5's last bit is worth 2^-24. */
+/* The nearest F16, ties to even (IEEE 754's default); from 65520 up infinity. NaN stays NaN. Below
+ * 2^-14, F16 is a fixed-point number: adding 0.5, whose last bit is 2^-24, rounds to it. */
 static uint16_t st_float_to_f16(float f)
 {
-    uint32_t bits, magnitude;
-    memcpy(&bits, &f, 4);
-    uint32_t sign = bits >> 16 & 0x8000;
-    magnitude = bits & 0x7FFFFFFF;
+    uint32_t bits = st_bits(f), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
     if (magnitude > 0x7F800000)
-        return (uint16_t)(sign | 0x7E00 | (magnitude >> 13 & 0x3FF));
+        return sign | 0x7E00 | (magnitude >> 13 & 0x3FF);
     if (magnitude >= 0x477FF000)
-        return (uint16_t)(sign | 0x7C00);
-    if (magnitude < 0x38800000) {
-        f = fabsf(f) + 0.5f;
-        memcpy(&bits, &f, 4);
-        return (uint16_t)(sign | (bits - 0x3F000000));
-    }
-    return (uint16_t)(sign | (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13);
+        return sign | 0x7C00;
+    if (magnitude < 0x38800000)
+        return sign | (st_bits(fabsf(f) + 0.5f) - 0x3F000000);
+    return sign | (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
 }
 
-/* The nearest BF16, of two equally near ones the even. NaN stays NaN. */
+/* The nearest BF16, ties to even. NaN stays NaN. */
 static uint16_t st_float_to_bf16(float f)
 {
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    if ((bits & 0x7FFFFFFF) > 0x7F800000)
-        return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    uint32_t bits = st_bits(f);
+    bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+    return nan ? bits >> 16 | 0x40 : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
 }
 
-/* The float that comes back from a file of this dtype: ST_F32, ST_BF16 or ST_F16. */
+/* A float rounded to a dtype: ST_F32, ST_BF16 or ST_F16. */
 static float st_round(float f, int dtype)
 {
     if (dtype == ST_F32)
@@ -713,9 +654,8 @@ static void st_put(const StOut *t, FILE *f)
     }
 }
 
-/* Writes a whole file, or none. The floats come first, then the halves, so that every value is
- * aligned: other readers map too.
- * `notes`: more members of __metadata__, each behind a comma, with texts for values. */
+/* Writes a whole file, or none. Floats come first, then halves, so that all values are aligned.
+ * `notes`: more members of __metadata__, texts, each after a comma. */
 static void st_write(const char *path, const char *notes, const StOut *tensors, int n)
 {
     Buf header = {0};

@@ -195,8 +195,7 @@ static void read_vocab(Tokenizer *t, const char *path, Json j)
         die("%s: line %d: vocab: %s", path, json_line(&j), j.error);
     if (!t->n_vocab)
         die("%s: vocab is empty", path);
-    buf_free(&name);
-    buf_free(&bytes);
+    buf_free(&name, &bytes);
 }
 
 /* A merge, "a b" or ["a", "b"], into its two parts. */
@@ -242,10 +241,7 @@ static void read_merges(Tokenizer *t, const char *path, Json j)
     }
     if (j.error)
         die("%s: line %d: merges: %s", path, json_line(&j), j.error);
-    buf_free(&part[0]);
-    buf_free(&part[1]);
-    buf_free(&bytes);
-    buf_free(&both);
+    buf_free(&part[0], &part[1], &bytes, &both);
 }
 
 /* The tokens that are single bytes. SmolLM2 lacks some that text hardly ever holds. */
@@ -376,9 +372,7 @@ static void read_added_tokens(Tokenizer *t, const char *path, Json j)
     }
     if (j.error)
         die("%s: line %d: added_tokens: %s", path, json_line(&j), j.error);
-    buf_free(&content);
-    buf_free(&bytes);
-    buf_free(&normal);
+    buf_free(&content, &bytes, &normal);
 }
 
 /* The id of the added token that the string at j names, or -1. */

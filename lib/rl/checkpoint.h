@@ -79,8 +79,7 @@ static RunOptions run_options(const char *dir, int command, Words *words)
     if (error.s[0] || !json_end(&j))
         die("%s: line %d: %s", path.s, json_line(&j), error.s[0] ? error.s : j.error);
     free(json);
-    buf_free(&key);
-    buf_free(&text);
+    buf_free(&key, &text);
     return x;
 }
 
@@ -122,8 +121,7 @@ static int run_differences(const Session *s, int command)
             n++;
         }
     }
-    buf_free(&was);
-    buf_free(&is);
+    buf_free(&was, &is);
     return n;
 }
 
