@@ -1,6 +1,5 @@
-/* correlation.h: quantities that are counted over pairs, where the pairs come in groups and only
- * the groups are independent of each other: means, ratios, Pearson's and Spearman's correlation,
- * and bootstrap intervals over the groups. */
+/* correlation.h: means, ratios, Pearson's and Spearman's correlation over entries in groups, with
+ * bootstrap intervals: only the groups are independent of each other. */
 #ifndef CORRELATION_H
 #define CORRELATION_H
 
@@ -14,7 +13,7 @@ typedef struct {
     int *x_order, *y_order;
 } Grouped;
 
-/* A number that entries have together; weight[k] says how often entry k counts. NaN: none. */
+/* A statistic of entries; entry k counts weight[k] times. NaN: undefined. */
 typedef double Measure(const Grouped *g, const double *weight);
 
 /* sum x / sum y: the mean of x, where y is all ones */
@@ -81,8 +80,8 @@ static int *order_of(const double *x, int n)
     return order;
 }
 
-/* rank[k]: the place of x[k] among all, from 1 on, where each entry stands weight times; equal
- * values share the mean of their places. */
+/* rank[k]: the rank of x[k] from 1 on, where each entry occurs weight times; ties share the mean of
+ * their ranks. */
 static void mid_ranks(const double *x, const int *order, const double *weight, int n, double *rank)
 {
     double before = 0;
@@ -117,8 +116,8 @@ static void grouped_free(Grouped *g)
     *g = (Grouped){0};
 }
 
-/* One bootstrap sample: as many groups as there are, drawn with replacement (the draws of
- * `bootstrap` for the same seed); an entry counts as often as its group was drawn. */
+/* One bootstrap sample: groups drawn with replacement (the draws of `bootstrap` for this seed); an
+ * entry counts as often as its group was drawn. */
 static double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
 {
     double *drawn = xcalloc((size_t)(g->groups + g->n), sizeof *drawn), *weight = drawn + g->groups;
@@ -132,8 +131,8 @@ static double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
     return result;
 }
 
-/* A measure with its 95 % percentile interval from 1,000 bootstrap samples of groups; samples in
- * which it is not defined are left out. NaN where it is not defined at all. */
+/* A measure with its 95 % percentile interval from 1,000 bootstrap samples of groups; undefined
+ * samples are left out. NaN where it is undefined. */
 static Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
 {
     enum { RESAMPLES = 1000 };

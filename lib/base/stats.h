@@ -1,4 +1,4 @@
-/* stats.h: what evaluation counts.
+/* stats.h: statistics of evaluations.
  *
  *   pass_at_k      unbiased pass@k                  majority       votes, ties in expectation
  *   bootstrap      a mean over problems             paired         the same of a difference
@@ -19,8 +19,8 @@ static double pass_at_k(int n, int c, int k)
     return n - c < k ? 1 : 1 - all_wrong;
 }
 
-/* Is the most frequent answer of k samples right? `class`: the answer class of each; right[i]: is
- * sample i right. Ties count in expectation: the share of the tied classes that are right. */
+/* Is the most frequent answer of k samples right? class[i], right[i]: the answer class of sample i,
+ * and is it right. Ties count in expectation: the share of the tied classes that are right. */
 static double majority(const int *class, const bool *right, int k)
 {
     int most = 0;
@@ -55,10 +55,9 @@ static int by_value(const void *a, const void *b)
 }
 
 /* The mean over problems, with a percentile interval from 1,000 bootstrap samples: the 26th
- * smallest and the 26th largest of their means. class[i] is the first row with the same problem as
- * row i. A sample draws as many classes as there are, each with all its rows; its mean is the sum
- * over rows by their number (the cluster bootstrap). NULL: every row is a class of its own. The
- * draws depend on seed and the number of classes alone. */
+ * smallest and the 26th largest of their means. class[i] is the first row with the problem of row
+ * i; NULL: all differ. A sample draws whole classes, as many as there are; its mean is over their
+ * rows (the cluster bootstrap). The draws depend on seed and the number of classes alone. */
 static Estimate bootstrap(const double *x, const int *class, int n, uint64_t seed)
 {
     enum { RESAMPLES = 1000 };
@@ -92,8 +91,7 @@ static Estimate bootstrap(const double *x, const int *class, int n, uint64_t see
     return (Estimate){mean, means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]};
 }
 
-/* The mean of x - y over the same n problems, with a bootstrap interval over problems: narrower
- * than the two means' own intervals say, since a problem that is hard for x is hard for y. */
+/* The mean of x - y over the same n problems, with a bootstrap interval over problems. */
 static Estimate paired(const double *x, const double *y, const int *class, int n, uint64_t seed)
 {
     double *difference = xmalloc((size_t)n * sizeof *difference);
@@ -129,8 +127,8 @@ static double student_quantile(int df)
     return sqrt(df) * tan((low + high) / 2);
 }
 
-/* The mean over n independent runs with a Student-t interval: mean +- t s / sqrt(n), s the standard
- * deviation with n - 1 below. One run alone has no spread: its interval is the value itself. */
+/* The mean over n independent runs with a Student-t interval: mean +- t s / sqrt(n), s the sample
+ * standard deviation. The interval of a single run is its value. */
 static Estimate mean_interval(const double *x, int n)
 {
     double mean = 0, squares = 0;

@@ -59,14 +59,10 @@ static const struct {
 static const struct {
     const char *name, *value, *or;
 } CONFIG_DEMANDS[] = {
-    {"hidden_act", "silu", "swish"},
-    {"mlp_bias", "false", "null"},
-    {"partial_rotary_factor", "1.0", "1"},
-    {"quantization_config", "null", "null"},
-    {"compression_config", "null", "null"},
-    {"attn_logit_softcapping", "null", "null"},
-    {"final_logit_softcapping", "null", "null"},
-    {"per_layer_config", "null", "null"},
+    {"hidden_act", "silu", "swish"},            {"mlp_bias", "false", "null"},
+    {"partial_rotary_factor", "1.0", "1"},      {"per_layer_config", "null", "null"},
+    {"quantization_config", "null", "null"},    {"compression_config", "null", "null"},
+    {"attn_logit_softcapping", "null", "null"}, {"final_logit_softcapping", "null", "null"},
 };
 enum { N_CONFIG_DEMANDS = sizeof CONFIG_DEMANDS / sizeof *CONFIG_DEMANDS };
 
@@ -155,12 +151,8 @@ static int config_ids(Json *j, const char *path, const char *key, int *ids)
 static void config_model_type(ConfigReader *r)
 {
     Buf type = {0};
-    int t = 0;
-    if (!json_string(&r->json, &type))
-        return;
-    while (t < 3 && strcmp(type.s, MODEL_TYPES[t]))
-        t++;
-    if (t == 3)
+    int t = json_string(&r->json, &type) ? choice_index("qwen3|qwen2|llama", type.s, type.n) : 0;
+    if (t < 0)
         die("%s: model_type '%s' is not supported; expected qwen3, qwen2 or llama", r->path,
             st_label(type.s).s);
     r->c.model_type = (ModelType)t;

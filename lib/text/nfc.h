@@ -1,11 +1,10 @@
-/* nfc.h: what kind of character it is, and Unicode's normal form C.
+/* nfc.h: categories of characters, and Unicode's normal form C.
  *
  *   is_letter, is_number, is_space   \p{L}, \p{N}, \s of a code point
  *   nfc                              text with its accents composed: e + U+0301 becomes U+00E9
  *
- * The tables are in unicode.h. The algorithm is that of Unicode Standard Annex #15: decompose each
- * character fully, put each run of marks into the order of their combining classes, compose what
- * can be composed. Its cost is linear in the text, however many marks follow each other. */
+ * The algorithm is that of Unicode Standard Annex #15: decompose each character, sort each run of
+ * marks by combining class, compose. Its time is linear in any text. */
 #ifndef NFC_H
 #define NFC_H
 
@@ -14,8 +13,8 @@
 
 #define LENGTH(table) (sizeof(table) / sizeof *(table))
 
-/* The last entry of `table` (n numbers, `width` to an entry, sorted by the first of them) that does
- * not begin above `code`; NULL if they all do. */
+/* The last entry of `table` (n numbers, `width` to an entry, sorted by the first) that begins at or
+ * below `code`, or NULL. */
 static const uint32_t *table_find(const uint32_t *table, size_t n, size_t width, uint32_t code)
 {
     size_t low = 0, high = n / width; /* the entry is in [low - 1, high) */
@@ -35,20 +34,11 @@ static bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
     return range && code <= range[1];
 }
 
-static bool is_letter(uint32_t c)
-{
-    return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c);
-}
+static bool is_letter(uint32_t c) { return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c); }
 
-static bool is_number(uint32_t c)
-{
-    return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c);
-}
+static bool is_number(uint32_t c) { return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c); }
 
-static bool is_space(uint32_t c)
-{
-    return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c);
-}
+static bool is_space(uint32_t c) { return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c); }
 
 /* ---------------------------------------------------------------- normal form C */
 
@@ -59,7 +49,7 @@ enum {
     NOT_UTF8 = 0x110000 /* + a byte that is not part of a character: it goes through unchanged */
 };
 
-/* Canonical combining class: 0 for a character that marks attach to, else where a mark sits. */
+/* Canonical combining class: 0 for a base character, else the position of a mark. */
 static uint32_t combining_class(uint32_t code)
 {
     const uint32_t *entry = table_find(UNICODE_CLASS, LENGTH(UNICODE_CLASS), 3, code);
@@ -93,8 +83,8 @@ static int decompose(uint32_t code, uint32_t out[4])
     return length;
 }
 
-/* What a and b together compose to; 0 if to nothing. UNICODE_COMPOSITION sorts the decompositions
- * that compose again by their parts (a, b). */
+/* The composition of a and b, or 0. UNICODE_COMPOSITION sorts the decompositions that compose again
+ * by their parts (a, b). */
 static uint32_t compose(uint32_t a, uint32_t b)
 {
     uint32_t l = a - HANGUL_L, v = b - HANGUL_V, s = a - HANGUL, t = b - HANGUL_T;
@@ -120,7 +110,7 @@ static uint32_t compose(uint32_t a, uint32_t b)
 static uint32_t code_of(uint32_t c) { return c & 0xFFFFFF; }
 static uint32_t class_of(uint32_t c) { return c >> 24; }
 
-/* Sorts n marks by class, those of one class staying in order: a counting sort. */
+/* A stable sort of n marks by class: counting sort. */
 static void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
 {
     size_t at[257] = {0};
@@ -133,7 +123,7 @@ static void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
     memcpy(mark, spare, n * sizeof *mark);
 }
 
-/* Every run of marks (class above 0) into canonical order. */
+/* Sorts every run of marks (class above 0). */
 static void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
 {
     for (size_t i = 0, end; i < n; i = end) {
@@ -145,9 +135,8 @@ static void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
     }
 }
 
-/* Composes in place; returns the new length. A character joins the last one of class 0 before it
- * (the starter) if the two compose, unless something between them has its class or a higher one, or
- * is itself of class 0. */
+/* Composes in place; returns the new length. A character composes with the last one of class 0
+ * before it (the starter), unless one between them has its class or a higher one, or class 0. */
 static size_t canonical_compose(uint32_t *c, size_t n)
 {
     size_t length = 0, starter = SIZE_MAX;
@@ -167,7 +156,7 @@ static size_t canonical_compose(uint32_t *c, size_t n)
     return length;
 }
 
-/* False if the text cannot change: below U+0300, whose first byte is 0xCC, nothing does. */
+/* False if the text cannot change: all code points are below U+0300, whose first byte is 0xCC. */
 static bool nfc_needed(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++)

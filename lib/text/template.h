@@ -1,11 +1,10 @@
-/* template.h: how a problem becomes the prompt that a model reads.
+/* template.h: templates that turn a problem into the prompt of a model.
  *
  *   plain    the problem as it is
- *   qwen3    Qwen3's chat format: the system text, if there is one, the problem as the user's turn,
- *            and the beginning of the assistant's
+ *   qwen3    Qwen3's chat format: the system text, if any, the problem as the user's turn, and the
+ *            beginning of the assistant's
  *   FILE     the file's text with {prompt} replaced by the problem and {system} by the system text;
- *            other braces stand for themselves. Examples to imitate (few-shot) live in such a file.
- *            Its last newline is left out: editors put it there, and a prompt rarely ends in one.
+ *            other braces are literal, and its last newline is dropped. For few-shot examples.
  *
  *   Template t = template_open("qwen3", "Answer in one word.");
  *   template_render(&t, "What is red and round?", &out);

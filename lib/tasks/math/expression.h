@@ -28,19 +28,13 @@ typedef enum {
     N_BASE,      /* s: digits; child: the base they are written in */
     N_NAME,      /* s: a variable or constant, with its subscript */
     N_TEXT,      /* s: words */
-    N_SUM,
-    N_PRODUCT,
-    N_NEGATE,
-    N_EITHER, /* plus or minus the child; open '-' where the upper sign is minus */
-    N_INVERSE,
+    N_SUM, N_PRODUCT, N_NEGATE, N_INVERSE, N_DEGREE, N_PERCENT, N_UNION,
+    N_EITHER,   /* plus or minus the child; open '-' where the upper sign is minus */
     N_POWER,    /* base, exponent */
     N_FUNCTION, /* s: its name; log has a second child where its base is given */
     N_UNIT,     /* the child, then s; open: the digit of its exponent */
-    N_DEGREE,
-    N_PERCENT,
     N_LIST,     /* a, b, c without brackets */
     N_BRACKET,  /* open, close: a tuple or interval; '<' a set */
-    N_UNION,
     N_RATIO,    /* a : b */
     N_RELATION, /* a < b = c; the op of each child is what stands before it */
     N_MATRIX    /* columns; cells in rows */
@@ -130,10 +124,7 @@ static int node_quotient(Parser *p, int a, int b)
 }
 
 static const Lexeme *parse_at(const Parser *p) { return &p->lx->token[p->i]; }
-static bool at_sign(const Parser *p, const char *sign)
-{
-    return lexeme_is(parse_at(p), sign);
-}
+static bool at_sign(const Parser *p, const char *sign) { return lexeme_is(parse_at(p), sign); }
 static bool at_command(const Parser *p, const char *names)
 {
     const Lexeme *t = parse_at(p);
@@ -502,12 +493,9 @@ static int parse_signed(Parser *p)
         }
     }
     int node = parse_product(p, false);
-    if (minus)
-        node = node_of(p, N_NEGATE, node);
-    if (either) {
-        node = node_of(p, N_EITHER, node);
-        p->e->node[node].open = either;
-    }
+    node = minus ? node_of(p, N_NEGATE, node) : node;
+    node = either ? node_of(p, N_EITHER, node) : node;
+    p->e->node[node].open = either ? either : p->e->node[node].open;
     return node;
 }
 

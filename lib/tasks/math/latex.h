@@ -50,10 +50,7 @@ typedef struct {
     bool one_digit[LATEX_DEPTH + 1]; /* of one digit without braces: \frac12, but 2^10 */
 } Lexed;
 
-static bool ascii_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
+static bool ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 static bool ascii_digit(char c) { return c >= '0' && c <= '9'; }
 static bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 static char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c; }
@@ -88,9 +85,8 @@ static Lexeme *lex_last(Lexed *lx) { return lx->n ? &lx->token[lx->n - 1] : NULL
 
 static void lex_put(Lexed *lx, LexemeKind kind, const char *s, int n)
 {
-    if (lx->n == LATEX_TOKENS)
-        lx->bad = true;
-    else
+    lx->bad |= lx->n == LATEX_TOKENS;
+    if (!lx->bad)
         lx->token[lx->n++] = (Lexeme){kind, s, n};
 }
 
@@ -99,31 +95,26 @@ static void lex_sign(Lexed *lx, const char *s) { lex_put(lx, T_SIGN, s, 1); }
 /* Adds a character to the spelling that began at lx->text[from]. */
 static void lex_char(Lexed *lx, char c)
 {
-    if (lx->used == (int)sizeof lx->text)
-        lx->bad = true;
-    else
+    lx->bad |= lx->used == (int)sizeof lx->text;
+    if (!lx->bad)
         lx->text[lx->used++] = c;
 }
 
 static void lex_open(Lexed *lx)
 {
-    if (lx->depth == LATEX_DEPTH)
-        lx->bad = true;
-    else {
-        lex_put(lx, T_OPEN, "{", 1);
-        lx->wanted[++lx->depth] = 0;
-        lx->one_digit[lx->depth] = false;
-    }
+    lx->bad |= lx->depth == LATEX_DEPTH;
+    if (lx->bad)
+        return;
+    lex_put(lx, T_OPEN, "{", 1);
+    lx->wanted[++lx->depth] = 0;
+    lx->one_digit[lx->depth] = false;
 }
 
 static void lex_close(Lexed *lx)
 {
-    if (lx->depth == 0)
-        lx->bad = true;
-    else {
-        lex_put(lx, T_CLOSE, "}", 1);
-        lx->depth--;
-    }
+    lx->bad |= lx->depth == 0;
+    lex_put(lx, T_CLOSE, "}", 1);
+    lx->depth -= lx->depth > 0;
 }
 
 /* If the next token is an argument without braces, opens them. */
@@ -258,8 +249,7 @@ static const char *lex_letters(Lexed *lx, const char *s, const char *end)
 {
     const char *from = s;
     int upper = 0;
-    if (lx->wanted[lx->depth]) {
-        lex_argument(lx);
+    if (lex_argument(lx)) {
         lex_put(lx, T_LETTER, s, 1);
         lex_close(lx);
         return s + 1;
@@ -295,36 +285,18 @@ static const struct {
      "( ) [ ] $ ", "", T_SIGN},
     {"frac dfrac tfrac cfrac ", "frac", T_COMMAND},
     {"binom dbinom tbinom choose ", "binom", T_COMMAND},
-    {"cdot times ast ", "*", T_SIGN},
-    {"div slash ", "/", T_SIGN},
-    {"pm ", "pm", T_COMMAND},
-    {"mp ", "mp", T_COMMAND},
-    {"le leq leqslant ", "\\le", T_RELATION},
-    {"ge geq geqslant ", "\\ge", T_RELATION},
-    {"lt ", "<", T_RELATION},
-    {"gt ", ">", T_RELATION},
-    {"ne neq ", "\\ne", T_RELATION},
-    {"in ", "\\in", T_RELATION},
-    {"approx simeq ", "\\approx", T_RELATION},
-    {"cup bigcup ", "cup", T_COMMAND},
-    {"infty infin ", "infty", T_COMMAND},
-    {"emptyset varnothing ", "emptyset", T_COMMAND},
-    {"lbrace { ", "<", T_SIGN},
-    {"rbrace } ", ">", T_SIGN},
-    {"lbrack ", "[", T_SIGN},
-    {"rbrack ", "]", T_SIGN},
-    {"lvert rvert vert ", "|", T_SIGN},
-    {"langle ", "(", T_SIGN},
-    {"rangle ", ")", T_SIGN},
-    {"colon ", ":", T_SIGN},
-    {"% ", "%", T_SIGN},
-    {"& ", ",", T_SIGN},
-    {"degree circ ", "@", T_SIGN},
-    {"cr newline ", "\\", T_ROW},
-    {"log lg ", "log", T_COMMAND},
-    {"mathbb Bbb ", "mathbb", T_COMMAND},
-    {"overline bar ", "overline", T_COMMAND},
-    {"vec overrightarrow ", "vec", T_COMMAND},
+    {"cup bigcup ", "cup", T_COMMAND}, {"infty infin ", "infty", T_COMMAND},
+    {"emptyset varnothing ", "emptyset", T_COMMAND}, {"lg ", "log", T_COMMAND},
+    {"Bbb ", "mathbb", T_COMMAND}, {"bar ", "overline", T_COMMAND},
+    {"overrightarrow ", "vec", T_COMMAND},
+    {"le leq leqslant ", "\\le", T_RELATION}, {"ge geq geqslant ", "\\ge", T_RELATION},
+    {"lt ", "<", T_RELATION}, {"gt ", ">", T_RELATION}, {"ne neq ", "\\ne", T_RELATION},
+    {"in ", "\\in", T_RELATION}, {"approx simeq ", "\\approx", T_RELATION},
+    {"cdot times ast ", "*", T_SIGN}, {"div slash ", "/", T_SIGN}, {"lbrace { ", "<", T_SIGN},
+    {"rbrace } ", ">", T_SIGN}, {"lbrack ", "[", T_SIGN}, {"rbrack ", "]", T_SIGN},
+    {"lvert rvert vert ", "|", T_SIGN}, {"langle ", "(", T_SIGN}, {"rangle ", ")", T_SIGN},
+    {"colon ", ":", T_SIGN}, {"% ", "%", T_SIGN}, {"& ", ",", T_SIGN},
+    {"degree circ ", "@", T_SIGN}, {"cr newline ", "\\", T_ROW},
 };
 
 #define LATEX_ALPHABET "mathrm mathbf mathit mathsf bold operatorname "

@@ -47,10 +47,7 @@ static Residue residue_add(Residue a, Residue b)
 {
     return (Residue){mod_add(a.re, b.re), mod_add(a.im, b.im)};
 }
-static Residue residue_negate(Residue a)
-{
-    return (Residue){mod_negate(a.re), mod_negate(a.im)};
-}
+static Residue residue_negate(Residue a) { return (Residue){mod_negate(a.re), mod_negate(a.im)}; }
 static Residue residue_multiply(Residue a, Residue b)
 {
     uint64_t re = mod_add(mod_multiply(a.re, b.re), mod_negate(mod_multiply(a.im, b.im)));
