@@ -539,20 +539,27 @@ static inline void json_put_string(Buf *b, const char *s, size_t n)
     buf_add(b, "\"", 1);
 }
 
+/* A number in so many digits, or in 17 if these read back as another number. */
+static inline void put_exactly(Buf *b, double x, int digits)
+{
+    char text[40];
+    snprintf(text, sizeof text, "%.*g", digits, x);
+    bool same = strtod(text, NULL) == x;
+    buf_printf(b, "%.*g", same ? digits : 17, x);
+}
+
 /* Reads back exactly: a whole number in all its digits, for json_int; a number that is a float as
  * that float; any other as the same double. NaN and infinity become null. */
 static inline void json_put_number(Buf *b, double x)
 {
-    char text[40];
-    bool whole = fabs(x) < 1e15 && x == rint(x);
-    bool is_float = fabs(x) <= (double)FLT_MAX && x == (double)(float)x;
     if (!isfinite(x))
-        strcpy(text, "null");
-    else if (whole)
-        snprintf(text, sizeof text, "%.0f", x);
-    else if (snprintf(text, sizeof text, "%.9g", x), !is_float && strtod(text, NULL) != x)
-        snprintf(text, sizeof text, "%.17g", x);
-    buf_str(b, text);
+        buf_str(b, "null");
+    else if (fabs(x) < 1e15 && x == rint(x))
+        buf_printf(b, "%.0f", x);
+    else if (fabs(x) <= (double)FLT_MAX && x == (double)(float)x)
+        buf_printf(b, "%.9g", x);
+    else
+        put_exactly(b, x, 9);
 }
 
 /* Members of an object, each after ", ": the caller leaves out the first two bytes, or writes the

@@ -51,29 +51,34 @@ static int edit_distance(const char *a, const char *b)
     return row[n];
 }
 
+/* The option of this name, NULL if the command has none. */
+static const Option *option_named(const Option *table, int n, int command, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (option_known(&table[i], command) && !strcmp(table[i].name, name))
+            return &table[i];
+    return NULL;
+}
+
 /* The row of an option for a command; dies for a wrong name, suggesting the nearest one. */
-static const Option *option_find(const Option *table, int n, int command,
-                                 const char *command_name, const char *name)
+static const Option *option_find(const Option *table, int n, int command, const char *command_name,
+                                 const char *name)
 {
     const char *nearest = NULL;
-    int best = 1000;
-    for (int i = 0; i < n; i++) {
-        if (!option_known(&table[i], command))
-            continue;
-        if (!strcmp(table[i].name, name))
-            return &table[i];
+    const Option *found = option_named(table, n, command, name);
+    for (int i = 0, best = INT_MAX; i < n && !found; i++) {
         int distance = edit_distance(name, table[i].name);
-        if (distance < best) {
+        if (option_known(&table[i], command) && distance < best) {
             best = distance;
             nearest = table[i].name;
         }
-    }
-    for (int i = 0; i < n; i++)
         if (!strcmp(table[i].name, name))
             usage("%s has no option --%s (see: g2rl %s --help)", command_name, name, command_name);
-    usage("unknown option --%.60s; did you mean --%s? (see: g2rl %s --help)", name, nearest,
-          command_name);
-    return NULL;
+    }
+    if (!found)
+        usage("unknown option --%.60s; did you mean --%s? (see: g2rl %s --help)", name, nearest,
+              command_name);
+    return found;
 }
 
 /* Why a value is refused. */
@@ -81,50 +86,40 @@ typedef struct {
     char s[512];
 } OptionError;
 
-static bool option_bad(OptionError *error, const Option *o, const char *value,
-                       const char *expected, ...) PRINTF_LIKE(4, 5);
-static bool option_bad(OptionError *error, const Option *o, const char *value,
-                       const char *expected, ...)
-{
-    va_list ap;
-    va_start(ap, expected);
-    int n = snprintf(error->s, sizeof error->s, "--%s: '%.60s'; expected ", o->name, value);
-    vsnprintf(error->s + n, sizeof error->s - (size_t)n, expected, ap);
-    va_end(ap);
-    return false;
-}
-
-/* Parses a value into the options struct; false, with what was expected, where it is malformed. */
+/* Parses a value into the options struct; false, with the reason, where it is malformed. */
 static bool option_try(const Option *o, void *options, const char *value, OptionError *error)
 {
-    char *to = (char *)options + o->offset, *end = NULL;
-    double number = 0;
+    char *to = (char *)options + o->offset, *end = NULL, expected[256] = "";
+    bool whole = o->kind != OPT_NUMBER;
+    double number = strtod(value, &end);
     errno = 0;
-    if (o->kind == OPT_INT || o->kind == OPT_NUMBER) {
-        number = strtod(value, &end);
-        bool whole = o->kind == OPT_NUMBER || number == floor(number);
-        bool plain = strspn(value, "0123456789+-.eE") == strlen(value);
-        if (end == value || *end || !plain || !whole || !(number >= o->low && number <= o->high))
-            return option_bad(error, o, value, "a %snumber from %.10g to %.10g",
-                              o->kind == OPT_INT ? "whole " : "", o->low, o->high);
-    }
     switch (o->kind) {
     case OPT_FLAG: *(bool *)to = true; break;
-    case OPT_INT: *(int *)to = (int)number; break;
-    case OPT_NUMBER: *(double *)to = number; break;
     case OPT_TEXT: *(const char **)to = value; break;
+    case OPT_INT:
+    case OPT_NUMBER:
+        if (end == value || *end || strspn(value, "0123456789+-.eE") != strlen(value) ||
+            (whole && number != floor(number)) || !(number >= o->low && number <= o->high))
+            snprintf(expected, sizeof expected, "a %snumber from %.10g to %.10g",
+                     whole ? "whole " : "", o->low, o->high);
+        else if (whole)
+            *(int *)to = (int)number;
+        else
+            *(double *)to = number;
+        break;
     case OPT_SEED:
         *(uint64_t *)to = strtoull(value, &end, 10);
         if (errno || !*value || strspn(value, "0123456789") != strlen(value))
-            return option_bad(error, o, value, "a whole number from 0 to 2^64 - 1");
+            snprintf(expected, sizeof expected, "a whole number from 0 to 2^64 - 1");
         break;
     case OPT_CHOICE:
         *(int *)to = choice_index(o->choices, value, strlen(value));
         if (*(int *)to < 0)
-            return option_bad(error, o, value, "one of %s", o->choices);
+            snprintf(expected, sizeof expected, "one of %s", o->choices);
         break;
     }
-    return true;
+    return !*expected || fail(error->s, sizeof error->s, "--%s: '%.60s'; expected %s", o->name,
+                              value, expected);
 }
 
 /* The same for the command line: dies where the value is malformed. */
@@ -212,26 +207,18 @@ static void options_parse(const Option *table, int n, int command, const char *c
     }
 }
 
-/* A number as text that is read back as the very same number. */
-static void option_put_number(Buf *out, double x)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.15g", x);
-    if (strtod(text, NULL) != x)
-        snprintf(text, sizeof text, "%.17g", x);
-    buf_str(out, text);
-}
 
 /* The option's current value, as JSON. */
 static void option_get(const Option *o, const void *options, Buf *out)
 {
     const char *from = (const char *)options + o->offset;
-    const char *choice = o->choices;
+    const char *choice;
+    int n;
     switch (o->kind) {
     case OPT_FLAG: buf_str(out, *(const bool *)from ? "true" : "false"); break;
     case OPT_INT: buf_printf(out, "%d", *(const int *)from); break;
     case OPT_SEED: buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)from); break;
-    case OPT_NUMBER: option_put_number(out, *(const double *)from); break;
+    case OPT_NUMBER: put_exactly(out, *(const double *)from, 15); break;
     case OPT_TEXT:
         if (*(const char *const *)from)
             json_put_string(out, *(const char *const *)from, strlen(*(const char *const *)from));
@@ -239,9 +226,8 @@ static void option_get(const Option *o, const void *options, Buf *out)
             buf_str(out, "null");
         break;
     case OPT_CHOICE:
-        for (int i = *(const int *)from; i > 0; i--)
-            choice = strchr(choice, '|') + 1;
-        json_put_string(out, choice, strcspn(choice, "|"));
+        choice = choice_name(o->choices, *(const int *)from, &n);
+        json_put_string(out, choice, n);
         break;
     }
 }
@@ -256,15 +242,6 @@ static void options_json(const Option *table, int n, int command, const void *op
             option_get(&table[i], options, out);
             comma = ",";
         }
-}
-
-/* The option of this name, NULL if the command has none. */
-static const Option *option_named(const Option *table, int n, int command, const char *name)
-{
-    for (int i = 0; i < n; i++)
-        if (option_known(&table[i], command) && !strcmp(table[i].name, name))
-            return &table[i];
-    return NULL;
 }
 
 /* Reads an option's value as options_json writes it; `words` owns its text. False, with the reason,

@@ -82,6 +82,26 @@ static inline void warn(const char *fmt, ...)
 
 #define die(...) (warn(__VA_ARGS__), exit(1))
 
+/* Formats an error; returns false. */
+static inline bool fail(char *error, size_t size, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static inline bool fail(char *error, size_t size, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(error, size, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* Number i of "a|b|c", up to the | or the end: n bytes. */
+static inline const char *choice_name(const char *choices, int i, int *n)
+{
+    for (; i > 0; i--)
+        choices = strchr(choices, '|') + 1;
+    *n = strcspn(choices, "|");
+    return choices;
+}
+
 /* The index of the n bytes at s among "a|b|c"; -1 if they are none of them. */
 static inline int choice_index(const char *choices, const char *s, size_t n)
 {

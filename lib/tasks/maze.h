@@ -234,13 +234,12 @@ static bool maze_draw(const Task *t, Dice *d, void *posed)
 }
 
 /* A tree leaves (size-1)^2 of the 2 size (size-1) walls. */
-static bool maze_fits(const Task *t, char *error, size_t error_size)
+static bool maze_fits(const Task *t, char *error, size_t size)
 {
     int walls = (t->size - 1) * (t->size - 1);
-    if (t->loops > walls)
-        snprintf(error, error_size, "task maze: 'loops=%d': expected at most %d, (size-1)^2, with "
-                 "size=%d", t->loops, walls, t->size);
-    return t->loops <= walls;
+    return t->loops <= walls ||
+           fail(error, size, "task maze: 'loops=%d': expected at most %d, (size-1)^2, with size=%d",
+                t->loops, walls, t->size);
 }
 
 #endif

@@ -231,12 +231,11 @@ static bool reach_draw(const Task *t, Dice *d, void *posed)
     return true;
 }
 
-static bool reach_fits(const Task *t, char *error, size_t error_size)
+static bool reach_fits(const Task *t, char *error, size_t size)
 {
-    if (t->shortest > t->steps)
-        snprintf(error, error_size, "task reach: 'shortest=%d': expected at most steps=%d",
-                 t->shortest, t->steps);
-    return t->shortest <= t->steps;
+    return t->shortest <= t->steps ||
+           fail(error, size, "task reach: 'shortest=%d': expected at most steps=%d", t->shortest,
+                t->steps);
 }
 
 #endif

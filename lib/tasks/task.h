@@ -121,84 +121,55 @@ static Task task_standard(TaskKind kind)
     return t;
 }
 
-/* The task's option that the first n bytes of s name; TASK_N_OPTIONS where there is none. */
-static int task_find_option(TaskKind kind, const char *s, size_t n)
-{
-    int o = 0;
-    while (o < TASK_N_OPTIONS &&
-           (TASK_OPTIONS[o].kind != kind || choice_index(TASK_OPTIONS[o].name, s, n)))
-        o++;
-    return o;
-}
-
-/* Reads one value of an option, to the end of the option. */
-static bool task_parse_value(const char **s, int o, const char *text, int *value, char *error,
-                             size_t error_size)
-{
-    const char *task = TASKS[TASK_OPTIONS[o].kind].name, *words = TASK_OPTIONS[o].words;
-    int low = TASK_OPTIONS[o].low, high = TASK_OPTIONS[o].high;
-    size_t n = strcspn(*s, ",");
-    int64_t v = 0;
-    if (words) {
-        *value = choice_index(words, *s, n);
-        *s += n;
-        if (*value < 0)
-            snprintf(error, error_size, "task %s: '%.40s': expected one of %s", task, text, words);
-        return *value >= 0;
-    }
-    if (!scan_number(s, &v) || (**s != ',' && **s) || v < low || v > high) {
-        snprintf(error, error_size, "task %s: '%.40s': expected a whole number from %d to %d", task,
-                 text, low, high);
-        return false;
-    }
-    *value = (int)v;
-    return true;
-}
-
 /* Reads one `option=value`; `seen` has a bit for every option read so far. */
-static bool task_parse_option(const char **s, Task *t, unsigned *seen, char *error,
-                              size_t error_size)
+static bool task_parse_option(const char **s, Task *t, unsigned *seen, char *error, size_t size)
 {
     const char *task = TASKS[t->kind].name, *text = *s;
     size_t n = strcspn(text, "=,");
-    int o = task_find_option(t->kind, text, n);
-    if (o == TASK_N_OPTIONS || text[n] != '=') {
-        snprintf(error, error_size, "task %s cannot read '%.40s'; its options are%s", task, text,
-                 TASKS[t->kind].options);
-        return false;
-    }
+    int64_t v = 0;
+    int o = 0;
+    while (o < TASK_N_OPTIONS &&
+           (TASK_OPTIONS[o].kind != t->kind || choice_index(TASK_OPTIONS[o].name, text, n)))
+        o++;
+    if (o == TASK_N_OPTIONS || text[n] != '=')
+        return fail(error, size, "task %s cannot read '%.40s'; its options are%s", task, text,
+                    TASKS[t->kind].options);
+    const char *words = TASK_OPTIONS[o].words;
+    int low = TASK_OPTIONS[o].low, high = TASK_OPTIONS[o].high;
     *s += n + 1;
-    if (!task_parse_value(s, o, text, task_option(t, o), error, error_size))
-        return false;
-    if (*seen >> o & 1) {
-        snprintf(error, error_size, "task %s: '%.40s': given twice", task, text);
-        return false;
-    }
+    if (words) {
+        v = choice_index(words, *s, strcspn(*s, ","));
+        *s += strcspn(*s, ",");
+        if (v < 0)
+            return fail(error, size, "task %s: '%.40s': expected one of %s", task, text, words);
+    } else if (!scan_number(s, &v) || (**s != ',' && **s) || v < low || v > high)
+        return fail(error, size, "task %s: '%.40s': expected a whole number from %d to %d", task,
+                    text, low, high);
+    if (*seen >> o & 1)
+        return fail(error, size, "task %s: '%.40s': given twice", task, text);
     *seen |= 1u << o;
+    *task_option(t, o) = v;
     return true;
 }
 
 /* Reads "add" or "countdown:numbers=3,max=9"; false, with the reason, where it is malformed. */
-static bool task_parse(const char *spec, Task *out, char *error, size_t error_size)
+static bool task_parse(const char *spec, Task *out, char *error, size_t size)
 {
-    size_t length = strcspn(spec, ":");
-    int kind = 0;
+    int length = strcspn(spec, ":"), kind = 0;
     while (kind < N_TASKS && choice_index(TASKS[kind].name, spec, length))
         kind++;
-    if (kind == N_TASKS) {
-        snprintf(error, error_size, "unknown task '%.*s'; expected countdown, add, maze or reach",
-                 length < 40 ? (int)length : 40, spec);
-        return false;
-    }
+    if (kind == N_TASKS)
+        return fail(error, size, "unknown task '%.*s'; expected countdown, add, maze or reach",
+                    imin(length, 40), spec);
     *out = task_standard((TaskKind)kind);
     const char *s = spec + length;
     unsigned seen = 0;
     while (*s) { /* at the colon, then at each comma */
         s++;
-        if (!task_parse_option(&s, out, &seen, error, error_size))
+        if (!task_parse_option(&s, out, &seen, error, size))
             return false;
     }
-    return !TASKS[kind].fits || TASKS[kind].fits(out, error, error_size);
+    return !TASKS[kind].fits || TASKS[kind].fits(out, error, size);
 }
 
 /* The specification with every option written out: task_parse gives the same task back. */
@@ -210,14 +181,13 @@ static void task_spec(const Task *t, Buf *out)
     for (int o = 0; o < TASK_N_OPTIONS; o++) {
         if (TASK_OPTIONS[o].kind != t->kind)
             continue;
-        int value = *task_option(&copy, o);
-        const char *word = TASK_OPTIONS[o].words;
-        for (int k = 0; word && k < value; k++)
-            word = strchr(word, '|') + 1;
+        int value = *task_option(&copy, o), n;
+        const char *words = TASK_OPTIONS[o].words;
         buf_printf(out, "%c%s=", separator, TASK_OPTIONS[o].name);
-        if (word)
-            buf_add(out, word, strcspn(word, "|"));
-        else
+        if (words) {
+            words = choice_name(words, value, &n);
+            buf_add(out, words, n);
+        } else
             buf_printf(out, "%d", value);
         separator = ',';
     }
