@@ -303,11 +303,13 @@ static inline bool json_string(Json *j, Buf *out)
 
 /* ---------------------------------------------------------------- numbers and names */
 
-static inline const char *json_digits(const char *p, const char *end)
+/* Moves over digits; false where there are none. */
+static inline bool json_digits(const char **p, const char *end)
 {
-    while (json_is_digit(p, end))
-        p++;
-    return p;
+    const char *start = *p;
+    while (json_is_digit(*p, end))
+        ++*p;
+    return *p > start;
 }
 
 /* The end of the number at the cursor: -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
@@ -318,19 +320,16 @@ static inline const char *json_number_end(Json *j)
         json_fail(j, "expected a number");
         return NULL;
     }
-    const char *end = j->end, *digits = j->p + json_at(j, '-');
-    const char *p = json_digits(digits, end);
-    bool good = p > digits && (*digits != '0' || p == digits + 1);
+    const char *end = j->end, *first = j->p + json_at(j, '-'), *p = first;
+    bool good = json_digits(&p, end) && (*first != '0' || p == first + 1);
     if (good && p < end && *p == '.') {
-        digits = p + 1;
-        p = json_digits(digits, end);
-        good = p > digits;
+        p++;
+        good = json_digits(&p, end);
     }
     if (good && p < end && (*p == 'e' || *p == 'E')) {
-        digits = p + 1;
-        digits += digits < end && (*digits == '+' || *digits == '-');
-        p = json_digits(digits, end);
-        good = p > digits;
+        p++;
+        p += p < end && (*p == '+' || *p == '-');
+        good = json_digits(&p, end);
     }
     if (!good)
         json_fail(j, "a number that JSON does not know");

@@ -63,14 +63,16 @@ static RunOptions run_options(const char *dir, int command, Words *words)
     options_default(OPTIONS, N_OPTIONS, command, &x.o);
     for (json_object(&j); !error.s[0] && json_key(&j, &key);) {
         const Option *o = option_named(OPTIONS, N_OPTIONS, command, key.s);
-        if (!strcmp(key.s, "command") && json_string(&j, &text) &&
-            strcmp(text.s, COMMANDS[command].name))
-            die("%s: a run of %.60s; expected one of %s", path.s, text.s, COMMANDS[command].name);
-        else if (!strcmp(key.s, "version") && json_string(&j, &text))
-            snprintf(x.version, sizeof x.version, "%s", text.s);
-        else if (o && strcmp(key.s, "force") && strcmp(key.s, "resume"))
+        if (among(key.s, "command|version")) {
+            json_string(&j, &text);
+            if (*key.s == 'v')
+                snprintf(x.version, sizeof x.version, "%s", text.s);
+            else if (!j.error && strcmp(text.s, COMMANDS[command].name))
+                die("%s: a run of %.60s; expected one of %s", path.s, text.s,
+                    COMMANDS[command].name);
+        } else if (o && !among(key.s, "force|resume"))
             option_read(o, &x.o, &j, words, &error);
-        else if (strcmp(key.s, "command"))
+        else
             json_skip(&j);
     }
     if (error.s[0] || !json_end(&j))
@@ -97,11 +99,9 @@ static int run_differences(const Session *s, int command)
     static const char ignored[] = "out|steps|threads|micro-batch|recompute|save-every|eval-every|"
                                   "keep|reward-timeout|force|resume";
     Buf was = {0}, is = {0};
-    int n = 0;
-    if (strcmp(s->was.version, VERSION)) {
+    int n = strcmp(s->was.version, VERSION) != 0;
+    if (n)
         warn("version: was %s, is %s", s->was.version, VERSION);
-        n++;
-    }
     for (const Option *o = OPTIONS; o < OPTIONS + N_OPTIONS; o++) {
         if (!option_known(o, command) || among(o->name, ignored))
             continue;
@@ -259,9 +259,7 @@ static int newest_name(const char *out, int most)
 
 static Path checkpoint_path(const char *out, const char *prefix, int step)
 {
-    char name[64];
-    snprintf(name, sizeof name, "%scheckpoint-%d", prefix, step);
-    return path_join(out, name);
+    return path_printf("%s/%scheckpoint-%d", out, prefix, step);
 }
 
 /* Sets a run to its newest complete checkpoint up to step `most`; warns of incomplete ones. */

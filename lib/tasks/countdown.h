@@ -10,8 +10,6 @@
     X(TASK_COUNTDOWN, numbers, 2, 6, 4, "how many numbers a problem gives") \
     X(TASK_COUNTDOWN, max, 3, 99, 9, "each number is 1 to max; above 9, commas stand between them")
 
-/* ---------------------------------------------------------------- the text */
-
 enum { COUNTDOWN_NUMBERS = 6, COUNTDOWN_STEPS = COUNTDOWN_NUMBERS - 1 };
 
 typedef struct {
@@ -46,8 +44,6 @@ static bool countdown_read_prompt(const Task *t, const char *s, void *posed)
     }
     return scan_char(&s, '>') && scan_number(&s, &p->target) && scan_char(&s, ':') && *s == 0;
 }
-
-/* ---------------------------------------------------------------- the verifier */
 
 /* The values that steps may use: the numbers, then the results in order. */
 typedef struct {
@@ -142,8 +138,6 @@ static bool countdown_class(const void *posed, const char *response, Buf *out)
     write_steps(step, p->count - 1, out);
     return true;
 }
-
-/* ---------------------------------------------------------------- the generator */
 
 /* Bounds on the results of written steps. Generated problems keep to two digits (three where max
  * has two), so that the arithmetic is a small table, which a model of 200,000 parameters can learn;

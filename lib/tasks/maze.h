@@ -23,8 +23,6 @@ typedef struct {
     uint8_t open[MAZE_CELLS]; /* 1: east, 2: south */
 } Maze;
 
-/* ---------------------------------------------------------------- the text */
-
 /* prompt = digit of 0..3, for each of size^2 cells, ":". No cell is open to the outside. */
 static bool maze_read_prompt(const Task *t, const char *s, void *posed)
 {
@@ -95,8 +93,6 @@ static Canonical maze_canonical(const void *posed)
         c.value[i] = m->open[i];
     return c;
 }
-
-/* ---------------------------------------------------------------- right ways */
 
 /* Enumerates right ways in a fixed order. */
 typedef struct {
@@ -180,8 +176,6 @@ static bool maze_solve(const Task *t, const void *posed, Dice *d, Buf *response)
     buf_add(response, s.move, s.moves);
     return true;
 }
-
-/* ---------------------------------------------------------------- the generator */
 
 /* Walls that may be opened: of cell wall / 2, to the east (wall even) or to the south (odd). */
 typedef struct {

@@ -34,8 +34,6 @@ static bool is_one_of(const char *key, const char *a, const char *b, const char 
     return !strcmp(key, a) || !strcmp(key, b) || !strcmp(key, c);
 }
 
-/* ---------------------------------------------------------------- a file of problems */
-
 
 /* Adds a problem, with copies of its texts. */
 static void problems_add(Problems *p, const char *prompt, const char *answer, int line)
@@ -137,8 +135,6 @@ static void problems_check_gold(Problems *p, bool drop)
     buf_free(&gold, &lines);
 }
 
-/* ---------------------------------------------------------------- problems that differ */
-
 /* Draws n problems of the task that all differ (task_key), or as many as there are: after enough
  * draws without a new one, none is left. */
 static void problems_draw(Problems *p, int n)
@@ -183,8 +179,6 @@ static int problems_classes(const Problems *p, int n, int *class)
     map_free(&first);
     return distinct;
 }
-
-/* ---------------------------------------------------------------- order */
 
 /* A random order of n items for each epoch (Fisher-Yates). */
 static void shuffle(int *order, int n, uint64_t seed, int epoch)

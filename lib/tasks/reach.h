@@ -25,8 +25,6 @@ typedef struct {
     int digit[REACH_DIGITS], start, target;
 } Reach;
 
-/* ---------------------------------------------------------------- the text */
-
 static void reach_write(const void *posed, Buf *out)
 {
     const Reach *p = posed;
@@ -121,8 +119,6 @@ static Canonical reach_canonical(const void *posed)
 }
 
 
-/* ---------------------------------------------------------------- right responses */
-
 /* Enumerates right responses in a fixed order. */
 typedef struct {
     Reach p;
@@ -215,8 +211,6 @@ static bool reach_solve(const Task *t, const void *posed, Dice *d, Buf *response
     write_steps(s.step, n, response);
     return true;
 }
-
-/* ---------------------------------------------------------------- the generator */
 
 /* Digits, start and target, each drawn uniformly. */
 static bool reach_draw(const Task *t, Dice *d, void *posed)

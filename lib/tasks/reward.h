@@ -40,8 +40,6 @@ typedef struct {
     Buf reasons;       /* of the latest requests, a NUL after each */
 } Reward;
 
-/* ---------------------------------------------------------------- the processes */
-
 /* A pipe with both ends above stderr and closed on exec. */
 static void reward_pipe(int end[2])
 {
@@ -101,26 +99,22 @@ static void reward_run(const char *command, int in, int out, int life)
 
 static Reward reward_start(const char *command, double timeout)
 {
-    Reward r = {.timeout = timeout};
-    int to[2], from[2], life[2];
-    reward_pipe(to);
-    reward_pipe(from);
+    int in[2], out[2], life[2];
+    reward_pipe(in);
+    reward_pipe(out);
     reward_pipe(life);
-    r.watcher = fork();
+    Reward r = {.timeout = timeout, .watcher = fork(), .in = in[1], .out = out[0], .life = life[1]};
     if (r.watcher < 0)
         die("--reward-cmd: cannot be started: %s", strerror(errno));
     if (r.watcher == 0) {
-        close(to[1]);
-        close(from[0]);
-        close(life[1]);
-        reward_run(command, to[0], from[1], life[0]);
+        close(r.in);
+        close(r.out);
+        close(r.life);
+        reward_run(command, in[0], out[1], life[0]);
     }
-    close(to[0]);
-    close(from[1]);
+    close(in[0]);
+    close(out[1]);
     close(life[0]);
-    r.in = to[1];
-    r.out = from[0];
-    r.life = life[1];
     fcntl(r.in, F_SETFL, O_NONBLOCK);
     fcntl(r.out, F_SETFL, O_NONBLOCK);
     buf_add(&r.unread, "", 0);
@@ -156,8 +150,6 @@ static void reward_fail(Reward *r, const char *fmt, ...)
     reward_stop(r);
     die("--reward-cmd: %s", text);
 }
-
-/* ---------------------------------------------------------------- requests and answers */
 
 static void reward_request(const char *prompt, const char *response, size_t response_bytes,
                            const char *answer, Buf *lines)

@@ -24,8 +24,6 @@
 #include "maze.h"      /* defines: maze_problem, maze_verify, ... */
 #include "reach.h"     /* defines: reach_problem, reach_verify, ... */
 
-/* ---------------------------------------------------------------- task specifications */
-
 /* A task lists its options as X(kind, option, lowest, highest, default, meaning) for a number and
  * W(kind, option, words, meaning) for one of some words, the first by default. */
 #define OPTION_NAME(kind, option, low, high, standard, about) " " #option "="
@@ -192,8 +190,6 @@ static void task_spec(const Task *t, Buf *out)
         separator = ',';
     }
 }
-
-/* ---------------------------------------------------------------- the interface */
 
 /* One draw: appends prompt and gold answer; false where it is no problem of this split. */
 static bool task_draw(const Task *t, Dice *d, Split split, Buf *prompt, Buf *answer)

@@ -44,8 +44,6 @@ typedef struct {
     const char *reason; /* a static string; "right" where it is */
 } Verdict;
 
-/* ---------------------------------------------------------------- reading bytes */
-
 /* Numbers have at most nine digits, so that a sum or product of two fits int64_t. */
 enum { TASK_VALUE_DIGITS = 9, TASK_VALUE_MAX = 999999999 };
 
@@ -75,8 +73,6 @@ static Verdict verdict(const char *fault)
     return (Verdict){.right = !fault, .reason = fault ? fault : "right"};
 }
 
-
-/* ---------------------------------------------------------------- steps */
 
 typedef struct {
     int64_t a, b, c;
@@ -111,8 +107,6 @@ static void write_steps(const Step *step, int n, Buf *out)
         buf_printf(out, "%s%d%c%d=%d", k ? "," : "", (int)step[k].a, step[k].op, (int)step[k].b,
                    (int)step[k].c);
 }
-
-/* ---------------------------------------------------------------- dice */
 
 /* A sequence of draws, determined by (seed, use, index, salt); four to a philox block. */
 typedef struct {

@@ -40,8 +40,6 @@ static bool is_number(uint32_t c) { return in_ranges(UNICODE_NUMBER, LENGTH(UNIC
 
 static bool is_space(uint32_t c) { return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c); }
 
-/* ---------------------------------------------------------------- normal form C */
-
 enum {
     HANGUL_L = 0x1100, HANGUL_V = 0x1161, HANGUL_T = 0x11A7, /* leading, vowel, trailing */
     HANGUL_LS = 19, HANGUL_VS = 21, HANGUL_TS = 28,

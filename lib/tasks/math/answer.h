@@ -426,9 +426,16 @@ static const char *math_trim(const char *s, size_t *n)
     return s;
 }
 
+static void add_trimmed(Buf *out, const char *s, const char *end)
+{
+    size_t n = end - s;
+    s = math_trim(s, &n);
+    buf_add(out, s, n);
+}
+
 /* Is the answer, n bytes, the gold answer? One side may be a union where the other lists relations:
  * (-\infty, 1) \cup (2, \infty) is "x < 1 or x > 2".
- * A full stop within the answer, \boxed{60.} or "#### 60.", is refused, as by the verifiers of verl,
+ * A full stop within the answer, \boxed{60.} or "#### 60.", is refused, as by verl,
  * DAPO and GSM8K (and Math-Verify for whole numbers), so that rewards are comparable. */
 static Verdict math_compare(const char *answer, size_t n, const char *gold)
 {
@@ -544,11 +551,6 @@ static bool boxes_joined(const char *s, const char *end)
     return words <= 3;
 }
 
-static bool same_span(const Box *a, const Box *b)
-{
-    return a->end - a->s == b->end - b->s && !memcmp(a->s, b->s, (size_t)(a->end - a->s));
-}
-
 enum { MOST_BOXES = 16 };
 
 /* The last box and those joined to it. Linear time, however boxes nest: an earlier box must close
@@ -575,12 +577,13 @@ static const char *extract_boxes(const char *s, const char *end, Buf *out, bool 
         first--;
     for (int i = first; i < n; i++) {
         bool repeated = false;
+        ptrdiff_t length = box[i].end - box[i].s;
         for (int k = first; k < i; k++)
-            repeated |= same_span(&box[k], &box[i]);
+            repeated |= box[k].end - box[k].s == length && !memcmp(box[k].s, box[i].s, length);
         if (repeated)
             continue;
         buf_str(out, out->n ? ", " : "");
-        buf_add(out, box[i].s, (size_t)(box[i].end - box[i].s));
+        buf_add(out, box[i].s, length);
     }
     return NULL;
 }
@@ -666,14 +669,12 @@ static const char *find_statement(const char *s, const char *end)
 static bool bare_number(const char *s, const char *end, Buf *out)
 {
     Reading r;
-    size_t n = (size_t)(end - s);
+    size_t n = end - s;
     s = math_trim(s, &n);
-    for (const char *p = s + n; p > s; p--)
-        if (p[-1] == '\n') {
-            n -= (size_t)(p - s);
-            s = p;
-            break;
-        }
+    end = s + n;
+    for (const char *p = s; (p = memchr(p, '\n', end - p));)
+        s = ++p;
+    n = end - s;
     while (n && *s == '#')
         s++, n--;
     s = math_trim(s, &n);
@@ -710,17 +711,13 @@ static const char *math_extract(const char *response, Buf *out)
         return fault;
     if ((p = find_last(s, end, "####")) && leading_number(p + 4, line_end(p, end), out))
         return NULL;
-    if ((q = find_last(s, end, "</answer>")) && (p = find_last(s, q, "<answer>"))) {
-        size_t n = (size_t)(q - p) - strlen("<answer>");
-        p = math_trim(p + strlen("<answer>"), &n);
-        buf_add(out, p, n);
-        return NULL;
-    }
-    if ((p = find_statement(s, end))) {
+    if ((q = find_last(s, end, "</answer>")) && (p = find_last(s, q, "<answer>")))
+        add_trimmed(out, p + strlen("<answer>"), q);
+    else if ((p = find_statement(s, end)))
         stated_answer(p, end, out);
-        return NULL;
-    }
-    return bare_number(s, end, out) ? NULL : "no answer found";
+    else
+        return bare_number(s, end, out) ? NULL : "no answer found";
+    return NULL;
 }
 
 /* GSM8K's "... #### 18" -> 18, MATH's solution -> its box, anything else as it is. */
@@ -732,11 +729,8 @@ static void math_gold(const char *answer, Buf *out)
     buf_add(out, "", 0);
     if (!p && !extract_boxes(answer, end, out, &found) && found)
         return;
-    p = p ? p + 4 : answer;
-    size_t n = end - p;
-    p = math_trim(p, &n);
     out->n = 0;
-    buf_add(out, p, n);
+    add_trimmed(out, p ? p + 4 : answer, end);
 }
 
 static Verdict math_verify(const char *response, const char *gold)
