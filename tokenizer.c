@@ -148,7 +148,7 @@ static bool bytes_of(const char *s, size_t n, Buf *out)
         if (length < 0 || byte < 0)
             return false;
         buf_add(out, (char[]){(char)byte}, 1);
-        i += (size_t)length;
+        i += length;
     }
     return true;
 }
@@ -335,7 +335,7 @@ static void merge_all(Encoder *e, int n)
         offer_merge(e, i);
     while (e->in_heap) {
         uint64_t top = heap_pop(e);
-        int i = (int)(uint32_t)top, rank = (int)(top >> 32);
+        int i = (int)(uint32_t)top, rank = top >> 32;
         struct Symbol *s = &e->symbol[i];
         if (rank_at(e, i) != rank)
             continue; /* outdated: one of the two has been merged */
@@ -501,7 +501,7 @@ static bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, Ids
     free(e.symbol);
     free(e.heap);
     if (e.missing)
-        *bad = (size_t)(e.missing - text);
+        *bad = e.missing - text;
     return !e.missing;
 }
 
@@ -547,7 +547,7 @@ static void decoder_add(Decoder *d, const Tokenizer *t, int id, bool skip_specia
     if (id < 0 || id >= t->n_vocab || !t->token[id].length)
         buf_str(&d->waiting, "\xEF\xBF\xBD");
     else if (!(skip_special && t->token[id].special))
-        buf_add(&d->waiting, token_bytes(t, id), (size_t)t->token[id].length);
+        buf_add(&d->waiting, token_bytes(t, id), t->token[id].length);
     decoder_flush(d, false, out);
 }
 

@@ -69,11 +69,11 @@ static int by_entry(const void *a, const void *b)
 /* The indices of x, its smallest value first; the caller frees them. */
 static int *order_of(const double *x, int n)
 {
-    Ordered *sorted = xcalloc((size_t)n, sizeof *sorted);
-    int *order = xcalloc((size_t)n, sizeof *order);
+    Ordered *sorted = xcalloc(n, sizeof *sorted);
+    int *order = xcalloc(n, sizeof *order);
     for (int k = 0; k < n; k++)
         sorted[k] = (Ordered){x[k], k};
-    qsort(sorted, (size_t)n, sizeof *sorted, by_entry);
+    qsort(sorted, n, sizeof *sorted, by_entry);
     for (int k = 0; k < n; k++)
         order[k] = sorted[k].index;
     free(sorted);
@@ -120,7 +120,7 @@ static void grouped_free(Grouped *g)
  * entry counts as often as its group was drawn. */
 static double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
 {
-    double *drawn = xcalloc((size_t)(g->groups + g->n), sizeof *drawn), *weight = drawn + g->groups;
+    double *drawn = xcalloc(g->groups + g->n, sizeof *drawn), *weight = drawn + g->groups;
     for (int i = 0; i < g->groups; i++)
         drawn[below(philox(seed, STREAM_BOOTSTRAP, (uint32_t)r, (uint32_t)i, 0, 0),
                     (uint32_t)g->groups)]++;
@@ -138,14 +138,14 @@ static Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int
     enum { RESAMPLES = 1000 };
     double found[RESAMPLES];
     int n = 0;
-    double *once = xcalloc((size_t)g->n, sizeof *once);
+    double *once = xcalloc(g->n, sizeof *once);
     PARALLEL_FOR_DYNAMIC (threads)
     for (int r = 0; r < RESAMPLES; r++)
         found[r] = resample(g, f, seed, r);
     for (int r = 0; r < RESAMPLES; r++)
         if (!isnan(found[r]))
             found[n++] = found[r];
-    qsort(found, (size_t)n, sizeof *found, by_value);
+    qsort(found, n, sizeof *found, by_value);
     for (int k = 0; k < g->n; k++)
         once[k] = 1;
     Estimate e = {f(g, once), (double)NAN, (double)NAN};

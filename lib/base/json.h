@@ -88,7 +88,7 @@ static inline void utf8_encode(Buf *out, uint32_t code)
         s[i] = (unsigned char)(0x80 | (code & 0x3F));
     if (length > 1)
         s[0] = (unsigned char)(0xF00u >> length | code); /* 110.., 1110.., 11110.. */
-    buf_add(out, s, (size_t)length);
+    buf_add(out, s, length);
 }
 
 /* ---------------------------------------------------------------- the cursor */

@@ -103,7 +103,7 @@ static bool option_try(const Option *o, void *options, const char *value, Option
             snprintf(expected, sizeof expected, "a %snumber from %.10g to %.10g",
                      whole ? "whole " : "", o->low, o->high);
         else if (whole)
-            *(int *)to = (int)number;
+            *(int *)to = number;
         else
             *(double *)to = number;
         break;

@@ -62,8 +62,8 @@ static Estimate bootstrap(const double *x, const int *class, int n, uint64_t see
 {
     enum { RESAMPLES = 1000 };
     double means[RESAMPLES], mean = 0;
-    double *sum = xcalloc((size_t)n, sizeof *sum); /* of a class, at its first row, by n */
-    int *rows = xcalloc((size_t)n, sizeof *rows), *first = xcalloc((size_t)n, sizeof *first);
+    double *sum = xcalloc(n, sizeof *sum); /* of a class, at its first row, by n */
+    int *rows = xcalloc(n, sizeof *rows), *first = xcalloc(n, sizeof *first);
     int classes = 0;
     for (int i = 0; i < n; i++) {
         int c = class ? class[i] : i;

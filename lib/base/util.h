@@ -305,14 +305,14 @@ static inline void buf_printf(Buf *b, const char *fmt, ...)
     if (n < 0)
         die("internal error: cannot format '%s'", fmt);
     if ((size_t)n < sizeof small) {
-        buf_add(b, small, (size_t)n);
+        buf_add(b, small, n);
         return;
     }
     char *big = xmalloc((size_t)n + 1);
     va_start(ap, fmt);
     vsnprintf(big, (size_t)n + 1, fmt, ap);
     va_end(ap);
-    buf_add(b, big, (size_t)n);
+    buf_add(b, big, n);
     free(big);
 }
 
@@ -578,7 +578,7 @@ static inline void write_file(const char *path, const char *text, size_t n)
 static inline void put_wrapped(FILE *f, const char *text, int at, int indent, int width)
 {
     for (int column = at; *text; text += strspn(text, " ")) {
-        int word = (int)strcspn(text, " "), columns = 0;
+        int word = strcspn(text, " "), columns = 0;
         for (int k = 0; k < word; k++)
             columns += (text[k] & 0xC0) != 0x80; /* characters, of UTF-8 */
         if (column > at && column + 1 + columns > width) {

@@ -18,7 +18,7 @@ static void printer_token(void *context, int id)
     decoder_add(&p->decoder, &p->s->tokenizer, id, true, &p->text);
     size_t end = p->text.n, hold = stop ? strlen(stop) - 1 : 0;
     if (stop && (found = strstr(p->text.s, stop))) {
-        end = (size_t)(found - p->text.s);
+        end = found - p->text.s;
         p->stopped = true;
     } else
         end -= hold < end ? hold : end;

@@ -29,7 +29,7 @@ static void score_line(void *session, Json *j, int line, Buf *out)
     if (n > s->model.config.max_position_embeddings)
         die("stdin: line %d: %d tokens; expected at most %d (max_position_embeddings)", line, n,
             s->model.config.max_position_embeddings);
-    size_t rows = (size_t)n;
+    size_t rows = n;
     rope_reserve(&s->model, n);
     Arena a = arena_new(pass_bytes(&s->model, rows, rows, n, KEEP_NOTHING));
     a.threads = imin(s->engine.threads, HELPERS);

@@ -143,7 +143,7 @@ static int config_ids(Json *j, const char *path, const char *key, int *ids)
             die("%s: %s: expected at most %d ids from 0 up", path, key, MAX_EOS);
         if (j->error)
             break;
-        ids[n++] = (int)id;
+        ids[n++] = id;
     }
     return n;
 }
@@ -168,7 +168,7 @@ static void config_whole(ConfigReader *r, int i)
                                    value > CONFIG_INTS[i].high))
         die("%s: %s: expected a whole number from %d to %d", r->path, CONFIG_INTS[i].name,
             CONFIG_INTS[i].low, CONFIG_INTS[i].high);
-    *config_int(&r->c, i) = (int)value;
+    *config_int(&r->c, i) = value;
 }
 
 /* The truth of one of these keys. False if `key` is none of them. */

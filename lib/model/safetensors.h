@@ -102,7 +102,7 @@ static StText st_label(const char *name)
             break;
         memcpy(t.s + i, code < 0x20 || (code >= 0x7F && code < 0xA0) ? "??" : name + i,
                (size_t)length);
-        i += (size_t)length;
+        i += length;
     }
     return t;
 }
@@ -231,7 +231,7 @@ static int st_by_place(const void *a, const void *b)
 static bool st_sort(StTensor *t, int n, Buf *error)
 {
     const StTensor *before = NULL;
-    qsort(t, (size_t)n, sizeof *t, st_by_place);
+    qsort(t, n, sizeof *t, st_by_place);
     for (int i = 0; i < n && !error->n; i++) {
         if (!t[i].bytes) /* may lie anywhere */
             continue;
@@ -240,7 +240,7 @@ static bool st_sort(StTensor *t, int n, Buf *error)
                        st_label(before->name).s, st_label(t[i].name).s);
         before = &t[i];
     }
-    qsort(t, (size_t)n, sizeof *t, st_by_name);
+    qsort(t, n, sizeof *t, st_by_name);
     for (int i = 1; i < n && !error->n; i++)
         if (!strcmp(t[i - 1].name, t[i].name))
             buf_printf(error, "header: tensor %s is there twice; expected once",
@@ -326,11 +326,11 @@ static bool st_try_map(const char *path, StFile *f, Buf *error)
     else if (!S_ISREG(info.st_mode))
         buf_str(error, "is not a regular file");
     else if (info.st_size) {
-        map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        map = mmap(NULL, info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)
             buf_printf(error, "cannot be mapped: %s", strerror(errno));
         else
-            madvise(map, (size_t)info.st_size, MADV_SEQUENTIAL); /* read ahead */
+            madvise(map, info.st_size, MADV_SEQUENTIAL); /* read ahead */
     }
     if (fd >= 0)
         close(fd);
@@ -407,7 +407,7 @@ static int st_is_name(const void *name, const void *tensor)
 /* By name among the sorted tensors [first, first + n). */
 static const StTensor *st_search(const SafeTensors *st, int first, int n, const char *name)
 {
-    return n ? bsearch(name, st->tensors + first, (size_t)n, sizeof(StTensor), st_is_name) : NULL;
+    return n ? bsearch(name, st->tensors + first, n, sizeof(StTensor), st_is_name) : NULL;
 }
 
 /* One line of the index. A shard is opened when it is first named. */
@@ -461,7 +461,7 @@ static SafeTensors st_open_index(const char *dir, const char *path)
     }
     if (!st.n)
         die("%s: weight_map: missing or empty; expected a file for each tensor", path);
-    qsort(st.tensors, (size_t)st.n, sizeof *st.tensors, st_by_name);
+    qsort(st.tensors, st.n, sizeof *st.tensors, st_by_name);
     for (int i = 1; i < st.n; i++)
         if (!strcmp(st.tensors[i - 1].name, st.tensors[i].name))
             die("%s: tensor %s is in %s and in %s; expected one of them", path,
@@ -560,7 +560,7 @@ static void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
     if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
         die("%s: tensor %s has dtype %s; expected F32, BF16 or F16", t->path, st_label(t->name).s,
             st_dtypes[t->dtype].name);
-    const unsigned char *from = t->data + first * (size_t)st_dtypes[t->dtype].size;
+    const unsigned char *from = t->data + first * st_dtypes[t->dtype].size;
     if (t->dtype == ST_F32) {
         memcpy(out, from, n * sizeof(float));
         return;

@@ -31,7 +31,7 @@ static bool maze_read_prompt(const Task *t, const char *s, void *posed)
     for (int cell = 0; cell < m->cells; cell++, s++) {
         if (*s < '0' || *s > '3')
             return false;
-        m->open[cell] = (uint8_t)(*s - '0');
+        m->open[cell] = *s - '0';
         if ((cell % m->size == m->size - 1 && m->open[cell] & 1) ||
             (cell / m->size == m->size - 1 && m->open[cell] & 2))
             return false;
@@ -119,7 +119,7 @@ static MazeSearch maze_search(const Maze *m)
             int to = maze_beyond(m, queue[head], side);
             if (to < 0 || s.away[to] != MAZE_FAR)
                 continue;
-            s.away[to] = (uint8_t)(s.away[queue[head]] + 1);
+            s.away[to] = s.away[queue[head]] + 1;
             queue[n++] = to;
         }
     return s;
@@ -139,7 +139,7 @@ static bool maze_find(MazeSearch *s, int cell, int left)
         int to = maze_beyond(&s->maze, cell, side);
         if (to < 0 || s->entered[to] || s->away[to] >= left)
             continue;
-        s->move[s->moves++] = (char)('0' + side);
+        s->move[s->moves++] = '0' + side;
         if (maze_find(s, to, left - 1))
             return true;
         s->moves--;

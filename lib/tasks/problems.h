@@ -111,7 +111,7 @@ static void problems_check_gold(Problems *p, bool drop)
     Buf gold = {0}, lines = {0};
     const char *why = NULL;
     int bad = 0;
-    bool *keep = xcalloc((size_t)p->n, sizeof *keep);
+    bool *keep = xcalloc(p->n, sizeof *keep);
     for (int i = 0; i < p->n; i++) {
         Problem *q = &p->problem[i];
         Verdict v = judge_gold(&p->judge, q->prompt, q->answer, &gold);
@@ -196,12 +196,12 @@ static void shuffle(int *order, int n, uint64_t seed, int epoch)
 /* Problem number `index` of a list: training shuffles each epoch, evaluations go in order. */
 static const Problem *problem_of_list(Problems *p, uint32_t index)
 {
-    int at = (int)(index % (uint32_t)p->n);
+    int at = index % (uint32_t)p->n;
     if (!p->shuffled)
         return &p->problem[at];
-    int epoch = (int)(index / (uint32_t)p->n);
+    int epoch = index / (uint32_t)p->n;
     if (!p->order)
-        p->order = xcalloc((size_t)p->n, sizeof(int));
+        p->order = xcalloc(p->n, sizeof(int));
     if (epoch != p->epoch - 1)
         shuffle(p->order, p->n, p->seed, epoch);
     p->epoch = epoch + 1;

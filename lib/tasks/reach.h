@@ -48,8 +48,8 @@ static bool reach_read_prompt(const Task *t, const char *s, void *posed)
     if (!scan_char(&s, ',') || !scan_number(&s, &start) || start < 1 || start > 9
         || !scan_char(&s, '>') || !scan_number(&s, &target) || target < 10 || target > p->max)
         return false;
-    p->start = (int)start;
-    p->target = (int)target;
+    p->start = start;
+    p->target = target;
     return scan_char(&s, ':') && *s == 0;
 }
 
@@ -153,7 +153,7 @@ static void reach_search(const Reach *p, ReachSearch *s)
                 s->last[before[k]] += head == 0;
                 if (s->away[before[k]] != REACH_FAR)
                     continue;
-                s->away[before[k]] = (uint8_t)(s->away[queue[head]] + 1);
+                s->away[before[k]] = s->away[queue[head]] + 1;
                 queue[n++] = before[k];
             }
         }

@@ -200,12 +200,12 @@ static void reward_take(Reward *r, const char *line, size_t bytes, int got, int 
 static int reward_lines(Reward *r, int got, int n, double *reward)
 {
     const char *at = r->unread.s, *end = at + r->unread.n, *newline;
-    while (got < n && (newline = memchr(at, '\n', (size_t)(end - at)))) {
+    while (got < n && (newline = memchr(at, '\n', end - at))) {
         reward_take(r, at, (size_t)(newline - at), got, n, &reward[got]);
         got++;
         at = newline + 1;
     }
-    r->unread.n = (size_t)(end - at);
+    r->unread.n = end - at;
     memmove(r->unread.s, at, r->unread.n);
     if (got == n && r->unread.n)
         reward_fail(r, "wrote more than one line for each request");
@@ -220,7 +220,7 @@ static bool reward_read(Reward *r)
     char chunk[65536];
     ssize_t n = read(r->out, chunk, sizeof chunk);
     if (n > 0)
-        buf_add(&r->unread, chunk, (size_t)n);
+        buf_add(&r->unread, chunk, n);
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 

@@ -197,7 +197,7 @@ static bool as_matrix(Item *x)
 static bool same_text(Item x, Item y)
 {
     const Node *a = item_node(x), *b = item_node(y);
-    return a->n == b->n && a->n > 0 && !memcmp(a->s, b->s, (size_t)a->n);
+    return a->n == b->n && a->n > 0 && !memcmp(a->s, b->s, a->n);
 }
 
 static bool has_kind(const Expr *e, NodeKind kind)
@@ -592,7 +592,7 @@ static const char *extract_boxes(const char *s, const char *end, Buf *out, bool 
  * follows. False where it begins with none. */
 static bool leading_number(const char *s, const char *end, Buf *out)
 {
-    size_t n = (size_t)(end - s);
+    size_t n = end - s;
     s = math_trim(s, &n);
     end = s + n;
     const char *from = s;
@@ -605,7 +605,7 @@ static bool leading_number(const char *s, const char *end, Buf *out)
         return false;
     while (s < end && !ascii_space(*s))
         s++;
-    size_t length = (size_t)(s - number);
+    size_t length = s - number;
     for (const char *rest = s; rest < end; rest++)
         if (ascii_digit(*rest)) {
             if ((size_t)(end - rest) < length || memcmp(rest, number, length)) {
@@ -621,7 +621,7 @@ static bool leading_number(const char *s, const char *end, Buf *out)
 
 static const char *line_end(const char *s, const char *end)
 {
-    const char *newline = memchr(s, '\n', (size_t)(end - s));
+    const char *newline = memchr(s, '\n', end - s);
     return newline ? newline : end;
 }
 
@@ -631,18 +631,18 @@ static void stated_answer(const char *s, const char *end, Buf *out)
     end = line_end(s, end);
     while (s < end && (ascii_space(*s) || *s == ':' || *s == '*'))
         s++;
-    const char *close = s < end && *s == '$' ? memchr(s + 1, '$', (size_t)(end - s - 1)) : NULL;
+    const char *close = s < end && *s == '$' ? memchr(s + 1, '$', end - s - 1) : NULL;
     if (close && close > s + 1 && (close + 1 == end || !ascii_digit(close[1]))) {
         const char *rest = close + 1; /* "$1$ or $2$" is all of it */
         while (rest < end && *rest != '.')
             rest++;
-        if (!memchr(close + 1, '$', (size_t)(rest - close - 1)))
+        if (!memchr(close + 1, '$', rest - close - 1))
             end = close + 1;
     }
     for (const char *p = s; p + 1 < end; p++)
         if (*p == '.' && ascii_space(p[1]))
             end = p;
-    size_t n = (size_t)(end - s);
+    size_t n = end - s;
     s = math_trim(s, &n);
     while (n && (s[n - 1] == '*' || s[n - 1] == '.'))
         n--;

@@ -80,10 +80,10 @@ static void node_add(Parser *p, int parent, int child)
     if (p->bad || !parent || !child)
         return;
     if (node[parent].last)
-        node[node[parent].last].next = (short)child;
+        node[node[parent].last].next = child;
     else
-        node[parent].child = (short)child;
-    node[parent].last = (short)child;
+        node[parent].child = child;
+    node[parent].last = child;
 }
 
 /* A node with its first child. */
@@ -265,7 +265,7 @@ static int parse_matrix(Parser *p)
         p->bad |= parse_at(p)[-1].kind != T_ROW;
     }
     p->i += !p->bad;
-    p->e->node[matrix].columns = (short)columns;
+    p->e->node[matrix].columns = columns;
     return matrix;
 }
 
@@ -334,7 +334,7 @@ static int node_number(Parser *p, const Lexeme *t) { return node_text(p, N_NUMBE
 
 static bool whole_number(const Lexeme *t)
 {
-    return t->kind == T_NUMBER && !memchr(t->s, '.', (size_t)t->n);
+    return t->kind == T_NUMBER && !memchr(t->s, '.', t->n);
 }
 
 /* A number: 1\frac{4}{5} and 1 4/5 are mixed, 0.\overline{3} repeats, 52_8 has a base. */

@@ -57,7 +57,7 @@ static char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' -
 
 static bool text_is(const char *s, int n, const char *word)
 {
-    return (int)strlen(word) == n && !memcmp(s, word, (size_t)n);
+    return (int)strlen(word) == n && !memcmp(s, word, n);
 }
 
 /* The index of a text among words that are separated, and ended, by spaces; -1: none of them. */
@@ -138,8 +138,8 @@ static int lex_thousands(const char *s, const char *end, bool outside)
 {
     static const char *const separators[] = {"{,}", ",\\!", "\\!,", "\\,", "{,}\\!", ",", " "};
     for (int i = 0; i < 7; i++) {
-        int n = (int)strlen(separators[i]);
-        if (end - s < n + 3 || memcmp(s, separators[i], (size_t)n) || (i >= 5 && !outside))
+        int n = strlen(separators[i]);
+        if (end - s < n + 3 || memcmp(s, separators[i], n) || (i >= 5 && !outside))
             continue;
         while (i < 5 && s + n < end && s[n] == ' ')
             n++;
@@ -198,7 +198,7 @@ static void lex_piece(Lexed *lx, const char *s, int n)
         s++, n--;
     while (n && (ascii_space(s[n - 1]) || s[n - 1] == '~'))
         n--;
-    if (n > 1 && s[n - 1] == '.' && !memchr(s, '.', (size_t)n - 1))
+    if (n > 1 && s[n - 1] == '.' && !memchr(s, '.', n - 1))
         n--;
     if (n == 3 && s[0] == '(' && s[2] == ')') /* a choice: (C) */
         s++, n = 1;
@@ -229,19 +229,19 @@ static void lex_words(Lexed *lx, const char *s, const char *end)
         const char *word = s;
         while (s < end && !ascii_space(*s) && *s != ',' && *s != ';')
             s++;
-        if (text_among(word, (int)(s - word), WORDS_AND)) {
-            lex_piece(lx, piece, (int)(word - piece));
+        if (text_among(word, s - word, WORDS_AND)) {
+            lex_piece(lx, piece, word - piece);
             lex_sign(lx, ",");
             piece = s;
         }
         if (s < end && !ascii_space(*s)) {
-            lex_piece(lx, piece, (int)(s - piece));
+            lex_piece(lx, piece, s - piece);
             lex_sign(lx, ",");
             piece = s + 1;
         }
         s += s < end;
     }
-    lex_piece(lx, piece, (int)(end - piece));
+    lex_piece(lx, piece, end - piece);
 }
 
 /* Letters outside of \text: a word, a function, or a product of variables. */
@@ -256,7 +256,7 @@ static const char *lex_letters(Lexed *lx, const char *s, const char *end)
     }
     for (; s < end && ascii_letter(*s); s++)
         upper += *s <= 'Z';
-    int n = (int)(s - from);
+    int n = s - from;
     Lexeme *last = lex_last(lx);
     bool after = last && (last->kind == T_NUMBER || last->kind == T_CLOSE);
     if (text_among(from, n, WORDS_FUNCTION "pi theta alpha beta ")) {
@@ -399,7 +399,7 @@ static const char *lex_command(Lexed *lx, const char *s, const char *end)
     else
         while (s < end && ascii_letter(*s))
             s++;
-    int n = (int)(s - name);
+    int n = s - name;
     if (n == 1 && *name == '\\') {
         if (lx->environments)
             lex_put(lx, T_ROW, name, 1);
@@ -584,7 +584,7 @@ static bool latex_lex(const char *text, size_t n, Lexed *lx)
     int first = 0;
     while (first < lx->n && is_lead_in(&lx->token[first]))
         first++;
-    memmove(lx->token, lx->token + first, (size_t)(lx->n - first) * sizeof(Lexeme));
+    memmove(lx->token, lx->token + first, (lx->n - first) * sizeof(Lexeme));
     lx->n -= first;
     for (int i = 0; i < LATEX_AHEAD; i++)
         lx->token[lx->n + i] = (Lexeme){T_END, "", 0};
@@ -600,7 +600,7 @@ static bool latex_same(const Lexed *a, const Lexed *b)
         bool letters = x->n == 1 && (x->kind == T_LETTER || x->kind == T_WORD) &&
                        (y->kind == T_LETTER || y->kind == T_WORD);
         same = (x->kind == y->kind || letters) && x->n == y->n &&
-               !memcmp(x->s, y->s, (size_t)x->n);
+               !memcmp(x->s, y->s, x->n);
     }
     return same;
 }

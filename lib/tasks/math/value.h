@@ -222,7 +222,7 @@ static Value value_of(const Env *env, int node);
 /* 0.1\overline{6} = 0.1 + 6 / (10 * 9) */
 static Value value_repeating(const Node *start, const Node *again)
 {
-    const char *point = memchr(start->s, '.', (size_t)start->n);
+    const char *point = memchr(start->s, '.', start->n);
     int decimals = point ? start->n - 1 - (int)(point - start->s) : 0;
     if (decimals > 100 || again->n > 15)
         return value_none();
@@ -443,7 +443,7 @@ static int decimals(Item x)
     const Node *node = item_node(x);
     if (node->kind == N_NEGATE)
         node = &x.e->node[node->child];
-    const char *point = node->kind == N_NUMBER ? memchr(node->s, '.', (size_t)node->n) : NULL;
+    const char *point = node->kind == N_NUMBER ? memchr(node->s, '.', node->n) : NULL;
     return point && !x.factor ? node->n - 1 - (int)(point - node->s) : -1;
 }
 
