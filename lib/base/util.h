@@ -65,8 +65,7 @@ static inline int thread_index(void) { return 0; }
 /* ---------------------------------------------------------------- messages */
 
 /* Prints one line, whatever it quotes: a control character becomes a ?. */
-static inline void warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
-static inline void warn(const char *fmt, ...)
+PRINTF_LIKE(1, 2) static inline void warn(const char *fmt, ...)
 {
     char text[3 * 4096]; /* room for two paths */
     va_list ap;
@@ -83,8 +82,7 @@ static inline void warn(const char *fmt, ...)
 #define die(...) (warn(__VA_ARGS__), exit(1))
 
 /* Formats an error; returns false. */
-static inline bool fail(char *error, size_t size, const char *fmt, ...) PRINTF_LIKE(3, 4);
-static inline bool fail(char *error, size_t size, const char *fmt, ...)
+PRINTF_LIKE(3, 4) static inline bool fail(char *error, size_t size, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -294,8 +292,7 @@ static inline void buf_add(Buf *b, const void *bytes, size_t n)
 
 static inline void buf_str(Buf *b, const char *s) { buf_add(b, s, strlen(s)); }
 
-static inline void buf_printf(Buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static inline void buf_printf(Buf *b, const char *fmt, ...)
+PRINTF_LIKE(2, 3) static inline void buf_printf(Buf *b, const char *fmt, ...)
 {
     char small[256];
     va_list ap;
@@ -421,8 +418,7 @@ typedef struct {
 } Path;
 
 /* A formatted path; dies where it does not fit. */
-static inline Path path_printf(const char *fmt, ...) PRINTF_LIKE(1, 2);
-static inline Path path_printf(const char *fmt, ...)
+PRINTF_LIKE(1, 2) static inline Path path_printf(const char *fmt, ...)
 {
     Path p;
     va_list ap;

@@ -47,11 +47,11 @@ static int *config_int(Config *c, int i) { return (int *)((char *)c + CONFIG_INT
 /* Values of missing fields: the defaults of transformers' class for each model_type (5.23; 0 and
  * -1: none). For null see config_defaults. */
 static const struct {
-    int num_key_value_heads, head_dim, max_position_embeddings, bos_token_id, eos_token_id;
+    int whole[N_CONFIG_INTS], bos_token_id, eos_token_id;
 } CLASS_DEFAULTS[] = {
-    [QWEN3] = {32, 128, 32768, -1, -1},
-    [QWEN2] = {32, 0, 32768, -1, -1},
-    [LLAMA] = {0, 0, 2048, 1, 2},
+    [QWEN3] = {{[NUM_KEY_VALUE_HEADS] = 32, [HEAD_DIM] = 128, [MAX_POSITIONS] = 32768}, -1, -1},
+    [QWEN2] = {{[NUM_KEY_VALUE_HEADS] = 32, [HEAD_DIM] = 0, [MAX_POSITIONS] = 32768}, -1, -1},
+    [LLAMA] = {{[NUM_KEY_VALUE_HEADS] = 0, [HEAD_DIM] = 0, [MAX_POSITIONS] = 2048}, 1, 2},
 };
 
 /* Fields that would change the numbers, and the value each must have. "or": the same, spelt
@@ -237,14 +237,9 @@ static void config_key(ConfigReader *r, const char *key)
 static void config_defaults(ConfigReader *r)
 {
     Config *c = &r->c;
-    const int missing[N_CONFIG_INTS] = {
-        [NUM_KEY_VALUE_HEADS] = CLASS_DEFAULTS[c->model_type].num_key_value_heads,
-        [HEAD_DIM] = CLASS_DEFAULTS[c->model_type].head_dim,
-        [MAX_POSITIONS] = CLASS_DEFAULTS[c->model_type].max_position_embeddings,
-    };
     for (int i = 0; i < N_CONFIG_INTS; i++) {
         if (!r->seen[i])
-            *config_int(c, i) = missing[i];
+            *config_int(c, i) = CLASS_DEFAULTS[c->model_type].whole[i];
         if (!*config_int(c, i) && i != NUM_KEY_VALUE_HEADS && i != HEAD_DIM)
             die("%s: %s is missing", r->path, CONFIG_INTS[i].name);
     }

@@ -107,13 +107,12 @@ static Verdict countdown_verify(const void *posed, const char *response)
 
 static Step step_swapped(Step s) { return (Step){.a = s.b, .b = s.a, .c = s.c, .op = s.op}; }
 
-static bool step_before(Step x, Step y)
+static int by_step(const void *first, const void *second)
 {
-    if (x.op != y.op)
-        return x.op < y.op;
-    if (x.a != y.a)
-        return x.a < y.a;
-    return x.b != y.b ? x.b < y.b : x.c < y.c;
+    const Step *x = first, *y = second;
+    int64_t d = x->op != y->op ? x->op - y->op : x->a != y->a ? x->a - y->a
+                : x->b != y->b ? x->b - y->b : x->c - y->c;
+    return (d > 0) - (d < 0);
 }
 
 /* A computation is the set of its steps: the class has them sorted, and the operands of + and *
@@ -129,12 +128,9 @@ static bool countdown_class(const void *posed, const char *response, Buf *out)
     for (int k = 0; k < p->count - 1; k++) {
         Step s = step[k];
         if ((s.op == '+' || s.op == '*') && s.a > s.b)
-            s = step_swapped(s);
-        int j = k;
-        for (; j > 0 && step_before(s, step[j - 1]); j--)
-            step[j] = step[j - 1];
-        step[j] = s;
+            step[k] = step_swapped(s);
     }
+    qsort(step, p->count - 1, sizeof *step, by_step);
     write_steps(step, p->count - 1, out);
     return true;
 }

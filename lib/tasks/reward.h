@@ -137,8 +137,7 @@ static int reward_stop(Reward *r)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static void reward_fail(Reward *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static void reward_fail(Reward *r, const char *fmt, ...)
+PRINTF_LIKE(2, 3) static void reward_fail(Reward *r, const char *fmt, ...)
 {
     char text[512];
     ssize_t told = write(r->life, "", 1); /* fails only if the watcher is gone */
