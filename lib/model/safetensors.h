@@ -6,7 +6,7 @@
  *
  *   st_open_file, st_open_dir      one file; a model directory: one file, or shards and an index
  *   st_find, st_need               a tensor or NULL; a tensor of this shape, or the end
- *   st_read_f32, st_read_i32       its values (F16 and BF16 become float, exactly)
+ *   st_read_f32                    its values (F16 and BF16 become float, exactly)
  *   st_read_part, st_release       some of its values; frees their memory
  *   st_note                        a text of the file's __metadata__, or NULL
  *   st_try, st_close
@@ -587,14 +587,6 @@ static void st_release(const StTensor *t, size_t first, size_t n)
     to = to / page * page;
     if (from < to)
         madvise((void *)from, to - from, MADV_DONTNEED);
-}
-
-static void st_read_i32(const StTensor *t, int32_t *out)
-{
-    if (t->dtype != ST_I32)
-        die("%s: tensor %s has dtype %s; expected I32", t->path, st_label(t->name).s,
-            st_dtypes[t->dtype].name);
-    memcpy(out, t->data, t->bytes);
 }
 
 /* ---------------------------------------------------------------- writing */
