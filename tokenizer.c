@@ -5,23 +5,21 @@
  *
  * lib/model/tokenizer_json.h fills the tables from the file: tokenizer_load.
  *
- * A language model sees numbers, not letters. Byte-level BPE (byte pair encoding: Sennrich et al.
- * 2016; on bytes: GPT-2, 2019) turns any text into few numbers and loses nothing. Its tokens are
- * byte strings: the 256 single bytes, and longer ones that were frequent in some training text.
- * To encode a text:
+ * A language model works on numbers. Byte-level BPE (byte pair encoding: Sennrich et al. 2016; on
+ * bytes: GPT-2, 2019) turns any text into few of them, without loss. Its tokens are byte strings:
+ * the 256 single bytes, and longer ones that were frequent in a training text. To encode a text:
  *
- *   1. added tokens, such as <|im_end|>, are found in it; each is one id;
- *   2. what lies between them is normalised (NFC: an accented letter has one spelling)
- *   3. and cut into words, numbers, punctuation and white space: the pre-tokenizer;
- *   4. each of these pieces starts as single bytes. A ranked list of merges says which two
- *      neighbours become one token; the best rank goes first, until no merge applies.
+ *   1. find added tokens, such as <|im_end|>; each is one id;
+ *   2. normalise the text between them (NFC: one spelling for an accented letter);
+ *   3. pre-tokenize: split it into words, numbers, punctuation and white space;
+ *   4. split each piece into bytes, then merge: a ranked list says which two neighbours become one
+ *      token; the best rank goes first, until no merge applies.
  *
- * To decode, the bytes of the tokens are put one after the other.
+ * To decode, concatenate the bytes of the tokens.
  *
  * Supported is what Qwen 2 and 3, GPT-2 and SmolLM2 use, and the vocabulary of the built-in tasks:
- * one token a character, in the file's terms a WordLevel model behind a Split into characters.
- * Whatever else a file asks for is refused by name. The ids are those of the Hugging Face
- * tokenizers library 0.23, except that its NFC follows Unicode 9 and ours Unicode 16. */
+ * one token a character, as a WordLevel model after a Split into characters. The ids are those of
+ * the Hugging Face tokenizers library 0.23, but for NFC: its Unicode is 9, ours 16. */
 #ifndef TOKENIZER_C
 #define TOKENIZER_C
 
@@ -29,7 +27,6 @@
 #include "lib/base/map.h"  /* defines: Map, map_get, map_set */
 #include "lib/text/nfc.h"  /* defines: nfc, is_letter, is_number, is_space */
 
-/* ================================================================ what a tokenizer is */
 
 /* A token: length bytes from `at` in Tokenizer.bytes; length 0 where no token has this id. */
 typedef struct {
@@ -38,18 +35,18 @@ typedef struct {
     bool special; /* left out of decoded text on request */
 } Token;
 
-/* A token that is found in the text itself, before the pre-tokenizer sees it. */
+/* A token that is matched in the text, before the pre-tokenizer. */
 typedef struct {
     int id;
     bool lstrip, rstrip; /* takes the white space before it, after it */
 } Added;
 
-/* What the pre-tokenizer does, step by step, each step to the pieces of the one before. */
+/* Steps of the pre-tokenizer, each applied to the pieces of the one before. */
 typedef enum {
     PREFIX_SPACE,    /* a space before the piece, unless it begins with one */
     SPLIT_GPT2, SPLIT_QWEN, SPLIT_CHARACTER, /* by a regular expression, see below */
-    SPLIT_DIGIT,     /* each number character is a piece, each run of others too */
-    SPLIT_DIGITS     /* each run of them is */
+    SPLIT_DIGIT,     /* into single number characters and runs of others */
+    SPLIT_DIGITS     /* into runs of number characters and runs of others */
 } Cut;
 
 /* Limits: steps of the pre-tokenizer, ids, bytes of a text, nodes of the trie. */
@@ -78,15 +75,10 @@ typedef struct {
 
 /* Ids of a text. */
 typedef struct {
-    int *id, n, room;
+    int *id, n;
 } Ids;
 
-static void ids_add(Ids *a, int id)
-{
-    if (a->n == a->room)
-        a->id = xrealloc(a->id, (size_t)(a->room = a->room * 2 + 64) * sizeof(int));
-    a->id[a->n++] = id;
-}
+static void ids_add(Ids *a, int id) { APPEND(a->id, a->n, id); }
 
 static void ids_free(Ids *a)
 {
@@ -116,8 +108,8 @@ static bool token_is(const Tokenizer *t, int id, const char *s, size_t n)
     return (size_t)t->token[id].length == n && !memcmp(token_bytes(t, id), s, n);
 }
 
-/* The id of the model's token with these bytes, or -1. Then *key is free for it in the map: where
- * two strings have one hash, the second takes the next key. */
+/* The id of the model's token with these bytes, or -1 with its free key: of two strings with one
+ * hash, the second has the next key. */
 static int vocab_find(const Tokenizer *t, const char *s, size_t n, uint64_t *key)
 {
     *key = hash64(s, n) ^ n * 0x9E3779B97F4A7C15u;
@@ -129,9 +121,8 @@ static int vocab_find(const Tokenizer *t, const char *s, size_t n, uint64_t *key
 
 /* ================================================================ bytes and characters */
 
-/* JSON holds characters, a token bytes, and these need not be UTF-8. So the file writes each byte
- * as a character of its own: those that print in Latin-1 as themselves, the other 68, in order, as
- * U+0100 to U+0143. A space is U+0120. */
+/* A token need not be UTF-8, as JSON is. So the file has a character for each byte: those that
+ * print in Latin-1 are themselves, the other 68, in order, U+0100 to U+0143. A space is U+0120. */
 
 static bool byte_prints(uint32_t b)
 {
@@ -147,7 +138,7 @@ static int byte_of(uint32_t code)
     return k <= 0x20 ? (int)k : k <= 0x42 ? (int)(k - 0x21 + 0x7F) : k == 0x43 ? 0xAD : -1;
 }
 
-/* Replaces `out` by the bytes that the characters stand for; false if one of them is none. */
+/* Replaces `out` by the bytes that the characters encode; false if one of them encodes none. */
 static bool bytes_of(const char *s, size_t n, Buf *out)
 {
     uint32_t code;
@@ -157,15 +148,15 @@ static bool bytes_of(const char *s, size_t n, Buf *out)
         if (length < 0 || byte < 0)
             return false;
         buf_add(out, (char[]){(char)byte}, 1);
-        i += (size_t)length;
+        i += length;
     }
     return true;
 }
 
 /* ================================================================ the pre-tokenizer */
 
-/* The regular expressions of GPT-2 and of Qwen, which follow here as functions; files name them by
- * their text. In both, alternatives are tried in order and the first that matches wins. */
+/* The regular expressions of GPT-2 and Qwen, implemented below; files have them as text. The first
+ * alternative that matches wins. */
 #define REGEX_GPT2 /* within ByteLevel, use_regex */                                     \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
 #define REGEX_QWEN                                                                       \
@@ -173,11 +164,11 @@ static bool bytes_of(const char *s, size_t n, Buf *out)
     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 #define REGEX_CHARACTER "[\\s\\S]" /* any one character */
 
-/* What these expressions tell apart, as sets. \s is SPACE | NEWLINE. */
+/* Kinds of characters, as sets. \s is SPACE | NEWLINE. */
 enum { LETTER = 1, NUMBER = 2, SPACE = 4, NEWLINE = 8, OTHER = 16 };
 
-/* The kind of the character at s, n > 0 bytes before the end, and its length. A byte that is not
- * UTF-8 is a character of its own, of kind OTHER. */
+/* The kind of the first character of n > 0 bytes, and its length. A byte that is not UTF-8 is a
+ * character of kind OTHER. */
 static int kind_at(const char *s, size_t n, size_t *length)
 {
     uint32_t c;
@@ -195,7 +186,7 @@ static int kind_at(const char *s, size_t n, size_t *length)
     return is_letter(c) ? LETTER : is_number(c) ? NUMBER : is_space(c) ? SPACE : OTHER;
 }
 
-/* Where the run of characters of these kinds that begins at `i` ends. */
+/* The end of the run of characters of these kinds from `i` on. */
 static size_t run_end(const char *s, size_t n, size_t i, int kinds)
 {
     size_t length;
@@ -204,8 +195,7 @@ static size_t run_end(const char *s, size_t n, size_t i, int kinds)
     return i;
 }
 
-/* 's|'t|'re|'ve|'m|'ll|'d: the length of the match, or 0. Without case there are three letters s:
- * U+017F, the long s, is the third. */
+/* 's|'t|'re|'ve|'m|'ll|'d: the length of the match, or 0. With any_case, s matches U+017F, too. */
 static size_t contraction(const char *s, size_t n, bool any_case)
 {
     static const char *const endings[] = {"s", "t", "re", "ve", "m", "ll", "d"};
@@ -222,8 +212,8 @@ static size_t contraction(const char *s, size_t n, bool any_case)
     return any_case && n >= 3 && !memcmp(s + 1, "\xC5\xBF", 2) ? 3 : 0;
 }
 
-/* White space at the start of s: \s*[\r\n]+ where newlines count (to the last newline of the run,
- * by backtracking), else \s+(?!\S)|\s+ (a run before a word leaves the word its last character). */
+/* White space at the start of s: with `newlines` \s*[\r\n]+ (to the last newline of the run), else
+ * \s+(?!\S)|\s+ (a run before a word leaves the word its last character). */
 static size_t space_piece(const char *s, size_t n, bool newlines)
 {
     size_t end = 0, last = 0, line = 0, length;
@@ -271,7 +261,7 @@ static size_t qwen_piece(const char *s, size_t n)
     return space_piece(s, n, true);
 }
 
-/* The length of the first piece that a splitting step makes of n > 0 bytes. */
+/* The length of the first piece of n > 0 bytes. */
 static size_t split_piece(Cut step, const char *s, size_t n)
 {
     size_t length;
@@ -287,16 +277,15 @@ static size_t split_piece(Cut step, const char *s, size_t n)
 
 /* ================================================================ merging */
 
-/* One text on its way to ids. */
+/* The encoding of one text. */
 typedef struct {
     const Tokenizer *t;
     Ids *out;
-    const char *missing; /* the first character that has no token, or NULL: in the text itself, as
-                          * no step before a WordLevel model makes a copy */
+    const char *missing; /* the first character without a token, or NULL (WordLevel) */
     struct Symbol {
         int id, before, after; /* id -1: merged into the one before it */
-    } *symbol;                 /* the tokens of the piece: a list within an array */
-    uint64_t *heap;            /* possible merges, rank << 32 | symbol: the smallest on top */
+    } *symbol;                 /* the tokens of the piece: a linked list */
+    uint64_t *heap;            /* possible merges, rank << 32 | symbol: a min-heap */
     size_t room, in_heap;
 } Encoder;
 
@@ -337,8 +326,8 @@ static void offer_merge(Encoder *e, int i)
         heap_push(e, (uint64_t)rank << 32 | (uint32_t)i);
 }
 
-/* Merges neighbours, the smallest rank first and of equal ranks the leftmost. Each merge takes one
- * entry from the heap and adds at most two, so 2 n is room enough and the cost is n log n. */
+/* Merges neighbours, the smallest rank first, of equal ranks the leftmost. Each merge pops an entry
+ * of the heap and pushes at most two, so that 2 n entries suffice, in n log n time. */
 static void merge_all(Encoder *e, int n)
 {
     e->in_heap = 0;
@@ -346,10 +335,10 @@ static void merge_all(Encoder *e, int n)
         offer_merge(e, i);
     while (e->in_heap) {
         uint64_t top = heap_pop(e);
-        int i = (int)(uint32_t)top, rank = (int)(top >> 32);
+        int i = (int)(uint32_t)top, rank = top >> 32;
         struct Symbol *s = &e->symbol[i];
         if (rank_at(e, i) != rank)
-            continue; /* one of the two has been merged since */
+            continue; /* outdated: one of the two has been merged */
         struct Symbol *right = &e->symbol[s->after];
         s->id = e->t->merged[rank];
         s->after = right->after;
@@ -361,7 +350,7 @@ static void merge_all(Encoder *e, int n)
     }
 }
 
-/* BPE of one piece, n > 0 bytes. A byte without a token is left out, as in the library. */
+/* BPE of one piece of n > 0 bytes. A byte without a token is dropped, as in the library. */
 static void encode_piece(Encoder *e, const char *s, size_t n)
 {
     const Tokenizer *t = e->t;
@@ -378,10 +367,8 @@ static void encode_piece(Encoder *e, const char *s, size_t n)
     }
     for (size_t i = 0; i < n; i++) {
         int id = t->byte_id[(unsigned char)s[i]];
-        if (id >= 0) {
-            e->symbol[count] = (struct Symbol){id, count - 1, count + 1};
-            count++;
-        }
+        e->symbol[count] = (struct Symbol){id, count - 1, count + 1};
+        count += id >= 0;
     }
     if (!count)
         return;
@@ -404,7 +391,7 @@ static void encode_character(Encoder *e, const char *s, size_t n)
 
 /* ================================================================ encode */
 
-/* Text without added tokens, from step `k` of the pre-tokenizer on. Depth: the number of steps. */
+/* Text without added tokens, from step `k` of the pre-tokenizer on. */
 static void encode_steps(Encoder *e, int k, const char *s, size_t n)
 {
     const Tokenizer *t = e->t;
@@ -425,8 +412,8 @@ static void encode_steps(Encoder *e, int k, const char *s, size_t n)
     }
 }
 
-/* Tokens with "normalized": false are looked for in the text as it is, those with true after it has
- * been normalised. Each kind has a trie of its own: these are the roots. */
+/* The roots of two tries: added tokens with "normalized": false are matched in the text as it is,
+ * those with true in the normalised text. */
 enum { AS_IS, NORMALIZED, N_ROOTS };
 
 /* The longest added token at the start of s: its index and length; -1 if there is none. */
@@ -447,13 +434,13 @@ static int added_at(const Tokenizer *t, int root, const char *s, size_t n, size_
 
 static void encode_between(Encoder *e, int root, const char *s, size_t n);
 
-/* Text in which no token of this root is left. */
+/* Text without tokens of this root. */
 static void encode_rest(Encoder *e, int root, const char *s, size_t n)
 {
-    Buf normal = {0};
     if (root == NORMALIZED) {
         encode_steps(e, 0, s, n);
     } else if (e->t->normalize && nfc_needed(s, n)) {
+        Buf normal = {0};
         nfc(s, n, &normal);
         encode_between(e, NORMALIZED, normal.s, normal.n);
         buf_free(&normal);
@@ -461,7 +448,7 @@ static void encode_rest(Encoder *e, int root, const char *s, size_t n)
         encode_between(e, NORMALIZED, s, n);
 }
 
-/* Where the white space before s + i begins, not before s + low. */
+/* The start of the white space before s + i, at least s + low. */
 static size_t space_before(const char *s, size_t low, size_t i)
 {
     size_t length, start = i;
@@ -477,8 +464,8 @@ static size_t space_before(const char *s, size_t low, size_t i)
     return start;
 }
 
-/* Takes the added tokens of this root out of the text, the leftmost first, the longest where
- * several begin at one place, and encodes what lies between them. */
+/* Matches the added tokens of this root, leftmost and longest first, and encodes the text between
+ * them. */
 static void encode_between(Encoder *e, int root, const char *s, size_t n)
 {
     const Tokenizer *t = e->t;
@@ -503,8 +490,8 @@ static void encode_between(Encoder *e, int root, const char *s, size_t n)
         encode_rest(e, root, s + done, n - done);
 }
 
-/* Appends the ids of a text, which may hold any bytes. False where a character of a WordLevel
- * vocabulary has no token: then *bad is the offset of the first. */
+/* Appends the ids of any bytes. False where a character has no token in a WordLevel vocabulary:
+ * *bad is the offset of the first. */
 static bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, Ids *out, size_t *bad)
 {
     Encoder e = {.t = t, .out = out};
@@ -514,11 +501,11 @@ static bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, Ids
     free(e.symbol);
     free(e.heap);
     if (e.missing)
-        *bad = (size_t)(e.missing - text);
+        *bad = e.missing - text;
     return !e.missing;
 }
 
-/* The ids of a text that a model is to go on from: after the beginning-of-text token, if any. */
+/* The ids of a prompt: after the beginning-of-text token, if any. */
 static bool tokenizer_prompt(const Tokenizer *t, const char *text, size_t n, Ids *out, size_t *bad)
 {
     if (t->bos >= 0)
@@ -528,14 +515,13 @@ static bool tokenizer_prompt(const Tokenizer *t, const char *text, size_t n, Ids
 
 /* ================================================================ decode */
 
-/* Text that comes token by token. A character may be spread over several tokens: its first bytes
- * wait here until the rest is there. */
+/* Decodes token by token. The first bytes of an incomplete character wait for the next token. */
 typedef struct {
     Buf waiting;
 } Decoder;
 
-/* Moves what is complete to `out`, or at the end everything. Bytes that are not UTF-8 become
- * U+FFFD, one for each longest beginning of a character (as in Rust's from_utf8_lossy). */
+/* Moves complete characters to `out`, at the end everything. Bytes that are not UTF-8 become
+ * U+FFFD, one for each longest prefix of a character (as in Rust's from_utf8_lossy). */
 static void decoder_flush(Decoder *d, bool end, Buf *out)
 {
     const char *s = d->waiting.s;
@@ -545,7 +531,7 @@ static void decoder_flush(Decoder *d, bool end, Buf *out)
         int length = utf8_decode(s + i, n - i, &code);
         unsigned char first = (unsigned char)s[i];
         if (!end && length < 0 && (size_t)-length == n - i && first >= 0xC2 && first <= 0xF4)
-            break; /* so far it is the beginning of a character */
+            break; /* incomplete */
         utf8_encode(out, code);
         i += (size_t)abs(length);
     }
@@ -555,17 +541,17 @@ static void decoder_flush(Decoder *d, bool end, Buf *out)
     buf_add(out, "", 0);
 }
 
-/* Appends the text of an id; U+FFFD for an id without a token (an untrained row of the weights). */
+/* Appends the text of an id; U+FFFD for an id without a token. */
 static void decoder_add(Decoder *d, const Tokenizer *t, int id, bool skip_special, Buf *out)
 {
     if (id < 0 || id >= t->n_vocab || !t->token[id].length)
         buf_str(&d->waiting, "\xEF\xBF\xBD");
     else if (!(skip_special && t->token[id].special))
-        buf_add(&d->waiting, token_bytes(t, id), (size_t)t->token[id].length);
+        buf_add(&d->waiting, token_bytes(t, id), t->token[id].length);
     decoder_flush(d, false, out);
 }
 
-/* The text has ended: what still waits will not become a character. */
+/* Flushes the incomplete character. */
 static void decoder_end(Decoder *d, Buf *out)
 {
     decoder_flush(d, true, out);

@@ -198,6 +198,14 @@ static double largest_error(const float *a, const float *b, size_t n)
     return largest;
 }
 
+static void st_read_i32(const StTensor *t, int32_t *out)
+{
+    if (t->dtype != ST_I32)
+        die("%s: tensor %s has dtype %s; expected I32", t->path, st_label(t->name).s,
+            st_dtypes[t->dtype].name);
+    memcpy(out, t->data, t->bytes);
+}
+
 /* The values of one tensor of a file; the caller frees them. */
 static float *tensor_values(const SafeTensors *st, const char *name, size_t *count)
 {

@@ -1149,7 +1149,7 @@ static void test_options(void)
     static const double exact[] = {0.1, 1e-4, 1.0 / 3, (double)0.1f, 1e-8, 123456789.125};
     for (int i = 0; i < 6; i++) {
         Buf b = {0};
-        option_put_number(&b, exact[i]);
+        put_exactly(&b, exact[i], 15);
         CHECK(strtod(b.s, NULL) == exact[i], "%s is not %.17g", b.s, exact[i]);
         buf_free(&b);
     }

@@ -203,8 +203,7 @@ static void test_json_pulling(void)
     Json unread = json_open("[1,2]", 5);
     CHECK(json_array(&unread) && json_item(&unread) && !json_item(&unread) && unread.error,
           "an item that was not read was passed over");
-    buf_free(&key);
-    buf_free(&s);
+    buf_free(&key, &s);
 }
 
 static void check_number_returns(double x)
@@ -277,9 +276,7 @@ static void test_json_writer(void)
     b.n = 0;
     json_put_string(&b, "\"\\\n\t\x01\0</", 8);
     CHECK(!strcmp(b.s, "\"\\\"\\\\\\n\\u0009\\u0001\\u0000</\""), "escapes: %s", b.s);
-    buf_free(&all);
-    buf_free(&b);
-    buf_free(&back);
+    buf_free(&all, &b, &back);
 }
 
 /* ---------------------------------------------------------------- safetensors.h */

@@ -595,9 +595,9 @@ static void fuzz_verify(Slice x)
     char error[256], *spec = x.n && memchr(x.s, '\f', x.n) ? next_text(&x, false) : NULL;
     place("verify.jsonl", x);
     if (!spec)
-        verify_file(work_path("verify.jsonl").s);
+        verify_file(NULL, work_path("verify.jsonl").s);
     else if (task_parse(spec, &t, error, sizeof error))
-        verify_task_file(&t, work_path("verify.jsonl").s);
+        verify_file(&t, work_path("verify.jsonl").s);
     free(spec);
 }
 

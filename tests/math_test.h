@@ -62,11 +62,7 @@ static int answer_rows(const char *path, void (*f)(const AnswerRow *, void *), v
         answer_row_read(&j, &r, path, line);
         f(&r, context);
     }
-    buf_free(&r.response);
-    buf_free(&r.pred);
-    buf_free(&r.gold);
-    buf_free(&r.answer);
-    buf_free(&r.solution);
+    buf_free(&r.response, &r.pred, &r.gold, &r.answer, &r.solution);
     free(text);
     return rows;
 }
@@ -253,8 +249,7 @@ static void against_itself(const AnswerRow *r, void *context)
     buf_printf(&response, "so $\\boxed{%s}$.", gold.s);
     a->boxed += math_verify(response.s, r->answer.s).right;
     a->solved += !r->solution.n || math_verify(r->solution.s, r->answer.s).right;
-    buf_free(&gold);
-    buf_free(&response);
+    buf_free(&gold, &response);
 }
 
 static void test_math_shared(void)

@@ -325,7 +325,7 @@ static void test_plain_maze(void)
             for (int t = *r.prompt; t < *r.length - 1; t++)
                 inside |= r.token[t] == PLAIN_END;
             plain_text(response, r.token + *r.prompt, *r.length - *r.prompt - ended);
-            bool right = ended && !inside && maze_verify(&task, prompt, response).right;
+            bool right = ended && !inside && task_verify(&task, prompt, response).right;
             CHECK(inside || right == (plain_group(0).reward[k] > 0), "%s%s: %g", prompt, response,
                   plain_group(0).reward[k]);
             CHECK(k || right, "%s%s: an example is wrong", prompt, response);

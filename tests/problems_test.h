@@ -213,7 +213,8 @@ static void check_auto(const Task *countdown, const Task *add)
     for (int kind = 0; kind < N_TASKS; kind++) {
         Task t = task_of(TASKS[kind].name);
         Judge j = judge_new(VERIFY_AUTO, &t, NULL);
-        Verifier named = (Verifier)choice_index(VERIFIERS, TASKS[kind].name);
+        const char *name = TASKS[kind].name;
+        Verifier named = (Verifier)choice_index(VERIFIERS, name, strlen(name));
         CHECK(j.verifier == named && (int)j.task.kind == kind, "auto, drawn: %s", TASKS[kind].name);
         j = judge_new(named, countdown, NULL);
         CHECK((int)j.task.kind == kind, "--verifier %s", TASKS[kind].name);
@@ -260,8 +261,7 @@ static void test_judge(void)
     j.verifier = VERIFY_EXACT;
     CHECK(!judge_gold(&j, "p", "", &a).right, "an empty answer is none");
     CHECK(judge_finds(&j, "p", "?") && !judge_finds(&j, "p", " \n"), "exact: any text is one");
-    buf_free(&a);
-    buf_free(&b);
+    buf_free(&a, &b);
 }
 
 /* maj@k over answer classes: two ways of writing the right answer outvote one wrong one. */
@@ -565,8 +565,7 @@ static void test_reward_exchange(void)
     CHECK(reward[0] == 1e-3 && !*reason[0], "a number, no reason: %g, %s", reward[0], reason[0]);
     reward_stop(&r);
     free(text);
-    buf_free(&lines);
-    buf_free(&big);
+    buf_free(&lines, &big);
 }
 
 /* The example that is shipped. */

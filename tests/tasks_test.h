@@ -347,8 +347,7 @@ static bool same_class(const Task *t, const char *prompt, const char *x, const c
     task_answer_class(t, prompt, x, &a);
     task_answer_class(t, prompt, y, &b);
     bool same = !strcmp(a.s, b.s);
-    buf_free(&a);
-    buf_free(&b);
+    buf_free(&a, &b);
     return same;
 }
 
@@ -438,8 +437,7 @@ static void test_countdown_problems(void)
     task_solution(&t, "111>99:", 1, 1, &b);
     task_solution(&t, "111>3", 1, 1, &b);
     CHECK(b.n == 0, "a solution where there is none: '%s'", b.s);
-    buf_free(&a);
-    buf_free(&b);
+    buf_free(&a, &b);
 }
 
 static void test_add_task(void)
@@ -499,10 +497,7 @@ static void test_add_task(void)
             CHECK(atoll(strrchr(answer.s, ',') + 1) == a + b, "%s%s", prompt.s, answer.s);
             CHECK(prompt.n < TASK_PROMPT_MAX && answer.n < TASK_RESPONSE_MAX, "%s%s: too long",
                   prompt.s, answer.s);
-            buf_free(&prompt);
-            buf_free(&answer);
-            buf_free(&solution);
-            buf_free(&class);
+            buf_free(&prompt, &answer, &solution, &class);
         }
     }
 }

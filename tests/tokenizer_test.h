@@ -76,8 +76,7 @@ static void test_pieces(void)
         }
         CHECK(!strcmp(cut.s, cases[k].pieces), "'%s' became '%s'", cases[k].pieces, cut.s);
     }
-    buf_free(&text);
-    buf_free(&cut);
+    buf_free(&text, &cut);
 }
 
 static bool nfc_is(const char *text, size_t n, const char *expected, size_t m)
@@ -144,9 +143,7 @@ static void check_nfc_files(void)
         CHECK(nfc_is(from.s, from.n, to.s, to.n), "%s: line %d", random.s, line);
     }
     free(text);
-    buf_free(&from);
-    buf_free(&to);
-    buf_free(&key);
+    buf_free(&from, &to, &key);
 }
 
 /* Normal form C by hand, and a text made of marks in the wrong order, which must not take long. */
@@ -185,8 +182,7 @@ static void test_nfc(void)
     CHECK(out.n == marks.n && !memcmp(out.s, "\xE1\xBA\xB9\xCC\xA3", 5) &&
               !strcmp(out.s + out.n - 4, "\xCC\x81\xCC\x81"), "100000 marks: %zu bytes", out.n);
     CHECK(now_seconds() - start < 1, "%.2f s for 100000 marks", now_seconds() - start);
-    buf_free(&marks);
-    buf_free(&out);
+    buf_free(&marks, &out);
     check_nfc_files();
     check_ranges("tok/unicode/L.ranges", is_letter);
     check_ranges("tok/unicode/N.ranges", is_number);
@@ -285,9 +281,7 @@ static void check_vectors(const Tokenizer *t, const char *path, bool encode_too)
         CHECK(streams_utf8(t, &v.ids), "%s: line %d: streamed", path, line);
     }
     free(text);
-    buf_free(&v.text);
-    buf_free(&v.decoded);
-    buf_free(&v.without);
+    buf_free(&v.text, &v.decoded, &v.without);
     ids_free(&v.ids);
 }
 
@@ -320,9 +314,7 @@ static void check_long_runs(const Tokenizer *t, const char *path)
                   !memcmp(ids.id, ends[0].id, (size_t)ends[0].n * sizeof(int)) &&
                   !memcmp(ids.id + ids.n - ends[1].n, ends[1].id, (size_t)ends[1].n * sizeof(int)),
               "%s: line %d: %d ids", path, line, ids.n);
-        buf_free(&key);
-        buf_free(&unit);
-        buf_free(&text);
+        buf_free(&key, &unit, &text);
         ids_free(&ids);
         ids_free(&ends[0]);
         ids_free(&ends[1]);
@@ -679,9 +671,7 @@ static void check_chat(const char *path)
         CHECK(json_end(&mine) && prompt.s && !strcmp(prompt.s, expected.s), "%s: line %d: %s", path,
               line, prompt.s ? prompt.s : "nothing");
         out = end ? end + 1 : out;
-        buf_free(&key);
-        buf_free(&expected);
-        buf_free(&prompt);
+        buf_free(&key, &expected, &prompt);
     }
     free(text);
 }
@@ -813,10 +803,7 @@ static void test_bpe_model(void)
         CHECK(!strncmp(story.s, prompt.s, prompt.n) &&
                   !strncmp(told, story.s + prompt.n, story.n - prompt.n) &&
                   !strcmp(told + story.n - prompt.n, "\n"), "'%s' goes on '%s'", prompt.s, cli_out);
-        buf_free(&at);
-        buf_free(&key);
-        buf_free(&prompt);
-        buf_free(&story);
+        buf_free(&at, &key, &prompt, &story);
     }
     free(text);
 }

@@ -350,8 +350,7 @@ static void check_counts(const char *spec, uint32_t problems)
         task_problem(&t, 5, SPLIT_TRAIN, i, &prompt, &answer);
         check_count(&t, prompt.s);
     }
-    buf_free(&prompt);
-    buf_free(&answer);
+    buf_free(&prompt, &answer);
 }
 
 static int compare_int(const void *x, const void *y) { return *(const int *)x - *(const int *)y; }
@@ -375,8 +374,7 @@ static void check_percentiles(const char *spec, const int expected[3])
         CHECK(abs(found - expected[k]) <= 1 + expected[k] * 3 / 20, "%s: %d right responses are "
               "percentile %d, not %d", spec, found, 10 + 40 * k, expected[k]);
     }
-    buf_free(&prompt);
-    buf_free(&answer);
+    buf_free(&prompt, &answer);
 }
 
 static void test_right_answers(void)
@@ -462,8 +460,7 @@ static void check_teachers(const char *spec, int least)
             check_uniform(spec, prompt.s, all);
             check_uniform(other, prompt.s, shortest);
         }
-        buf_free(&prompt);
-        buf_free(&answer);
+        buf_free(&prompt, &answer);
         if (enough)
             return;
     }
@@ -579,8 +576,7 @@ static void test_many_problems(void)
         CHECK(!strcmp(prompt.s, pinned[i][1]), "%s: problem 0 of seed 1 is now '%s'", pinned[i][0],
               prompt.s);
         free(colon);
-        buf_free(&text);
-        buf_free(&prompt);
+        buf_free(&text, &prompt);
     }
 }
 
@@ -622,8 +618,7 @@ static void check_apart(const char *spec, int distinct[3])
         CHECK(shared == 0, "%s: %d problems are in splits %d and %d", spec, shared, k, other);
     }
     free(text);
-    buf_free(&prompt);
-    buf_free(&answer);
+    buf_free(&prompt, &answer);
 }
 
 /* One draw belongs to one split: 7 of 8 to training, 1 of 16 each to validation and test. */
@@ -637,7 +632,7 @@ static void check_shares(const char *spec)
         int splits = 0;
         for (int k = 0; k < 3; k++) {
             Dice d = {.seed = 1, .index = i};
-            bool here = TASKS[t.kind].problem(&t, &d, (Split)k, &prompt, &answer);
+            bool here = task_draw(&t, &d, (Split)k, &prompt, &answer);
             count[k] += here;
             splits += here;
         }
@@ -648,8 +643,7 @@ static void check_shares(const char *spec)
     for (int k = 1; k < 3; k++)
         CHECK(fabs(count[k] - drawn / 16.0) < 5 * sqrt(drawn / 16.0), "%s: %d of %d in split %d",
               spec, count[k], drawn, k);
-    buf_free(&prompt);
-    buf_free(&answer);
+    buf_free(&prompt, &answer);
 }
 
 static void test_splits(void)

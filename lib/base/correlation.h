@@ -1,6 +1,5 @@
-/* correlation.h: quantities that are counted over pairs, where the pairs come in groups and only
- * the groups are independent of each other: means, ratios, Pearson's and Spearman's correlation,
- * and bootstrap intervals over the groups. */
+/* correlation.h: means, ratios, Pearson's and Spearman's correlation over entries in groups, with
+ * bootstrap intervals: only the groups are independent of each other. */
 #ifndef CORRELATION_H
 #define CORRELATION_H
 
@@ -14,11 +13,11 @@ typedef struct {
     int *x_order, *y_order;
 } Grouped;
 
-/* A number that entries have together; weight[k] says how often entry k counts. NaN: none. */
+/* A statistic of entries; entry k counts weight[k] times. NaN: undefined. */
 typedef double Measure(const Grouped *g, const double *weight);
 
 /* sum x / sum y: the mean of x, where y is all ones */
-static inline double mean_ratio(const Grouped *g, const double *weight)
+static double mean_ratio(const Grouped *g, const double *weight)
 {
     double sum = 0, of = 0;
     for (int k = 0; k < g->n; k++) {
@@ -30,7 +29,7 @@ static inline double mean_ratio(const Grouped *g, const double *weight)
 
 /* sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2), all weighted; NaN
  * where x or y does not vary by more than rounding. x, y, weight: [n] */
-static inline double correlation(const double *x, const double *y, const double *weight, int n)
+static double correlation(const double *x, const double *y, const double *weight, int n)
 {
     double all = 0, mean_x = 0, mean_y = 0, xx = 0, yy = 0, xy = 0, rounding = 1e-12;
     for (int k = 0; k < n; k++) {
@@ -50,7 +49,7 @@ static inline double correlation(const double *x, const double *y, const double 
     return varies ? fmax(-1, fmin(1, xy / sqrt(xx * yy))) : (double)NAN;
 }
 
-static inline double pearson(const Grouped *g, const double *weight)
+static double pearson(const Grouped *g, const double *weight)
 {
     return correlation(g->x, g->y, weight, g->n);
 }
@@ -60,7 +59,7 @@ typedef struct {
     int index;
 } Ordered;
 
-static inline int by_entry(const void *a, const void *b)
+static int by_entry(const void *a, const void *b)
 {
     const Ordered *x = a, *y = b;
     int order = (x->value > y->value) - (x->value < y->value);
@@ -68,23 +67,22 @@ static inline int by_entry(const void *a, const void *b)
 }
 
 /* The indices of x, its smallest value first; the caller frees them. */
-static inline int *order_of(const double *x, int n)
+static int *order_of(const double *x, int n)
 {
-    Ordered *sorted = xcalloc((size_t)n, sizeof *sorted);
-    int *order = xcalloc((size_t)n, sizeof *order);
+    Ordered *sorted = xcalloc(n, sizeof *sorted);
+    int *order = xcalloc(n, sizeof *order);
     for (int k = 0; k < n; k++)
         sorted[k] = (Ordered){x[k], k};
-    qsort(sorted, (size_t)n, sizeof *sorted, by_entry);
+    qsort(sorted, n, sizeof *sorted, by_entry);
     for (int k = 0; k < n; k++)
         order[k] = sorted[k].index;
     free(sorted);
     return order;
 }
 
-/* rank[k]: the place of x[k] among all, from 1 on, where each entry stands weight times; equal
- * values share the mean of their places. */
-static inline void mid_ranks(const double *x, const int *order, const double *weight, int n,
-                             double *rank)
+/* rank[k]: the rank of x[k] from 1 on, where each entry occurs weight times; ties share the mean of
+ * their ranks. */
+static void mid_ranks(const double *x, const int *order, const double *weight, int n, double *rank)
 {
     double before = 0;
     for (int k = 0, end; k < n; k = end) {
@@ -98,7 +96,7 @@ static inline void mid_ranks(const double *x, const int *order, const double *we
 }
 
 /* Pearson's correlation of the ranks. */
-static inline double spearman(const Grouped *g, const double *weight)
+static double spearman(const Grouped *g, const double *weight)
 {
     double *rank = xcalloc(2 * (size_t)g->n, sizeof *rank);
     mid_ranks(g->x, g->x_order, weight, g->n, rank);
@@ -108,7 +106,7 @@ static inline double spearman(const Grouped *g, const double *weight)
     return result;
 }
 
-static inline void grouped_free(Grouped *g)
+static void grouped_free(Grouped *g)
 {
     free(g->group);
     free(g->x);
@@ -118,11 +116,11 @@ static inline void grouped_free(Grouped *g)
     *g = (Grouped){0};
 }
 
-/* One bootstrap sample: as many groups as there are, drawn with replacement (the draws of
- * `bootstrap` for the same seed); an entry counts as often as its group was drawn. */
-static inline double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
+/* One bootstrap sample: groups drawn with replacement (the draws of `bootstrap` for this seed); an
+ * entry counts as often as its group was drawn. */
+static double resample(const Grouped *g, Measure *f, uint64_t seed, int r)
 {
-    double *drawn = xcalloc((size_t)(g->groups + g->n), sizeof *drawn), *weight = drawn + g->groups;
+    double *drawn = xcalloc(g->groups + g->n, sizeof *drawn), *weight = drawn + g->groups;
     for (int i = 0; i < g->groups; i++)
         drawn[below(philox(seed, STREAM_BOOTSTRAP, (uint32_t)r, (uint32_t)i, 0, 0),
                     (uint32_t)g->groups)]++;
@@ -133,21 +131,21 @@ static inline double resample(const Grouped *g, Measure *f, uint64_t seed, int r
     return result;
 }
 
-/* A measure with its 95 % percentile interval from 1,000 bootstrap samples of groups; samples in
- * which it is not defined are left out. NaN where it is not defined at all. */
-static inline Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
+/* A measure with its 95 % percentile interval from 1,000 bootstrap samples of groups; undefined
+ * samples are left out. NaN where it is undefined. */
+static Estimate group_bootstrap(const Grouped *g, Measure *f, uint64_t seed, int threads)
 {
     enum { RESAMPLES = 1000 };
     double found[RESAMPLES];
     int n = 0;
-    double *once = xcalloc((size_t)g->n, sizeof *once);
+    double *once = xcalloc(g->n, sizeof *once);
     PARALLEL_FOR_DYNAMIC (threads)
     for (int r = 0; r < RESAMPLES; r++)
         found[r] = resample(g, f, seed, r);
     for (int r = 0; r < RESAMPLES; r++)
         if (!isnan(found[r]))
             found[n++] = found[r];
-    qsort(found, (size_t)n, sizeof *found, by_value);
+    qsort(found, n, sizeof *found, by_value);
     for (int k = 0; k < g->n; k++)
         once[k] = 1;
     Estimate e = {f(g, once), (double)NAN, (double)NAN};

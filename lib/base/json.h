@@ -1,8 +1,8 @@
-/* json.h: reads JSON by pulling, writes it by appending.
+/* json.h: a pull parser for JSON, and functions that append JSON to a Buf.
  *
- * The reader is a cursor over text that somebody else owns. It builds no tree: the caller asks for
- * what it expects to come next, and what does not come is an error. The first error sticks: from
- * then on every function returns false and moves nothing, so one test at the end is enough.
+ * The reader is a cursor over text that the caller owns. It builds no tree: the caller reads the
+ * value that it expects next, and any other is an error. The first error sticks: from then on every
+ * function returns false and moves nothing, so one test at the end is enough.
  *
  *   Json j = json_open(text, n);
  *   json_object(&j);
@@ -14,22 +14,23 @@
  *   if (!json_end(&j))
  *       die("%s: line %d: %s", path, json_line(&j), j.error);
  *
- *   json_peek                      which kind of value comes next, moving over white space only
+ *   json_peek                      the kind of the next value
  *   json_object, json_key          into an object; its next key, or false at its end
  *   json_array, json_item          into an array; is there another item?
- *   json_string ... json_null      one value; the variable keeps what it had if there is an error
+ *   json_string ... json_null      one value; the variable is unchanged if there is an error
  *   json_string_or_number          a string, or a number as it is written
  *   json_skip                      any value
  *   json_end, json_line            nothing is left; the line of the error
  *   jsonl_next, jsonl_end          a file of one object a line
+ *   jsonl_texts                    such a line whose members are texts
  *   json_put_string, json_put_number
  *   put, put_text, put_vector, put_matrix     a member of an object
  *   utf8_decode, utf8_encode
  *
  * It accepts RFC 8259 and nothing else (no comments, no trailing commas, no NaN), with three
  * limits: 64 levels of nesting, numbers of at most 1,000 characters, and no NUL in a string unless
- * the caller allows it, because strings here are C strings. It never recurses or reads beyond
- * text[n - 1], and of the reading functions jsonl_end alone exits. */
+ * the caller allows it (strings here are C strings). It never recurses or reads beyond text[n - 1];
+ * of the readers only jsonl_end and jsonl_texts exit. */
 #ifndef JSON_H
 #define JSON_H
 
@@ -41,19 +42,19 @@ enum { JSON_MAX_DEPTH = 64, JSON_MAX_NUMBER = 1000 };
 
 typedef struct {
     const char *start, *p, *end;
-    int depth;            /* brackets that are open */
-    bool nul;             /* set by a caller that goes by the lengths of strings: \u0000 is good */
+    int depth;            /* open brackets */
+    bool nul;             /* \u0000 is allowed: the caller uses the lengths of strings */
     const char *error;    /* NULL, or the first error, a static string */
-    const char *error_at; /* where in the text it was met */
+    const char *error_at; /* its place in the text */
     uint64_t objects;     /* bit d: the bracket at depth d + 1 is a '{' */
-    uint64_t begun;       /* bit d: it has had an item, so that a comma comes before the next */
+    uint64_t begun;       /* bit d: it has an item, so that a comma comes before the next */
 } Json;
 
 /* ---------------------------------------------------------------- UTF-8 */
 
-/* One code point from the n > 0 bytes at s. Returns its length; or, if the bytes are not UTF-8,
- * minus the length of the part that one U+FFFD stands for: the longest beginning of a character,
- * at least one byte (the rule of Unicode's table 3-8, Rust and Python). */
+/* Decodes one code point from n > 0 bytes. Returns its length; if the bytes are not UTF-8, minus
+ * the length of the part that one U+FFFD replaces: the longest prefix of a character, at least one
+ * byte (Unicode's table 3-8, as Rust and Python do it). */
 static inline int utf8_decode(const char *text, size_t n, uint32_t *code)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -65,7 +66,7 @@ static inline int utf8_decode(const char *text, size_t n, uint32_t *code)
         return -1;
     int length = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
     uint32_t c = s[0] & (0x7Fu >> length);
-    /* The second byte alone decides on overlong forms, surrogates, and what is above U+10FFFF. */
+    /* Overlong forms, surrogates and code points above U+10FFFF show in the second byte. */
     int low = s[0] == 0xE0 ? 0xA0 : s[0] == 0xF0 ? 0x90 : 0x80;
     int high = s[0] == 0xED ? 0x9F : s[0] == 0xF4 ? 0x8F : 0xBF;
     for (int i = 1; i < length; i++) {
@@ -87,7 +88,7 @@ static inline void utf8_encode(Buf *out, uint32_t code)
         s[i] = (unsigned char)(0x80 | (code & 0x3F));
     if (length > 1)
         s[0] = (unsigned char)(0xF00u >> length | code); /* 110.., 1110.., 11110.. */
-    buf_add(out, s, (size_t)length);
+    buf_add(out, s, length);
 }
 
 /* ---------------------------------------------------------------- the cursor */
@@ -98,8 +99,7 @@ static inline Json json_open(const char *text, size_t n)
     return (Json){.start = text, .p = text, .end = text + n};
 }
 
-/* Notes the first error. The caller of a cursor may use it too, for a value that is good JSON but
- * not what it can take. */
+/* Records the first error. Callers use it too, for good JSON that they cannot take. */
 static inline bool json_fail(Json *j, const char *what)
 {
     if (!j->error) {
@@ -116,8 +116,8 @@ static inline bool json_is_digit(const char *p, const char *end)
     return p < end && *p >= '0' && *p <= '9';
 }
 
-/* The kind of the value that comes next: '{', '[', '"', 'n' for null, '0' for any number, 't' for
- * true and false; 0 where no value comes, or after an error. */
+/* The kind of the next value, after white space: '{', '[', '"', 'n' for null, '0' for a number, 't'
+ * for true and false; 0 where there is no value, or after an error. */
 static inline char json_peek(Json *j)
 {
     if (j->error)
@@ -150,8 +150,11 @@ static inline bool json_end(Json *j)
 
 /* ---------------------------------------------------------------- objects and arrays */
 
-static inline bool json_enter(Json *j, bool object)
+static inline bool json_enter(Json *j, char open)
 {
+    bool object = open == '{';
+    if (json_peek(j) != open)
+        return json_fail(j, object ? "expected an object: {...}" : "expected an array: [...]");
     if (j->depth == JSON_MAX_DEPTH)
         return json_fail(j, "more than 64 levels of nesting");
     uint64_t bit = (uint64_t)1 << j->depth++;
@@ -161,22 +164,16 @@ static inline bool json_enter(Json *j, bool object)
     return true;
 }
 
-static inline bool json_object(Json *j)
-{
-    return json_peek(j) == '{' ? json_enter(j, true) : json_fail(j, "expected an object: {...}");
-}
+static inline bool json_object(Json *j) { return json_enter(j, '{'); }
 
-static inline bool json_array(Json *j)
-{
-    return json_peek(j) == '[' ? json_enter(j, false) : json_fail(j, "expected an array: [...]");
-}
+static inline bool json_array(Json *j) { return json_enter(j, '['); }
 
 static inline bool json_in_object(const Json *j)
 {
     return j->depth && j->objects >> (j->depth - 1) & 1;
 }
 
-/* To the next item over the comma; or out over the closing bracket, and false. */
+/* Moves over the comma to the next item; or over the closing bracket, and returns false. */
 static inline bool json_next(Json *j, char close)
 {
     json_peek(j);
@@ -231,24 +228,22 @@ static inline bool json_key(Json *j, Buf *key)
 /* The four hexadecimal digits of \uXXXX; the cursor is at the u. */
 static inline bool json_hex4(Json *j, uint32_t *unit)
 {
+    static const char digits[] = "0123456789abcdefABCDEF";
     if (!json_at(j, 'u'))
         return json_fail(j, "an unknown \\ escape");
     *unit = 0;
     for (int i = 1; i <= 4; i++) {
         char c = j->end - j->p > i ? j->p[i] : 0;
-        char lower = (char)(c | 0x20);
-        if (c >= '0' && c <= '9')
-            *unit = *unit << 4 | (uint32_t)(c - '0');
-        else if (lower >= 'a' && lower <= 'f')
-            *unit = *unit << 4 | (uint32_t)(lower - 'a' + 10);
-        else
+        const char *digit = c ? strchr(digits, c) : NULL;
+        if (!digit)
             return json_fail(j, "expected four hexadecimal digits after \\u");
+        *unit = *unit << 4 | (digit - digits < 16 ? digit - digits : digit - digits - 6);
     }
     j->p += 5;
     return true;
 }
 
-/* One escape, after its backslash. Beyond U+FFFF it is two \u in a row, the surrogates. */
+/* One escape, after its backslash. Above U+FFFF it is a pair of \u, the surrogates. */
 static inline bool json_escape(Json *j, Buf *out)
 {
     static const char letters[] = "\"\\/bfnrt", meanings[] = "\"\\/\b\f\n\r\t";
@@ -272,7 +267,7 @@ static inline bool json_escape(Json *j, Buf *out)
     return true;
 }
 
-/* Replaces what is in `out`; a NULL `out` only checks. */
+/* Replaces the contents of `out`; NULL: only checks. */
 static inline bool json_string(Json *j, Buf *out)
 {
     if (json_peek(j) != '"')
@@ -281,12 +276,12 @@ static inline bool json_string(Json *j, Buf *out)
         out->n = 0;
         buf_add(out, "", 0);
     }
-    const char *run = ++j->p; /* from here to p the text stands for itself */
+    const char *run = ++j->p; /* from here to p nothing is escaped */
     while (j->p < j->end) {
         char c = *j->p;
         if (c == '"' || c == '\\') {
             if (out)
-                buf_add(out, run, (size_t)(j->p - run));
+                buf_add(out, run, j->p - run);
             j->p++;
             if (c == '"')
                 return true;
@@ -296,7 +291,7 @@ static inline bool json_string(Json *j, Buf *out)
             continue;
         }
         uint32_t code;
-        int length = utf8_decode(j->p, (size_t)(j->end - j->p), &code);
+        int length = utf8_decode(j->p, j->end - j->p, &code);
         if (length < 0)
             return json_fail(j, "bytes that are not UTF-8");
         if (code < 0x20)
@@ -308,14 +303,16 @@ static inline bool json_string(Json *j, Buf *out)
 
 /* ---------------------------------------------------------------- numbers and names */
 
-static inline const char *json_digits(const char *p, const char *end)
+/* Moves over digits; false where there are none. */
+static inline bool json_digits(const char **p, const char *end)
 {
-    while (json_is_digit(p, end))
-        p++;
-    return p;
+    const char *start = *p;
+    while (json_is_digit(*p, end))
+        ++*p;
+    return *p > start;
 }
 
-/* Where the number at the cursor ends: -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
+/* The end of the number at the cursor: -? (0 | [1-9][0-9]*) (. [0-9]+)? ([eE] [+-]? [0-9]+)?
  * NULL, and an error, if there is none. */
 static inline const char *json_number_end(Json *j)
 {
@@ -323,19 +320,16 @@ static inline const char *json_number_end(Json *j)
         json_fail(j, "expected a number");
         return NULL;
     }
-    const char *end = j->end, *digits = j->p + json_at(j, '-');
-    const char *p = json_digits(digits, end);
-    bool good = p > digits && (*digits != '0' || p == digits + 1);
+    const char *end = j->end, *first = j->p + json_at(j, '-'), *p = first;
+    bool good = json_digits(&p, end) && (*first != '0' || p == first + 1);
     if (good && p < end && *p == '.') {
-        digits = p + 1;
-        p = json_digits(digits, end);
-        good = p > digits;
+        p++;
+        good = json_digits(&p, end);
     }
     if (good && p < end && (*p == 'e' || *p == 'E')) {
-        digits = p + 1;
-        digits += digits < end && (*digits == '+' || *digits == '-');
-        p = json_digits(digits, end);
-        good = p > digits;
+        p++;
+        p += p < end && (*p == '+' || *p == '-');
+        good = json_digits(&p, end);
     }
     if (!good)
         json_fail(j, "a number that JSON does not know");
@@ -348,7 +342,7 @@ static inline bool json_int(Json *j, int64_t *out)
     if (!end)
         return false;
     bool negative = *p == '-';
-    int64_t x = 0; /* minus the magnitude: the negative numbers reach one further */
+    int64_t x = 0; /* minus the magnitude: INT64_MIN has no positive twin */
     for (p += negative; json_is_digit(p, end); p++) {
         int digit = *p - '0';
         if (x < (INT64_MIN + digit) / 10)
@@ -369,8 +363,8 @@ static inline bool json_number(Json *j, double *out)
     const char *end = json_number_end(j);
     if (!end)
         return false;
-    char text[JSON_MAX_NUMBER + 1]; /* strtod wants a NUL, which the text may not have */
-    size_t n = (size_t)(end - j->p);
+    char text[JSON_MAX_NUMBER + 1]; /* strtod needs a NUL, which the text may not have */
+    ptrdiff_t n = end - j->p;
     if (n > JSON_MAX_NUMBER)
         return json_fail(j, "a number of more than 1000 characters");
     memcpy(text, j->p, n);
@@ -383,7 +377,7 @@ static inline bool json_number(Json *j, double *out)
     return true;
 }
 
-/* A string, or a number as it is written: 145.0 is "145.0". Replaces what is in `out`. */
+/* A string, or a number as it is written: 145.0 is "145.0". Replaces the contents of `out`. */
 static inline bool json_string_or_number(Json *j, Buf *out)
 {
     char kind = json_peek(j);
@@ -393,7 +387,7 @@ static inline bool json_string_or_number(Json *j, Buf *out)
     if (!end)
         return false;
     out->n = 0;
-    buf_add(out, j->p, (size_t)(end - j->p));
+    buf_add(out, j->p, end - j->p);
     j->p = end;
     return true;
 }
@@ -409,10 +403,8 @@ static inline bool json_word(Json *j, const char *word)
 
 static inline bool json_bool(Json *j, bool *out)
 {
-    if (json_peek(j) != 't')
-        return json_fail(j, "expected true or false");
-    bool is_true = json_word(j, "true");
-    if (!is_true && !json_word(j, "false"))
+    bool is_true = json_peek(j) == 't' && json_word(j, "true");
+    if (!is_true && (json_peek(j) != 't' || !json_word(j, "false")))
         return json_fail(j, "expected true or false");
     *out = is_true;
     return true;
@@ -425,38 +417,33 @@ static inline bool json_null(Json *j)
 
 /* ---------------------------------------------------------------- any value */
 
-/* A scalar, or the opening bracket of a longer value. */
-static inline bool json_begin(Json *j)
-{
-    bool truth;
-    const char *end;
-    switch (json_peek(j)) {
-    case '{': return json_object(j);
-    case '[': return json_array(j);
-    case '"': return json_string(j, NULL);
-    case 't': return json_bool(j, &truth);
-    case 'n': return json_null(j);
-    default:
-        end = json_number_end(j);
-        j->p = end ? end : j->p;
-        return end != NULL;
-    }
-}
-
-/* Not recursive: the cursor itself knows which brackets are open. */
+/* Skips any value, without recursion: the cursor knows which brackets are open. */
 static inline bool json_skip(Json *j)
 {
     int outside = j->depth;
-    for (json_begin(j); !j->error && j->depth > outside;)
-        if (json_in_object(j) ? json_key(j, NULL) : json_item(j))
-            json_begin(j);
+    bool truth, value = true; /* a value comes next */
+    do {
+        char kind = value ? json_peek(j) : 0;
+        if (kind == '{' || kind == '[') {
+            json_enter(j, kind);
+        } else if (kind == '"') {
+            json_string(j, NULL);
+        } else if (kind == 't') {
+            json_bool(j, &truth);
+        } else if (kind == 'n') {
+            json_null(j);
+        } else if (value) {
+            const char *end = json_number_end(j);
+            j->p = end ? end : j->p;
+        }
+        value = j->depth > outside && (json_in_object(j) ? json_key(j, NULL) : json_item(j));
+    } while (!j->error && j->depth > outside);
     return !j->error;
 }
 
 /* ---------------------------------------------------------------- JSONL */
 
-/* The next line of a JSONL text that is not blank, as a parser; false at the end. Lines end at
- * 0x0A only. */
+/* A cursor at the next line that is not blank; false at the end. Lines end at 0x0A only. */
 static inline bool jsonl_next(const char *text, size_t n, size_t *offset, int *line, Json *j)
 {
     while (*offset < n) {
@@ -475,16 +462,63 @@ static inline bool jsonl_next(const char *text, size_t n, size_t *offset, int *l
     return false;
 }
 
-/* Dies where the line was not good, or goes on behind its object. */
+/* Dies where the line is bad, or goes on after its object. */
 static inline void jsonl_end(Json *j, const char *path, int line)
 {
     if (!json_end(j))
         die("%s: line %d: %s", path, line, j->error);
 }
 
+/* Text members of an object. */
+typedef struct {
+    const char *names; /* "prompt|question|problem": any of them */
+    Buf *text;         /* of the last one; the others are lost */
+    int seen;          /* how many there were */
+    bool number;       /* may be a number too: text is how it is written */
+} TextField;
+
+/* Reads a line of JSONL into n fields and skips other members; dies naming file, line and field. */
+static inline void jsonl_texts(Json *j, TextField *field, int n, const char *path, int line)
+{
+    Buf key = {0};
+    for (int i = 0; i < n; i++)
+        field[i].seen = 0;
+    for (json_object(j); json_key(j, &key);) {
+        int i = 0;
+        while (i < n && choice_index(field[i].names, key.s, key.n) < 0)
+            i++;
+        if (i == n)
+            json_skip(j);
+        else
+            field[i].seen += field[i].number ? json_string_or_number(j, field[i].text)
+                                             : json_string(j, field[i].text);
+    }
+    if (j->error && key.n)
+        die("%s: line %d: %.60s: %s", path, line, key.s, j->error);
+    jsonl_end(j, path, line);
+    buf_free(&key);
+}
+
+/* JSONL from stdin to stdout: `each` appends the result of a line. */
+static inline void jsonl_filter(void (*each)(void *context, Json *, int line, Buf *out),
+                                void *context)
+{
+    size_t n, offset = 0;
+    int line = 0;
+    Buf out = {0};
+    char *text = read_stream(stdin, "stdin", &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j); out.n = 0) {
+        each(context, &j, line, &out);
+        fwrite(out.s, 1, out.n, stdout);
+        demand_output(false);
+    }
+    buf_free(&out);
+    free(text);
+}
+
 /* ---------------------------------------------------------------- writing */
 
-/* The string in its quotes. Bytes that are not UTF-8 become U+FFFD. */
+/* The string in quotes. Bytes that are not UTF-8 become U+FFFD. */
 static inline void json_put_string(Buf *b, const char *s, size_t n)
 {
     uint32_t code;
@@ -499,29 +533,36 @@ static inline void json_put_string(Buf *b, const char *s, size_t n)
             buf_printf(b, "\\u%04x", (unsigned)code);
         else
             utf8_encode(b, code);
-        i += (size_t)abs(length);
+        i += abs(length);
     }
     buf_add(b, "\"", 1);
 }
 
-/* The value comes back exactly: a whole number in all its digits, as json_int can read it; a number
- * that is a float as that float; any other as the same double. NaN and infinity become null. */
-static inline void json_put_number(Buf *b, double x)
+/* A number in so many digits, or in 17 if these read back as another number. */
+static inline void put_exactly(Buf *b, double x, int digits)
 {
     char text[40];
-    bool whole = fabs(x) < 1e15 && x == rint(x);
-    bool is_float = fabs(x) <= (double)FLT_MAX && x == (double)(float)x;
-    if (!isfinite(x))
-        strcpy(text, "null");
-    else if (whole)
-        snprintf(text, sizeof text, "%.0f", x);
-    else if (snprintf(text, sizeof text, "%.9g", x), !is_float && strtod(text, NULL) != x)
-        snprintf(text, sizeof text, "%.17g", x);
-    buf_str(b, text);
+    snprintf(text, sizeof text, "%.*g", digits, x);
+    bool same = strtod(text, NULL) == x;
+    buf_printf(b, "%.*g", same ? digits : 17, x);
 }
 
-/* Members of an object, each behind ", ": whoever prints the whole leaves out the first two bytes,
- * or begins with a member written by hand. */
+/* Reads back exactly: a whole number in all its digits, for json_int; a number that is a float as
+ * that float; any other as the same double. NaN and infinity become null. */
+static inline void json_put_number(Buf *b, double x)
+{
+    if (!isfinite(x))
+        buf_str(b, "null");
+    else if (fabs(x) < 1e15 && x == rint(x))
+        buf_printf(b, "%.0f", x);
+    else if (fabs(x) <= (double)FLT_MAX && x == (double)(float)x)
+        buf_printf(b, "%.9g", x);
+    else
+        put_exactly(b, x, 9);
+}
+
+/* Members of an object, each after ", ": the caller leaves out the first two bytes, or writes the
+ * first member itself. */
 static inline void put(Buf *b, const char *name, double value)
 {
     buf_printf(b, ", \"%s\": ", name);
@@ -534,9 +575,17 @@ static inline void put_text(Buf *b, const char *name, const char *text, size_t n
     json_put_string(b, text, n);
 }
 
-static inline void put_vector(Buf *b, const char *name, const double *x, int n)
+static inline void json_put_ints(Buf *b, const int *x, int n)
 {
-    buf_printf(b, ", \"%s\": [", name);
+    buf_str(b, "[");
+    for (int i = 0; i < n; i++)
+        buf_printf(b, i ? ", %d" : "%d", x[i]);
+    buf_str(b, "]");
+}
+
+static inline void json_put_vector(Buf *b, const double *x, int n)
+{
+    buf_str(b, "[");
     for (int i = 0; i < n; i++) {
         buf_str(b, i ? ", " : "");
         json_put_number(b, x[i]);
@@ -544,17 +593,18 @@ static inline void put_vector(Buf *b, const char *name, const double *x, int n)
     buf_str(b, "]");
 }
 
-/* Two dimensions, as rows. */
+static inline void put_vector(Buf *b, const char *name, const double *x, int n)
+{
+    buf_printf(b, ", \"%s\": ", name);
+    json_put_vector(b, x, n);
+}
+
 static inline void put_matrix(Buf *b, const char *name, const double *x, int rows, int columns)
 {
     buf_printf(b, ", \"%s\": [", name);
     for (int i = 0; i < rows; i++) {
-        buf_str(b, i ? ", [" : "[");
-        for (int j = 0; j < columns; j++) {
-            buf_str(b, j ? ", " : "");
-            json_put_number(b, x[i * columns + j]);
-        }
-        buf_str(b, "]");
+        buf_str(b, i ? ", " : "");
+        json_put_vector(b, x + i * columns, columns);
     }
     buf_str(b, "]");
 }

@@ -24,8 +24,7 @@ static inline void map_free(Map *m)
     *m = (Map){0};
 }
 
-/* The place of the key, or the free one where it would stand. The mixing is splitmix64's: each bit
- * of the key decides on each bit of the place. */
+/* The place of the key, or the free one for it. The hash is splitmix64's. */
 static inline size_t map_place(const Map *m, uint64_t key)
 {
     uint64_t h = (key ^ key >> 30) * 0xBF58476D1CE4E5B9u;
@@ -42,7 +41,7 @@ static inline int map_get(const Map *m, uint64_t key)
     return m->places ? m->value[map_place(m, key)] : -1;
 }
 
-/* Gives a key its value; a key that is there gets a new one. */
+/* Sets or replaces the value of a key. */
 static inline void map_set(Map *m, uint64_t key, int value)
 {
     if (2 * (m->n + 1) > m->places) {

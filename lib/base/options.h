@@ -2,11 +2,10 @@
  *
  *   g2rl COMMAND [WORD]... [--name value | --flag]... [@file]
  *
- * Each row of the table says an option's name, what it takes, its default, which commands know it
- * and what it does: parsing, --help, run.json and the error for a wrong name all read that row. A
- * name may stand in several rows for commands that want another default. A row without a name,
- * which no command knows, is a heading of --help. Long names only. @file reads options from a
- * file, one a line. Wrong usage ends with status 2. */
+ * A row of the table is an option: name, kind, default, the commands that have it, help. Parsing,
+ * --help, run.json and the error for a wrong name all use it. A name may have several rows, for
+ * commands with different defaults; a row without a name is a heading of --help. Long names only.
+ * @file reads options from a file, one a line. Wrong usage ends with status 2. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
@@ -21,18 +20,18 @@ typedef struct {
                              const char * or int (the choice's index) */
     const char *standard; /* the default, as it would be typed; NULL: none */
     double low, high;     /* bounds of a number */
-    unsigned commands;    /* bit c: command c knows it */
-    const char *choices;  /* "a|b|c", or what stands for the value in --help */
+    unsigned commands;    /* bit c: command c has it */
+    const char *choices;  /* "a|b|c", or the name of the value in --help */
     const char *help;
 } Option;
 
 /* Ends the program for a wrong command line. */
 #define usage(...) (warn(__VA_ARGS__), exit(2))
 
-static inline bool option_known(const Option *o, int command) { return o->commands >> command & 1; }
+static bool option_known(const Option *o, int command) { return o->commands >> command & 1; }
 
-/* Edits that turn a into b: insert, delete, replace (Levenshtein), for short names. */
-static inline int edit_distance(const char *a, const char *b)
+/* Levenshtein distance of short names. */
+static int edit_distance(const char *a, const char *b)
 {
     enum { LONGEST = 40 };
     int row[LONGEST + 1], n = (int)strlen(b);
@@ -52,112 +51,93 @@ static inline int edit_distance(const char *a, const char *b)
     return row[n];
 }
 
-/* The row of an option for a command; a wrong name ends the program and names the nearest one. */
-static inline const Option *option_find(const Option *table, int n, int command,
-                                        const char *command_name, const char *name)
+/* The option of this name, NULL if the command has none. */
+static const Option *option_named(const Option *table, int n, int command, const char *name)
 {
-    const char *nearest = NULL;
-    int best = 1000;
-    for (int i = 0; i < n; i++) {
-        if (!option_known(&table[i], command))
-            continue;
-        if (!strcmp(table[i].name, name))
-            return &table[i];
-        int distance = edit_distance(name, table[i].name);
-        if (distance < best) {
-            best = distance;
-            nearest = table[i].name;
-        }
-    }
     for (int i = 0; i < n; i++)
-        if (!strcmp(table[i].name, name))
-            usage("%s has no option --%s (see: g2rl %s --help)", command_name, name, command_name);
-    usage("unknown option --%.60s; did you mean --%s? (see: g2rl %s --help)", name, nearest,
-          command_name);
+        if (option_known(&table[i], command) && !strcmp(table[i].name, name))
+            return &table[i];
     return NULL;
 }
 
-/* The index of a value among "a|b|c"; -1 if it is none of them. */
-static inline int choice_index(const char *choices, const char *value)
+/* The row of an option for a command; dies for a wrong name, suggesting the nearest one. */
+static const Option *option_find(const Option *table, int n, int command, const char *command_name,
+                                 const char *name)
 {
-    size_t n = strlen(value);
-    for (int i = 0; *choices; i++) {
-        size_t length = strcspn(choices, "|");
-        if (length == n && !memcmp(choices, value, n))
-            return i;
-        choices += length + (choices[length] == '|');
+    const char *nearest = NULL;
+    const Option *found = option_named(table, n, command, name);
+    for (int i = 0, best = INT_MAX; i < n && !found; i++) {
+        int distance = edit_distance(name, table[i].name);
+        if (option_known(&table[i], command) && distance < best) {
+            best = distance;
+            nearest = table[i].name;
+        }
+        if (!strcmp(table[i].name, name))
+            usage("%s has no option --%s (see: g2rl %s --help)", command_name, name, command_name);
     }
-    return -1;
+    if (!found)
+        usage("unknown option --%.60s; did you mean --%s? (see: g2rl %s --help)", name, nearest,
+              command_name);
+    return found;
 }
 
-/* Why a value cannot be taken. */
+/* Why a value is refused. */
 typedef struct {
     char s[512];
 } OptionError;
 
-static inline bool option_bad(OptionError *error, const Option *o, const char *value,
-                              const char *expected, ...) PRINTF_LIKE(4, 5);
-static inline bool option_bad(OptionError *error, const Option *o, const char *value,
-                              const char *expected, ...)
+/* Parses a value into the options struct; false, with the reason, where it is malformed. */
+static bool option_try(const Option *o, void *options, const char *value, OptionError *error)
 {
-    va_list ap;
-    va_start(ap, expected);
-    int n = snprintf(error->s, sizeof error->s, "--%s: '%.60s'; expected ", o->name, value);
-    vsnprintf(error->s + n, sizeof error->s - (size_t)n, expected, ap);
-    va_end(ap);
-    return false;
-}
-
-/* Puts a value, as text, into the options struct; false, with what was expected, where it is
- * malformed. */
-static inline bool option_try(const Option *o, void *options, const char *value, OptionError *error)
-{
-    char *to = (char *)options + o->offset, *end = NULL;
-    double number = 0;
+    char *to = (char *)options + o->offset, *end = NULL, expected[256] = "";
+    bool whole = o->kind != OPT_NUMBER;
+    double number = strtod(value, &end);
     errno = 0;
-    if (o->kind == OPT_INT || o->kind == OPT_NUMBER) {
-        number = strtod(value, &end);
-        bool whole = o->kind == OPT_NUMBER || number == floor(number);
-        bool plain = strspn(value, "0123456789+-.eE") == strlen(value);
-        if (end == value || *end || !plain || !whole || !(number >= o->low && number <= o->high))
-            return option_bad(error, o, value, "a %snumber from %.10g to %.10g",
-                              o->kind == OPT_INT ? "whole " : "", o->low, o->high);
-    }
     switch (o->kind) {
     case OPT_FLAG: *(bool *)to = true; break;
-    case OPT_INT: *(int *)to = (int)number; break;
-    case OPT_NUMBER: *(double *)to = number; break;
     case OPT_TEXT: *(const char **)to = value; break;
+    case OPT_INT:
+    case OPT_NUMBER:
+        if (end == value || *end || strspn(value, "0123456789+-.eE") != strlen(value) ||
+            (whole && number != floor(number)) || !(number >= o->low && number <= o->high))
+            snprintf(expected, sizeof expected, "a %snumber from %.10g to %.10g",
+                     whole ? "whole " : "", o->low, o->high);
+        else if (whole)
+            *(int *)to = number;
+        else
+            *(double *)to = number;
+        break;
     case OPT_SEED:
         *(uint64_t *)to = strtoull(value, &end, 10);
         if (errno || !*value || strspn(value, "0123456789") != strlen(value))
-            return option_bad(error, o, value, "a whole number from 0 to 2^64 - 1");
+            snprintf(expected, sizeof expected, "a whole number from 0 to 2^64 - 1");
         break;
     case OPT_CHOICE:
-        *(int *)to = choice_index(o->choices, value);
+        *(int *)to = choice_index(o->choices, value, strlen(value));
         if (*(int *)to < 0)
-            return option_bad(error, o, value, "one of %s", o->choices);
+            snprintf(expected, sizeof expected, "one of %s", o->choices);
         break;
     }
-    return true;
+    return !*expected || fail(error->s, sizeof error->s, "--%s: '%.60s'; expected %s", o->name,
+                              value, expected);
 }
 
-/* The same for a value of the command line: a malformed one ends the program. */
-static inline void option_set(const Option *o, void *options, const char *value)
+/* The same for the command line: dies where the value is malformed. */
+static void option_set(const Option *o, void *options, const char *value)
 {
     OptionError error;
     if (!option_try(o, options, value, &error))
         usage("%s", error.s);
 }
 
-static inline void options_default(const Option *table, int n, int command, void *options)
+static void options_default(const Option *table, int n, int command, void *options)
 {
     for (int i = 0; i < n; i++)
         if (table[i].standard && option_known(&table[i], command))
             option_set(&table[i], options, table[i].standard);
 }
 
-/* What the command line held beside its options, and the option files that values point into. */
+/* The words of a command line that are not options, and the texts that option values point into. */
 typedef struct {
     const char **word;
     char **file;
@@ -165,7 +145,7 @@ typedef struct {
     bool help;
 } Words;
 
-static inline void words_free(Words *w)
+static void words_free(Words *w)
 {
     for (int i = 0; i < w->n_files; i++)
         free(w->file[i]);
@@ -173,17 +153,16 @@ static inline void words_free(Words *w)
     free(w->word);
 }
 
-static inline void options_parse(const Option *table, int n, int command, const char *command_name,
-                                 void *options, int argc, char **argv, Words *words);
+static void options_parse(const Option *table, int n, int command, const char *command_name,
+                          void *options, int argc, char **argv, Words *words);
 
 /* The lines of an option file: "--name value", "--flag", blank, or "# comment". */
-static inline void options_file(const Option *table, int n, int command, const char *command_name,
-                                void *options, const char *path, Words *words)
+static void options_file(const Option *table, int n, int command, const char *command_name,
+                         void *options, const char *path, Words *words)
 {
     size_t length;
     char *text = read_file(path, &length);
-    words->file = room_for_one(words->file, words->n_files, sizeof(char *));
-    words->file[words->n_files++] = text;
+    APPEND(words->file, words->n_files, text);
     if (strlen(text) != length)
         die("%s: a NUL byte in an option file", path);
     for (char *line = strtok(text, "\r\n"); line; line = strtok(NULL, "\r\n")) {
@@ -201,8 +180,8 @@ static inline void options_file(const Option *table, int n, int command, const c
     }
 }
 
-static inline void options_parse(const Option *table, int n, int command, const char *command_name,
-                                 void *options, int argc, char **argv, Words *words)
+static void options_parse(const Option *table, int n, int command, const char *command_name,
+                          void *options, int argc, char **argv, Words *words)
 {
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];
@@ -211,8 +190,7 @@ static inline void options_parse(const Option *table, int n, int command, const 
         } else if (arg[0] == '@') {
             options_file(table, n, command, command_name, options, arg + 1, words);
         } else if (arg[0] != '-' || !arg[1]) {
-            words->word = room_for_one(words->word, words->n_words, sizeof(char *));
-            words->word[words->n_words++] = arg;
+            APPEND(words->word, words->n_words, arg);
         } else {
             char name[64];
             const char *equals = strchr(arg, '=');
@@ -229,26 +207,18 @@ static inline void options_parse(const Option *table, int n, int command, const 
     }
 }
 
-/* A number as text that is read back as the very same number. */
-static inline void option_put_number(Buf *out, double x)
-{
-    char text[32];
-    snprintf(text, sizeof text, "%.15g", x);
-    if (strtod(text, NULL) != x)
-        snprintf(text, sizeof text, "%.17g", x);
-    buf_str(out, text);
-}
 
-/* The option's value as it stands now, as text. */
-static inline void option_get(const Option *o, const void *options, Buf *out)
+/* The option's current value, as JSON. */
+static void option_get(const Option *o, const void *options, Buf *out)
 {
     const char *from = (const char *)options + o->offset;
-    const char *choice = o->choices;
+    const char *choice;
+    int n;
     switch (o->kind) {
     case OPT_FLAG: buf_str(out, *(const bool *)from ? "true" : "false"); break;
     case OPT_INT: buf_printf(out, "%d", *(const int *)from); break;
     case OPT_SEED: buf_printf(out, "%llu", (unsigned long long)*(const uint64_t *)from); break;
-    case OPT_NUMBER: option_put_number(out, *(const double *)from); break;
+    case OPT_NUMBER: put_exactly(out, *(const double *)from, 15); break;
     case OPT_TEXT:
         if (*(const char *const *)from)
             json_put_string(out, *(const char *const *)from, strlen(*(const char *const *)from));
@@ -256,16 +226,14 @@ static inline void option_get(const Option *o, const void *options, Buf *out)
             buf_str(out, "null");
         break;
     case OPT_CHOICE:
-        for (int i = *(const int *)from; i > 0; i--)
-            choice = strchr(choice, '|') + 1;
-        json_put_string(out, choice, strcspn(choice, "|"));
+        choice = choice_name(o->choices, *(const int *)from, &n);
+        json_put_string(out, choice, n);
         break;
     }
 }
 
 /* Every option of a command with its value, as the members of a JSON object. */
-static inline void options_json(const Option *table, int n, int command, const void *options,
-                                Buf *out)
+static void options_json(const Option *table, int n, int command, const void *options, Buf *out)
 {
     const char *comma = "";
     for (int i = 0; i < n; i++)
@@ -276,19 +244,9 @@ static inline void options_json(const Option *table, int n, int command, const v
         }
 }
 
-/* The option of this name, NULL if the command has none. */
-static inline const Option *option_named(const Option *table, int n, int command, const char *name)
-{
-    for (int i = 0; i < n; i++)
-        if (option_known(&table[i], command) && !strcmp(table[i].name, name))
-            return &table[i];
-    return NULL;
-}
-
-/* Reads an option's value as options_json wrote it; `words` owns its text from now on. False, with
- * the reason, where it is no such value. */
-static inline bool option_read(const Option *o, void *options, Json *j, Words *words,
-                               OptionError *error)
+/* Reads an option's value as options_json writes it; `words` owns its text. False, with the reason,
+ * where it is malformed. */
+static bool option_read(const Option *o, void *options, Json *j, Words *words, OptionError *error)
 {
     char *to = (char *)options + o->offset;
     Buf text = {0};
@@ -302,13 +260,12 @@ static inline bool option_read(const Option *o, void *options, Json *j, Words *w
         buf_free(&text);
         return false;
     }
-    words->file = room_for_one(words->file, words->n_files, sizeof(char *));
-    words->file[words->n_files++] = text.s;
+    APPEND(words->file, words->n_files, text.s);
     return option_try(o, options, text.s, error);
 }
 
-/* The options of a command, each heading above those of its own that the command knows. */
-static inline void options_help(const Option *table, int n, int command, FILE *f)
+/* Prints the options of a command under their headings. */
+static void options_help(const Option *table, int n, int command, FILE *f)
 {
     enum { LEFT = 26 };
     const char *heading = NULL;
@@ -324,7 +281,7 @@ static inline void options_help(const Option *table, int n, int command, FILE *f
         heading = NULL;
         bool standard = o->standard && *o->standard && o->kind != OPT_FLAG;
         snprintf(left, sizeof left, "--%s %s", o->name, o->kind == OPT_FLAG ? "" : o->choices);
-        /* a left side that is too long has a line of its own */
+        /* a long left side gets a line of its own */
         snprintf(right, sizeof right, standard ? "%s [%s]" : "%s", o->help, o->standard);
         fprintf(f, strlen(left) > LEFT ? "  %s\n%*s" : "  %-28s%.*s", left,
                 strlen(left) > LEFT ? LEFT + 4 : 0, "");

@@ -1,4 +1,4 @@
-/* stats.h: what evaluation counts.
+/* stats.h: statistics of evaluations.
  *
  *   pass_at_k      unbiased pass@k                  majority       votes, ties in expectation
  *   bootstrap      a mean over problems             paired         the same of a difference
@@ -11,7 +11,7 @@
 #include "util.h" /* defines: philox, below */
 
 /* pass@k, unbiased: of n samples c were right; 1 - C(n - c, k) / C(n, k) (Chen et al. 2021). */
-static inline double pass_at_k(int n, int c, int k)
+static double pass_at_k(int n, int c, int k)
 {
     double all_wrong = 1;
     for (int i = n - c + 1; i <= n; i++)
@@ -19,9 +19,9 @@ static inline double pass_at_k(int n, int c, int k)
     return n - c < k ? 1 : 1 - all_wrong;
 }
 
-/* Is the most frequent answer of k samples right? `class`: the answer class of each; right[i]: is
- * sample i right. Ties count in expectation: the share of the tied classes that are right. */
-static inline double majority(const int *class, const bool *right, int k)
+/* Is the most frequent answer of k samples right? class[i], right[i]: the answer class of sample i,
+ * and is it right. Ties count in expectation: the share of the tied classes that are right. */
+static double majority(const int *class, const bool *right, int k)
 {
     int most = 0;
     double tied = 0, tied_right = 0;
@@ -48,23 +48,22 @@ typedef struct {
     double value, low, high; /* an estimate with its 95 % interval */
 } Estimate;
 
-static inline int by_value(const void *a, const void *b)
+static int by_value(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
 
 /* The mean over problems, with a percentile interval from 1,000 bootstrap samples: the 26th
- * smallest and the 26th largest of their means. class[i] is the first row with the same problem as
- * row i. A sample draws as many classes as there are, each with all its rows; its mean is the sum
- * over rows by their number (the cluster bootstrap). NULL: every row is a class of its own. The
- * draws depend on seed and the number of classes alone. */
-static inline Estimate bootstrap(const double *x, const int *class, int n, uint64_t seed)
+ * smallest and the 26th largest of their means. class[i] is the first row with the problem of row
+ * i; NULL: all differ. A sample draws whole classes, as many as there are; its mean is over their
+ * rows (the cluster bootstrap). The draws depend on seed and the number of classes alone. */
+static Estimate bootstrap(const double *x, const int *class, int n, uint64_t seed)
 {
     enum { RESAMPLES = 1000 };
     double means[RESAMPLES], mean = 0;
-    double *sum = xcalloc((size_t)n, sizeof *sum); /* of a class, at its first row, by n */
-    int *rows = xcalloc((size_t)n, sizeof *rows), *first = xcalloc((size_t)n, sizeof *first);
+    double *sum = xcalloc(n, sizeof *sum); /* of a class, at its first row, by n */
+    int *rows = xcalloc(n, sizeof *rows), *first = xcalloc(n, sizeof *first);
     int classes = 0;
     for (int i = 0; i < n; i++) {
         int c = class ? class[i] : i;
@@ -92,10 +91,8 @@ static inline Estimate bootstrap(const double *x, const int *class, int n, uint6
     return (Estimate){mean, means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]};
 }
 
-/* The mean of x - y over the same n problems, with a bootstrap interval over problems: narrower
- * than the two means' own intervals say, since a problem that is hard for x is hard for y. */
-static inline Estimate paired(const double *x, const double *y, const int *class, int n,
-                              uint64_t seed)
+/* The mean of x - y over the same n problems, with a bootstrap interval over problems. */
+static Estimate paired(const double *x, const double *y, const int *class, int n, uint64_t seed)
 {
     double *difference = xmalloc((size_t)n * sizeof *difference);
     for (int i = 0; i < n; i++)
@@ -107,7 +104,7 @@ static inline Estimate paired(const double *x, const double *y, const int *class
 
 /* P(|T| < t) of Student's t with `df` degrees of freedom, theta = atan(t / sqrt(df)): the finite
  * sums of Abramowitz and Stegun, 26.7.3 and 26.7.4. */
-static inline double student_inside(double theta, int df)
+static double student_inside(double theta, int df)
 {
     bool odd = df % 2;
     double cosine = cos(theta), sum = 0, term = odd ? cosine : 1;
@@ -120,7 +117,7 @@ static inline double student_inside(double theta, int df)
 }
 
 /* The t with P(|T| < t) = 0.95, by bisection of its angle: 12.706 for df = 1, 1.960 for many. */
-static inline double student_quantile(int df)
+static double student_quantile(int df)
 {
     double low = 0, high = acos(0);
     for (int i = 0; i < 60; i++) {
@@ -130,9 +127,9 @@ static inline double student_quantile(int df)
     return sqrt(df) * tan((low + high) / 2);
 }
 
-/* The mean over n independent runs with a Student-t interval: mean +- t s / sqrt(n), s the standard
- * deviation with n - 1 below. One run alone has no spread: its interval is the value itself. */
-static inline Estimate mean_interval(const double *x, int n)
+/* The mean over n independent runs with a Student-t interval: mean +- t s / sqrt(n), s the sample
+ * standard deviation. The interval of a single run is its value. */
+static Estimate mean_interval(const double *x, int n)
 {
     double mean = 0, squares = 0;
     for (int i = 0; i < n; i++)

@@ -1,14 +1,12 @@
-/* util.h: the ground that every other file stands on.
+/* util.h: what every other file uses. Nothing here knows of models or reinforcement learning.
  *
  *   die, warn                  one line on stderr; die ends the process with status 1
- *   xmalloc, floats_new, ...   memory that is there, or a clear end; room_for_one
+ *   xmalloc, floats_new, ...   memory, or the end of the program; APPEND to an array
  *   Arena                      a training step's memory: reserved once, marked and reset
  *   Buf                        text that grows
- *   philox, uniform            counter-based random numbers: a draw depends on its counter alone
+ *   philox, uniform, below     counter-based random numbers: a draw depends on its counter alone
  *   read_file, AtomicFile      whole files in; whole files, or none, out; demand_output
- *   now_seconds, lap, hash64
- *
- * Nothing here knows of models or reinforcement learning. */
+ *   now_seconds, lap, hash64 */
 #ifndef UTIL_H
 #define UTIL_H
 
@@ -40,18 +38,16 @@
 #define PRINTF_LIKE(fmt, args)
 #endif
 
-/* One loop over independent outputs, spread over `threads` threads: the only way in which threads
- * are used. No two of them write one place, because
- *   - iteration i writes only what bears its number: row, block, tile, piece, unit of attention,
- *     group, part i of arrays that were there before the loop (which, each loop says where its
- *     lines do not show it), or variables of its own;
+/* A loop over independent outputs, spread over `threads` threads: the only use of threads. No two
+ * threads write to one place:
+ *   - iteration i writes only row, block, tile or group i of arrays that existed before the loop
+ *     (each loop says which, where its lines do not show it), or variables of its own;
  *   - scratch memory comes from the arena of the worker with this thread's index, or of worker i.
- *     A loop within an iteration has one thread, whose index would be 0 again: `threads` of an
- *     arena is 1 while workers run side by side, and 1 means its own memory, not worker 0's;
- *   - all else is only read, and was finished before the loop. The next line after a loop comes
- *     when every iteration has ended.
- * A sum over iterations is made after the loop, in order, by one thread: none is ever split, so the
- * number of threads changes no bit. `make race` watches the loops. */
+ *     A nested loop has one thread, whose index would be 0 again: `threads` of an arena is 1 while
+ *     workers run in parallel, and 1 means the arena's own memory, not worker 0's;
+ *   - everything else is only read, and was finished before the loop. A loop ends with a barrier.
+ * Reductions run after the loop, in order, on one thread, so that the number of threads changes no
+ * bit. `make race` checks the loops. */
 enum { MOST_THREADS = 1024 };
 #ifdef _OPENMP
 #include <omp.h>
@@ -68,9 +64,8 @@ static inline int thread_index(void) { return 0; }
 
 /* ---------------------------------------------------------------- messages */
 
-/* One line, whatever it quotes: a control character of somebody's file becomes a ?. */
-static inline void warn(const char *fmt, ...) PRINTF_LIKE(1, 2);
-static inline void warn(const char *fmt, ...)
+/* Prints one line, whatever it quotes: a control character becomes a ?. */
+PRINTF_LIKE(1, 2) static inline void warn(const char *fmt, ...)
 {
     char text[3 * 4096]; /* room for two paths */
     va_list ap;
@@ -85,6 +80,42 @@ static inline void warn(const char *fmt, ...)
 }
 
 #define die(...) (warn(__VA_ARGS__), exit(1))
+
+/* Formats an error; returns false. */
+PRINTF_LIKE(3, 4) static inline bool fail(char *error, size_t size, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(error, size, fmt, ap);
+    va_end(ap);
+    return false;
+}
+
+/* Number i of "a|b|c", up to the | or the end: n bytes. */
+static inline const char *choice_name(const char *choices, int i, int *n)
+{
+    for (; i > 0; i--)
+        choices = strchr(choices, '|') + 1;
+    *n = strcspn(choices, "|");
+    return choices;
+}
+
+/* The index of the n bytes at s among "a|b|c"; -1 if they are none of them. */
+static inline int choice_index(const char *choices, const char *s, size_t n)
+{
+    for (int i = 0; *choices; i++) {
+        size_t length = strcspn(choices, "|");
+        if (length == n && !memcmp(choices, s, n))
+            return i;
+        choices += length + (choices[length] == '|');
+    }
+    return -1;
+}
+
+static inline bool among(const char *s, const char *choices)
+{
+    return choice_index(choices, s, strlen(s)) >= 0;
+}
 
 static inline int imin(int a, int b) { return a < b ? a : b; }
 static inline int imax(int a, int b) { return a > b ? a : b; }
@@ -110,12 +141,15 @@ static inline void *xcalloc(size_t n, size_t size)
     return p;
 }
 
-/* An array with room for one more than its n things of `size` bytes: at each power of two it takes
- * twice the room, so that n additions copy little. */
+/* An array with room for one more than its n elements of `size` bytes. Its capacity doubles. */
 static inline void *room_for_one(void *p, int n, size_t size)
 {
     return n & (n - 1) ? p : xrealloc(p, (n ? 2 * (size_t)n : 1) * size);
 }
+
+/* Appends an element to an array of n. */
+#define APPEND(array, n, ...) \
+    ((array) = room_for_one(array, n, sizeof *(array)), (array)[(n)++] = (__VA_ARGS__))
 
 static inline char *xstrdup(const char *s)
 {
@@ -123,8 +157,8 @@ static inline char *xstrdup(const char *s)
     return memcpy(xmalloc(n), s, n);
 }
 
-/* Memory for large arrays, aligned to a line of the cache; where it is large, on huge pages if the
- * system has them, so that walking it does not wait for page tables. NULL if there is none. */
+/* Memory for large arrays, aligned to a cache line; from 8 MiB on huge pages, if the system has
+ * them, for fewer TLB misses. NULL if there is none. */
 static inline void *large_alloc(size_t bytes)
 {
     enum { HUGE_PAGE = 1 << 21 };
@@ -146,21 +180,20 @@ static inline double file_number(const char *path, const char *key, double other
     char line[256];
     FILE *f = fopen(path, "r");
     size_t n = strlen(key);
-    while (f && fgets(line, sizeof line, f)) {
-        if (strncmp(line, key, n))
-            continue;
-        char *end;
-        double x = strtod(line + n, &end);
-        otherwise = end > line + n ? x : otherwise;
-        break;
-    }
+    while (f && fgets(line, sizeof line, f))
+        if (!strncmp(line, key, n)) {
+            char *end;
+            double x = strtod(line + n, &end);
+            otherwise = end > line + n ? x : otherwise;
+            break;
+        }
     if (f)
         fclose(f);
     return otherwise;
 }
 
-/* Bytes that this program may still take: what the machine has free, or what its container or its
- * own limit leaves (Linux; elsewhere all that the machine has). */
+/* Bytes that this program may still allocate: the machine's free memory, bounded by the container's
+ * limit and the process's own (Linux; elsewhere all of the machine's memory). */
 static inline double memory_available(void)
 {
     double free = HUGE_VAL;
@@ -188,11 +221,10 @@ static inline float *floats_new(size_t n)
     return memset(p, 0, n * sizeof(float));
 }
 
-/* An arena is one block, reserved before the work and handed out in order; a mark taken before a
- * piece of work and reset after it gives the memory back at once. Pages that were never touched
- * cost nothing, so it is reserved for the worst case. Running out is a bug, not a state.
- * It belongs to one worker, and `threads` says how many may help with that worker's largest loops:
- * 1 where workers run side by side. */
+/* One block of memory, reserved for the worst case (untouched pages cost nothing) and handed out in
+ * order; resetting `used` to an earlier mark frees all that came after. Running out is a bug.
+ * An arena belongs to one worker; `threads` may help with that worker's largest loops: 1 where
+ * workers run in parallel. */
 typedef struct {
     char *base;
     size_t used, capacity;
@@ -241,7 +273,7 @@ static inline float *arena_floats(Arena *a, size_t count)
     return arena_alloc(a, count, sizeof(float));
 }
 
-/* Gives the memory itself back until it is used again. What it holds is lost. */
+/* Returns the pages to the system; the contents are lost. */
 static inline void arena_release(Arena *a)
 {
     a->used = 0;
@@ -285,8 +317,7 @@ static inline void buf_add(Buf *b, const void *bytes, size_t n)
 
 static inline void buf_str(Buf *b, const char *s) { buf_add(b, s, strlen(s)); }
 
-static inline void buf_printf(Buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static inline void buf_printf(Buf *b, const char *fmt, ...)
+PRINTF_LIKE(2, 3) static inline void buf_printf(Buf *b, const char *fmt, ...)
 {
     char small[256];
     va_list ap;
@@ -296,29 +327,34 @@ static inline void buf_printf(Buf *b, const char *fmt, ...)
     if (n < 0)
         die("internal error: cannot format '%s'", fmt);
     if ((size_t)n < sizeof small) {
-        buf_add(b, small, (size_t)n);
+        buf_add(b, small, n);
         return;
     }
     char *big = xmalloc((size_t)n + 1);
     va_start(ap, fmt);
     vsnprintf(big, (size_t)n + 1, fmt, ap);
     va_end(ap);
-    buf_add(b, big, (size_t)n);
+    buf_add(b, big, n);
     free(big);
 }
 
-static inline void buf_free(Buf *b)
+static inline void bufs_free(Buf *const *b)
 {
-    free(b->s);
-    *b = (Buf){0};
+    for (; *b; b++) {
+        free((*b)->s);
+        **b = (Buf){0};
+    }
 }
+
+/* buf_free(&a, &b, ...) */
+#define buf_free(...) bufs_free((Buf *const[]){__VA_ARGS__, NULL})
 
 /* ---------------------------------------------------------------- random numbers */
 
 /* Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): a keyed
- * bijection of a 128-bit counter. There is no state to carry: the draw for token t of sample i of
- * prompt p at step s is philox(seed, stream, s, p, i, t), whoever asks for it and in whatever
- * order. `stream` keeps different uses of one seed apart. */
+ * bijection of a 128-bit counter, without state. The draw for token t of sample i of prompt p at
+ * step s is philox(seed, stream, s, p, i, t), in any order of calls. `stream` separates different
+ * uses of one seed. */
 typedef struct {
     uint32_t r[4];
 } Random;
@@ -342,8 +378,7 @@ static inline Random philox(uint64_t seed, uint32_t stream, uint32_t a, uint32_t
     return (Random){{x0, x1, x2, x3}};
 }
 
-/* 53 random bits as a double in [0, 1). (uniform and below take different words of a draw: both may
- * be asked of one.) */
+/* 53 random bits as a double in [0, 1). uniform and below use different words of a draw. */
 static inline double uniform(Random r)
 {
     uint64_t bits = (uint64_t)r.r[0] << 32 | r.r[1];
@@ -356,7 +391,7 @@ static inline uint32_t below(Random r, uint32_t n)
     return (uint32_t)(((uint64_t)r.r[2] << 32 | r.r[3]) % n);
 }
 
-/* FNV-1a over 64-bit words (the last one zero-padded), then mixed: names a state of the weights. */
+/* FNV-1a over 64-bit words (the last one zero-padded), then mixed. */
 static inline uint64_t hash64(const void *bytes, size_t n)
 {
     uint64_t h = 0xcbf29ce484222325u;
@@ -369,7 +404,7 @@ static inline uint64_t hash64(const void *bytes, size_t n)
     return h ^ h >> 32;
 }
 
-/* Seconds since some moment, by a clock that no one sets. */
+/* Seconds of a monotonic clock. */
 static inline double now_seconds(void)
 {
     struct timespec t;
@@ -377,7 +412,7 @@ static inline double now_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Seconds since *since, which becomes now. */
+/* Seconds since *since, which is set to now. */
 static inline double lap(double *since)
 {
     double now = now_seconds(), passed = now - *since;
@@ -387,8 +422,8 @@ static inline double lap(double *since)
 
 /* ---------------------------------------------------------------- files */
 
-/* Where stdin, stdout or stderr is closed, the next file that is opened would take its place, and
- * receive what is printed. They get an end that can be neither read nor written as they are. */
+/* Opens /dev/null in place of a closed stdin, stdout or stderr, in the wrong direction, so that
+ * using it fails as before. Otherwise the next file opened would take its number. */
 static inline void fill_standard_files(void)
 {
     for (int fd = 0; fd < 3; fd++)
@@ -396,56 +431,58 @@ static inline void fill_standard_files(void)
             exit(1);
 }
 
-/* Dies where what was printed has not arrived, as far as is known; `all`: up to here. */
+/* Dies where stdout could not be written; `all`: flushes it first. */
 static inline void demand_output(bool all)
 {
     if ((all && fflush(stdout)) || ferror(stdout))
         die("stdout: cannot be written: %s", strerror(errno));
 }
 
-/* A path put together from a folder and a name; dies where it would not fit. */
 typedef struct {
     char s[4096];
 } Path;
 
-static inline Path path_join(const char *dir, const char *name)
+/* A formatted path; dies where it does not fit. */
+PRINTF_LIKE(1, 2) static inline Path path_printf(const char *fmt, ...)
 {
     Path p;
-    int n = snprintf(p.s, sizeof p.s, "%s/%s", dir, name);
-    if (n < 0 || (size_t)n >= sizeof p.s)
-        die("%.60s...: the path is longer than %zu bytes", dir, sizeof p.s);
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(p.s, sizeof p.s, fmt, ap);
+    va_end(ap);
+    if (n < 0 || n >= (int)sizeof p.s)
+        die("%.60s...: the path is longer than %zu bytes", p.s, sizeof p.s);
     return p;
 }
 
-static inline bool is_file(const char *path)
+static inline Path path_join(const char *dir, const char *name)
 {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+    return path_printf("%s/%s", dir, name);
 }
 
-static inline bool is_dir(const char *path)
+/* S_IFREG, S_IFDIR, ...; 0 where there is nothing. */
+static inline mode_t file_type(const char *path)
 {
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+    struct stat info;
+    return stat(path, &info) ? 0 : info.st_mode & S_IFMT;
 }
 
-/* Makes a directory and the ones above it. */
+static inline bool is_file(const char *path) { return file_type(path) == S_IFREG; }
+
+static inline bool is_dir(const char *path) { return file_type(path) == S_IFDIR; }
+
+/* Makes a directory and its parents. */
 static inline void make_dirs(const char *path)
 {
-    Path p;
-    if (strlen(path) >= sizeof p.s)
-        die("%.60s...: the path is longer than %zu bytes", path, sizeof p.s);
-    strcpy(p.s, path);
-    for (char *c = p.s + 1;; c++) {
-        if (*c != '/' && *c != 0)
-            continue;
-        char end = *c;
-        *c = 0;
+    Path p = path_printf("%s", path);
+    for (char *c = p.s; c;) {
+        c = strchr(c + (*c != 0), '/');
+        if (c)
+            *c = 0;
         if (mkdir(p.s, 0777) && errno != EEXIST)
             die("%s: cannot make the directory: %s", p.s, strerror(errno));
-        *c = end;
-        if (!end)
-            break;
+        if (c)
+            *c = '/';
     }
     if (!is_dir(path))
         die("%s: exists and is not a directory", path);
@@ -465,7 +502,7 @@ static inline void remove_dir(const char *path)
         die("%s: cannot be replaced: %s", path, strerror(errno));
 }
 
-/* What is read whole may have 1 GiB: some files have no end, and some only seem to have so much. */
+/* A file read whole may have 1 GiB: some have no end. */
 enum { READ_MOST = 1 << 30 };
 
 /* The whole of a stream, NUL-terminated (the NUL is not counted). The caller frees it. */
@@ -489,7 +526,7 @@ static inline char *read_stream(FILE *f, const char *name, size_t *length)
     return b.s;
 }
 
-/* A pipe has a second to be given a writer; without one it is empty. */
+/* The same for a path. A pipe without a writer is taken as empty after a second. */
 static inline char *read_file(const char *path, size_t *length)
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -504,8 +541,8 @@ static inline char *read_file(const char *path, size_t *length)
     return s;
 }
 
-/* A file that appears whole or not at all: written under a temporary name beside its final one,
- * brought to the disk (fsync), renamed, and the directory brought to the disk. */
+/* A file that appears whole or not at all: written under a temporary name, synced (fsync), renamed,
+ * and its directory synced. */
 typedef struct {
     FILE *f;
     Path path, temporary;
@@ -513,26 +550,23 @@ typedef struct {
 
 static inline AtomicFile atomic_open(const char *path)
 {
-    AtomicFile a;
-    struct stat info;
-    if (!stat(path, &info) && !S_ISREG(info.st_mode)) /* the name of a device stays its own */
+    mode_t type = file_type(path);
+    if (type && type != S_IFREG)
         die("%s: is there, and is not a regular file", path);
-    int n = snprintf(a.path.s, sizeof a.path.s, "%s", path);
-    int t = snprintf(a.temporary.s, sizeof a.temporary.s, "%s.tmp-%ld", path, (long)getpid());
-    if (n < 0 || t < 0 || (size_t)t >= sizeof a.temporary.s)
-        die("%.60s...: the path is longer than %zu bytes", path, sizeof a.path.s);
+    AtomicFile a = {.path = path_printf("%s", path),
+                    .temporary = path_printf("%s.tmp-%ld", path, (long)getpid())};
     a.f = fopen(a.temporary.s, "wb");
     if (!a.f)
         die("%s: cannot be written: %s", path, strerror(errno));
     return a;
 }
 
-/* fsync of a directory makes the names in it last. */
+/* fsync of a directory, which makes the names in it last; some file systems cannot. */
 static inline void sync_dir(const char *path)
 {
     int fd = open(path, O_RDONLY);
     if (fd >= 0) {
-        fsync(fd); /* some file systems cannot; the rename itself is done by now */
+        fsync(fd);
         close(fd);
     }
 }
@@ -560,12 +594,12 @@ static inline void write_file(const char *path, const char *text, size_t n)
     atomic_close(&a);
 }
 
-/* Prints text in lines of at most `width` columns, broken at blanks. It begins in column `at`; all
- * but the first line stand `indent` in. */
+/* Prints text in lines of at most `width` columns, broken at spaces. It begins in column `at`; all
+ * lines but the first are indented by `indent`. */
 static inline void put_wrapped(FILE *f, const char *text, int at, int indent, int width)
 {
     for (int column = at; *text; text += strspn(text, " ")) {
-        int word = (int)strcspn(text, " "), columns = 0;
+        int word = strcspn(text, " "), columns = 0;
         for (int k = 0; k < word; k++)
             columns += (text[k] & 0xC0) != 0x80; /* characters, of UTF-8 */
         if (column > at && column + 1 + columns > width) {

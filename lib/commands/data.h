@@ -1,4 +1,4 @@
-/* data.h: the command `data`: writes problems of a task, or checks a file of them. */
+/* data.h: the command `data`: writes problems of a task, or checks a file of problems. */
 #ifndef DATA_H
 #define DATA_H
 
@@ -18,9 +18,7 @@ static void cmd_data(Session *s)
         demand_output(false);
         line.n = 0;
     }
-    buf_free(&prompt);
-    buf_free(&answer);
-    buf_free(&line);
+    buf_free(&prompt, &answer, &line);
     problems_free(&p);
 }
 

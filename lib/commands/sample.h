@@ -2,7 +2,7 @@
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
-/* Prints a response as it grows, held back by what may still become --stop. */
+/* Prints a response as it grows; a suffix that may be the beginning of --stop waits. */
 typedef struct {
     const Session *s;
     Decoder decoder;
@@ -18,7 +18,7 @@ static void printer_token(void *context, int id)
     decoder_add(&p->decoder, &p->s->tokenizer, id, true, &p->text);
     size_t end = p->text.n, hold = stop ? strlen(stop) - 1 : 0;
     if (stop && (found = strstr(p->text.s, stop))) {
-        end = (size_t)(found - p->text.s);
+        end = found - p->text.s;
         p->stopped = true;
     } else
         end -= hold < end ? hold : end;

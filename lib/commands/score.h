@@ -2,9 +2,10 @@
 #ifndef SCORE_H
 #define SCORE_H
 
-/* One line in, one line out: log p of each id given those before it; the first has none. */
-static void score_line(Session *s, Json *j, int line, Buf *out)
+/* The log-prob of each id given those before it; the first has none. */
+static void score_line(void *session, Json *j, int line, Buf *out)
 {
+    Session *s = session;
     Buf key = {0}, text = {0};
     int *ids = NULL, n = 0;
     bool have_text = false;
@@ -37,10 +38,9 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
         batch_target(&b, t, ids[t + 1]);
     Pass p = forward(&a, &s->model, &b, KEEP_NOTHING);
     forward_head(&a, &s->model, &p, (float)s->o.temperature, false, NULL);
-    buf_str(out, "{\"input_ids\": [");
-    for (int t = 0; t < n; t++)
-        buf_printf(out, t ? ", %d" : "%d", ids[t]);
-    buf_str(out, "], \"logprobs\": [null");
+    buf_str(out, "{\"input_ids\": ");
+    json_put_ints(out, ids, n);
+    buf_str(out, ", \"logprobs\": [null");
     for (int t = 0; t + 1 < n; t++) {
         buf_str(out, ", ");
         json_put_number(out, (double)p.head.logprob[t]);
@@ -48,26 +48,14 @@ static void score_line(Session *s, Json *j, int line, Buf *out)
     buf_str(out, "]}\n");
     arena_free(&a);
     free(ids);
-    buf_free(&key);
-    buf_free(&text);
+    buf_free(&key, &text);
 }
 
 static void cmd_score(Session *s)
 {
-    size_t n, offset = 0;
-    int line = 0;
-    Buf out = {0};
     session_load(s, s->o.model);
     model_pack(&s->model, s->engine.threads);
-    char *text = read_stream(stdin, "stdin", &n);
-    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-        score_line(s, &j, line, &out);
-        fwrite(out.s, 1, out.n, stdout);
-        demand_output(false);
-        out.n = 0;
-    }
-    buf_free(&out);
-    free(text);
+    jsonl_filter(score_line, s);
 }
 
 #endif

@@ -2,7 +2,7 @@
 #ifndef TOKENIZE_H
 #define TOKENIZE_H
 
-/* A line of `tokenize`: what it may hold. */
+/* The members of an input line. */
 typedef struct {
     Buf text;
     bool has_text, has_ids, generate;
@@ -11,36 +11,26 @@ typedef struct {
     int n_messages, thinking; /* -1: not set */
 } TokenizeLine;
 
-static char *json_text(Json *j)
-{
-    Buf s = {0};
-    json_string(j, &s);
-    return s.s;
-}
-
 /* [{"role": "user", "content": "..."}, ...] */
 static void read_messages(Json *j, TokenizeLine *x, int line)
 {
-    Buf key = {0};
     for (json_array(j); json_item(j);) {
-        Message m = {NULL, NULL};
+        Buf key = {0}, role = {0}, content = {0};
         for (json_object(j); json_key(j, &key);)
-            if (!strcmp(key.s, "role") && !m.role)
-                m.role = json_text(j);
-            else if (!strcmp(key.s, "content") && !m.content)
-                m.content = json_text(j);
+            if (!strcmp(key.s, "role") && !role.s)
+                json_string(j, &role);
+            else if (!strcmp(key.s, "content") && !content.s)
+                json_string(j, &content);
             else
                 die("stdin: line %d: messages: '%.60s'; expected role and content", line, key.s);
-        x->message = room_for_one(x->message, x->n_messages, sizeof m);
-        x->message[x->n_messages++] = m;
+        buf_free(&key);
+        APPEND(x->message, x->n_messages, (Message){role.s, content.s});
         if (j->error)
             break;
-        if (!m.content || !m.role ||
-            !(is_one_of(m.role, "system", "user", "assistant") || is_role(&m, "tool")))
+        if (!content.s || !role.s || choice_index("system|user|assistant|tool", role.s, role.n) < 0)
             die("stdin: line %d: messages: expected content, and role system, user, assistant or "
                 "tool", line);
     }
-    buf_free(&key);
 }
 
 static void line_free(TokenizeLine *x)
@@ -85,9 +75,11 @@ static TokenizeLine line_read(Json *j, int line)
 }
 
 /* {"text"} to {"input_ids"}, with --decode back; {"messages"} to {"prompt", "input_ids"}. */
-static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
+static void tokenize_line(void *session, Json *j, int line, Buf *out)
 {
+    const Session *s = session;
     TokenizeLine x = line_read(j, line);
+    bool chat = x.n_messages > 0;
     size_t bad = 0;
     if (s->o.decode) {
         if (!x.has_ids)
@@ -96,7 +88,6 @@ static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
         buf_str(out, "{\"text\": ");
         json_put_string(out, x.text.s, x.text.n);
     } else {
-        bool chat = x.n_messages > 0;
         if (x.has_text == chat)
             die("stdin: line %d: expected text, or messages", line);
         if (chat)
@@ -104,14 +95,13 @@ static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
         x.ids.n = 0;
         if (!tokenizer_encode(&s->tokenizer, x.text.s, x.text.n, &x.ids, &bad))
             die("stdin: line %d: no token for the character at byte %zu", line, bad);
-        buf_str(out, chat ? "{\"prompt\": " : "{\"input_ids\": [");
+        buf_str(out, chat ? "{\"prompt\": " : "{");
         if (chat) {
             json_put_string(out, x.text.s, x.text.n);
-            buf_str(out, ", \"input_ids\": [");
+            buf_str(out, ", ");
         }
-        for (int i = 0; i < x.ids.n; i++)
-            buf_printf(out, i ? ", %d" : "%d", x.ids.id[i]);
-        buf_str(out, "]");
+        buf_str(out, "\"input_ids\": ");
+        json_put_ints(out, x.ids.id, x.ids.n);
     }
     buf_str(out, "}\n");
     line_free(&x);
@@ -119,21 +109,10 @@ static void tokenize_line(const Session *s, Json *j, int line, Buf *out)
 
 static void cmd_tokenize(Session *s)
 {
-    size_t n, offset = 0;
-    int line = 0;
-    Buf out = {0};
     if (!s->o.tokenizer)
         usage("tokenize: --tokenizer is missing");
     s->tokenizer = tokenizer_load(model_dir(s->o.tokenizer).s);
-    char *text = read_stream(stdin, "stdin", &n);
-    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-        tokenize_line(s, &j, line, &out);
-        fwrite(out.s, 1, out.n, stdout);
-        demand_output(false);
-        out.n = 0;
-    }
-    buf_free(&out);
-    free(text);
+    jsonl_filter(tokenize_line, s);
 }
 
 #endif

@@ -1,6 +1,5 @@
-/* config.h: config.json of a model directory: the fields that a model's shape hangs on, what they
- * mean where they are missing, and what is refused by name because it would change the numbers. The
- * shapes that --preset names. */
+/* config.h: config.json of a model directory: the fields that the model depends on, their defaults,
+ * and what is refused by name because it would change the numbers. The shapes of --preset. */
 #ifndef CONFIG_H
 #define CONFIG_H
 
@@ -45,52 +44,45 @@ static const struct {
 
 static int *config_int(Config *c, int i) { return (int *)((char *)c + CONFIG_INTS[i].offset); }
 
-/* What a config.json means where it is silent: the defaults of transformers' own class for each
- * model_type (5.23; 0 and -1: none). A null is another matter: see config_defaults. */
+/* Values of missing fields: the defaults of transformers' class for each model_type (5.23; 0 and
+ * -1: none). For null see config_defaults. */
 static const struct {
-    int num_key_value_heads, head_dim, max_position_embeddings, bos_token_id, eos_token_id;
+    int whole[N_CONFIG_INTS], bos_token_id, eos_token_id;
 } CLASS_DEFAULTS[] = {
-    [QWEN3] = {32, 128, 32768, -1, -1},
-    [QWEN2] = {32, 0, 32768, -1, -1},
-    [LLAMA] = {0, 0, 2048, 1, 2},
+    [QWEN3] = {{[NUM_KEY_VALUE_HEADS] = 32, [HEAD_DIM] = 128, [MAX_POSITIONS] = 32768}, -1, -1},
+    [QWEN2] = {{[NUM_KEY_VALUE_HEADS] = 32, [HEAD_DIM] = 0, [MAX_POSITIONS] = 32768}, -1, -1},
+    [LLAMA] = {{[NUM_KEY_VALUE_HEADS] = 0, [HEAD_DIM] = 0, [MAX_POSITIONS] = 2048}, 1, 2},
 };
 
-/* Fields that would change the numbers: the value each must have, or else the file is refused.
- * "or" is a second spelling of the same. */
+/* Fields that would change the numbers, and the value each must have. "or": the same, spelt
+ * differently. */
 static const struct {
     const char *name, *value, *or;
 } CONFIG_DEMANDS[] = {
-    {"hidden_act", "silu", "swish"},
-    {"mlp_bias", "false", "null"},
-    {"partial_rotary_factor", "1.0", "1"},
-    {"quantization_config", "null", "null"},
-    {"compression_config", "null", "null"},
-    {"attn_logit_softcapping", "null", "null"},
-    {"final_logit_softcapping", "null", "null"},
-    {"per_layer_config", "null", "null"},
+    {"hidden_act", "silu", "swish"},            {"mlp_bias", "false", "null"},
+    {"partial_rotary_factor", "1.0", "1"},      {"per_layer_config", "null", "null"},
+    {"quantization_config", "null", "null"},    {"compression_config", "null", "null"},
+    {"attn_logit_softcapping", "null", "null"}, {"final_logit_softcapping", "null", "null"},
 };
 enum { N_CONFIG_DEMANDS = sizeof CONFIG_DEMANDS / sizeof *CONFIG_DEMANDS };
 
-/* A config.json while it is read. Some fields mean something only beside others, which may come
- * later in the file. */
+/* A config.json while it is read. The meaning of some fields depends on later ones. */
 typedef struct {
     Json json;
     const char *path;
+    Config c;
     bool seen[N_CONFIG_INTS], bos, eos;
-    bool attention_bias;  /* is true; qwen2 has its biases whatever this says */
-    double nested_theta;  /* of rope_parameters; it wins over rope_theta beside it; 0: none */
+    bool attention_bias;  /* is true; qwen2 has its biases in any case */
+    double nested_theta;  /* of rope_parameters; overrides rope_theta; 0: none */
     bool window, layers;  /* use_sliding_window is true; layer_types is there */
     bool no_window;       /* sliding_window is null */
     int64_t first_window; /* max_window_layers: the first layer with a window */
 } ConfigReader;
 
 /* Takes a null, if one comes next. */
-static bool config_null(Json *j)
-{
-    return json_peek(j) == 'n' && json_null(j);
-}
+static bool config_null(Json *j) { return json_peek(j) == 'n' && json_null(j); }
 
-/* Dies where `key` must have one value for the numbers to be right, and has another. */
+/* Dies where the value of `key` is not the expected one. */
 static void config_demand(Json *j, const char *path, const char *key, const char *expected,
                           const char *or)
 {
@@ -100,7 +92,7 @@ static void config_demand(Json *j, const char *path, const char *key, const char
     else {
         const char *from = j->p;
         json_skip(j);
-        buf_add(&text, from, (size_t)(j->p - from));
+        buf_add(&text, from, j->p - from);
     }
     if (!j->error && strcmp(text.s, expected) && strcmp(text.s, or))
         die("%s: %s is %s; only %s is supported", path, key, st_label(text.s).s, expected);
@@ -117,7 +109,7 @@ static void config_rope(ConfigReader *r, const char *key)
         return;
     json_object(j);
     while (json_key(j, &name)) {
-        if (!strcmp(name.s, "rope_type") || !strcmp(name.s, "type")) {
+        if (among(name.s, "rope_type|type")) {
             if (json_string(j, &type) && strcmp(type.s, "default"))
                 die("%s: %s is of type '%s'; only 'default' is supported", r->path, key,
                     st_label(type.s).s);
@@ -133,8 +125,7 @@ static void config_rope(ConfigReader *r, const char *key)
     }
     if (!j->error && more && !type.n)
         die("%s: %s has no rope_type; only 'default' is supported", r->path, key);
-    buf_free(&name);
-    buf_free(&type);
+    buf_free(&name, &type);
 }
 
 /* eos_token_id and bos_token_id: a number, null, or a list of numbers. Returns how many. */
@@ -147,60 +138,56 @@ static int config_ids(Json *j, const char *path, const char *key, int *ids)
         return 0;
     if (list)
         json_array(j);
-    while (!list || json_item(j)) {
+    while (list ? json_item(j) : !n) {
         if (json_int(j, &id) && (id < 0 || id >= 1 << 24 || n == MAX_EOS))
             die("%s: %s: expected at most %d ids from 0 up", path, key, MAX_EOS);
         if (j->error)
             break;
-        ids[n++] = (int)id;
-        if (!list)
-            break;
+        ids[n++] = id;
     }
     return n;
 }
 
-static void config_model_type(ConfigReader *r, Config *c)
+static void config_model_type(ConfigReader *r)
 {
     Buf type = {0};
-    int t = 0;
-    if (!json_string(&r->json, &type))
-        return;
-    while (t < 3 && strcmp(type.s, MODEL_TYPES[t]))
-        t++;
-    if (t == 3)
+    int t = json_string(&r->json, &type) ? choice_index("qwen3|qwen2|llama", type.s, type.n) : 0;
+    if (t < 0)
         die("%s: model_type '%s' is not supported; expected qwen3, qwen2 or llama", r->path,
             st_label(type.s).s);
-    c->model_type = (ModelType)t;
+    r->c.model_type = (ModelType)t;
     buf_free(&type);
 }
 
 /* A whole number within its bounds; null counts as given, and leaves 0. */
-static void config_whole(ConfigReader *r, Config *c, int i)
+static void config_whole(ConfigReader *r, int i)
 {
-    int64_t value;
+    int64_t value = 0;
     r->seen[i] = true;
-    *config_int(c, i) = 0;
-    if (config_null(&r->json))
-        return;
-    if (!json_int(&r->json, &value) || value < CONFIG_INTS[i].low || value > CONFIG_INTS[i].high)
+    if (!config_null(&r->json) && (!json_int(&r->json, &value) || value < CONFIG_INTS[i].low ||
+                                   value > CONFIG_INTS[i].high))
         die("%s: %s: expected a whole number from %d to %d", r->path, CONFIG_INTS[i].name,
             CONFIG_INTS[i].low, CONFIG_INTS[i].high);
-    *config_int(c, i) = (int)value;
+    *config_int(&r->c, i) = value;
 }
 
-static void config_bool(ConfigReader *r, const char *key, bool *to)
+/* The truth of one of these keys. False if `key` is none of them. */
+static bool config_bool(ConfigReader *r, const char *key)
 {
-    if (!json_bool(&r->json, to))
+    bool *to = !strcmp(key, "tie_word_embeddings")  ? &r->c.tie_word_embeddings
+               : !strcmp(key, "attention_bias")     ? &r->attention_bias
+               : !strcmp(key, "use_sliding_window") ? &r->window
+                                                    : NULL;
+    if (to && !json_bool(&r->json, to))
         die("%s: %s: expected true or false", r->path, key);
+    return to != NULL;
 }
 
-/* The fields that say how far back a layer looks. Returns false if `key` is none of them. */
+/* The keys of sliding-window attention. False if `key` is none of them. */
 static bool config_window(ConfigReader *r, const char *key)
 {
     Json *j = &r->json;
-    if (!strcmp(key, "use_sliding_window")) {
-        config_bool(r, key, &r->window);
-    } else if (!strcmp(key, "sliding_window")) {
+    if (!strcmp(key, "sliding_window")) {
         r->no_window = json_peek(j) == 'n';
         json_skip(j);
     } else if (!strcmp(key, "max_window_layers")) {
@@ -214,55 +201,45 @@ static bool config_window(ConfigReader *r, const char *key)
     return true;
 }
 
-/* One key of config.json. What changes the numbers and is not supported is refused by name. */
-static void config_key(ConfigReader *r, Config *c, const char *key)
+/* One key of config.json. */
+static void config_key(ConfigReader *r, const char *key)
 {
     Json *j = &r->json;
-    int bos[MAX_EOS];
-    for (int i = 0; i < N_CONFIG_INTS; i++)
-        if (!strcmp(key, CONFIG_INTS[i].name)) {
-            config_whole(r, c, i);
-            return;
-        }
-    for (int i = 0; i < N_CONFIG_DEMANDS; i++)
-        if (!strcmp(key, CONFIG_DEMANDS[i].name)) {
-            config_demand(j, r->path, key, CONFIG_DEMANDS[i].value, CONFIG_DEMANDS[i].or);
-            return;
-        }
-    if (!strcmp(key, "model_type")) {
-        config_model_type(r, c);
-    } else if (!strcmp(key, "rms_norm_eps") || !strcmp(key, "rope_theta")) {
-        double *to = key[1] == 'm' ? &c->rms_norm_eps : &c->rope_theta;
+    int bos[MAX_EOS], whole = 0, demand = 0;
+    while (whole < N_CONFIG_INTS && strcmp(key, CONFIG_INTS[whole].name))
+        whole++;
+    while (demand < N_CONFIG_DEMANDS && strcmp(key, CONFIG_DEMANDS[demand].name))
+        demand++;
+    if (whole < N_CONFIG_INTS) {
+        config_whole(r, whole);
+    } else if (demand < N_CONFIG_DEMANDS) {
+        config_demand(j, r->path, key, CONFIG_DEMANDS[demand].value, CONFIG_DEMANDS[demand].or);
+    } else if (!strcmp(key, "model_type")) {
+        config_model_type(r);
+    } else if (among(key, "rms_norm_eps|rope_theta")) {
+        double *to = key[1] == 'm' ? &r->c.rms_norm_eps : &r->c.rope_theta;
         if (!json_number(j, to) || !(*to > 0))
             die("%s: %s: expected a number above 0", r->path, key);
-    } else if (!strcmp(key, "tie_word_embeddings")) {
-        config_bool(r, key, &c->tie_word_embeddings);
-    } else if (!strcmp(key, "attention_bias")) {
-        config_bool(r, key, &r->attention_bias);
-    } else if (!strcmp(key, "rope_scaling") || !strcmp(key, "rope_parameters")) {
+    } else if (among(key, "rope_scaling|rope_parameters")) {
         config_rope(r, key);
     } else if (!strcmp(key, "eos_token_id")) {
-        c->n_eos = config_ids(j, r->path, key, c->eos_token_id);
+        r->c.n_eos = config_ids(j, r->path, key, r->c.eos_token_id);
         r->eos = true;
     } else if (!strcmp(key, "bos_token_id")) {
-        c->bos_token_id = config_ids(j, r->path, key, bos) > 0 ? bos[0] : -1;
+        r->c.bos_token_id = config_ids(j, r->path, key, bos) > 0 ? bos[0] : -1;
         r->bos = true;
-    } else if (!config_window(r, key))
+    } else if (!config_bool(r, key) && !config_window(r, key))
         json_skip(j);
 }
 
-/* Fills in what the file left out, in transformers' way: a missing field is the class's default,
- * and null, or a default of 0, follows from the other fields. */
-static void config_defaults(const ConfigReader *r, Config *c)
+/* Fills in defaults as transformers does: a missing field has the class's default; null, or a
+ * default of 0, follows from the other fields. */
+static void config_defaults(ConfigReader *r)
 {
-    const int missing[N_CONFIG_INTS] = {
-        [NUM_KEY_VALUE_HEADS] = CLASS_DEFAULTS[c->model_type].num_key_value_heads,
-        [HEAD_DIM] = CLASS_DEFAULTS[c->model_type].head_dim,
-        [MAX_POSITIONS] = CLASS_DEFAULTS[c->model_type].max_position_embeddings,
-    };
+    Config *c = &r->c;
     for (int i = 0; i < N_CONFIG_INTS; i++) {
         if (!r->seen[i])
-            *config_int(c, i) = missing[i];
+            *config_int(c, i) = CLASS_DEFAULTS[c->model_type].whole[i];
         if (!*config_int(c, i) && i != NUM_KEY_VALUE_HEADS && i != HEAD_DIM)
             die("%s: %s is missing", r->path, CONFIG_INTS[i].name);
     }
@@ -281,9 +258,10 @@ static void config_defaults(const ConfigReader *r, Config *c)
         c->eos_token_id[c->n_eos++] = CLASS_DEFAULTS[c->model_type].eos_token_id;
 }
 
-/* What fields say together. */
-static void config_check(const ConfigReader *r, const Config *c)
+/* Refuses fields that contradict each other. */
+static void config_check(const ConfigReader *r)
 {
+    const Config *c = &r->c;
     if (c->num_attention_heads % c->num_key_value_heads)
         die("%s: num_key_value_heads is %d%s; expected a divisor of num_attention_heads %d",
             r->path, c->num_key_value_heads,
@@ -314,20 +292,19 @@ static bool config_next(Json *j, Buf *key, const char *path)
 
 static Config config_parse(const char *path, const char *text, size_t n)
 {
-    Config c = {.model_type = QWEN3, .rms_norm_eps = 1e-6, .rope_theta = 10000.0};
-    ConfigReader r = {.json = json_open(text, n), .path = path, .first_window = 28};
+    ConfigReader r = {.json = json_open(text, n), .path = path, .first_window = 28,
+                      .c = {.model_type = QWEN3, .rms_norm_eps = 1e-6, .rope_theta = 10000.0}};
     Buf key = {0};
     json_object(&r.json);
     while (config_next(&r.json, &key, path))
-        config_key(&r, &c, key.s);
-    config_defaults(&r, &c);
-    config_check(&r, &c);
-    return c;
+        config_key(&r, key.s);
+    config_defaults(&r);
+    config_check(&r);
+    return r.c;
 }
 
-/* generation_config.json says at which ids a response ends, where it says so: it replaces what
- * config.json says. (Where it is there and silent, transformers never ends a response; here
- * config.json stays in force.) An id that the vocabulary does not have can end nothing. */
+/* The eos_token_id of generation_config.json replaces that of config.json. (Where the file has
+ * none, transformers never ends a response; here config.json stays in force.) */
 static void config_generation(Config *c, const char *path)
 {
     size_t n;
@@ -354,7 +331,7 @@ static void config_generation(Config *c, const char *path)
     free(text);
 }
 
-/* The names that config.json has for what a file of weights calls ST_F32, ST_BF16 and ST_F16. */
+/* The names of ST_F32, ST_F16 and ST_BF16 in config.json. */
 static const char *const TORCH_DTYPES[] = {
     [ST_F32] = "float32", [ST_F16] = "float16", [ST_BF16] = "bfloat16"};
 
@@ -382,8 +359,8 @@ static void config_write(const Config *c, int dtype, const char *path)
     buf_free(&b);
 }
 
-/* A config.json (one that was read already) with its dtype, or torch_dtype, as given, and the rest
- * as it is. A file without the field gets it first. The caller frees the text. */
+/* The text of a valid config.json with its dtype, or torch_dtype, replaced, or added in front. The
+ * caller frees it. */
 static char *config_with_dtype(const char *text, int dtype)
 {
     Json j = json_open(text, strlen(text));
@@ -395,14 +372,14 @@ static char *config_with_dtype(const char *text, int dtype)
         json_peek(&j);
         const char *value = j.p;
         json_skip(&j);
-        if (strcmp(key.s, "dtype") && strcmp(key.s, "torch_dtype"))
+        if (!among(key.s, "dtype|torch_dtype"))
             continue;
-        buf_add(&out, copied, (size_t)(value - copied));
+        buf_add(&out, copied, value - copied);
         buf_printf(&out, "\"%s\"", TORCH_DTYPES[dtype]);
         copied = j.p;
     }
     if (copied == text) {
-        buf_add(&out, text, (size_t)(inside - text));
+        buf_add(&out, text, inside - text);
         buf_printf(&out, "\n  \"torch_dtype\": \"%s\",", TORCH_DTYPES[dtype]);
         copied = inside;
     }

@@ -1,4 +1,4 @@
-/* safetensors.h: the file format of weights. Reads what Hugging Face writes; writes F32, BF16, F16.
+/* safetensors.h: the file format of weights, as Hugging Face writes it. Writes F32, BF16, F16.
  *
  *   8 bytes   length n of the header, little-endian
  *   n bytes   JSON: {"NAME": {"dtype": "F32", "shape": [2, 3], "data_offsets": [begin, end]}, ...}
@@ -6,20 +6,17 @@
  *
  *   st_open_file, st_open_dir      one file; a model directory: one file, or shards and an index
  *   st_find, st_need               a tensor or NULL; a tensor of this shape, or the end
- *   st_read_f32, st_read_i32       its values (F16 and BF16 become float, exactly)
- *   st_read_part, st_release       some of its values; their memory may go
+ *   st_read_f32                    its values (F16 and BF16 become float, exactly)
+ *   st_read_part, st_release       some of its values; frees their memory
  *   st_note                        a text of the file's __metadata__, or NULL
- *   st_try                         one file, if it is whole
- *   st_close                       every StTensor of it is gone then
- *   st_round                       a value as F16 or BF16 holds it
+ *   st_try, st_close
+ *   st_round                       a value rounded to F16 or BF16
  *   st_write                       a whole file or none, with notes for __metadata__
  *
- * A file is mapped, not read, and nothing in it is believed: when st_open_* returns, every tensor
- * has a known dtype, a size that follows from its shape, and bytes inside the file that it shares
- * with no other. Whatever is wrong ends the program with one line that names file and tensor. The
- * shape is what the file says: compare it (st_need) before reading. Bytes that no tensor owns are
- * reported and ignored. Where another process shortens the file meanwhile, reading it ends the
- * program with one line, too. */
+ * A file is mapped, and nothing in it is trusted: after st_open_* every tensor has a known dtype, a
+ * size that follows from its shape, and bytes inside the file that it shares with no other. Any
+ * error ends the program with one line that names file and tensor, also where another process
+ * shortens the file. Compare the shape (st_need) before reading. */
 #ifndef SAFETENSORS_H
 #define SAFETENSORS_H
 
@@ -71,7 +68,7 @@ typedef struct {
 } StNote;
 
 typedef struct {
-    char *path;        /* who is to blame if a tensor is missing: the one file, or the index */
+    char *path;        /* the one file, or the index */
     StTensor *tensors; /* by name */
     int n;
     StFile *files;
@@ -94,8 +91,8 @@ typedef struct {
     char s[256];
 } StText;
 
-/* A name as a message may show it. It is anybody's text, so at most 200 bytes, in one line. */
-static inline StText st_label(const char *name)
+/* A name from a file for a message: one line of at most 200 bytes. */
+static StText st_label(const char *name)
 {
     StText t = {{0}};
     for (size_t i = 0, n = strlen(name); i < n;) {
@@ -105,12 +102,12 @@ static inline StText st_label(const char *name)
             break;
         memcpy(t.s + i, code < 0x20 || (code >= 0x7F && code < 0xA0) ? "??" : name + i,
                (size_t)length);
-        i += (size_t)length;
+        i += length;
     }
     return t;
 }
 
-static inline StText st_shape_text(int rank, const int64_t *shape)
+static StText st_shape_text(int rank, const int64_t *shape)
 {
     StText t = {"["};
     size_t n = 1;
@@ -122,14 +119,14 @@ static inline StText st_shape_text(int rank, const int64_t *shape)
 
 /* ---------------------------------------------------------------- the header */
 
-/* A place in a JSON text by the keys that lead to it, so that a message can say where. */
+/* A JSON text and the keys that lead to its cursor, for messages. */
 typedef struct {
     Json json;
     Buf outer, inner;
 } StCursor;
 
 /* "outer: inner: what" */
-static inline void st_blame(const StCursor *c, const char *what, Buf *error)
+static void st_blame(const StCursor *c, const char *what, Buf *error)
 {
     if (c->outer.n)
         buf_printf(error, "%s: ", st_label(c->outer.s).s);
@@ -138,23 +135,8 @@ static inline void st_blame(const StCursor *c, const char *what, Buf *error)
     buf_str(error, what);
 }
 
-static inline void st_cursor_free(StCursor *c)
-{
-    buf_free(&c->outer);
-    buf_free(&c->inner);
-}
-
-/* The StDtype of this name; ST_DTYPES where there is none. */
-static inline int st_dtype(const char *name)
-{
-    int dtype = 0;
-    while (dtype < ST_DTYPES && strcmp(name, st_dtypes[dtype].name))
-        dtype++;
-    return dtype;
-}
-
 /* [1, 2, 3]: at most max integers, none negative. Returns how many. */
-static inline int st_integers(Json *j, int64_t *out, int max)
+static int st_integers(Json *j, int64_t *out, int max)
 {
     int n = 0;
     for (json_array(j); json_item(j); n++) {
@@ -166,31 +148,31 @@ static inline int st_integers(Json *j, int64_t *out, int max)
     return n;
 }
 
-/* One tensor's entry, without looking at what the numbers mean. Fields we do not know are skipped,
- * as the format's own reader does. */
-static inline bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
+/* One tensor's entry, unchecked. Unknown fields are skipped, as the format's own reader does. */
+static bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
 {
     enum { DTYPE, SHAPE, OFFSETS, FIELDS };
     static const char *const fields[FIELDS] = {"dtype", "shape", "data_offsets"};
     Json *j = &c->json;
     Buf text = {0};
-    bool seen[FIELDS + 1] = {0};
-    json_object(j);
-    while (json_key(j, &c->inner)) {
-        int f = 0;
-        while (f < FIELDS && strcmp(c->inner.s, fields[f]))
-            f++;
-        if (f < FIELDS && seen[f])
+    bool seen[FIELDS] = {0};
+    for (json_object(j); json_key(j, &c->inner);) {
+        int f = choice_index("dtype|shape|data_offsets", c->inner.s, c->inner.n);
+        if (f >= 0 && seen[f])
             json_fail(j, "given twice");
-        seen[f] = true;
-        if (f == DTYPE && json_string(j, &text) && (t->dtype = st_dtype(text.s)) == ST_DTYPES)
-            json_fail(j, "unknown; expected F32, BF16, F16 or another of the format's types");
-        else if (f == SHAPE)
+        if (f == DTYPE && json_string(j, &text)) {
+            while (t->dtype < ST_DTYPES && strcmp(text.s, st_dtypes[t->dtype].name))
+                t->dtype++;
+            if (t->dtype == ST_DTYPES)
+                json_fail(j, "unknown; expected F32, BF16, F16 or another of the format's types");
+        } else if (f == SHAPE) {
             t->rank = st_integers(j, t->shape, ST_MAX_RANK);
-        else if (f == OFFSETS && st_integers(j, offsets, 2) != 2)
+        } else if (f == OFFSETS && st_integers(j, offsets, 2) != 2) {
             json_fail(j, "expected two numbers, [begin, end]");
-        else if (f == FIELDS)
+        } else if (f < 0)
             json_skip(j);
+        if (f >= 0)
+            seen[f] = true;
     }
     for (int f = 0; f < FIELDS && !j->error; f++) {
         c->inner.n = 0;
@@ -201,8 +183,8 @@ static inline bool st_entry(StCursor *c, StTensor *t, int64_t offsets[2])
     return !j->error;
 }
 
-/* The bytes that dtype and shape need, or -1 if that is beyond 63 bits. */
-static inline int64_t st_bytes_needed(const StTensor *t)
+/* The bytes of dtype and shape, or -1 beyond 63 bits. */
+static int64_t st_bytes_needed(const StTensor *t)
 {
     int64_t bytes = st_dtypes[t->dtype].size;
     for (int i = 0; i < t->rank; i++) {
@@ -213,9 +195,9 @@ static inline int64_t st_bytes_needed(const StTensor *t)
     return bytes;
 }
 
-/* Gives the tensor its bytes of the data, if they are there and as many as it needs. */
-static inline bool st_place(StTensor *t, const int64_t offsets[2], const unsigned char *data,
-                            size_t size, Buf *why)
+/* Sets the tensor's data, if the offsets are right. */
+static bool st_place(StTensor *t, const int64_t offsets[2], const unsigned char *data,
+                     size_t size, Buf *why)
 {
     int64_t begin = offsets[0], end = offsets[1], need = st_bytes_needed(t);
     if (begin > end || (uint64_t)end > size)
@@ -230,26 +212,26 @@ static inline bool st_place(StTensor *t, const int64_t offsets[2], const unsigne
     if (why->n)
         return false;
     t->data = data + begin;
-    t->bytes = (size_t)(end - begin);
+    t->bytes = end - begin;
     return true;
 }
 
-static inline int st_by_name(const void *a, const void *b)
+static int st_by_name(const void *a, const void *b)
 {
     return strcmp(((const StTensor *)a)->name, ((const StTensor *)b)->name);
 }
 
-static inline int st_by_place(const void *a, const void *b)
+static int st_by_place(const void *a, const void *b)
 {
     const unsigned char *x = ((const StTensor *)a)->data, *y = ((const StTensor *)b)->data;
     return (x > y) - (x < y);
 }
 
 /* Sorts by name. No two tensors may share a byte or a name. */
-static inline bool st_sort(StTensor *t, int n, Buf *error)
+static bool st_sort(StTensor *t, int n, Buf *error)
 {
     const StTensor *before = NULL;
-    qsort(t, (size_t)n, sizeof *t, st_by_place);
+    qsort(t, n, sizeof *t, st_by_place);
     for (int i = 0; i < n && !error->n; i++) {
         if (!t[i].bytes) /* may lie anywhere */
             continue;
@@ -258,7 +240,7 @@ static inline bool st_sort(StTensor *t, int n, Buf *error)
                        st_label(before->name).s, st_label(t[i].name).s);
         before = &t[i];
     }
-    qsort(t, (size_t)n, sizeof *t, st_by_name);
+    qsort(t, n, sizeof *t, st_by_name);
     for (int i = 1; i < n && !error->n; i++)
         if (!strcmp(t[i - 1].name, t[i].name))
             buf_printf(error, "header: tensor %s is there twice; expected once",
@@ -266,87 +248,63 @@ static inline bool st_sort(StTensor *t, int n, Buf *error)
     return !error->n;
 }
 
-static inline StTensor *st_new_tensor(SafeTensors *st, const char *path, const char *name)
-{
-    st->tensors = room_for_one(st->tensors, st->n, sizeof *st->tensors);
-    st->tensors[st->n] = (StTensor){.name = xstrdup(name), .path = path};
-    return &st->tensors[st->n++];
-}
-
-/* The texts of __metadata__, appended to st->notes. */
-static inline bool st_metadata(SafeTensors *st, StCursor *c)
+/* Appends the entries of a header to st->tensors, the texts of __metadata__ to st->notes. */
+static bool st_entries(SafeTensors *st, StCursor *c, const char *path, const unsigned char *data,
+                       size_t size, Buf *why)
 {
     Json *j = &c->json;
     Buf text = {0};
-    for (json_object(j); json_key(j, &c->inner); c->inner.n = 0) {
-        if (!json_string(j, &text))
-            break;
-        st->notes = room_for_one(st->notes, st->n_notes, sizeof *st->notes);
-        st->notes[st->n_notes++] = (StNote){xstrdup(c->inner.s), xstrdup(text.s)};
-    }
-    buf_free(&text);
-    return !j->error;
-}
-
-/* The entries of a header, appended to st->tensors. */
-static inline bool st_entries(SafeTensors *st, StCursor *c, const char *path,
-                              const unsigned char *data, size_t size, Buf *why)
-{
-    Json *j = &c->json;
-    json_object(j);
-    while (json_key(j, &c->outer)) {
+    for (json_object(j); json_key(j, &c->outer) && !why->n; c->outer.n = 0) {
         if (!strcmp(c->outer.s, "__metadata__")) {
-            if (!st_metadata(st, c))
-                return false;
+            for (json_object(j); json_key(j, &c->inner) && json_string(j, &text); c->inner.n = 0)
+                APPEND(st->notes, st->n_notes, (StNote){xstrdup(c->inner.s), xstrdup(text.s)});
         } else {
             int64_t offsets[2] = {0};
-            StTensor *t = st_new_tensor(st, path, c->outer.s);
-            if (!st_entry(c, t, offsets) || !st_place(t, offsets, data, size, why))
-                return false;
+            APPEND(st->tensors, st->n, (StTensor){.name = xstrdup(c->outer.s), .path = path});
+            StTensor *t = &st->tensors[st->n - 1];
+            if (st_entry(c, t, offsets))
+                st_place(t, offsets, data, size, why);
         }
-        if (j->error)
-            return false;
-        c->outer.n = 0;
+        if (j->error || why->n)
+            break;
     }
-    return json_end(j);
+    buf_free(&text);
+    return !why->n && json_end(j);
 }
 
 /* Adds the tensors of one file in memory. Returns false with the reason in `error`; never exits. */
-static inline bool st_parse(SafeTensors *st, const char *path, const unsigned char *bytes,
-                            size_t size, Buf *error)
+static bool st_parse(SafeTensors *st, const char *path, const unsigned char *bytes, size_t size,
+                     Buf *error)
 {
     uint64_t length = 0;
-    if (size < 8) {
+    size_t most = size - 8 < ST_MAX_HEADER ? size - 8 : ST_MAX_HEADER;
+    if (size >= 8)
+        memcpy(&length, bytes, 8);
+    if (size < 8)
         buf_printf(error, "%zu bytes; expected a header length of 8 bytes", size);
-        return false;
-    }
-    memcpy(&length, bytes, 8);
-    if (!length || length > ST_MAX_HEADER || length > size - 8) {
+    else if (!length || length > most)
         buf_printf(error, "header of %llu bytes; expected 1 to %zu", (unsigned long long)length,
-                   size - 8 < ST_MAX_HEADER ? size - 8 : ST_MAX_HEADER);
-        return false;
-    }
-    if (bytes[8] != '{') {
+                   most);
+    else if (bytes[8] != '{')
         buf_str(error, "header: expected a JSON object that begins with its first byte");
+    if (error->n)
         return false;
-    }
-    StCursor c = {.json = json_open((const char *)bytes + 8, (size_t)length)};
+    StCursor c = {.json = json_open((const char *)bytes + 8, length)};
     Buf why = {0};
     int first = st->n;
-    if (!st_entries(st, &c, path, bytes + 8 + length, size - 8 - (size_t)length, &why)) {
+    if (!st_entries(st, &c, path, bytes + 8 + length, size - 8 - length, &why)) {
         buf_str(error, "header: ");
         st_blame(&c, why.n ? why.s : c.json.error, error);
     }
-    buf_free(&why);
-    st_cursor_free(&c);
+    buf_free(&why, &c.outer, &c.inner);
     return !error->n && (st->n == first || st_sort(st->tensors + first, st->n - first, error));
 }
 
 /* ---------------------------------------------------------------- opening and closing */
 
-/* Handles SIGBUS. Its code is BUS_ADRERR where a mapped file has become shorter and has no bytes at
- * this place any more; any other SIGBUS comes again, and then ends the program as usual. */
-static inline void st_gone(int number, siginfo_t *info, void *context)
+/* Handles SIGBUS: BUS_ADRERR means that a mapped file has become shorter. Any other SIGBUS occurs
+ * again and ends the program as usual. */
+static void st_gone(int number, siginfo_t *info, void *context)
 {
     static const char line[] = "g2rl: a file of weights became shorter while it was read\n";
     (void)context;
@@ -356,7 +314,7 @@ static inline void st_gone(int number, siginfo_t *info, void *context)
 }
 
 /* Maps a file; false with the reason in `error` where that cannot be done. */
-static inline bool st_try_map(const char *path, StFile *f, Buf *error)
+static bool st_try_map(const char *path, StFile *f, Buf *error)
 {
     int fd = open(path, O_RDONLY | O_NONBLOCK); /* a pipe by that name would make us wait */
     struct sigaction gone = {.sa_sigaction = st_gone, .sa_flags = SA_SIGINFO};
@@ -368,11 +326,11 @@ static inline bool st_try_map(const char *path, StFile *f, Buf *error)
     else if (!S_ISREG(info.st_mode))
         buf_str(error, "is not a regular file");
     else if (info.st_size) {
-        map = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        map = mmap(NULL, info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (map == MAP_FAILED)
             buf_printf(error, "cannot be mapped: %s", strerror(errno));
         else
-            madvise(map, (size_t)info.st_size, MADV_SEQUENTIAL); /* read ahead */
+            madvise(map, info.st_size, MADV_SEQUENTIAL); /* read ahead */
     }
     if (fd >= 0)
         close(fd);
@@ -382,7 +340,7 @@ static inline bool st_try_map(const char *path, StFile *f, Buf *error)
     return true;
 }
 
-static inline StFile st_map(const char *path)
+static StFile st_map(const char *path)
 {
     Buf error = {0};
     StFile f = {0};
@@ -391,16 +349,15 @@ static inline StFile st_map(const char *path)
     return f;
 }
 
-static inline void st_unmap(StFile *f)
+static void st_unmap(StFile *f)
 {
     if (f->bytes)
         munmap(f->bytes, f->size);
     free(f->path);
 }
 
-/* Bytes of the file that are neither header nor tensor: the format forbids them, and they harm
- * nobody, but something was lost or left. */
-static inline void st_warn_unowned(const SafeTensors *st, const StFile *f)
+/* Warns of bytes that are neither header nor tensor, which the format forbids. */
+static void st_warn_unowned(const SafeTensors *st, const StFile *f)
 {
     uint64_t length, owned = 8;
     memcpy(&length, f->bytes, 8);
@@ -411,22 +368,21 @@ static inline void st_warn_unowned(const SafeTensors *st, const StFile *f)
              (unsigned long long)(f->size - owned - length));
 }
 
-/* Adds a file; NULL with the reason in `error` where it is not there or not whole. */
-static inline StFile *st_try(SafeTensors *st, const char *path, Buf *error)
+/* Adds a file; NULL with the reason in `error` where it cannot be read or is not whole. */
+static StFile *st_try(SafeTensors *st, const char *path, Buf *error)
 {
     StFile f = {0};
     if (!st_try_map(path, &f, error))
         return NULL;
     f.first = st->n;
-    st->files = room_for_one(st->files, st->n_files, sizeof f);
-    st->files[st->n_files++] = f;
+    APPEND(st->files, st->n_files, f);
     if (!st_parse(st, f.path, f.bytes, f.size, error))
         return NULL;
     st->files[st->n_files - 1].n = st->n - f.first;
     return &st->files[st->n_files - 1];
 }
 
-static inline StFile *st_add_file(SafeTensors *st, const char *path)
+static StFile *st_add_file(SafeTensors *st, const char *path)
 {
     Buf error = {0};
     StFile *f = st_try(st, path, &error);
@@ -436,27 +392,26 @@ static inline StFile *st_add_file(SafeTensors *st, const char *path)
     return f;
 }
 
-static inline SafeTensors st_open_file(const char *path)
+static SafeTensors st_open_file(const char *path)
 {
     SafeTensors st = {.path = xstrdup(path)};
     st_add_file(&st, path);
     return st;
 }
 
-static inline int st_is_name(const void *name, const void *tensor)
+static int st_is_name(const void *name, const void *tensor)
 {
     return strcmp(name, ((const StTensor *)tensor)->name);
 }
 
-/* By name among tensors [first, first + n), which are sorted. */
-static inline const StTensor *st_search(const SafeTensors *st, int first, int n, const char *name)
+/* By name among the sorted tensors [first, first + n). */
+static const StTensor *st_search(const SafeTensors *st, int first, int n, const char *name)
 {
-    return n ? bsearch(name, st->tensors + first, (size_t)n, sizeof(StTensor), st_is_name) : NULL;
+    return n ? bsearch(name, st->tensors + first, n, sizeof(StTensor), st_is_name) : NULL;
 }
 
 /* One line of the index. A shard is opened when it is first named. */
-static inline void st_add_mapping(SafeTensors *st, const char *dir, const char *tensor,
-                                  const char *shard)
+static void st_add_mapping(SafeTensors *st, const char *dir, const char *tensor, const char *shard)
 {
     StText name = st_label(tensor), file = st_label(shard);
     if (!*shard || *shard == '.' || strchr(shard, '/') || strlen(shard) >= 256)
@@ -475,20 +430,18 @@ static inline void st_add_mapping(SafeTensors *st, const char *dir, const char *
 }
 
 /* {"metadata": ..., "weight_map": {"TENSOR": "SHARD", ...}} */
-static inline bool st_index_entries(SafeTensors *st, StCursor *c, const char *dir)
+static bool st_index_entries(SafeTensors *st, StCursor *c, const char *dir)
 {
     Json *j = &c->json;
     Buf shard = {0};
     for (json_object(j); json_key(j, &c->outer); c->outer.n = 0) {
-        bool is_map = !strcmp(c->outer.s, "weight_map");
-        if (is_map && st->n_files)
+        if (strcmp(c->outer.s, "weight_map"))
+            json_skip(j);
+        else if (st->n_files)
             json_fail(j, "given twice");
-        if (is_map) {
+        else
             for (json_object(j); json_key(j, &c->inner) && json_string(j, &shard); c->inner.n = 0)
                 st_add_mapping(st, dir, c->inner.s, shard.s);
-        } else {
-            json_skip(j);
-        }
         if (j->error)
             break;
     }
@@ -496,7 +449,7 @@ static inline bool st_index_entries(SafeTensors *st, StCursor *c, const char *di
     return json_end(j);
 }
 
-static inline SafeTensors st_open_index(const char *dir, const char *path)
+static SafeTensors st_open_index(const char *dir, const char *path)
 {
     SafeTensors st = {.path = xstrdup(path)};
     StFile index = st_map(path);
@@ -508,17 +461,17 @@ static inline SafeTensors st_open_index(const char *dir, const char *path)
     }
     if (!st.n)
         die("%s: weight_map: missing or empty; expected a file for each tensor", path);
-    qsort(st.tensors, (size_t)st.n, sizeof *st.tensors, st_by_name);
+    qsort(st.tensors, st.n, sizeof *st.tensors, st_by_name);
     for (int i = 1; i < st.n; i++)
         if (!strcmp(st.tensors[i - 1].name, st.tensors[i].name))
             die("%s: tensor %s is in %s and in %s; expected one of them", path,
                 st_label(st.tensors[i].name).s, st.tensors[i - 1].path, st.tensors[i].path);
-    st_cursor_free(&c);
+    buf_free(&c.outer, &c.inner);
     st_unmap(&index);
     return st;
 }
 
-static inline SafeTensors st_open_dir(const char *dir)
+static SafeTensors st_open_dir(const char *dir)
 {
     Path one = path_join(dir, "model.safetensors");
     Path index = path_join(dir, "model.safetensors.index.json");
@@ -529,7 +482,7 @@ static inline SafeTensors st_open_dir(const char *dir)
     die("%s: is not there, nor is model.safetensors.index.json", one.s);
 }
 
-static inline void st_close(SafeTensors *st)
+static void st_close(SafeTensors *st)
 {
     for (int i = 0; i < st->n; i++)
         free(st->tensors[i].name);
@@ -548,12 +501,12 @@ static inline void st_close(SafeTensors *st)
 
 /* ---------------------------------------------------------------- tensors */
 
-static inline const StTensor *st_find(const SafeTensors *st, const char *name)
+static const StTensor *st_find(const SafeTensors *st, const char *name)
 {
     return st_search(st, 0, st->n, name);
 }
 
-static inline const char *st_note(const SafeTensors *st, const char *key)
+static const char *st_note(const SafeTensors *st, const char *key)
 {
     for (int i = 0; i < st->n_notes; i++)
         if (!strcmp(st->notes[i].key, key))
@@ -562,8 +515,8 @@ static inline const char *st_note(const SafeTensors *st, const char *key)
 }
 
 /* The tensor of this name; dies where it is missing or has another shape than shape[rank]. */
-static inline const StTensor *st_need(const SafeTensors *st, const char *name, int rank,
-                                      const int64_t *shape)
+static const StTensor *st_need(const SafeTensors *st, const char *name, int rank,
+                               const int64_t *shape)
 {
     const StTensor *t = st_find(st, name);
     if (!t)
@@ -574,37 +527,40 @@ static inline const StTensor *st_need(const SafeTensors *st, const char *name, i
     return t;
 }
 
-/* 1 sign, 5 exponent and 10 fraction bits: every value is a float. */
-static inline float st_f16_to_float(uint16_t half)
+static float st_from_bits(uint32_t bits)
 {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
-    uint32_t fraction = half & 1023, bits;
-    float subnormal = (float)fraction * 0x1p-24f, f;
-    if (exponent == 0)
-        memcpy(&bits, &subnormal, 4);
-    else
-        bits = (exponent == 31 ? 255 : exponent - 15 + 127) << 23 | fraction << 13;
-    bits |= sign;
-    memcpy(&f, &bits, 4);
-    return f;
-}
-
-/* BF16 is the upper half of a float. */
-static inline float st_bf16_to_float(uint16_t upper)
-{
-    uint32_t bits = (uint32_t)upper << 16;
     float f;
     memcpy(&f, &bits, 4);
     return f;
 }
 
-/* Values [first, first + n) of a tensor, as floats; the caller knows that it has so many. */
-static inline void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
+static uint32_t st_bits(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, 4);
+    return bits;
+}
+
+/* 1 sign, 5 exponent and 10 fraction bits: every value is a float. */
+static float st_f16_to_float(uint16_t half)
+{
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31;
+    uint32_t fraction = half & 1023;
+    if (exponent == 0)
+        return st_from_bits(sign | st_bits(fraction * 0x1p-24f));
+    return st_from_bits(sign | (exponent == 31 ? 255 : exponent - 15 + 127) << 23 | fraction << 13);
+}
+
+/* BF16 is the upper half of a float. */
+static float st_bf16_to_float(uint16_t upper) { return st_from_bits((uint32_t)upper << 16); }
+
+/* Values [first, first + n) of a tensor as floats; the caller checks the range. */
+static void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
 {
     if (t->dtype != ST_F32 && t->dtype != ST_F16 && t->dtype != ST_BF16)
         die("%s: tensor %s has dtype %s; expected F32, BF16 or F16", t->path, st_label(t->name).s,
             st_dtypes[t->dtype].name);
-    const unsigned char *from = t->data + first * (size_t)st_dtypes[t->dtype].size;
+    const unsigned char *from = t->data + first * st_dtypes[t->dtype].size;
     if (t->dtype == ST_F32) {
         memcpy(out, from, n * sizeof(float));
         return;
@@ -616,23 +572,16 @@ static inline void st_read_part(const StTensor *t, size_t first, size_t n, float
     }
 }
 
-/* How many values a tensor has. */
-static inline size_t st_values(const StTensor *t)
-{
-    return t->bytes / (size_t)st_dtypes[t->dtype].size;
-}
+/* The number of values. */
+static size_t st_values(const StTensor *t) { return t->bytes / st_dtypes[t->dtype].size; }
 
-static inline void st_read_f32(const StTensor *t, float *out)
-{
-    st_read_part(t, 0, st_values(t), out);
-}
+static void st_read_f32(const StTensor *t, float *out) { st_read_part(t, 0, st_values(t), out); }
 
-/* Values [first, first + n) of a tensor in a file that was opened will not be read again soon: the
- * pages that lie wholly among them leave this process's memory (the system may still cache the
- * file), so that a model can be read without room for a second one. */
-static inline void st_release(const StTensor *t, size_t first, size_t n)
+/* Frees the pages wholly within values [first, first + n), so that a model can be read without room
+ * for a second one (the system may still cache the file). */
+static void st_release(const StTensor *t, size_t first, size_t n)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), size = (size_t)st_dtypes[t->dtype].size;
+    uintptr_t page = sysconf(_SC_PAGESIZE), size = st_dtypes[t->dtype].size;
     uintptr_t from = (uintptr_t)t->data + first * size, to = from + n * size;
     from = (from + page - 1) / page * page;
     to = to / page * page;
@@ -640,17 +589,9 @@ static inline void st_release(const StTensor *t, size_t first, size_t n)
         madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
-static inline void st_read_i32(const StTensor *t, int32_t *out)
-{
-    if (t->dtype != ST_I32)
-        die("%s: tensor %s has dtype %s; expected I32", t->path, st_label(t->name).s,
-            st_dtypes[t->dtype].name);
-    memcpy(out, t->data, t->bytes);
-}
-
 /* ---------------------------------------------------------------- writing */
 
-static inline size_t st_count(const StOut *t)
+static size_t st_count(const StOut *t)
 {
     size_t count = 1;
     for (int i = 0; i < t->rank; i++)
@@ -658,39 +599,30 @@ static inline size_t st_count(const StOut *t)
     return count;
 }
 
-/* The nearest F16, of two equally near ones the even (IEEE 754's default); from 65520 up infinity.
- * NaN stays NaN. Below 2^-14, F16 is a fixed-point number: adding 0.5 makes the float's own
- * rounding do the work, as 0.5's last bit is worth 2^-24. */
-static inline uint16_t st_float_to_f16(float f)
+/* The nearest F16, ties to even (IEEE 754's default); from 65520 up infinity. NaN stays NaN. Below
+ * 2^-14, F16 is a fixed-point number: adding 0.5, whose last bit is 2^-24, rounds to it. */
+static uint16_t st_float_to_f16(float f)
 {
-    uint32_t bits, magnitude;
-    memcpy(&bits, &f, 4);
-    uint32_t sign = bits >> 16 & 0x8000;
-    magnitude = bits & 0x7FFFFFFF;
+    uint32_t bits = st_bits(f), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7FFFFFFF;
     if (magnitude > 0x7F800000)
-        return (uint16_t)(sign | 0x7E00 | (magnitude >> 13 & 0x3FF));
+        return sign | 0x7E00 | (magnitude >> 13 & 0x3FF);
     if (magnitude >= 0x477FF000)
-        return (uint16_t)(sign | 0x7C00);
-    if (magnitude < 0x38800000) {
-        f = fabsf(f) + 0.5f;
-        memcpy(&bits, &f, 4);
-        return (uint16_t)(sign | (bits - 0x3F000000));
-    }
-    return (uint16_t)(sign | (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13);
+        return sign | 0x7C00;
+    if (magnitude < 0x38800000)
+        return sign | (st_bits(fabsf(f) + 0.5f) - 0x3F000000);
+    return sign | (magnitude - 0x38000000 + 0xFFF + (magnitude >> 13 & 1)) >> 13;
 }
 
-/* The nearest BF16, of two equally near ones the even. NaN stays NaN. */
-static inline uint16_t st_float_to_bf16(float f)
+/* The nearest BF16, ties to even. NaN stays NaN. */
+static uint16_t st_float_to_bf16(float f)
 {
-    uint32_t bits;
-    memcpy(&bits, &f, 4);
-    if ((bits & 0x7FFFFFFF) > 0x7F800000)
-        return (uint16_t)(bits >> 16 | 0x40);
-    return (uint16_t)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    uint32_t bits = st_bits(f);
+    bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+    return nan ? bits >> 16 | 0x40 : (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
 }
 
-/* The float that comes back from a file of this dtype: ST_F32, ST_BF16 or ST_F16. */
-static inline float st_round(float f, int dtype)
+/* A float rounded to a dtype: ST_F32, ST_BF16 or ST_F16. */
+static float st_round(float f, int dtype)
 {
     if (dtype == ST_F32)
         return f;
@@ -699,7 +631,7 @@ static inline float st_round(float f, int dtype)
 }
 
 /* A tensor's values, in its dtype. */
-static inline void st_put(const StOut *t, FILE *f)
+static void st_put(const StOut *t, FILE *f)
 {
     uint16_t half[4096];
     size_t count = st_count(t);
@@ -714,10 +646,9 @@ static inline void st_put(const StOut *t, FILE *f)
     }
 }
 
-/* Writes a whole file, or none. The floats come first, then the halves, so that every value is
- * aligned: other readers map too.
- * `notes`: more members of __metadata__, each behind a comma, with texts for values. */
-static inline void st_write(const char *path, const char *notes, const StOut *tensors, int n)
+/* Writes a whole file, or none. Floats come first, then halves, so that all values are aligned.
+ * `notes`: more members of __metadata__, texts, each after a comma. */
+static void st_write(const char *path, const char *notes, const StOut *tensors, int n)
 {
     Buf header = {0};
     size_t end = 0;

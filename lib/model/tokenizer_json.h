@@ -1,12 +1,9 @@
-/* tokenizer_json.h: a Tokenizer from a tokenizer.json.
+/* tokenizer_json.h: a Tokenizer from a tokenizer.json, the format of the Hugging Face tokenizers
+ * library. Whatever would change the ids and is not supported is refused by name.
  *
- *   tokenizer_load(path)              a tokenizer.json, or a directory that holds one; dies with
- *                                     one line that names what is wrong
+ *   tokenizer_load(path)              a tokenizer.json, or a directory that holds one
  *   tokenizer_characters(alphabet)    the vocabulary of the built-in tasks
- *   tokenizer_write(path, alphabet)   the same as a tokenizer.json
- *
- * The format is that of the Hugging Face tokenizers library. What is supported is listed at each
- * part; whatever else would change the ids is refused, never ignored. */
+ *   tokenizer_write(path, alphabet)   the same as a tokenizer.json */
 #ifndef TOKENIZER_JSON_H
 #define TOKENIZER_JSON_H
 
@@ -14,7 +11,7 @@
 
 /* ================================================================ filling the tables */
 
-/* Some bytes as a message can show them: in one line, cut where they are long. */
+/* Bytes for a message: one line, truncated. */
 typedef struct {
     char s[256];
 } Shown;
@@ -34,7 +31,7 @@ static Shown shown_token(const Tokenizer *t, int id)
     return shown(token_bytes(t, id), (size_t)t->token[id].length);
 }
 
-/* Gives an id its bytes. */
+/* Sets the bytes of an id. */
 static void set_token(Tokenizer *t, const char *path, const char *field, int64_t id, const char *s,
                       size_t n)
 {
@@ -54,12 +51,12 @@ static void set_token(Tokenizer *t, const char *path, const char *field, int64_t
     if (token->length && !token_is(t, (int)id, s, n))
         die("%s: %s: id %lld belongs to %s and to %s", path, field, (long long)id,
             shown_token(t, (int)id).s, shown(s, n).s);
-    *token = (Token){t->bytes.n, (int)n, token->special};
+    *token = (Token){t->bytes.n, n, token->special};
     buf_add(&t->bytes, s, n);
     t->n_vocab = imax(t->n_vocab, (int)id + 1);
 }
 
-/* A token of the model: its bytes are found by their hash. */
+/* A token of the model, found by the hash of its bytes. */
 static void add_model_token(Tokenizer *t, const char *path, int64_t id, const char *s, size_t n)
 {
     uint64_t key;
@@ -74,48 +71,40 @@ static void add_model_token(Tokenizer *t, const char *path, int64_t id, const ch
     map_set(&t->vocab, key, (int)id);
 }
 
-/* A new node of the trie, in which no token ends. */
-static int add_node(Tokenizer *t)
-{
-    t->leaf = room_for_one(t->leaf, t->n_nodes, sizeof(int));
-    t->leaf[t->n_nodes] = -1;
-    return t->n_nodes++;
-}
-
-/* A token to be found in texts under this root. */
+/* A token that is matched in texts, in the trie of this root. */
 static void add_added_token(Tokenizer *t, const char *path, int root, Added added, const char *s,
                             size_t n)
 {
     int node = root, next;
     while (t->n_nodes < N_ROOTS)
-        add_node(t);
+        APPEND(t->leaf, t->n_nodes, -1);
     for (size_t i = 0; i < n; i++, node = next) {
         uint64_t key = (uint64_t)node << 8 | (unsigned char)s[i];
         next = map_get(&t->trie, key);
         if (next < 0 && t->n_nodes == MAX_NODES)
             die("%s: added_tokens: more than %d bytes in all", path, MAX_NODES);
-        if (next < 0)
-            map_set(&t->trie, key, next = add_node(t));
+        if (next < 0) {
+            next = t->n_nodes;
+            map_set(&t->trie, key, next);
+            APPEND(t->leaf, t->n_nodes, -1);
+        }
     }
     if (t->leaf[node] >= 0)
         die("%s: added_tokens: %s is there twice", path, shown(s, n).s);
     t->leaf[node] = t->n_added;
-    t->added = room_for_one(t->added, t->n_added, sizeof *t->added);
-    t->added[t->n_added++] = added;
+    APPEND(t->added, t->n_added, added);
 }
 
 /* ================================================================ reading tokenizer.json */
 
-/* The file is read to its end once, so that every later step stands on good JSON. Then each part is
- * looked up by name. A cursor is a small value: a copy of it marks a place in the text. */
+/* The file is parsed once to check it; then each part is looked up by name. A copy of a cursor
+ * marks a place in the text. */
 
-/* The value of a name in the object at j; a cursor at nothing where there is none. */
+/* The value of a member of the object at j; an empty cursor where there is none. */
 static Json member(Json j, const char *name)
 {
     Buf key = {0};
     Json found = {0};
-    if (json_peek(&j) != '{')
-        return found;
     for (json_object(&j); !found.start && json_key(&j, &key);)
         if (!strcmp(key.s, name))
             found = j;
@@ -138,7 +127,7 @@ static bool string_is(Json j, const char *text)
 
 static bool type_is(Json j, const char *type) { return string_is(member(j, "type"), type); }
 
-/* Dies, showing the text at j in one line. */
+/* Dies, quoting the text at j in one line. */
 static void refuse(const char *path, const char *name, Json j, const char *expected)
 {
     Buf shown = {0};
@@ -154,7 +143,7 @@ static void refuse(const char *path, const char *name, Json j, const char *expec
         there && p < j.p ? "..." : "", expected);
 }
 
-/* The truth of a member; `otherwise` where it is not given. */
+/* The truth of a member, or its default. */
 static bool flag(Json j, const char *path, const char *name, bool otherwise)
 {
     Json value = member(j, name);
@@ -178,8 +167,8 @@ static Json json_file(const char *path, char **text)
     return start;
 }
 
-/* "vocab": {"a": 0, ...}. A name with characters that stand for no byte is a token that BPE cannot
- * reach; its id decodes to the name. */
+/* "vocab": {"a": 0, ...}. A name with characters that encode no byte is a token that BPE cannot
+ * produce; its id decodes to the name. */
 static void read_vocab(Tokenizer *t, const char *path, Json j)
 {
     Buf name = {0}, bytes = {0};
@@ -195,15 +184,14 @@ static void read_vocab(Tokenizer *t, const char *path, Json j)
         die("%s: line %d: vocab: %s", path, json_line(&j), j.error);
     if (!t->n_vocab)
         die("%s: vocab is empty", path);
-    buf_free(&name);
-    buf_free(&bytes);
+    buf_free(&name, &bytes);
 }
 
 /* A merge, "a b" or ["a", "b"], into its two parts. */
 static bool read_pair(Json *j, Buf part[2])
 {
-    int n = 0;
     if (json_peek(j) != '"') {
+        int n = 0;
         for (json_array(j); json_item(j);)
             if (n == 2 || !json_string(j, &part[n++]))
                 return json_fail(j, "expected two strings");
@@ -215,17 +203,19 @@ static bool read_pair(Json *j, Buf part[2])
         return json_fail(j, "expected two tokens and a space between them");
     part[1].n = 0;
     buf_str(&part[1], space + 1);
-    part[0].s[part[0].n = (size_t)(space - part[0].s)] = 0;
+    part[0].n = space - part[0].s;
+    *space = 0;
     return true;
 }
 
-/* "merges": [...], the best first. A pair that is there twice has the later rank. */
+/* "merges": [...], by rank. A pair that is there twice has the later rank. */
 static void read_merges(Tokenizer *t, const char *path, Json j)
 {
     Buf part[2] = {{0}}, bytes = {0}, both = {0};
     uint64_t key;
     int rank = 0, id[2];
-    for (json_array(&j); json_item(&j) && read_pair(&j, part); rank++) {
+    json_array(&j);
+    while (json_item(&j) && read_pair(&j, part)) {
         both.n = 0;
         for (int i = 0; i < 2; i++) {
             bool good = bytes_of(part[i].s, part[i].n, &bytes);
@@ -236,19 +226,15 @@ static void read_merges(Tokenizer *t, const char *path, Json j)
         if (id[0] < 0 || id[1] < 0 || merged < 0)
             die("%s: merges: line %d: %s and %s, or what they make, is not in vocab", path,
                 json_line(&j), shown(part[0].s, part[0].n).s, shown(part[1].s, part[1].n).s);
-        t->merged = room_for_one(t->merged, rank, sizeof(int));
-        t->merged[rank] = merged;
         map_set(&t->rank, pair_key(id[0], id[1]), rank);
+        APPEND(t->merged, rank, merged);
     }
     if (j.error)
         die("%s: line %d: merges: %s", path, json_line(&j), j.error);
-    buf_free(&part[0]);
-    buf_free(&part[1]);
-    buf_free(&bytes);
-    buf_free(&both);
+    buf_free(&part[0], &part[1], &bytes, &both);
 }
 
-/* The tokens that are single bytes. SmolLM2 lacks some that text hardly ever holds. */
+/* The tokens that are single bytes. SmolLM2 lacks some rare ones. */
 static void find_bytes(Tokenizer *t, const char *path, Json unknown)
 {
     int missing = 0;
@@ -270,15 +256,15 @@ static void read_model(Tokenizer *t, const char *path, Json model)
 {
     static const char *const off[] = {"dropout", "continuing_subword_prefix", "end_of_word_suffix",
                                       "fuse_unk", "byte_fallback"};
-    double number;
-    bool truth;
+    double number = 1;
+    bool truth = true;
     t->characters = type_is(model, "WordLevel");
     if (!t->characters && !type_is(model, "BPE"))
         refuse(path, "model.type", member(model, "type"), "BPE or WordLevel");
     for (size_t i = 0; i < LENGTH(off); i++) {
-        Json j = member(model, off[i]), value = j;
+        Json j = member(model, off[i]), value = j, same = j;
         if (given(j) && !string_is(j, "") && !(json_number(&value, &number) && number == 0) &&
-            !(value = j, json_bool(&value, &truth) && !truth))
+            !(json_bool(&same, &truth) && !truth))
             refuse(path, off[i], j, "null, false or nothing");
     }
     read_vocab(t, path, member(model, "vocab"));
@@ -311,22 +297,32 @@ static void add_step(Tokenizer *t, const char *path, Cut step)
     t->step[t->n_steps++] = step;
 }
 
+/* The step of a Split with one of the known expressions; -1 if it is no such Split. */
+static int split_of(const Tokenizer *t, const char *path, Json j)
+{
+    static const char *const regexes[] = {REGEX_GPT2, REGEX_QWEN, REGEX_CHARACTER};
+    Json regex = member(member(j, "pattern"), "Regex");
+    if (!type_is(j, "Split") || !string_is(member(j, "behavior"), "Isolated") ||
+        flag(j, path, "invert", false))
+        return -1;
+    for (int i = t->characters ? 2 : 0; i < (t->characters ? 3 : 2); i++)
+        if (string_is(regex, regexes[i]))
+            return SPLIT_GPT2 + i;
+    return -1;
+}
+
 /* "pre_tokenizer": ByteLevel, Split, Digits, or a Sequence of them that ends with ByteLevel; for
- * a WordLevel model a Split into characters. *ended: that last step was there. */
+ * a WordLevel model a Split into characters. *ended: the last step was there. */
 static void read_pre_tokenizer(Tokenizer *t, const char *path, Json j, bool *ended)
 {
-    Json list = member(j, "pretokenizers"), regex = member(member(j, "pattern"), "Regex");
+    Json list = member(j, "pretokenizers");
     if (type_is(j, "Sequence") && json_peek(&list) == '[') {
         for (json_array(&list); json_item(&list); json_skip(&list))
             read_pre_tokenizer(t, path, list, ended);
     } else if (*ended) {
         refuse(path, "pre_tokenizer", j, "nothing after the last step");
-    } else if (type_is(j, "Split") && string_is(member(j, "behavior"), "Isolated") &&
-               !flag(j, path, "invert", false) &&
-               (t->characters ? string_is(regex, REGEX_CHARACTER)
-                              : string_is(regex, REGEX_QWEN) || string_is(regex, REGEX_GPT2))) {
-        add_step(t, path, t->characters ? SPLIT_CHARACTER
-                          : string_is(regex, REGEX_QWEN) ? SPLIT_QWEN : SPLIT_GPT2);
+    } else if (split_of(t, path, j) >= 0) {
+        add_step(t, path, split_of(t, path, j));
         *ended = t->characters;
     } else if (type_is(j, "Digits") && !t->characters) {
         bool each = flag(j, path, "individual_digits", false);
@@ -342,8 +338,8 @@ static void read_pre_tokenizer(Tokenizer *t, const char *path, Json j, bool *end
                : "ByteLevel, Digits, or an isolating Split with the Regex of Qwen or GPT-2");
 }
 
-/* "added_tokens": [{"id": 0, "content": "...", "special": true, ...}, ...]. They may be in the
- * model's vocabulary too. */
+/* "added_tokens": [{"id": 0, "content": "...", "special": true, ...}, ...], which may be in the
+ * model's vocabulary, too. */
 static void read_added_tokens(Tokenizer *t, const char *path, Json j)
 {
     Buf content = {0}, bytes = {0}, normal = {0};
@@ -364,7 +360,7 @@ static void read_added_tokens(Tokenizer *t, const char *path, Json j)
             die("%s: added_tokens: %s has id %lld, but %d in vocab", path,
                 shown(content.s, content.n).s, (long long)id, other);
         if (other >= 0)
-            t->token[id].length = 0; /* its text is the content, whatever bytes that stood for */
+            t->token[id].length = 0; /* the content replaces its bytes */
         set_token(t, path, "added_tokens", id, content.s, content.n);
         t->token[id].special = flag(j, path, "special", false);
         Added added = {(int)id, flag(j, path, "lstrip", false), flag(j, path, "rstrip", false)};
@@ -377,28 +373,23 @@ static void read_added_tokens(Tokenizer *t, const char *path, Json j)
     }
     if (j.error)
         die("%s: line %d: added_tokens: %s", path, json_line(&j), j.error);
-    buf_free(&content);
-    buf_free(&bytes);
-    buf_free(&normal);
+    buf_free(&content, &bytes, &normal);
 }
 
-/* The id of the added token that the string at j names, or -1. */
+/* The id of the added token named by the string at j, or -1. */
 static int added_id(const Tokenizer *t, Json j)
 {
     Buf name = {0};
     int id = -1;
-    size_t length = 0;
     json_string(&j, &name);
-    for (int root = 0; root < N_ROOTS; root++) {
-        int k = added_at(t, root, name.s, name.n, &length);
-        id = k >= 0 && length == name.n ? t->added[k].id : id;
-    }
+    for (int i = 0; i < t->n_added; i++)
+        id = token_is(t, t->added[i].id, name.s, name.n) ? t->added[i].id : id;
     buf_free(&name);
     return id;
 }
 
-/* "post_processor": ByteLevel, which changes no ids; TemplateProcessing, of which a token before
- * the text is supported; or a Sequence of these. */
+/* "post_processor": ByteLevel, which changes no ids; TemplateProcessing with at most one token
+ * before the text; or a Sequence of these. */
 static void read_post_processor(Tokenizer *t, const char *path, Json j)
 {
     Json list = member(j, "processors"), single = member(j, "single");
@@ -424,15 +415,14 @@ static void read_post_processor(Tokenizer *t, const char *path, Json j)
     }
 }
 
-/* Where tokenizer.json has no post_processor, the tokenizer_config.json beside it may say which
- * token begins a text: "add_bos_token": true, "bos_token": "<s>" or {"content": "<s>"}. */
+/* Where tokenizer.json has no post_processor, tokenizer_config.json in the same directory may name
+ * the token that begins a text: "add_bos_token": true, "bos_token": "<s>" or {"content": "<s>"}. */
 static void read_bos(Tokenizer *t, const char *path)
 {
     const char *slash = strrchr(path, '/');
-    Path dir, config;
     char *text;
-    snprintf(dir.s, sizeof dir.s, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-    config = path_join(dir.s, "tokenizer_config.json");
+    int dir = slash ? slash + 1 - path : 0;
+    Path config = path_printf("%.*stokenizer_config.json", dir, path);
     if (!is_file(config.s))
         return;
     Json j = json_file(config.s, &text), bos = member(j, "bos_token");
@@ -444,15 +434,15 @@ static void read_bos(Tokenizer *t, const char *path)
     free(text);
 }
 
-/* `where`: a tokenizer.json, or a directory that holds one. */
+/* `where`: a tokenizer.json, or a directory that holds one. Dies naming what is wrong. */
 static Tokenizer tokenizer_load(const char *where)
 {
     Tokenizer t = {.bos = -1};
-    Path file = is_dir(where) ? path_join(where, "tokenizer.json") : (Path){{0}};
-    const char *path = file.s[0] ? file.s : where;
+    Path file = is_dir(where) ? path_join(where, "tokenizer.json") : path_printf("%s", where);
+    const char *path = file.s;
     bool ended = false;
     char *text;
-    Json j = json_file(path, &text), post = member(j, "post_processor"), set;
+    Json j = json_file(path, &text), post = member(j, "post_processor");
     read_model(&t, path, member(j, "model"));
     read_normalizer(&t, path, member(j, "normalizer"));
     read_pre_tokenizer(&t, path, member(j, "pre_tokenizer"), &ended);
@@ -466,7 +456,7 @@ static Tokenizer tokenizer_load(const char *where)
     else
         read_bos(&t, path);
     for (int i = 0; i < 2; i++)
-        if (given(set = member(j, i ? "padding" : "truncation")))
+        if (given(member(j, i ? "padding" : "truncation")))
             warn("%s: %s is set; it is ignored", path, i ? "padding" : "truncation");
     free(text);
     return t;

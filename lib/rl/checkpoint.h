@@ -1,25 +1,22 @@
-/* checkpoint.h: a run's directory, and how a run stops and goes on.
+/* checkpoint.h: a run's directory; how a run is stopped and resumed.
  *
  *   run.json             every option
  *   metrics.jsonl        a line a step; so are rollouts.jsonl (a line a rollout) and eval.jsonl
- *   checkpoint-<step>/   a model directory, and trainer.safetensors: all else that the next step
- *                        depends on
+ *   checkpoint-<step>/   a model directory, and the rest of the state: trainer.safetensors
  *
- *   run_options          the options of a run, as run.json has them
- *   run_find, run_load   the run of --out, new or at the checkpoint that --resume goes on from; its
- *                        moments
- *   run_begin            the directory and its files, cut back to that checkpoint
- *   run_line             a line of one of them
+ *   run_options          the options of a run, from run.json
+ *   run_find, run_load   the run of --out, new or at the checkpoint to resume from; its moments
+ *   run_begin            the directory and its files, truncated to that checkpoint
+ *   run_line             writes a line to one of them
  *   run_goes_on, run_step_done, run_finish
  *
- * A run is a function of its options: its random numbers and its data are counted by step, so that
- * nothing but the step, the weights and AdamW's state lasts from one step to the next. A run that
- * goes on has read these back; else it takes the same path as a new one, and ends with the same
- * bits as one that was never stopped.
+ * Random numbers and data are functions of options and step, so that the state of a run is the
+ * step, the weights and AdamW's moments. A resumed run reads these, and ends with the same bits as
+ * one that was never stopped.
  *
- * A checkpoint is complete when it has its name: it is written as tmp-checkpoint-<step>, its files
- * and the lines up to its step are brought to the disk (fsync), then it is renamed. Older ones
- * are deleted after that. So a run may be killed at any moment. */
+ * A checkpoint is complete when it has its name: it is written as tmp-checkpoint-<step>, synced
+ * with the lines up to its step (fsync), then renamed. Older ones are deleted after that. So a run
+ * may be killed at any moment. */
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
@@ -28,7 +25,7 @@
 #include <signal.h>
 #include <sys/file.h>
 
-/* Options that name a file whose content makes the run what it is. */
+/* Options that name an input file of the run. */
 static const char *const INPUTS[] = {"data", "valid", "eval-data", "template"};
 enum { N_INPUTS = sizeof INPUTS / sizeof *INPUTS };
 
@@ -38,20 +35,20 @@ enum { RUN_TOTALS = 16 };
 typedef struct {
     Session *s;
     int command;
-    Path from;                 /* the directory that its weights are read from */
+    Path from;                 /* the directory of its weights */
     int step, saved;           /* steps done; the newest checkpoint's step, -1: none */
     AdamW adam;
-    uint64_t start;            /* weights_hash of the model that it began with */
+    uint64_t start;            /* weights_hash of the initial model */
     double totals[RUN_TOTALS]; /* seconds and work so far */
-    uint64_t inputs[N_INPUTS]; /* names of what these files hold */
+    uint64_t inputs[N_INPUTS]; /* hashes of the input files */
     FILE *metrics, *ledger, *evals; /* NULL: not written */
-    int lock;                  /* the directory, held by one process */
-    int different;             /* inputs and options that are not what they were */
+    int lock;                  /* the directory, locked by one process */
+    int different;             /* inputs and options that have changed */
 } Run;
 
 /* ---------------------------------------------------------------- options */
 
-/* Reads the options of a run from its run.json; the others have their defaults. */
+/* Reads the options of a run from its run.json; missing ones have their defaults. */
 static RunOptions run_options(const char *dir, int command, Words *words)
 {
     Path path = path_join(dir, "run.json");
@@ -66,25 +63,26 @@ static RunOptions run_options(const char *dir, int command, Words *words)
     options_default(OPTIONS, N_OPTIONS, command, &x.o);
     for (json_object(&j); !error.s[0] && json_key(&j, &key);) {
         const Option *o = option_named(OPTIONS, N_OPTIONS, command, key.s);
-        if (!strcmp(key.s, "command") && json_string(&j, &text) &&
-            strcmp(text.s, COMMANDS[command].name))
-            die("%s: a run of %.60s; expected one of %s", path.s, text.s, COMMANDS[command].name);
-        else if (!strcmp(key.s, "version") && json_string(&j, &text))
-            snprintf(x.version, sizeof x.version, "%s", text.s);
-        else if (o && strcmp(key.s, "force") && strcmp(key.s, "resume"))
+        if (among(key.s, "command|version")) {
+            json_string(&j, &text);
+            if (*key.s == 'v')
+                snprintf(x.version, sizeof x.version, "%s", text.s);
+            else if (!j.error && strcmp(text.s, COMMANDS[command].name))
+                die("%s: a run of %.60s; expected one of %s", path.s, text.s,
+                    COMMANDS[command].name);
+        } else if (o && !among(key.s, "force|resume"))
             option_read(o, &x.o, &j, words, &error);
-        else if (strcmp(key.s, "command"))
+        else
             json_skip(&j);
     }
     if (error.s[0] || !json_end(&j))
         die("%s: line %d: %s", path.s, json_line(&j), error.s[0] ? error.s : j.error);
     free(json);
-    buf_free(&key);
-    buf_free(&text);
+    buf_free(&key, &text);
     return x;
 }
 
-/* The options of --resume: those of the run, and on top of them what the command line says. */
+/* The options of --resume: those of the run, overridden by the command line. */
 static void resume_options(Session *s, int command, int argc, char **argv)
 {
     if (!s->o.out)
@@ -95,26 +93,19 @@ static void resume_options(Session *s, int command, int argc, char **argv)
                   &s->words);
 }
 
-/* Lists the options in which a run is about to go on differently, if they may change what comes
- * out; returns how many. */
+/* Lists the options that have changed and may change the results; returns how many. */
 static int run_differences(const Session *s, int command)
 {
-    static const char *const free_ones[] = {
-        "out", "steps", "threads", "micro-batch", "recompute", "save-every", "eval-every", "keep",
-        "reward-timeout", "force", "resume"};
+    static const char ignored[] = "out|steps|threads|micro-batch|recompute|save-every|eval-every|"
+                                  "keep|reward-timeout|force|resume";
     Buf was = {0}, is = {0};
-    int n = 0;
-    if (strcmp(s->was.version, VERSION)) {
+    int n = strcmp(s->was.version, VERSION) != 0;
+    if (n)
         warn("version: was %s, is %s", s->was.version, VERSION);
-        n++;
-    }
     for (const Option *o = OPTIONS; o < OPTIONS + N_OPTIONS; o++) {
-        bool may = !option_known(o, command);
-        for (size_t i = 0; i < sizeof free_ones / sizeof *free_ones; i++)
-            may |= !strcmp(o->name, free_ones[i]);
-        was.n = is.n = 0;
-        if (may)
+        if (!option_known(o, command) || among(o->name, ignored))
             continue;
+        was.n = is.n = 0;
         option_get(o, &s->was.o, &was);
         option_get(o, &s->o, &is);
         if (strcmp(was.s, is.s)) {
@@ -122,21 +113,20 @@ static int run_differences(const Session *s, int command)
             n++;
         }
     }
-    buf_free(&was);
-    buf_free(&is);
+    buf_free(&was, &is);
     return n;
 }
 
 /* ---------------------------------------------------------------- trainer.safetensors */
 
-/* Is this tensor in trainer.safetensors? w: the values that model.safetensors rounds; m and v:
- * AdamW's moments, which are all 0 before the first update. */
+/* Is this tensor in trainer.safetensors? w: weights that model.safetensors rounds; m and v: AdamW's
+ * moments, which are all 0 before the first update. */
 static bool in_trainer(const Tensor *t, char kind, int64_t updates)
 {
     return t->size && (kind == 'w' ? t->dtype != ST_F32 : updates > 0);
 }
 
-/* Names the content of an input; 0 where the run has no such file. */
+/* The hash of an input file; 0 where the run has none. */
 static uint64_t input_hash(const Run *run, const char *name)
 {
     const Option *o = option_named(OPTIONS, N_OPTIONS, run->command, name);
@@ -150,14 +140,12 @@ static uint64_t input_hash(const Run *run, const char *name)
     return hash;
 }
 
-/* What is beside the weights: each tensor's m and v in F32, and w where the saved model has fewer
- * bits than training has; the rest as notes. */
+/* Saves each tensor's m and v in F32, and w where the saved model rounds it; the rest as notes. */
 static void trainer_save(const Run *run, const char *path)
 {
     const Model *m = &run->s->model;
-    size_t most = 3 * (size_t)m->n_tensors;
-    StOut *out = xcalloc(most, sizeof *out);
-    char (*name)[96] = xcalloc(most, sizeof *name);
+    StOut *out = xcalloc(3 * m->n_tensors, sizeof *out);
+    char (*name)[96] = xcalloc(3 * m->n_tensors, sizeof *name);
     float *const flat[3] = {m->params, m->m, m->v};
     int n = 0;
     Buf notes = {0};
@@ -184,7 +172,6 @@ static void trainer_save(const Run *run, const char *path)
     free(name);
 }
 
-/* A note that must be there. */
 static const char *trainer_note(const SafeTensors *st, const char *key)
 {
     const char *text = st_note(st, key);
@@ -198,8 +185,8 @@ static uint64_t trainer_hash(const SafeTensors *st, const char *key)
     return strtoull(trainer_note(st, key), NULL, 16);
 }
 
-/* Gives a run the state of the checkpoint that it goes on from: AdamW's, and the weights that the
- * saved model rounds. A new run keeps what it has. To be called when there is room for moments. */
+/* Loads the state of the checkpoint to resume from: AdamW's, and the weights that the saved model
+ * rounds. A new run is unchanged. Needs memory for the moments. */
 static void run_load(Run *run)
 {
     Model *m = &run->s->model;
@@ -238,25 +225,25 @@ static void run_load(Run *run)
 
 /* ---------------------------------------------------------------- checkpoints */
 
-/* Is the file of a checkpoint whole? Else `why` says what is wrong. `step`: what its notes must
- * say, -1: nothing. */
+/* Is a file of a checkpoint whole, with notes of this step (-1: any)? Else `why` has the reason. */
 static bool is_whole(const char *dir, const char *name, int step, Buf *why)
 {
     SafeTensors st = {0};
-    buf_printf(why, "%s: ", name);
-    size_t none = why->n;
     Buf error = {0};
-    if (!st_try(&st, path_join(dir, name).s, &error))
-        buf_str(why, error.s);
-    const char *note = st_note(&st, "step");
-    if (!error.n && step >= 0 && (!note || atoi(note) != step))
-        buf_printf(why, "is of step %s", note ? note : "unknown");
+    if (st_try(&st, path_join(dir, name).s, &error) && step >= 0) {
+        const char *note = st_note(&st, "step");
+        if (!note || atoi(note) != step)
+            buf_printf(&error, "is of step %s", note ? note : "unknown");
+    }
+    bool whole = !error.n;
+    why->n = 0;
+    buf_printf(why, whole ? "" : "%s: %s", name, error.s);
     st_close(&st);
     buf_free(&error);
-    return why->n == none;
+    return whole;
 }
 
-/* The newest checkpoint of a directory at or before step `most`; -1: there is none. */
+/* The newest checkpoint of a directory at or before step `most`; -1: none. */
 static int newest_name(const char *out, int most)
 {
     int newest = -1;
@@ -272,13 +259,10 @@ static int newest_name(const char *out, int most)
 
 static Path checkpoint_path(const char *out, const char *prefix, int step)
 {
-    char name[64];
-    snprintf(name, sizeof name, "%scheckpoint-%d", prefix, step);
-    return path_join(out, name);
+    return path_printf("%s/%scheckpoint-%d", out, prefix, step);
 }
 
-/* Puts a run at its newest complete checkpoint at or before step `most`. Says of newer ones why
- * they are not complete. */
+/* Sets a run to its newest complete checkpoint up to step `most`; warns of incomplete ones. */
 static bool run_at(Run *run, int most)
 {
     const char *out = run->s->o.out;
@@ -286,15 +270,13 @@ static bool run_at(Run *run, int most)
     for (int step; run->saved < 0 && (step = newest_name(out, most)) >= 0; most = step - 1) {
         Path dir = checkpoint_path(out, "", step);
         why.n = 0;
-        if (!is_file(path_join(dir.s, "config.json").s))
+        if (!is_file(path_join(dir.s, "config.json").s)) {
             buf_str(&why, "config.json: is not there");
-        else if (is_whole(dir.s, "model.safetensors", -1, &why)) {
-            why.n = 0;
-            if (is_whole(dir.s, "trainer.safetensors", step, &why)) {
-                run->from = dir;
-                run->step = run->saved = step;
-                break;
-            }
+        } else if (is_whole(dir.s, "model.safetensors", -1, &why) &&
+                   is_whole(dir.s, "trainer.safetensors", step, &why)) {
+            run->from = dir;
+            run->step = run->saved = step;
+            break;
         }
         warn("%s: passed over, is not complete: %s", dir.s, why.s);
     }
@@ -302,7 +284,7 @@ static bool run_at(Run *run, int most)
     return run->saved >= 0;
 }
 
-/* Deletes a checkpoint: under its own name it is there whole, or not at all. */
+/* Deletes a checkpoint, renamed first: under its own name it is always whole. */
 static void checkpoint_remove(const char *out, int step)
 {
     Path path = checkpoint_path(out, "", step), old = checkpoint_path(out, "old-", step);
@@ -312,7 +294,7 @@ static void checkpoint_remove(const char *out, int step)
     remove_dir(old.s);
 }
 
-/* Removes what a run that was killed left half-made or half-deleted. */
+/* Removes the partial checkpoints of a killed run. */
 static void remove_leftovers(const char *out)
 {
     DIR *dir = opendir(out);
@@ -326,15 +308,14 @@ static void remove_leftovers(const char *out)
         closedir(dir);
 }
 
-/* Brings the lines of a file to the disk. */
+/* Syncs the lines of a file. */
 static void run_sync(FILE *f, const char *out, const char *name)
 {
     if (f && (fflush(f) || (fsync(fileno(f)) && errno != EINVAL)))
         die("%s/%s: cannot be written: %s", out, name, strerror(errno));
 }
 
-/* The model directory and trainer.safetensors, into an empty directory; returns how many weights
- * are rounded. */
+/* Writes a checkpoint into an empty directory; returns how many weights are rounded. */
 static size_t checkpoint_write(const Run *run, const char *dir)
 {
     const Session *s = run->s;
@@ -382,8 +363,8 @@ static void run_save(Run *run)
 
 /* ---------------------------------------------------------------- a run's files */
 
-/* Cuts a file back to `step`: what begins with the first line of a later step, or with a line that
- * is not whole, goes. Returns the last line's step, or 0. */
+/* Truncates a file at the first line of a later step, or the first one that is not whole. Returns
+ * the last line's step, or 0. */
 static int cut_lines(const char *path, int step)
 {
     FILE *f = fopen(path, "rb");
@@ -405,7 +386,7 @@ static int cut_lines(const char *path, int step)
     return last;
 }
 
-/* Takes a file of a run that goes on back to its step. `each`: it has a line for each step. */
+/* Truncates a file of a resumed run to its step. `each`: it has a line for each step. */
 static void run_cut(const Run *run, const char *name, bool each)
 {
     Path p = path_join(run->s->o.out, name);
@@ -415,22 +396,20 @@ static void run_cut(const Run *run, const char *name, bool each)
             p.s, last, run->step);
 }
 
-/* Opens a file of the run, to be written behind what it holds; a new run's is empty. */
+/* Opens a file of the run to append to it; a new run's is empty. */
 static FILE *run_file(const Run *run, const char *name, bool wanted)
 {
     Path p = path_join(run->s->o.out, name);
     bool fresh = run->saved < 0;
     if (fresh && !wanted)
         unlink(p.s); /* an older run's */
-    if (!wanted)
-        return NULL;
-    FILE *f = fopen(p.s, fresh ? "wb" : "ab");
-    if (!f)
+    FILE *f = wanted ? fopen(p.s, fresh ? "wb" : "ab") : NULL;
+    if (wanted && !f)
         die("%s: cannot be written: %s", p.s, strerror(errno));
     return f;
 }
 
-/* Ends the line and writes it, where there is a file. */
+/* Ends a line and writes it, if there is a file. */
 static void run_line(FILE *f, Buf *b, const char *out, const char *name)
 {
     struct stat info;
@@ -444,36 +423,37 @@ static void run_line(FILE *f, Buf *b, const char *out, const char *name)
 
 /* ---------------------------------------------------------------- signals */
 
-/* The first SIGINT or SIGTERM ends the run after its step; then a second one ends the program. That
- * the handlers are gone is what tells of the first. */
+static const int INTERRUPTS[2] = {SIGINT, SIGTERM};
+
+/* The first SIGINT or SIGTERM ends the run after its step: it restores the default handlers, which
+ * interrupted() sees. A second one ends the program. */
 static void interrupt(int number)
 {
-    static const int signals[2] = {SIGINT, SIGTERM};
     struct sigaction now;
     (void)number;
     for (int i = 0; i < 2; i++)
-        if (!sigaction(signals[i], NULL, &now) && now.sa_handler == interrupt) {
+        if (!sigaction(INTERRUPTS[i], NULL, &now) && now.sa_handler == interrupt) {
             now.sa_handler = SIG_DFL;
-            sigaction(signals[i], &now, NULL);
+            sigaction(INTERRUPTS[i], &now, NULL);
         }
+}
+
+static bool interrupt_is_default(int i)
+{
+    struct sigaction now;
+    return !sigaction(INTERRUPTS[i], NULL, &now) && now.sa_handler == SIG_DFL;
 }
 
 /* Signals that are ignored (nohup, a job in the background) stay so. */
 static void interrupts_catch(void)
 {
-    struct sigaction before, ours = {.sa_handler = interrupt, .sa_flags = SA_RESTART};
+    struct sigaction ours = {.sa_handler = interrupt, .sa_flags = SA_RESTART};
     for (int i = 0; i < 2; i++)
-        if (!sigaction(i ? SIGTERM : SIGINT, NULL, &before) && before.sa_handler == SIG_DFL)
-            sigaction(i ? SIGTERM : SIGINT, &ours, NULL);
+        if (interrupt_is_default(i))
+            sigaction(INTERRUPTS[i], &ours, NULL);
 }
 
-static bool interrupted(void)
-{
-    struct sigaction a, b;
-    sigaction(SIGINT, NULL, &a);
-    sigaction(SIGTERM, NULL, &b);
-    return a.sa_handler == SIG_DFL || b.sa_handler == SIG_DFL;
-}
+static bool interrupted(void) { return interrupt_is_default(0) || interrupt_is_default(1); }
 
 /* ---------------------------------------------------------------- a run, from begin to end */
 
@@ -510,8 +490,8 @@ static Run run_find(Session *s, int command)
     return run;
 }
 
-/* Makes the directory of a run, or takes it back to the checkpoint that it goes on from. What it
- * needs from there has been read. */
+/* Makes the directory of a run, or truncates it to the checkpoint to resume from, which has been
+ * read. */
 static void run_begin(Run *run)
 {
     const Session *s = run->s;
@@ -547,12 +527,9 @@ static void run_begin(Run *run)
         fprintf(stderr, "going on from %s\n", run->from.s);
 }
 
-static bool run_goes_on(const Run *run)
-{
-    return run->step < run->s->o.steps && !interrupted();
-}
+static bool run_goes_on(const Run *run) { return run->step < run->s->o.steps && !interrupted(); }
 
-/* A step is done, and evaluated: is it time for a checkpoint? */
+/* Saves a checkpoint after a step, if it is time for one. */
 static void run_step_done(Run *run)
 {
     const Options *o = &run->s->o;
@@ -560,7 +537,7 @@ static void run_step_done(Run *run)
         run_save(run);
 }
 
-/* Saves where the run has come to, done or interrupted. */
+/* Saves the run, done or interrupted. */
 static void run_finish(Run *run)
 {
     const Options *o = &run->s->o;

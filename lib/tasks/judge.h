@@ -1,12 +1,12 @@
-/* judge.h: who says what a response is worth: a verifier, or the command of --reward-cmd.
+/* judge.h: the source of rewards: a verifier, or the command of --reward-cmd.
  *
  *   countdown, add, maze, reach   the built-in tasks' own (task.h): any right response
- *   math                          the final answer, compared with the gold answer as mathematics
- *   exact                         the response is the gold answer, white space at both ends aside
+ *   math                          the final answer equals the gold answer as mathematics
+ *   exact                         the response is the gold answer, but for white space at the ends
  *
- *   judge_new(asked, task, first_prompt)        which one judges these problems
- *   judge(&j, prompt, gold, response)           right or not, and why: the one place of dispatch
- *   judge_finds(&j, prompt, response)           is there an answer in it at all
+ *   judge_new(asked, task, first_prompt)        the judge of these problems
+ *   judge(&j, prompt, gold, response)           right or not, and why
+ *   judge_finds(&j, prompt, response)           does the response contain an answer
  *   judge_class, judge_same                     answer classes, for majority votes
  *   judge_gold(&j, prompt, answer, &gold)       the bare gold answer of a data file's answer */
 #ifndef JUDGE_H
@@ -25,30 +25,30 @@ typedef enum {
 
 typedef struct {
     Verifier verifier; /* VERIFY_AUTO: the task's own */
-    Task task;         /* of a built-in task's verifier: how the problems are written */
-    Reward *command;   /* not NULL: it gives the rewards, and the verifier has no say */
+    Task task;         /* of a built-in task's verifier: the form of the problems */
+    Reward *command;   /* not NULL: gives the rewards instead of the verifier */
 } Judge;
 
-/* Which task of a kind a file's problems are of, by the first of them: --task where it reads that,
- * else the one that does, with standard options. Without a file, and false where no task of this
- * kind reads it: --task, or, where that is of another kind, the standard one. */
-static inline bool judge_task(TaskKind kind, const Task *task, const char *first_prompt, Task *out)
+/* The task of this kind that poses the problems of a file, by its first prompt: --task if it reads
+ * that, else one with standard options that does. Without a file, and, returning false, where no
+ * task of this kind reads it: --task if it is of this kind, else the standard one. */
+static bool judge_task(TaskKind kind, const Task *task, const char *first_prompt, Task *out)
 {
     bool own = task->kind == kind;
+    Task other;
     *out = own ? *task : task_standard(kind);
     if (!first_prompt || (own && task_key(task, first_prompt)))
         return true;
-    Task other;
-    bool reads = task_of_prompt(kind, first_prompt, &other);
-    if (reads)
-        *out = other;
-    return reads;
+    if (!task_of_prompt(kind, first_prompt, &other))
+        return false;
+    *out = other;
+    return true;
 }
 
-/* The judge of problems that the task draws (first_prompt NULL) or that stand in a file. Auto is
- * the task's own verifier where the task draws or reads the first prompt; else that of the first
- * built-in task that reads it; else math. */
-static inline Judge judge_new(Verifier asked, const Task *task, const char *first_prompt)
+/* The judge of problems that the task draws (first_prompt NULL) or a file holds. Auto is the task's
+ * verifier where the task draws or reads the first prompt; else that of the first built-in task
+ * that reads it; else math. */
+static Judge judge_new(Verifier asked, const Task *task, const char *first_prompt)
 {
     Judge j = {.verifier = asked, .task = *task};
     if (asked > VERIFY_AUTO && asked < VERIFY_MATH)
@@ -64,8 +64,8 @@ static inline Judge judge_new(Verifier asked, const Task *task, const char *firs
     return j;
 }
 
-/* The text without the white space at both ends. Replaces what is in `out`. */
-static inline void trimmed(const char *s, Buf *out)
+/* Replaces the contents of `out` by the text without white space at its ends. */
+static void trimmed(const char *s, Buf *out)
 {
     s += strspn(s, " \t\r\n");
     size_t n = strlen(s);
@@ -75,20 +75,18 @@ static inline void trimmed(const char *s, Buf *out)
     buf_add(out, s, n);
 }
 
-static inline Verdict exact_verify(const char *response, const char *gold)
+static Verdict exact_verify(const char *response, const char *gold)
 {
     Buf x = {0}, y = {0};
     trimmed(response, &x);
     trimmed(gold, &y);
-    bool right = !strcmp(x.s, y.s);
-    buf_free(&x);
-    buf_free(&y);
-    return (Verdict){right, right ? "right" : "not the gold answer"};
+    Verdict v = verdict(strcmp(x.s, y.s) ? "not the gold answer" : NULL);
+    buf_free(&x, &y);
+    return v;
 }
 
-/* Is the response right? The prompt is the problem as it stands in the data, without template. */
-static inline Verdict judge(const Judge *j, const char *prompt, const char *gold,
-                            const char *response)
+/* Is the response right? The prompt has no template. */
+static Verdict judge(const Judge *j, const char *prompt, const char *gold, const char *response)
 {
     switch (j->verifier) {
     case VERIFY_MATH: return math_verify(response, gold);
@@ -98,12 +96,11 @@ static inline Verdict judge(const Judge *j, const char *prompt, const char *gold
 }
 
 /* Is the whole response the answer? */
-static inline bool judge_whole(const Judge *j) { return j->command || j->verifier == VERIFY_EXACT; }
+static bool judge_whole(const Judge *j) { return j->command || j->verifier == VERIFY_EXACT; }
 
-/* The answer class of a response, for votes, in place of what `out` holds: what it answers, free of
- * how it gets there (for math, behind a `=`). What gives no answer stands for itself, behind a
- * `?`. */
-static inline void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
+/* Replaces the contents of `out` by the answer class of a response, for votes: its answer, for math
+ * after a `=`; a response without an answer is a class of its own, marked by `?`. */
+static void judge_class(const Judge *j, const char *prompt, const char *response, Buf *out)
 {
     out->n = 0;
     if (judge_whole(j)) {
@@ -119,7 +116,7 @@ static inline void judge_class(const Judge *j, const char *prompt, const char *r
 }
 
 /* Is there an answer in the response, right or wrong? */
-static inline bool judge_finds(const Judge *j, const char *prompt, const char *response)
+static bool judge_finds(const Judge *j, const char *prompt, const char *response)
 {
     Buf class = {0};
     judge_class(j, prompt, response, &class);
@@ -129,32 +126,27 @@ static inline bool judge_finds(const Judge *j, const char *prompt, const char *r
 }
 
 /* Do two classes vote together? For math: where the verifier takes one for the other. */
-static inline bool judge_same(const Judge *j, const char *class1, const char *class2)
+static bool judge_same(const Judge *j, const char *class1, const char *class2)
 {
     bool math = !judge_whole(j) && j->verifier == VERIFY_MATH && *class1 == '=' && *class2 == '=';
     return !strcmp(class1, class2) ||
            (math && math_compare(class2 + 1, strlen(class2 + 1), class1 + 1).right);
 }
 
-/* The bare gold answer of a data file's `answer` into `gold` (for math: "18" of "... #### 18"), and
- * whether it verifies against itself: what does not could never be answered right. */
-static inline Verdict judge_gold(const Judge *j, const char *prompt, const char *answer, Buf *gold)
+/* Puts the bare gold answer of a data file's `answer` into `gold` (for math: "18" of "... #### 18")
+ * and verifies it against itself: an answer that fails could never be given. */
+static Verdict judge_gold(const Judge *j, const char *prompt, const char *answer, Buf *gold)
 {
     Buf response = {0};
+    bool math = j->verifier == VERIFY_MATH;
     gold->n = 0;
-    if (j->verifier == VERIFY_MATH && !j->command)
+    if (math && !j->command)
         math_gold(answer, gold);
     else
         buf_str(gold, answer);
-    buf_add(gold, "", 0);
-    if (j->command)
-        return (Verdict){true, "right"};
-    if (!gold->n)
-        return (Verdict){false, "the answer is empty"};
-    if (j->verifier == VERIFY_MATH)
-        buf_printf(&response, "\\boxed{%s}", gold->s);
-    else
-        buf_str(&response, gold->s);
+    if (j->command || !gold->n)
+        return verdict(j->command ? NULL : "the answer is empty");
+    buf_printf(&response, math ? "\\boxed{%s}" : "%s", gold->s);
     Verdict v = judge(j, prompt, gold->s, response.s);
     buf_free(&response);
     return v;

@@ -1,5 +1,5 @@
-/* problems.h: where prompts come from, a built-in task or a JSONL file, how they are written for
- * the model (template.h), and who judges the responses (judge.h). */
+/* problems.h: the problems of a built-in task or a JSONL file, with their template (template.h) and
+ * their judge (judge.h). */
 #ifndef PROBLEMS_H
 #define PROBLEMS_H
 
@@ -13,8 +13,8 @@ typedef struct {
     int line; /* of the file */
 } Problem;
 
-/* A built-in task draws as many problems as are wanted; a list holds n: those of a file, or, for an
- * evaluation, problems that were drawn beforehand and all differ. */
+/* A built-in task draws problems on demand; a list holds n: those of a file or, for an evaluation,
+ * problems drawn beforehand that all differ. */
 typedef struct {
     Task task;
     Split split;
@@ -23,98 +23,65 @@ typedef struct {
     Template template; /* its text is the session's */
     int longest;       /* tokens of the longest prompt, template included */
     Problem *problem;
-    int n;             /* 0: each is drawn when it is asked for */
-    bool shuffled;     /* walked in passes, each in an order of its own */
-    int *order, epoch; /* the list in the order of pass number epoch - 1 */
+    int n;             /* 0: drawn on demand */
+    bool shuffled;     /* anew for each epoch */
+    int *order, epoch; /* the order of epoch number epoch - 1 */
     const char *path;
 } Problems;
 
-static inline bool is_one_of(const char *key, const char *a, const char *b, const char *c)
+static bool is_one_of(const char *key, const char *a, const char *b, const char *c)
 {
     return !strcmp(key, a) || !strcmp(key, b) || !strcmp(key, c);
 }
 
-/* ---------------------------------------------------------------- a file of problems */
-
-/* The fields of one line that a problem may be made of; what a line lacks has n = 0. */
-typedef struct {
-    Buf key, prompt, body, answer, solution, joined;
-    bool answered; /* there was an answer or a solution, if only an empty one */
-} ProblemFields;
-
-static inline void problem_fields_free(ProblemFields *f)
-{
-    Buf *all[] = {&f->key, &f->prompt, &f->body, &f->answer, &f->solution, &f->joined};
-    for (int i = 0; i < 6; i++)
-        buf_free(all[i]);
-}
-
-/* Reads one line; dies naming the file, the line and the field. */
-static inline void problem_fields_read(ProblemFields *f, Json *j, const char *path, int line)
-{
-    Buf *key = &f->key;
-    f->answered = false;
-    key->n = f->prompt.n = f->body.n = f->answer.n = f->solution.n = f->joined.n = 0;
-    for (json_object(j); json_key(j, key);)
-        if (is_one_of(key->s, "prompt", "question", "problem") || !strcmp(key->s, "Question"))
-            json_string(j, &f->prompt);
-        else if (!strcmp(key->s, "Body"))
-            json_string(j, &f->body);
-        else if (!strcmp(key->s, "answer") || !strcmp(key->s, "Answer"))
-            f->answered |= json_string_or_number(j, &f->answer);
-        else if (!strcmp(key->s, "solution"))
-            f->answered |= json_string(j, &f->solution);
-        else
-            json_skip(j);
-    if (j->error && key->n)
-        die("%s: line %d: %.60s: %s", path, line, key->s, j->error);
-    jsonl_end(j, path, line);
-    if (!f->prompt.n)
-        die("%s: line %d: no question; expected a prompt, question or problem", path, line);
-}
 
 /* Adds a problem, with copies of its texts. */
-static inline void problems_add(Problems *p, const char *prompt, const char *answer, int line)
+static void problems_add(Problems *p, const char *prompt, const char *answer, int line)
 {
-    p->problem = room_for_one(p->problem, p->n, sizeof *p->problem);
-    p->problem[p->n++] = (Problem){xstrdup(prompt), xstrdup(answer), line};
+    APPEND(p->problem, p->n, (Problem){xstrdup(prompt), xstrdup(answer), line});
 }
 
 /* Reads a JSONL file of problems: `prompt`, `question` or `problem`, and `answer` (text or number;
- * the gold answer where there are both) or `solution`. SVAMP's `Body` stands before its `Question`.
- * Other fields are passed over. need_answer: a line without one is an error. (An empty one is not:
- * published sets have some. problems_check_gold finds them.) */
-static inline Problems problems_read(const char *path, bool need_answer)
+ * the gold answer where there are both) or `solution`. SVAMP's `Body` precedes its `Question`.
+ * need_answer: a line without one is an error. (An empty one is not: published sets have some, see
+ * problems_check_gold.) */
+static Problems problems_read(const char *path, bool need_answer)
 {
     Problems p = {.path = path};
     size_t n, offset = 0;
     int line = 0;
     char *text = read_file(path, &n);
-    ProblemFields f = {0};
+    Buf prompt = {0}, body = {0}, answer = {0}, solution = {0}, joined = {0};
+    TextField field[] = {{.names = "prompt|question|problem|Question", .text = &prompt},
+                         {.names = "Body", .text = &body},
+                         {.names = "answer|Answer", .text = &answer, .number = true},
+                         {.names = "solution", .text = &solution}};
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-        problem_fields_read(&f, &j, path, line);
-        const Buf *answer = f.answer.n ? &f.answer : &f.solution;
-        if (!f.answered && need_answer)
+        prompt.n = body.n = answer.n = solution.n = joined.n = 0;
+        jsonl_texts(&j, field, 4, path, line);
+        const Buf *gold = answer.n ? &answer : &solution;
+        if (!prompt.n)
+            die("%s: line %d: no question; expected a prompt, question or problem", path, line);
+        if (need_answer && !field[2].seen && !field[3].seen)
             die("%s: line %d: no answer; expected an answer or a solution", path, line);
-        if (f.body.n)
-            buf_printf(&f.joined, "%s ", f.body.s);
-        buf_str(&f.joined, f.prompt.s);
-        problems_add(&p, f.joined.s, answer->n ? answer->s : "", line);
+        buf_printf(&joined, body.n ? "%s " : "", body.s);
+        buf_str(&joined, prompt.s);
+        problems_add(&p, joined.s, gold->n ? gold->s : "", line);
     }
     if (!p.n)
         die("%s: holds no problems", path);
     free(text);
-    problem_fields_free(&f);
+    buf_free(&prompt, &body, &answer, &solution, &joined);
     return p;
 }
 
-static inline void problem_free(Problem *p)
+static void problem_free(Problem *p)
 {
     free(p->prompt);
     free(p->answer);
 }
 
-static inline void problems_free(Problems *p)
+static void problems_free(Problems *p)
 {
     for (int i = 0; i < p->n; i++)
         problem_free(&p->problem[i]);
@@ -123,8 +90,8 @@ static inline void problems_free(Problems *p)
     *p = (Problems){0};
 }
 
-/* Keeps the problems for which `keep` holds, in their order; `keep` is freed. */
-static inline void problems_keep(Problems *p, bool *keep)
+/* Keeps the problems for which `keep` holds; frees `keep`. */
+static void problems_keep(Problems *p, bool *keep)
 {
     int kept = 0;
     for (int i = 0; i < p->n; i++)
@@ -136,16 +103,15 @@ static inline void problems_keep(Problems *p, bool *keep)
     free(keep);
 }
 
-/* Puts the bare gold answer in the place of each answer of a file, and tries it as a response: one
- * that is not right by its own verifier can only teach that nothing is. They are counted, the first
- * few are named, and, with `drop`, the problems left out. */
-static inline void problems_check_gold(Problems *p, bool drop)
+/* Replaces each answer of a file by the bare gold answer, and tries it as a response. Those that
+ * fail their own verifier are counted, the first few named, and with `drop` left out. */
+static void problems_check_gold(Problems *p, bool drop)
 {
     enum { NAMED = 5 };
     Buf gold = {0}, lines = {0};
     const char *why = NULL;
     int bad = 0;
-    bool *keep = xcalloc((size_t)p->n, sizeof *keep);
+    bool *keep = xcalloc(p->n, sizeof *keep);
     for (int i = 0; i < p->n; i++) {
         Problem *q = &p->problem[i];
         Verdict v = judge_gold(&p->judge, q->prompt, q->answer, &gold);
@@ -166,15 +132,12 @@ static inline void problems_check_gold(Problems *p, bool drop)
              p->path, bad, p->n, drop ? "their problems are left out" : "no response can be",
              lines.s, bad > NAMED ? ", ..." : "", why);
     problems_keep(p, keep);
-    buf_free(&gold);
-    buf_free(&lines);
+    buf_free(&gold, &lines);
 }
 
-/* ---------------------------------------------------------------- problems that differ */
-
-/* Makes a list of n problems of the task that all differ (task_key), or of as many as there are:
- * one that has not turned up in so many draws is taken not to be there. */
-static inline void problems_draw(Problems *p, int n)
+/* Draws n problems of the task that all differ (task_key), or as many as there are: after enough
+ * draws without a new one, none is left. */
+static void problems_draw(Problems *p, int n)
 {
     static const char *const splits[] = {"training", "validation", "test"};
     Map seen = {0};
@@ -197,14 +160,11 @@ static inline void problems_draw(Problems *p, int n)
              splits[p->split], n);
     p->path = "--task";
     map_free(&seen);
-    buf_free(&prompt);
-    buf_free(&answer);
-    buf_free(&spec);
+    buf_free(&prompt, &answer, &spec);
 }
 
-/* class[i]: the first of n problems of a list whose prompt is that of problem i. Returns how many
- * differ. */
-static inline int problems_classes(const Problems *p, int n, int *class)
+/* class[i]: the first of n problems with the prompt of problem i. Returns how many differ. */
+static int problems_classes(const Problems *p, int n, int *class)
 {
     Map first = {0};
     int distinct = 0;
@@ -220,10 +180,8 @@ static inline int problems_classes(const Problems *p, int n, int *class)
     return distinct;
 }
 
-/* ---------------------------------------------------------------- in which order */
-
-/* The order of n things in pass number `epoch`, shuffled anew for each (Fisher and Yates). */
-static inline void shuffle(int *order, int n, uint64_t seed, int epoch)
+/* A random order of n items for each epoch (Fisher-Yates). */
+static void shuffle(int *order, int n, uint64_t seed, int epoch)
 {
     for (int i = 0; i < n; i++)
         order[i] = i;
@@ -235,15 +193,15 @@ static inline void shuffle(int *order, int n, uint64_t seed, int epoch)
     }
 }
 
-/* Problem number `index` of a list. Training walks it in shuffled passes, evaluations in order. */
-static inline const Problem *problem_of_list(Problems *p, uint32_t index)
+/* Problem number `index` of a list: training shuffles each epoch, evaluations go in order. */
+static const Problem *problem_of_list(Problems *p, uint32_t index)
 {
-    int at = (int)(index % (uint32_t)p->n);
+    int at = index % (uint32_t)p->n;
     if (!p->shuffled)
         return &p->problem[at];
-    int epoch = (int)(index / (uint32_t)p->n);
+    int epoch = index / (uint32_t)p->n;
     if (!p->order)
-        p->order = xcalloc((size_t)p->n, sizeof(int));
+        p->order = xcalloc(p->n, sizeof(int));
     if (epoch != p->epoch - 1)
         shuffle(p->order, p->n, p->seed, epoch);
     p->epoch = epoch + 1;

@@ -1,27 +1,24 @@
-/* reward.h: rewards from a program of the user's own (--reward-cmd).
+/* reward.h: rewards from the user's own program (--reward-cmd).
  *
  * The command is started once, by /bin/sh -c. For each response it reads one line,
  *
  *   {"prompt": "...", "response": "...", "answer": "..."}
  *
- * and writes one line, {"reward": 0.5, "reason": "..."} (the reason may be left out) or a bare
- * number, in the order of the requests. All requests of a training step are sent at once, so it
- * must answer each line without waiting for the end of its input, and flush what it writes. What it
- * writes to stderr goes to ours.
+ * and writes one line, {"reward": 0.5, "reason": "..."} (the reason is optional) or a bare number,
+ * in the order of the requests. All requests of a training step are sent at once, so it must answer
+ * each line without waiting for the end of its input, and flush. Its stderr is ours.
  *
- *   reward_start(command, timeout)           starts it; a Reward
+ *   reward_start(command, timeout)           starts it
  *   reward_request(prompt, ..., &lines)      appends one request
  *   reward_ask(&r, &lines, n, ...)           sends n requests and reads n answers
  *   reward_stop(&r)                          ends it; its exit status
  *
- * Writing and reading take turns as the pipes allow (poll), so neither side can block the other
- * for ever. Where the command dies, is silent for longer than the timeout, or writes what is no
- * answer, it is ended and the program dies with one line.
+ * Writing and reading are interleaved by poll, so that neither side can block the other. Where the
+ * command dies, times out or writes anything else, it is ended and the program dies with one line.
  *
- * Between us and the command stands a watcher, a process that only waits for the lifeline: a pipe
- * that closes when we end, however we end. Then the command has a second to end by itself (its
- * input has ended too); after that it is killed, with everything that it started. A byte on the
- * lifeline means: at once. So no way out of this program leaves a command behind. */
+ * A watcher process waits on the lifeline, a pipe that closes when this program ends in any way.
+ * Then the command has a second to end by itself; after that it is killed, with everything that it
+ * started. A byte on the lifeline means: at once. So no command outlives this program. */
 #ifndef REWARD_H
 #define REWARD_H
 
@@ -32,21 +29,19 @@
 
 enum { REWARD_LINE_MAX = 1 << 20, REWARD_REASON_MAX = 200 }; /* bytes */
 
-/* Squares of rewards must stay numbers: the standard deviation of a group takes them. */
+/* The standard deviation of a group squares rewards. */
 #define REWARD_LARGEST 1e100
 
 typedef struct {
     double timeout;    /* seconds that one answer may take */
     pid_t watcher;     /* 0: not running */
-    int in, out, life; /* our ends: of its stdin, of its stdout, of the watcher's lifeline */
-    Buf unread;        /* what it wrote after its last whole line */
+    int in, out, life; /* our ends of its stdin, its stdout and the lifeline */
+    Buf unread;        /* its output after the last whole line */
     Buf reasons;       /* of the latest requests, a NUL after each */
 } Reward;
 
-/* ---------------------------------------------------------------- the processes */
-
-/* A pipe with both ends above stderr, whatever was closed before, and closed on exec. */
-static inline void reward_pipe(int end[2])
+/* A pipe with both ends above stderr and closed on exec. */
+static void reward_pipe(int end[2])
 {
     int raw[2];
     if (pipe(raw))
@@ -59,9 +54,9 @@ static inline void reward_pipe(int end[2])
     }
 }
 
-/* The watcher, to its end: its status is the command's, or 128 + a signal's number. Until the
- * command is waited for, its process group keeps its number, so the signal hits no one else. */
-static inline void reward_watch(int life, pid_t command)
+/* The watcher: exits with the command's status, or 128 + a signal's number. Until the command is
+ * waited for, its process group keeps its number, so that the signal hits no other. */
+static void reward_watch(int life, pid_t command)
 {
     const struct timespec pause = {.tv_nsec = 10000000};
     char byte;
@@ -81,8 +76,8 @@ static inline void reward_watch(int life, pid_t command)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
-/* The watcher starts the command. Both have process groups of their own: Ctrl-C is for us. */
-static inline void reward_run(const char *command, int in, int out, int life)
+/* The watcher starts the command. Both have process groups of their own, which Ctrl-C spares. */
+static void reward_run(const char *command, int in, int out, int life)
 {
     setpgid(0, 0);
     pid_t child = fork();
@@ -94,7 +89,7 @@ static inline void reward_run(const char *command, int in, int out, int life)
             execl("/bin/sh", "sh", "-c", command, (char *)NULL);
         _exit(126);
     }
-    setpgid(child, child); /* whoever comes first */
+    setpgid(child, child); /* in both processes: either may run first */
     for (int fd = 0; fd < 3; fd++)
         close(fd);
     close(in);
@@ -102,36 +97,32 @@ static inline void reward_run(const char *command, int in, int out, int life)
     reward_watch(life, child);
 }
 
-static inline Reward reward_start(const char *command, double timeout)
+static Reward reward_start(const char *command, double timeout)
 {
-    Reward r = {.timeout = timeout};
-    int to[2], from[2], life[2];
-    reward_pipe(to);
-    reward_pipe(from);
+    int in[2], out[2], life[2];
+    reward_pipe(in);
+    reward_pipe(out);
     reward_pipe(life);
-    r.watcher = fork();
+    Reward r = {.timeout = timeout, .watcher = fork(), .in = in[1], .out = out[0], .life = life[1]};
     if (r.watcher < 0)
         die("--reward-cmd: cannot be started: %s", strerror(errno));
     if (r.watcher == 0) {
-        close(to[1]);
-        close(from[0]);
-        close(life[1]);
-        reward_run(command, to[0], from[1], life[0]);
+        close(r.in);
+        close(r.out);
+        close(r.life);
+        reward_run(command, in[0], out[1], life[0]);
     }
-    close(to[0]);
-    close(from[1]);
+    close(in[0]);
+    close(out[1]);
     close(life[0]);
-    r.in = to[1];
-    r.out = from[0];
-    r.life = life[1];
     fcntl(r.in, F_SETFL, O_NONBLOCK);
     fcntl(r.out, F_SETFL, O_NONBLOCK);
     buf_add(&r.unread, "", 0);
     return r;
 }
 
-/* Ends the command, if it runs. Returns its exit status; 128 + n where signal n ended it. */
-static inline int reward_stop(Reward *r)
+/* Ends the command, if it runs. Returns its exit status, or 128 + n where signal n ended it. */
+static int reward_stop(Reward *r)
 {
     int status = 0;
     if (!r->watcher)
@@ -141,17 +132,15 @@ static inline int reward_stop(Reward *r)
     close(r->life);
     while (waitpid(r->watcher, &status, 0) < 0 && errno == EINTR)
         ;
-    buf_free(&r->unread);
-    buf_free(&r->reasons);
+    buf_free(&r->unread, &r->reasons);
     *r = (Reward){0};
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-static inline void reward_fail(Reward *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
-static inline void reward_fail(Reward *r, const char *fmt, ...)
+PRINTF_LIKE(2, 3) static void reward_fail(Reward *r, const char *fmt, ...)
 {
     char text[512];
-    ssize_t told = write(r->life, "", 1); /* if the watcher is gone, there is no one to tell */
+    ssize_t told = write(r->life, "", 1); /* fails only if the watcher is gone */
     (void)told;
     va_list ap;
     va_start(ap, fmt);
@@ -161,10 +150,8 @@ static inline void reward_fail(Reward *r, const char *fmt, ...)
     die("--reward-cmd: %s", text);
 }
 
-/* ---------------------------------------------------------------- requests and answers */
-
-static inline void reward_request(const char *prompt, const char *response, size_t response_bytes,
-                                  const char *answer, Buf *lines)
+static void reward_request(const char *prompt, const char *response, size_t response_bytes,
+                           const char *answer, Buf *lines)
 {
     buf_str(lines, "{\"prompt\": ");
     json_put_string(lines, prompt, strlen(prompt));
@@ -174,7 +161,7 @@ static inline void reward_request(const char *prompt, const char *response, size
 }
 
 /* One answer: a number, or an object with a reward and perhaps a reason. False if it is neither. */
-static inline bool reward_parse(const char *line, size_t n, double *reward, Buf *reason)
+static bool reward_parse(const char *line, size_t n, double *reward, Buf *reason)
 {
     Json j = json_open(line, n);
     Buf key = {0};
@@ -194,9 +181,8 @@ static inline bool reward_parse(const char *line, size_t n, double *reward, Buf 
     return json_end(&j) && seen && fabs(*reward) <= REWARD_LARGEST;
 }
 
-/* Takes answer number `got` (of n) from a line; keeps at most REWARD_REASON_MAX bytes of reason. */
-static inline void reward_take(Reward *r, const char *line, size_t bytes, int got, int n,
-                               double *reward)
+/* Parses answer number `got` of n; keeps at most REWARD_REASON_MAX bytes of its reason. */
+static void reward_take(Reward *r, const char *line, size_t bytes, int got, int n, double *reward)
 {
     Buf reason = {0}, quoted = {0};
     if (!reward_parse(line, bytes, reward, &reason)) {
@@ -209,16 +195,16 @@ static inline void reward_take(Reward *r, const char *line, size_t bytes, int go
     buf_free(&reason);
 }
 
-/* Takes the whole lines that were read, as answers got .. n - 1; returns how many there are now. */
-static inline int reward_lines(Reward *r, int got, int n, double *reward)
+/* Parses the whole lines that were read as answers got .. n - 1; returns the new count. */
+static int reward_lines(Reward *r, int got, int n, double *reward)
 {
     const char *at = r->unread.s, *end = at + r->unread.n, *newline;
-    while (got < n && (newline = memchr(at, '\n', (size_t)(end - at)))) {
+    while (got < n && (newline = memchr(at, '\n', end - at))) {
         reward_take(r, at, (size_t)(newline - at), got, n, &reward[got]);
         got++;
         at = newline + 1;
     }
-    r->unread.n = (size_t)(end - at);
+    r->unread.n = end - at;
     memmove(r->unread.s, at, r->unread.n);
     if (got == n && r->unread.n)
         reward_fail(r, "wrote more than one line for each request");
@@ -227,25 +213,24 @@ static inline int reward_lines(Reward *r, int got, int n, double *reward)
     return got;
 }
 
-/* Reads what is there; false at the end of the command's output. */
-static inline bool reward_read(Reward *r)
+/* Reads what is available; false at the end of the command's output. */
+static bool reward_read(Reward *r)
 {
     char chunk[65536];
     ssize_t n = read(r->out, chunk, sizeof chunk);
     if (n > 0)
-        buf_add(&r->unread, chunk, (size_t)n);
+        buf_add(&r->unread, chunk, n);
     return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
-/* The command's output has ended, so the command has, or is of no more use. */
-static inline void reward_ended(Reward *r, int got, int n)
+static void reward_ended(Reward *r, int got, int n)
 {
     int status = reward_stop(r);
     die("--reward-cmd: ended, with status %d, after %d of %d answers", status, got, n);
 }
 
 /* Sends n requests and reads their answers, as the pipes allow. */
-static inline void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
+static void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
 {
     size_t sent = 0;
     double since = now_seconds(); /* the latest answer */
@@ -262,7 +247,7 @@ static inline void reward_exchange(Reward *r, const Buf *lines, int n, double *r
         if (p[1].revents) {
             ssize_t bytes = write(r->in, lines->s + sent, lines->n - sent);
             if (bytes < 0 && errno != EAGAIN && errno != EINTR)
-                sent = lines->n; /* it reads no more; its output will tell why */
+                sent = lines->n; /* it reads no more; its output will end, too */
             sent += bytes > 0 ? (size_t)bytes : 0;
         }
         if (p[0].revents) {
@@ -275,10 +260,9 @@ static inline void reward_exchange(Reward *r, const Buf *lines, int n, double *r
     }
 }
 
-/* The rewards of n requests (`lines`), in their order. The reasons stay valid until the next call;
- * "" where none was given. */
-static inline void reward_ask(Reward *r, const Buf *lines, int n, double *reward,
-                              const char **reason)
+/* The rewards of n requests (`lines`), in order. The reasons, "" for none, are valid until the next
+ * call. */
+static void reward_ask(Reward *r, const Buf *lines, int n, double *reward, const char **reason)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
     r->reasons.n = 0;

@@ -1,13 +1,4 @@
-/* task.h: the built-in tasks: generators and verifiers. (Who else gives rewards: judge.h.)
- *
- *   countdown   prompt `357>26:`   response `3*7=21,21+5=26`
- *               use every number exactly once, step by step, and end on the target
- *   add         prompt `47+85:`    response `7+5=12,4+8+1=13,132`
- *               the columns from the right, a carry written as +1, then the sum
- *   maze        prompt `1210:`     response `01`
- *               a way from the top left cell to the bottom right one that enters no cell twice
- *   reach       prompt `37,4>26:`  response `4*3=12,12+7=19,19+7=26`
- *               from the start to the target by steps with the digits, no value twice
+/* task.h: the built-in tasks, generators and verifiers, in one table; task_help describes them.
  *
  *   task_parse, task_spec, task_help        "countdown:numbers=3,max=9" in, out and explained
  *   task_problem(seed, split, index)        a problem and its gold answer
@@ -17,20 +8,14 @@
  *   task_verify(prompt, response)           right or not, and why
  *   task_answer_class(prompt, response)     equal for two ways of writing one computation
  *
- * Here are their options, and one table of what each task can do; a task has a file of its own,
- * task/NAME.h, and task/text.h is what these have in common.
+ * A verifier is a parser of a small grammar and evaluates nothing that a policy wrote. The usual
+ * shortcut, to allow only certain characters and call eval(), pays for `7**2`, `7//2` and `1.5*2`,
+ * and a policy under reinforcement learning finds what pays. Generator and verifier share no
+ * arithmetic. Prompts and responses are untrusted bytes: reading them takes no recursion and ends
+ * at the first byte that does not belong.
  *
- * A verifier here is a parser of a small grammar; it evaluates nothing that a policy wrote. The
- * usual shortcut, to allow only certain characters and call eval(), pays for `7**2`, `7//2` and
- * `1.5*2`, and a policy under reinforcement learning finds what pays. Generator and verifier share
- * no arithmetic: the one makes numbers, the other checks identities.
- *
- * Prompts and responses are untrusted bytes: reading them takes no recursion and no allocation,
- * and ends at the first byte that does not belong.
- *
- * Every draw is a philox counter (util.h), so a problem depends on its arguments alone. Whether a
- * problem is for training, validation or test is decided by a hash of the problem itself, not by a
- * seed: no run, whatever its seed, trains on another run's test. */
+ * Every draw is a philox counter (util.h), so that a problem depends on its arguments alone. Its
+ * split is a hash of the problem, not of the seed: no run trains on another run's test. */
 #ifndef TASK_H
 #define TASK_H
 
@@ -39,11 +24,8 @@
 #include "maze.h"      /* defines: maze_problem, maze_verify, ... */
 #include "reach.h"     /* defines: reach_problem, reach_verify, ... */
 
-/* ---------------------------------------------------------------- task specifications */
-
-/* A task's X(kind, option, lowest, highest, default, meaning) for a number and W(kind, option,
- * words, meaning) for one of some words, the first by default: the one list that the parser, the
- * canonical specification and the help text are made of. */
+/* A task lists its options as X(kind, option, lowest, highest, default, meaning) for a number and
+ * W(kind, option, words, meaning) for one of some words, the first by default. */
 #define OPTION_NAME(kind, option, low, high, standard, about) " " #option "="
 #define WORDS_NAME(kind, option, words, about) " " #option "="
 #define OPTION_HELP(kind, option, low, high, standard, about) \
@@ -54,27 +36,37 @@
 #define WORDS_ROW(kind, option, words, about) \
     {kind, #option, 0, 0, 0, offsetof(Task, option), words},
 
-/* What a task can do, by TaskKind. */
+/* A problem of any task, as its prompt poses it. */
+typedef union {
+    Countdown countdown;
+    Add add;
+    Maze maze;
+    Reach reach;
+} Posed;
+
+/* The operations of a task, by TaskKind. `posed` is its member of Posed. */
 static const struct {
     const char *name, *options;
-    bool (*fits)(const Task *, char *error, size_t); /* NULL: its options go with each other */
-    bool (*problem)(const Task *, Dice *, Split, Buf *prompt, Buf *answer);
-    bool (*canonical)(const Task *, const char *prompt, Canonical *);
-    void (*solution)(const Task *, const char *prompt, Dice *, Buf *response);
-    Verdict (*verify)(const Task *, const char *prompt, const char *response);
-    void (*answer_class)(const Task *, const char *prompt, const char *response, Buf *);
+    bool (*fits)(const Task *, char *error, size_t); /* NULL: any options go together */
+    bool (*read)(const Task *, const char *prompt, void *posed); /* false: no prompt of this task */
+    void (*write)(const void *posed, Buf *prompt);
+    Canonical (*canonical)(const void *posed);
+    bool (*draw)(const Task *, Dice *, void *posed); /* false: draw again; so for solve */
+    bool (*solve)(const Task *, const void *posed, Dice *, Buf *response);
+    Verdict (*verify)(const void *posed, const char *response);
+    bool (*class)(const void *posed, const char *response, Buf *); /* NULL: the response itself */
 } TASKS[] = {
-    {"countdown", COUNTDOWN_OPTIONS(OPTION_NAME), NULL, countdown_problem, countdown_canonical,
-     countdown_solution, countdown_verify, countdown_class},
-    {"add", ADD_OPTIONS(OPTION_NAME), NULL, add_problem, add_canonical, add_solution, add_verify,
-     add_class},
-    {"maze", MAZE_OPTIONS(OPTION_NAME, WORDS_NAME), maze_fits, maze_problem, maze_canonical,
-     maze_solution, maze_verify, maze_class},
-    {"reach", REACH_OPTIONS(OPTION_NAME, WORDS_NAME), reach_fits, reach_problem, reach_canonical,
-     reach_solution, reach_verify, reach_class},
+    {"countdown", COUNTDOWN_OPTIONS(OPTION_NAME), NULL, countdown_read_prompt, countdown_write,
+     countdown_canonical, countdown_draw, countdown_solve, countdown_verify, countdown_class},
+    {"add", ADD_OPTIONS(OPTION_NAME), NULL, add_read, add_write, add_canonical, add_draw, add_solve,
+     add_verify, NULL},
+    {"maze", MAZE_OPTIONS(OPTION_NAME, WORDS_NAME), maze_fits, maze_read_prompt, maze_write,
+     maze_canonical, maze_draw, maze_solve, maze_verify, maze_class},
+    {"reach", REACH_OPTIONS(OPTION_NAME, WORDS_NAME), reach_fits, reach_read_prompt, reach_write,
+     reach_canonical, reach_draw, reach_solve, reach_verify, reach_class},
 };
 
-/* The first option of a task says how long its prompts are. */
+/* The first option of a task determines the length of its prompts. */
 static const struct {
     TaskKind kind;
     const char *name;
@@ -89,7 +81,7 @@ enum {
     TASK_N_OPTIONS = sizeof TASK_OPTIONS / sizeof *TASK_OPTIONS
 };
 
-static inline const char *task_help(void)
+static const char *task_help(void)
 {
     return "countdown[:option=value,...]\n"
            "    Reach the target with every number exactly once, by + - * and / in steps. No step\n"
@@ -113,12 +105,12 @@ static inline const char *task_help(void)
            "    prompt `37,4>26:` (digits=2), response `4*3=12,12+7=19,19+7=26`\n";
 }
 
-static inline int *task_option(Task *t, int option)
+static int *task_option(Task *t, int option)
 {
     return (int *)(void *)((char *)t + TASK_OPTIONS[option].offset);
 }
 
-static inline Task task_standard(TaskKind kind)
+static Task task_standard(TaskKind kind)
 {
     Task t = {.kind = kind};
     for (int o = 0; o < TASK_N_OPTIONS; o++)
@@ -127,102 +119,59 @@ static inline Task task_standard(TaskKind kind)
     return t;
 }
 
-/* The task's option that the first n bytes of s name; TASK_N_OPTIONS where there is none. */
-static inline int task_find_option(TaskKind kind, const char *s, size_t n)
-{
-    int o = 0;
-    while (o < TASK_N_OPTIONS && (TASK_OPTIONS[o].kind != kind || strlen(TASK_OPTIONS[o].name) != n
-                                  || memcmp(TASK_OPTIONS[o].name, s, n)))
-        o++;
-    return o;
-}
-
-/* Reads one of "a|b|c" up to a comma or the end, as its index. */
-static inline bool scan_word(const char **s, const char *words, int64_t *index)
-{
-    size_t n = strcspn(*s, ",");
-    for (*index = 0;; ++*index) {
-        size_t length = strcspn(words, "|");
-        if (length == n && !memcmp(words, *s, n)) {
-            *s += n;
-            return true;
-        }
-        if (!words[length])
-            return false;
-        words += length + 1;
-    }
-}
-
-/* Reads one value of an option, to the end of the option. */
-static inline bool task_parse_value(const char **s, int o, const char *text, int *value,
-                                    char *error, size_t error_size)
-{
-    const char *task = TASKS[TASK_OPTIONS[o].kind].name, *words = TASK_OPTIONS[o].words;
-    int low = TASK_OPTIONS[o].low, high = TASK_OPTIONS[o].high;
-    int64_t v = 0;
-    if (words && !scan_word(s, words, &v)) {
-        snprintf(error, error_size, "task %s: '%.40s': expected one of %s", task, text, words);
-        return false;
-    }
-    bool whole = words || (scan_number(s, &v) && (**s == ',' || **s == 0));
-    if (!whole || (!words && (v < low || v > high))) {
-        snprintf(error, error_size, "task %s: '%.40s': expected a whole number from %d to %d", task,
-                 text, low, high);
-        return false;
-    }
-    *value = (int)v;
-    return true;
-}
-
-/* Reads one `option=value` of a specification; `seen` has a bit for every option read so far. */
-static inline bool task_parse_option(const char **s, Task *t, unsigned *seen, char *error,
-                                     size_t error_size)
+/* Reads one `option=value`; `seen` has a bit for every option read so far. */
+static bool task_parse_option(const char **s, Task *t, unsigned *seen, char *error, size_t size)
 {
     const char *task = TASKS[t->kind].name, *text = *s;
     size_t n = strcspn(text, "=,");
-    int o = task_find_option(t->kind, text, n);
-    if (o == TASK_N_OPTIONS || text[n] != '=') {
-        snprintf(error, error_size, "task %s cannot read '%.40s'; its options are%s", task, text,
-                 TASKS[t->kind].options);
-        return false;
-    }
+    int64_t v = 0;
+    int o = 0;
+    while (o < TASK_N_OPTIONS &&
+           (TASK_OPTIONS[o].kind != t->kind || choice_index(TASK_OPTIONS[o].name, text, n)))
+        o++;
+    if (o == TASK_N_OPTIONS || text[n] != '=')
+        return fail(error, size, "task %s cannot read '%.40s'; its options are%s", task, text,
+                    TASKS[t->kind].options);
+    const char *words = TASK_OPTIONS[o].words;
+    int low = TASK_OPTIONS[o].low, high = TASK_OPTIONS[o].high;
     *s += n + 1;
-    if (!task_parse_value(s, o, text, task_option(t, o), error, error_size))
-        return false;
-    if (*seen >> o & 1) {
-        snprintf(error, error_size, "task %s: '%.40s': given twice", task, text);
-        return false;
-    }
+    if (words) {
+        v = choice_index(words, *s, strcspn(*s, ","));
+        *s += strcspn(*s, ",");
+        if (v < 0)
+            return fail(error, size, "task %s: '%.40s': expected one of %s", task, text, words);
+    } else if (!scan_number(s, &v) || (**s != ',' && **s) || v < low || v > high)
+        return fail(error, size, "task %s: '%.40s': expected a whole number from %d to %d", task,
+                    text, low, high);
+    if (*seen >> o & 1)
+        return fail(error, size, "task %s: '%.40s': given twice", task, text);
     *seen |= 1u << o;
+    *task_option(t, o) = v;
     return true;
 }
 
-/* Reads "add" or "countdown:numbers=3,max=9"; false and one line in `error` where it is not so. */
-static inline bool task_parse(const char *spec, Task *out, char *error, size_t error_size)
+/* Reads "add" or "countdown:numbers=3,max=9"; false, with the reason, where it is malformed. */
+static bool task_parse(const char *spec, Task *out, char *error, size_t size)
 {
-    size_t length = strcspn(spec, ":");
-    int kind = 0;
-    while (kind < N_TASKS && (strlen(TASKS[kind].name) != length
-                              || memcmp(TASKS[kind].name, spec, length)))
+    int length = strcspn(spec, ":"), kind = 0;
+    while (kind < N_TASKS && choice_index(TASKS[kind].name, spec, length))
         kind++;
-    if (kind == N_TASKS) {
-        snprintf(error, error_size, "unknown task '%.*s'; expected countdown, add, maze or reach",
-                 length < 40 ? (int)length : 40, spec);
-        return false;
-    }
+    if (kind == N_TASKS)
+        return fail(error, size, "unknown task '%.*s'; expected countdown, add, maze or reach",
+                    imin(length, 40), spec);
     *out = task_standard((TaskKind)kind);
     const char *s = spec + length;
     unsigned seen = 0;
     while (*s) { /* at the colon, then at each comma */
         s++;
-        if (!task_parse_option(&s, out, &seen, error, error_size))
+        if (!task_parse_option(&s, out, &seen, error, size))
             return false;
     }
-    return !TASKS[kind].fits || TASKS[kind].fits(out, error, error_size);
+    return !TASKS[kind].fits || TASKS[kind].fits(out, error, size);
 }
 
 /* The specification with every option written out: task_parse gives the same task back. */
-static inline void task_spec(const Task *t, Buf *out)
+static void task_spec(const Task *t, Buf *out)
 {
     char separator = ':';
     Task copy = *t;
@@ -230,32 +179,44 @@ static inline void task_spec(const Task *t, Buf *out)
     for (int o = 0; o < TASK_N_OPTIONS; o++) {
         if (TASK_OPTIONS[o].kind != t->kind)
             continue;
-        int value = *task_option(&copy, o);
-        const char *word = TASK_OPTIONS[o].words;
-        for (int k = 0; word && k < value; k++)
-            word = strchr(word, '|') + 1;
+        int value = *task_option(&copy, o), n;
+        const char *words = TASK_OPTIONS[o].words;
         buf_printf(out, "%c%s=", separator, TASK_OPTIONS[o].name);
-        if (word)
-            buf_add(out, word, strcspn(word, "|"));
-        else
+        if (words) {
+            words = choice_name(words, value, &n);
+            buf_add(out, words, n);
+        } else
             buf_printf(out, "%d", value);
         separator = ',';
     }
 }
 
-/* ---------------------------------------------------------------- the interface */
+/* One draw: appends prompt and gold answer; false where it is no problem of this split. */
+static bool task_draw(const Task *t, Dice *d, Split split, Buf *prompt, Buf *answer)
+{
+    Posed p;
+    if (!TASKS[t->kind].draw(t, d, &p))
+        return false;
+    Canonical c = TASKS[t->kind].canonical(&p);
+    if (canonical_split(&c) != split)
+        return false;
+    size_t before = prompt->n;
+    TASKS[t->kind].write(&p, prompt);
+    bool solved = TASKS[t->kind].solve(t, &p, d, answer);
+    prompt->n = solved ? prompt->n : before;
+    return solved;
+}
 
-/* Problem `index` of the seed's sequence for this split: drawn, and drawn again until it falls
- * there. Prompt and gold answer are added to the two buffers. */
-static inline void task_problem(const Task *t, uint64_t seed, Split split, uint32_t index,
-                                Buf *prompt, Buf *answer)
+/* Appends prompt and gold answer of problem `index` of the seed's sequence for this split. */
+static void task_problem(const Task *t, uint64_t seed, Split split, uint32_t index,
+                         Buf *prompt, Buf *answer)
 {
     static const uint32_t use[] = {
         [SPLIT_TRAIN] = DICE_TRAIN, [SPLIT_VALID] = DICE_VALID, [SPLIT_TEST] = DICE_TEST};
     static const char *const names[] = {"training", "validation", "test"};
     for (uint32_t draw = 0; draw < TASK_REDRAWS; draw++) {
         Dice d = {.seed = seed, .use = use[split], .index = index, .salt = draw};
-        if (TASKS[t->kind].problem(t, &d, split, prompt, answer))
+        if (task_draw(t, &d, split, prompt, answer))
             return;
     }
     Buf spec = {0};
@@ -264,16 +225,21 @@ static inline void task_problem(const Task *t, uint64_t seed, Split split, uint3
         (int)TASK_REDRAWS);
 }
 
-/* The same for two prompts that pose one problem; 0 for what is no prompt of this task. */
-static inline uint64_t task_key(const Task *t, const char *prompt)
+/* Equal for two prompts that pose one problem; 0 for what is no prompt of this task. */
+static uint64_t task_key(const Task *t, const char *prompt)
 {
-    Canonical c;
-    return TASKS[t->kind].canonical(t, prompt, &c) ? canonical_hash(&c) : 0;
+    Posed p;
+    uint64_t key = 0;
+    if (TASKS[t->kind].read(t, prompt, &p)) {
+        Canonical c = TASKS[t->kind].canonical(&p);
+        key = canonical_hash(&c);
+    }
+    return key;
 }
 
-/* The task of this kind that reads the prompt: by its standard options, but for the first, which is
- * as the prompt has it. */
-static inline bool task_of_prompt(TaskKind kind, const char *prompt, Task *out)
+/* The task of this kind that reads the prompt: the first option is the prompt's, the others are
+ * standard. */
+static bool task_of_prompt(TaskKind kind, const char *prompt, Task *out)
 {
     int o = 0;
     while (TASK_OPTIONS[o].kind != kind)
@@ -287,28 +253,38 @@ static inline bool task_of_prompt(TaskKind kind, const char *prompt, Task *out)
     return false;
 }
 
-/* Adds one right response to the buffer, the same for the same arguments; nothing where the
- * prompt is not a problem of this task or has no solution. */
-static inline void task_solution(const Task *t, const char *prompt, uint64_t seed, uint32_t index,
-                                 Buf *response)
+/* Appends one right response, the same for the same arguments; nothing where the prompt is not a
+ * problem of this task or has no solution. */
+static void task_solution(const Task *t, const char *prompt, uint64_t seed, uint32_t index,
+                          Buf *response)
 {
+    Posed p;
     Dice d = {.seed = seed, .use = DICE_SOLUTION, .index = index,
               .salt = (uint32_t)hash64(prompt, strlen(prompt))};
-    TASKS[t->kind].solution(t, prompt, &d, response);
+    if (TASKS[t->kind].read(t, prompt, &p))
+        TASKS[t->kind].solve(t, &p, &d, response);
 }
 
-/* The reward: whether a response, without its end token, is right, and if not, why. */
-static inline Verdict task_verify(const Task *t, const char *prompt, const char *response)
+/* The reward: is a response, without its end token, right, and if not, why. */
+static Verdict task_verify(const Task *t, const char *prompt, const char *response)
 {
-    return TASKS[t->kind].verify(t, prompt, response);
+    Posed p;
+    if (!TASKS[t->kind].read(t, prompt, &p))
+        return verdict("the prompt is not a problem of this task");
+    return *response ? TASKS[t->kind].verify(&p, response) : verdict("the response is empty");
 }
 
-/* Adds the class of a response, for majority votes and for counting distinct answers: two
- * responses are the same answer where their classes are equal. */
-static inline void task_answer_class(const Task *t, const char *prompt, const char *response,
-                                     Buf *out)
+/* Appends the class of a response, for majority votes and for counting distinct answers: two
+ * responses are the same answer where their classes are equal. A malformed response is alone in its
+ * class, marked by `?`. */
+static void task_answer_class(const Task *t, const char *prompt, const char *response, Buf *out)
 {
-    TASKS[t->kind].answer_class(t, prompt, response, out);
+    Posed p;
+    bool (*class)(const void *, const char *, Buf *) = TASKS[t->kind].class;
+    if (!class)
+        buf_str(out, response);
+    else if (!TASKS[t->kind].read(t, prompt, &p) || !class(&p, response, out))
+        buf_printf(out, "?%s", response);
 }
 
 #endif

@@ -1,9 +1,9 @@
-/* text.h: what all tasks are made of: the bytes they are written in, steps, dice, the split.
+/* text.h: what the tasks have in common: their text, steps, random draws, the split.
  *
  *   scan_char, scan_number, scan_step      read, and stop at the first byte that does not belong
  *   step_is_true, write_steps              a op b = c
- *   dice(&d, n)                            a number in [0, n), drawn
- *   canonical_hash, canonical_split        a problem, free of how it is written; where it belongs
+ *   dice(&d, n)                            a random number in [0, n)
+ *   canonical_hash, canonical_split        a problem in canonical form; its split
  *   verdict(fault)                         NULL: right */
 #ifndef TASK_TEXT_H
 #define TASK_TEXT_H
@@ -14,16 +14,14 @@
  * token (id 0) and these (ids 1 to 18). */
 #define TASK_ALPHABET "0123456789+-*/=,>:"
 
-/* No prompt or response that is written here is longer, its NUL counted. The longest prompt is a
- * maze of 49 cells: 51 (of countdown, six numbers of two digits and a target of three: 23). The
- * longest response is countdown's, five steps on numbers of nine digits: 150 (for a prompt from
- * elsewhere; those of our own problems end before 64, those of `add` with nine digits at 92, those
- * of `reach` at 60, a maze's 48 moves at 49). */
+/* Bounds on what the tasks write, NUL included. The longest prompt is a maze of 49 cells: 51. The
+ * longest response is countdown's, five steps on numbers of nine digits: 150 (of its own problems
+ * below 64; add 92, reach 60, maze 49). */
 enum { TASK_PROMPT_MAX = 52, TASK_RESPONSE_MAX = 160 };
 
 typedef enum { TASK_COUNTDOWN, TASK_ADD, TASK_MAZE, TASK_REACH } TaskKind;
 
-/* Which of several right responses the supervised corpus draws: any, or a shortest one. */
+/* Which right response sft shows: any, or a shortest one. */
 typedef enum { TEACHER_UNIFORM, TEACHER_SHORTEST } Teaching;
 #define TEACHERS "uniform|shortest" /* by Teaching */
 
@@ -37,7 +35,7 @@ typedef struct {
     int teacher;         /* maze, reach: a Teaching */
 } Task;
 
-/* Where a problem belongs. What was searched for on `valid` is reported on `test`. */
+/* Settings are searched on `valid` and reported on `test`. */
 typedef enum { SPLIT_TRAIN, SPLIT_VALID, SPLIT_TEST } Split;
 #define SPLITS "train|valid|test" /* by Split */
 
@@ -46,13 +44,10 @@ typedef struct {
     const char *reason; /* a static string; "right" where it is */
 } Verdict;
 
-/* ---------------------------------------------------------------- reading bytes */
-
-/* The largest number that is read or written: nine digits, so that a sum or a product of two
- * stays far inside int64_t and no check can overflow. */
+/* Numbers have at most nine digits, so that a sum or product of two fits int64_t. */
 enum { TASK_VALUE_DIGITS = 9, TASK_VALUE_MAX = 999999999 };
 
-static inline bool scan_char(const char **s, char c)
+static bool scan_char(const char **s, char c)
 {
     if (**s != c)
         return false;
@@ -61,7 +56,7 @@ static inline bool scan_char(const char **s, char c)
 }
 
 /* number = "0" | nonzero digit*, at most nine digits: no sign, no space, no leading zero. */
-static inline bool scan_number(const char **s, int64_t *value)
+static bool scan_number(const char **s, int64_t *value)
 {
     const char *start = *s;
     *value = 0;
@@ -73,15 +68,11 @@ static inline bool scan_number(const char **s, int64_t *value)
     return *s > start && (*start != '0' || *s == start + 1);
 }
 
-static inline Verdict verdict(const char *fault)
+static Verdict verdict(const char *fault)
 {
     return (Verdict){.right = !fault, .reason = fault ? fault : "right"};
 }
 
-/* The reason of every task for a prompt that it cannot read. */
-#define NO_PROBLEM "the prompt is not a problem of this task"
-
-/* ---------------------------------------------------------------- steps */
 
 typedef struct {
     int64_t a, b, c;
@@ -89,20 +80,17 @@ typedef struct {
 } Step; /* a op b = c */
 
 /* step = number op number "=" number */
-static inline bool scan_step(const char **s, Step *step)
+static bool scan_step(const char **s, Step *step)
 {
-    if (!scan_number(s, &step->a))
+    if (!scan_number(s, &step->a) || !**s || !strchr("+-*/", **s))
         return false;
-    step->op = **s;
-    if (step->op != '+' && step->op != '-' && step->op != '*' && step->op != '/')
-        return false;
-    ++*s;
+    step->op = *(*s)++;
     return scan_number(s, &step->b) && scan_char(s, '=') && scan_number(s, &step->c);
 }
 
-/* Whether a op b is c, for a, b, c in 0..999999999: identities in whole numbers, at most 10^18.
- * As c has no sign, `-` cannot go below zero; as c is whole, `/` cannot leave a remainder. */
-static inline bool step_is_true(Step s)
+/* a op b = c, for a, b, c in 0..999999999, by identities in whole numbers of at most 10^18: `-`
+ * cannot go below zero, `/` cannot leave a remainder. */
+static bool step_is_true(Step s)
 {
     switch (s.op) {
     case '+': return s.a + s.b == s.c;
@@ -113,16 +101,14 @@ static inline bool step_is_true(Step s)
     }
 }
 
-static inline void write_steps(const Step *step, int n, Buf *out)
+static void write_steps(const Step *step, int n, Buf *out)
 {
     for (int k = 0; k < n; k++)
         buf_printf(out, "%s%d%c%d=%d", k ? "," : "", (int)step[k].a, step[k].op, (int)step[k].b,
                    (int)step[k].c);
 }
 
-/* ---------------------------------------------------------------- dice */
-
-/* A sequence of draws that is named by (seed, use, index, salt), four to a philox block. */
+/* A sequence of draws, determined by (seed, use, index, salt); four to a philox block. */
 typedef struct {
     uint64_t seed;
     uint32_t use, index, salt, block;
@@ -132,8 +118,8 @@ typedef struct {
 
 enum { DICE_TRAIN, DICE_TEST, DICE_SOLUTION, DICE_VALID };
 
-/* A whole number in [0, n): the high word of a product, even to within n in 2^32. */
-static inline int dice(Dice *d, int n)
+/* A whole number in [0, n): the high word of a product, uniform to within n in 2^32. */
+static int dice(Dice *d, int n)
 {
     if (d->left == 0) {
         d->random = philox(d->seed, STREAM_DATA, d->use, d->index, d->salt, d->block++);
@@ -142,10 +128,10 @@ static inline int dice(Dice *d, int n)
     return (int)((uint64_t)d->random.r[--d->left] * (uint32_t)n >> 32);
 }
 
-/* One problem in HELD_OUT_ONE_IN is held out, by a hash of its canonical form: what is written in
- * another order is the same problem and falls on the same side. A second hash halves these into
- * validation and test. (Of countdown's 2,144 problems of three digits, 254 are held out; four
- * digits make about 23,000 problems, five over 100,000. reach with 7 of 8 digits has 6,480.) */
+/* A hash of its canonical form holds out one problem in HELD_OUT_ONE_IN, so that all ways of
+ * writing a problem are in one split. A second hash halves these into validation and test. (Of
+ * countdown's 2,144 problems of three digits, 254 are held out; four digits make about 23,000
+ * problems, five over 100,000. reach with 7 of 8 digits has 6,480.) */
 enum { HELD_OUT_ONE_IN = 8, TASK_REDRAWS = 100000, CANONICAL_MAX = 64 };
 
 /* A problem as numbers, the same for every way of writing it. */
@@ -154,12 +140,12 @@ typedef struct {
     int n;
 } Canonical;
 
-static inline uint64_t canonical_hash(const Canonical *c)
+static uint64_t canonical_hash(const Canonical *c)
 {
     return hash64(c->value, (size_t)c->n * sizeof *c->value);
 }
 
-static inline Split canonical_split(const Canonical *c)
+static Split canonical_split(const Canonical *c)
 {
     uint64_t hash = canonical_hash(c);
     if (hash % HELD_OUT_ONE_IN)
@@ -167,7 +153,7 @@ static inline Split canonical_split(const Canonical *c)
     return hash64(&hash, sizeof hash) >> 20 & 1 ? SPLIT_TEST : SPLIT_VALID;
 }
 
-static inline void sort_values(int64_t *v, int n)
+static void sort_values(int64_t *v, int n)
 {
     for (int i = 1; i < n; i++)
         for (int j = i; j > 0 && v[j] < v[j - 1]; j--) {

@@ -1,4 +1,5 @@
-/* chat.h: a conversation as the prompt that Qwen3 was trained on.
+/* chat.h: Qwen3's chat template, the Jinja template of its tokenizer_config.json, for messages of a
+ * role and a content: no list of tools, no tool calls, no separate reasoning.
  *
  *   Message m[] = {{"system", "Be brief."}, {"user", "1+1?"}};
  *   chat_render(m, 2, true, -1, &out);
@@ -7,10 +8,7 @@
  *
  *   <|im_start|>system\nBe brief.<|im_end|>\n
  *   <|im_start|>user\n1+1?<|im_end|>\n
- *   <|im_start|>assistant\n
- *
- * This is the Jinja template of Qwen3's tokenizer_config.json for messages that have a role and a
- * content: no list of tools, no tool calls, no reasoning apart from the content. */
+ *   <|im_start|>assistant\n */
 #ifndef CHAT_H
 #define CHAT_H
 
@@ -26,7 +24,7 @@ typedef struct {
     size_t n;
 } Slice;
 
-static inline Slice slice_strip(Slice x, bool left, bool right)
+static Slice slice_strip(Slice x, bool left, bool right)
 {
     while (left && x.n && x.s[0] == '\n')
         x = (Slice){x.s + 1, x.n - 1};
@@ -35,8 +33,8 @@ static inline Slice slice_strip(Slice x, bool left, bool right)
     return x;
 }
 
-/* What follows the last `mark` in x; all of x if there is none. */
-static inline Slice slice_after(Slice x, const char *mark)
+/* The text after the last `mark` in x; all of x if there is none. */
+static Slice slice_after(Slice x, const char *mark)
 {
     size_t n = strlen(mark);
     for (size_t i = x.n; i-- > 0;)
@@ -45,10 +43,10 @@ static inline Slice slice_after(Slice x, const char *mark)
     return x;
 }
 
-static inline bool is_role(const Message *m, const char *role) { return !strcmp(m->role, role); }
+static bool is_role(const Message *m, const char *role) { return !strcmp(m->role, role); }
 
-/* A user message that only hands over what a tool answered is no question of its own. */
-static inline bool is_query(const Message *m)
+/* Is it a question: a user message that is not the answer of a tool? */
+static bool is_query(const Message *m)
 {
     static const char open[] = "<tool_response>", close[] = "</tool_response>";
     size_t n = strlen(m->content), tail = sizeof close - 1;
@@ -57,9 +55,9 @@ static inline bool is_query(const Message *m)
     return is_role(m, "user") && !answer;
 }
 
-/* An assistant's message. Its <think>...</think> part stays only after the last question: in
- * earlier turns it is left out. `think`: after the last question; `last`: the last message. */
-static inline void chat_assistant(const Message *m, bool think, bool last, Buf *out)
+/* An assistant's message, with its <think>...</think> part only where `think`: after the last
+ * question. `last`: the last message. */
+static void chat_assistant(const Message *m, bool think, bool last, Buf *out)
 {
     const char *end = strstr(m->content, "</think>");
     Slice content = {m->content, strlen(m->content)}, reasoning = {"", 0};
@@ -77,11 +75,10 @@ static inline void chat_assistant(const Message *m, bool think, bool last, Buf *
     buf_add(out, content.s, content.n);
 }
 
-/* Appends the prompt. Messages of tools that follow each other are one turn of the user's.
- * enable_thinking: 0 begins the answer with an empty thought, so that there is none; 1 and -1 (not
- * set) leave it to the model. */
-static inline void chat_render(const Message *m, int n, bool add_generation_prompt,
-                               int enable_thinking, Buf *out)
+/* Appends the prompt. Consecutive tool messages are one turn of the user. enable_thinking: 0 begins
+ * the answer with an empty thought; 1 and -1 (not set) leave it to the model. */
+static void chat_render(const Message *m, int n, bool add_generation_prompt,
+                        int enable_thinking, Buf *out)
 {
     int query = n - 1;
     for (int i = 0; i < n; i++)

@@ -1,11 +1,10 @@
-/* nfc.h: what kind of character it is, and Unicode's normal form C.
+/* nfc.h: categories of characters, and Unicode's normal form C.
  *
  *   is_letter, is_number, is_space   \p{L}, \p{N}, \s of a code point
  *   nfc                              text with its accents composed: e + U+0301 becomes U+00E9
  *
- * The tables are in unicode.h. The algorithm is that of Unicode Standard Annex #15: decompose each
- * character fully, put each run of marks into the order of their combining classes, compose what
- * can be composed. Its cost is linear in the text, however many marks follow each other. */
+ * The algorithm is that of Unicode Standard Annex #15: decompose each character, sort each run of
+ * marks by combining class, compose. Its time is linear in any text. */
 #ifndef NFC_H
 #define NFC_H
 
@@ -14,10 +13,9 @@
 
 #define LENGTH(table) (sizeof(table) / sizeof *(table))
 
-/* The last entry of `table` (n numbers, `width` to an entry, sorted by the first of them) that does
- * not begin above `code`; NULL if they all do. */
-static inline const uint32_t *table_find(const uint32_t *table, size_t n, size_t width,
-                                         uint32_t code)
+/* The last entry of `table` (n numbers, `width` to an entry, sorted by the first) that begins at or
+ * below `code`, or NULL. */
+static const uint32_t *table_find(const uint32_t *table, size_t n, size_t width, uint32_t code)
 {
     size_t low = 0, high = n / width; /* the entry is in [low - 1, high) */
     while (low < high) {
@@ -30,28 +28,17 @@ static inline const uint32_t *table_find(const uint32_t *table, size_t n, size_t
     return low ? table + (low - 1) * width : NULL;
 }
 
-static inline bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
+static bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
 {
     const uint32_t *range = table_find(table, n, 2, code);
     return range && code <= range[1];
 }
 
-static inline bool is_letter(uint32_t c)
-{
-    return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c);
-}
+static bool is_letter(uint32_t c) { return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c); }
 
-static inline bool is_number(uint32_t c)
-{
-    return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c);
-}
+static bool is_number(uint32_t c) { return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c); }
 
-static inline bool is_space(uint32_t c)
-{
-    return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c);
-}
-
-/* ---------------------------------------------------------------- normal form C */
+static bool is_space(uint32_t c) { return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c); }
 
 enum {
     HANGUL_L = 0x1100, HANGUL_V = 0x1161, HANGUL_T = 0x11A7, /* leading, vowel, trailing */
@@ -60,15 +47,15 @@ enum {
     NOT_UTF8 = 0x110000 /* + a byte that is not part of a character: it goes through unchanged */
 };
 
-/* Canonical combining class: 0 for a character that marks attach to, else where a mark sits. */
-static inline uint32_t combining_class(uint32_t code)
+/* Canonical combining class: 0 for a base character, else the position of a mark. */
+static uint32_t combining_class(uint32_t code)
 {
     const uint32_t *entry = table_find(UNICODE_CLASS, LENGTH(UNICODE_CLASS), 3, code);
     return entry && code <= entry[1] ? entry[2] : 0;
 }
 
 /* The full canonical decomposition of a character, at most 4 codes; returns how many. */
-static inline int decompose(uint32_t code, uint32_t out[4])
+static int decompose(uint32_t code, uint32_t out[4])
 {
     uint32_t s = code - HANGUL;
     if (s < HANGULS) {
@@ -94,9 +81,9 @@ static inline int decompose(uint32_t code, uint32_t out[4])
     return length;
 }
 
-/* What a and b together compose to; 0 if to nothing. UNICODE_COMPOSITION sorts the decompositions
- * that compose again by their parts (a, b). */
-static inline uint32_t compose(uint32_t a, uint32_t b)
+/* The composition of a and b, or 0. UNICODE_COMPOSITION sorts the decompositions that compose again
+ * by their parts (a, b). */
+static uint32_t compose(uint32_t a, uint32_t b)
 {
     uint32_t l = a - HANGUL_L, v = b - HANGUL_V, s = a - HANGUL, t = b - HANGUL_T;
     if (l < HANGUL_LS && v < HANGUL_VS)
@@ -118,11 +105,11 @@ static inline uint32_t compose(uint32_t a, uint32_t b)
 }
 
 /* A character of the decomposed text: its code, and above bit 24 its combining class. */
-static inline uint32_t code_of(uint32_t c) { return c & 0xFFFFFF; }
-static inline uint32_t class_of(uint32_t c) { return c >> 24; }
+static uint32_t code_of(uint32_t c) { return c & 0xFFFFFF; }
+static uint32_t class_of(uint32_t c) { return c >> 24; }
 
-/* Sorts n marks by class, those of one class staying in order: a counting sort. */
-static inline void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
+/* A stable sort of n marks by class: counting sort. */
+static void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
 {
     size_t at[257] = {0};
     for (size_t i = 0; i < n; i++)
@@ -134,8 +121,8 @@ static inline void order_marks(uint32_t *mark, size_t n, uint32_t *spare)
     memcpy(mark, spare, n * sizeof *mark);
 }
 
-/* Every run of marks (class above 0) into canonical order. */
-static inline void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
+/* Sorts every run of marks (class above 0). */
+static void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
 {
     for (size_t i = 0, end; i < n; i = end) {
         bool sorted = true;
@@ -146,10 +133,9 @@ static inline void canonical_order(uint32_t *c, size_t n, uint32_t *spare)
     }
 }
 
-/* Composes in place; returns the new length. A character joins the last one of class 0 before it
- * (the starter) if the two compose, unless something between them has its class or a higher one, or
- * is itself of class 0. */
-static inline size_t canonical_compose(uint32_t *c, size_t n)
+/* Composes in place; returns the new length. A character composes with the last one of class 0
+ * before it (the starter), unless one between them has its class or a higher one, or class 0. */
+static size_t canonical_compose(uint32_t *c, size_t n)
 {
     size_t length = 0, starter = SIZE_MAX;
     for (size_t i = 0; i < n; i++) {
@@ -168,8 +154,8 @@ static inline size_t canonical_compose(uint32_t *c, size_t n)
     return length;
 }
 
-/* False if the text cannot change: below U+0300, whose first byte is 0xCC, nothing does. */
-static inline bool nfc_needed(const char *text, size_t n)
+/* False if the text cannot change: all code points are below U+0300, whose first byte is 0xCC. */
+static bool nfc_needed(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)text[i] >= 0xCC)
@@ -178,7 +164,7 @@ static inline bool nfc_needed(const char *text, size_t n)
 }
 
 /* Appends the text in normal form C. */
-static inline void nfc(const char *text, size_t n, Buf *out)
+static void nfc(const char *text, size_t n, Buf *out)
 {
     uint32_t *c = xmalloc(4 * n * sizeof *c), *spare = c + 2 * n, code, part[4];
     size_t count = 0; /* at most two codes a byte: unicode.py makes sure */

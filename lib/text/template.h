@@ -1,11 +1,10 @@
-/* template.h: how a problem becomes the prompt that a model reads.
+/* template.h: templates that turn a problem into the prompt of a model.
  *
  *   plain    the problem as it is
- *   qwen3    Qwen3's chat format: the system text, if there is one, the problem as the user's turn,
- *            and the beginning of the assistant's
+ *   qwen3    Qwen3's chat format: the system text, if any, the problem as the user's turn, and the
+ *            beginning of the assistant's
  *   FILE     the file's text with {prompt} replaced by the problem and {system} by the system text;
- *            other braces stand for themselves. Examples to imitate (few-shot) live in such a file.
- *            Its last newline is left out: editors put it there, and a prompt rarely ends in one.
+ *            other braces are literal, and its last newline is dropped. For few-shot examples.
  *
  *   Template t = template_open("qwen3", "Answer in one word.");
  *   template_render(&t, "What is red and round?", &out);
@@ -23,14 +22,14 @@ typedef struct {
     char *text;         /* of a file */
 } Template;
 
-static inline void template_free(Template *t)
+static void template_free(Template *t)
 {
     free(t->text);
     *t = (Template){0};
 }
 
 /* The text of a template file; dies where it lacks a place for the prompt or the system text. */
-static inline char *template_read(const char *path, const char *system)
+static char *template_read(const char *path, const char *system)
 {
     size_t n;
     if (!is_file(path))
@@ -48,7 +47,7 @@ static inline char *template_read(const char *path, const char *system)
 }
 
 /* `name`: plain, qwen3 or a path. `system` may be NULL; plain has no place for it. */
-static inline Template template_open(const char *name, const char *system)
+static Template template_open(const char *name, const char *system)
 {
     Template t = {.kind = TEMPLATE_FILE, .system = system};
     if (!strcmp(name, "plain"))
@@ -61,7 +60,7 @@ static inline Template template_open(const char *name, const char *system)
 }
 
 /* Appends the prompt. Braces inside the problem or the system text stand for themselves. */
-static inline void template_render(const Template *t, const char *problem, Buf *out)
+static void template_render(const Template *t, const char *problem, Buf *out)
 {
     const char *system = t->system ? t->system : "";
     if (t->kind == TEMPLATE_QWEN3) {

@@ -1,15 +1,14 @@
-/* math.h: is an answer to a mathematical problem right?
+/* answer.h: is an answer to a mathematical problem right?
  *
- *   math_verify(response, gold)      right or not, and why: finds the answer, then compares
- *   math_compare(answer, n, gold)    the same for an answer that stands alone
+ *   math_verify(response, gold)      right or not, and why: extracts the answer, then compares
+ *   math_compare(answer, n, gold)    the same for a bare answer
  *   math_extract(response, &out)     the answer in a response; NULL, or why there is none
  *   math_gold(answer, &out)          the bare gold answer of a data set's answer or solution
- *   math_normal(text, &out)          the normal form, for people to look at
+ *   math_normal(text, &out)          the normal form, for people
  *
- * Nothing that a policy wrote is executed: latex.h and expression.h read it, value.h and this file
- * compare. A wrong answer that is paid is worse than a right one that is not, as reinforcement
- * learning finds what pays. So one place of a response is looked at and no other, a list must match
- * as a whole, and what cannot be read is wrong unless it is the same text. */
+ * Nothing that a policy wrote is executed. A false positive is worse than a false negative, as
+ * reinforcement learning finds what pays. So the answer is read at one place of a response, a list
+ * must match as a whole, and what cannot be parsed is wrong unless it is the same text. */
 #ifndef MATH_H
 #define MATH_H
 
@@ -18,11 +17,11 @@
 
 /* ---------------------------------------------------------------- names, intervals, relations */
 
-static inline bool same_item(Item x, Item y);
+static bool same_item(Item x, Item y);
 
-/* What may stand on the left of "=" as the name of the answer: x, f(2), AB, |AB|, S : T, words. No
- * number, no sum: 2x = 10 is an equation. */
-static inline bool is_name(const Expr *e, int at)
+/* A name of the answer, left of "=": x, f(2), AB, |AB|, S : T, words. No number, no sum: 2x = 10 is
+ * an equation. */
+static bool is_name(const Expr *e, int at)
 {
     const Node *node = &e->node[at], *first = &e->node[node->child];
     switch (node->kind) {
@@ -44,15 +43,15 @@ static inline bool is_name(const Expr *e, int at)
     }
 }
 
-/* Both ends of what a < x <= b, x > a or (a, b] says; 0 for an end that is infinite. */
+/* a < x <= b, x > a or (a, b]: the low and the high end; 0 for an infinite one. */
 typedef struct {
-    int low, high;
-    bool low_in, high_in;
+    int end[2];
+    bool in[2];
 } Interval;
 
-static inline bool is_infinite(Item x) { return item_value(x, 0).infinite; }
+static bool is_infinite(Item x) { return item_value(x, 0).infinite; }
 
-static inline bool interval_of_relation(Item x, Interval *iv)
+static bool interval_of_relation(Item x, Interval *iv)
 {
     const Node *all = x.e->node;
     int a = item_node(x)->child, b = all[a].next, c = all[b].next;
@@ -65,24 +64,21 @@ static inline bool interval_of_relation(Item x, Interval *iv)
         bool left = is_name(x.e, a);
         if (left == is_name(x.e, b))
             return false;
-        if (left == less)
-            iv->high = left ? b : a;
-        else
-            iv->low = left ? b : a;
-        iv->low_in = iv->high_in = in;
+        iv->end[left == less] = left ? b : a;
+        iv->in[0] = iv->in[1] = in;
     } else {
         char op2 = all[c].op;
         bool same = less ? op2 == '<' || op2 == 'l' : op2 == '>' || op2 == 'g';
         bool in2 = op2 == 'l' || op2 == 'g';
         if (all[c].next || !same || !is_name(x.e, b))
             return false;
-        *iv = less ? (Interval){a, c, in, in2} : (Interval){c, a, in2, in};
+        *iv = less ? (Interval){{a, c}, {in, in2}} : (Interval){{c, a}, {in2, in}};
     }
     return true;
 }
 
 /* A bracket of two ends, or a relation, as an interval; false where it is none. */
-static inline bool interval_of(Item x, Interval *iv)
+static bool interval_of(Item x, Interval *iv)
 {
     const Node *node = item_node(x);
     if (node->kind == N_RELATION)
@@ -90,33 +86,33 @@ static inline bool interval_of(Item x, Interval *iv)
     int low = node->child, high = node->last;
     if (node->kind != N_BRACKET || !low || node->open == '<' || x.e->node[low].next != high)
         return false;
-    *iv = (Interval){low, high, node->open == '[', node->close == ']'};
-    iv->low = is_infinite(item_at(x, low)) ? 0 : low;
-    iv->high = is_infinite(item_at(x, high)) ? 0 : high;
+    *iv = (Interval){{low, high}, {node->open == '[', node->close == ']'}};
+    for (int k = 0; k < 2; k++)
+        iv->end[k] = is_infinite(item_at(x, iv->end[k])) ? 0 : iv->end[k];
     return true;
 }
 
-static inline bool same_interval(Item x, Item y)
+static bool same_interval(Item x, Item y)
 {
     Interval a, b;
-    if (!interval_of(x, &a) || !interval_of(y, &b) || !a.low != !b.low || !a.high != !b.high)
-        return false;
-    return (!a.low || (a.low_in == b.low_in && same_value(item_at(x, a.low), item_at(y, b.low)))) &&
-           (!a.high ||
-            (a.high_in == b.high_in && same_value(item_at(x, a.high), item_at(y, b.high))));
+    bool same = interval_of(x, &a) && interval_of(y, &b);
+    for (int k = 0; k < 2 && same; k++)
+        same = !a.end[k] == !b.end[k] &&
+               (!a.end[k] || (a.in[k] == b.in[k] &&
+                              same_value(item_at(x, a.end[k]), item_at(y, b.end[k]))));
+    return same;
 }
 
-/* The relation read from the right; 0 for \in, which has no such reading. */
-static inline char flipped(char op)
+/* The relation read from the right; 0 for \in, which has none. */
+static char flipped(char op)
 {
-    return op == '<' ? '>' : op == '>' ? '<' : op == 'l' ? 'g' : op == 'g' ? 'l'
-           : op == 'i' ? 0 : op;
+    const char *at = op ? strchr("<><lgl", op) : NULL;
+    return at ? at[1] : op == 'i' ? 0 : op;
 }
 
-/* a = b and c = d say the same if a - b is a constant times c - d, and that constant is positive
- * where they are a < b and c < d. So 2x = 4 says what x = 2 says, and x^2 = 4 does not; \in has no
- * such sides. */
-static inline bool same_two_sides(Item x, Item y)
+/* a = b and c = d are equivalent if a - b is a constant times c - d, a positive one for a < b and
+ * c < d: 2x = 4 and x = 2, but not x^2 = 4. */
+static bool same_two_sides(Item x, Item y)
 {
     int a = item_node(x)->child, c = item_node(y)->child;
     int b = x.e->node[a].next, d = y.e->node[c].next;
@@ -124,10 +120,7 @@ static inline bool same_two_sides(Item x, Item y)
     Value first[2] = {{0}}; /* at the first point, where all four are defined */
     bool varies = false;
     for (int k = 0; k < VALUE_POINTS; k++) {
-        Value v[2] = {value_add(item_value(item_at(x, a), k),
-                                value_negate(item_value(item_at(x, b), k))),
-                      value_add(item_value(item_at(y, c), k),
-                                value_negate(item_value(item_at(y, d), k)))};
+        Value v[2] = {item_difference(x, a, b, k), item_difference(y, c, d, k)};
         if (!v[0].defined || !v[1].defined || value_is_zero(v[0]) || value_is_zero(v[1])) {
             if (k < POSITIVE_POINTS)
                 return false;
@@ -146,7 +139,7 @@ static inline bool same_two_sides(Item x, Item y)
 }
 
 /* Chains: the same relations between the same things, from the left or from the right. */
-static inline bool same_relation(Item x, Item y)
+static bool same_relation(Item x, Item y)
 {
     const Node *all = x.e->node, *other = y.e->node;
     int a = item_node(x)->child, b = item_node(y)->child, n = 0, children[64];
@@ -163,15 +156,13 @@ static inline bool same_relation(Item x, Item y)
         backward = backward && (i == 0 || op == flipped(other[children[n - i]].op)) &&
                    same_item(item_at(x, c), item_at(y, children[n - 1 - i]));
     }
-    if (i != n)
-        return false;
-    return forward || backward || (n == 2 && same_two_sides(x, y));
+    return i == n && (forward || backward || (n == 2 && same_two_sides(x, y)));
 }
 
-/* ---------------------------------------------------------------- things with parts */
+/* ---------------------------------------------------------------- compound values */
 
-/* Part i with part i; or, as sets, each with some other both ways. */
-static inline bool same_parts(Item x, Item y, bool ordered)
+/* Part i with part i; or, as sets, each with some other, both ways. */
+static bool same_parts(Item x, Item y, bool ordered)
 {
     int a = item_node(x)->child, b = item_node(y)->child;
     if (ordered) {
@@ -180,7 +171,7 @@ static inline bool same_parts(Item x, Item y, bool ordered)
                 return false;
         return !a && !b;
     }
-    for (int turn = 0; turn < 2; turn++) {
+    for (int turn = 0; turn < 2; turn++)
         for (int c = turn ? b : a; c; c = (turn ? y : x).e->node[c].next) {
             int d = turn ? a : b;
             while (d && !same_item(item_at(x, turn ? d : c), item_at(y, turn ? c : d)))
@@ -188,12 +179,11 @@ static inline bool same_parts(Item x, Item y, bool ordered)
             if (!d)
                 return false;
         }
-    }
     return true;
 }
 
-/* A matrix, or a number times a matrix: then the number is the factor of every cell. */
-static inline bool as_matrix(Item *x)
+/* A matrix, or a number times a matrix, which becomes the factor of every cell. */
+static bool as_matrix(Item *x)
 {
     const Node *all = x->e->node, *node = item_node(*x);
     if (node->kind == N_PRODUCT && all[node->last].kind == N_MATRIX &&
@@ -204,13 +194,13 @@ static inline bool as_matrix(Item *x)
     return item_node(*x)->kind == N_MATRIX;
 }
 
-static inline bool same_text(Item x, Item y)
+static bool same_text(Item x, Item y)
 {
     const Node *a = item_node(x), *b = item_node(y);
-    return a->n == b->n && a->n > 0 && !memcmp(a->s, b->s, (size_t)a->n);
+    return a->n == b->n && a->n > 0 && !memcmp(a->s, b->s, a->n);
 }
 
-static inline bool has_kind(const Expr *e, NodeKind kind)
+static bool has_kind(const Expr *e, NodeKind kind)
 {
     for (int i = 1; i < e->n; i++)
         if (e->node[i].kind == kind)
@@ -218,18 +208,17 @@ static inline bool has_kind(const Expr *e, NodeKind kind)
     return false;
 }
 
-/* Words have no unit. */
-static inline Item without_unit(Item x)
+static Item without_unit(Item x)
 {
     int child = item_node(x)->child;
-    if (item_node(x)->kind == N_UNIT && x.e->node[child].kind != N_TEXT)
+    if (item_node(x)->kind == N_UNIT && x.e->node[child].kind != N_TEXT) /* words have no unit */
         x.node = child;
     return x;
 }
 
-/* x is of the gold answer. Sets in sets are compared both ways at each level, which takes twice as
- * long for each: deeper than MOST_LEVELS nothing is equal. */
-static inline bool same_item(Item x, Item y)
+/* x is of the gold answer. Sets within sets are compared both ways at each level, which doubles the
+ * time: deeper than MOST_LEVELS nothing is equal. */
+static bool same_item(Item x, Item y)
 {
     enum { MOST_LEVELS = 5 };
     if (x.level > MOST_LEVELS)
@@ -268,7 +257,7 @@ static inline bool same_item(Item x, Item y)
 
 enum { ANSWER_ITEMS = 128 };
 
-/* An answer, taken apart: its items, and the names they were given. */
+/* An answer as items with names. */
 typedef struct {
     Item item[ANSWER_ITEMS];
     int name[ANSWER_ITEMS];  /* a node, or 0 */
@@ -278,10 +267,9 @@ typedef struct {
     bool too_many;
 } Answer;
 
-/* x = 5, x = 10/2 = 5, \frac23 \approx 0.67, 0.56 = 56\%: where the value is; *name is the node of
- * x, or 0. What stands after \approx is not looked at; all others must be equal. An equation of
- * another form is its own value. */
-static inline int find_value(const Expr *e, int at, int *name)
+/* The node of the value in x = 5, x = 10/2 = 5, \frac23 \approx 0.67, 0.56 = 56\%; *name: that of
+ * x, or 0. All but what follows \approx must be equal. Any other equation is its own value. */
+static int find_value(const Expr *e, int at, int *name)
 {
     const Node *all = e->node;
     int first = all[at].child, next = all[first].next;
@@ -294,16 +282,15 @@ static inline int find_value(const Expr *e, int at, int *name)
         first = next;
         next = all[first].next;
     }
-    for (int c = next; c && all[c].op != 'a'; c = all[c].next) {
+    for (int c = next; c && all[c].op != 'a'; c = all[c].next)
         if (all[c].op != '=' || !same_value(item_of(e, first), item_of(e, c))) {
             *name = 0;
             return at;
         }
-    }
     return first;
 }
 
-static inline bool contains_either(const Expr *e, int at)
+static bool contains_either(const Expr *e, int at)
 {
     if (e->node[at].kind == N_EITHER)
         return true;
@@ -313,7 +300,7 @@ static inline bool contains_either(const Expr *e, int at)
     return false;
 }
 
-static inline void answer_add(Answer *a, const Expr *e, int node, int name, int whole)
+static void answer_add(Answer *a, const Expr *e, int node, int name, int whole)
 {
     for (int lower = 0; lower <= contains_either(e, node); lower++) {
         if (a->n == ANSWER_ITEMS) {
@@ -327,13 +314,13 @@ static inline void answer_add(Answer *a, const Expr *e, int node, int name, int 
     }
 }
 
-static inline bool same_name(const Expr *e, int a, const Expr *f, int b)
+static bool same_name(const Expr *e, int a, const Expr *f, int b)
 {
     return same_item(item_of(e, a), item_of(f, b));
 }
 
-/* The items of a list, of a set, with `unions` of a union, or a single one. */
-static inline Answer answer_read(const Expr *e, bool unions)
+/* The items of a list, of a set, with `unions` of a union; else a single one. */
+static Answer answer_read(const Expr *e, bool unions)
 {
     Answer a = {.n = 0};
     const Node *all = e->node;
@@ -353,7 +340,7 @@ static inline Answer answer_read(const Expr *e, bool unions)
     return a;
 }
 
-static inline bool same_answer_item(const Answer *g, int i, const Answer *p, int j)
+static bool same_answer_item(const Answer *g, int i, const Answer *p, int j)
 {
     const Expr *e = g->item[i].e, *f = p->item[j].e;
     if (g->name[i] && p->name[j] && !same_name(e, g->name[i], f, p->name[j]))
@@ -367,9 +354,8 @@ static inline bool same_answer_item(const Answer *g, int i, const Answer *p, int
            same_relation(item_at(g->item[i], g->whole[i]), item_at(p->item[j], p->whole[j]));
 }
 
-/* Each item of the one with an item of its own of the other; or several ways of writing the single
- * right one: \frac32 or 1.5. */
-static inline bool same_answers(const Answer *g, const Answer *p)
+/* A one-to-one match of the items; or several ways of writing a single one: \frac32 or 1.5. */
+static bool same_answers(const Answer *g, const Answer *p)
 {
     bool words = g->n > 1 && item_node(g->item[0])->kind == N_TEXT; /* a ranking of names */
     bool ordered = words || g->names_differ != p->names_differ, used[ANSWER_ITEMS] = {false};
@@ -389,9 +375,9 @@ static inline bool same_answers(const Answer *g, const Answer *p)
     return true;
 }
 
-/* Are the letters of one unit found in the other, in order, the first of them at the start of a
- * word? ft in feet, mph in miles per hour, inches in square inches, but not m in cm. */
-static inline bool unit_within(const Node *a, const Node *b)
+/* Are the letters of one unit a subsequence of the other, from the start of a word on? ft in feet,
+ * mph in miles per hour, inches in square inches, but not m in cm. */
+static bool unit_within(const Node *a, const Node *b)
 {
     int i = 0, n = a->n - (a->n > 2 && a->s[a->n - 1] == 's');
     bool begun = false;
@@ -407,8 +393,8 @@ static inline bool unit_within(const Node *a, const Node *b)
     return i >= n;
 }
 
-/* The unit of an answer; NULL if it has none. */
-static inline const Node *unit_of(const Expr *e)
+/* The first unit of an answer, or NULL. */
+static const Node *unit_of(const Expr *e)
 {
     for (int i = 1; i < e->n; i++)
         if (e->node[i].kind == N_UNIT)
@@ -417,7 +403,7 @@ static inline const Node *unit_of(const Expr *e)
 }
 
 /* Units that may be the same; open is the exponent of cm^2. */
-static inline bool units_agree(const Node *a, const Node *b)
+static bool units_agree(const Node *a, const Node *b)
 {
     if (!a || !b)
         return true;
@@ -431,7 +417,7 @@ typedef struct {
     Expr expr;
 } Reading;
 
-static inline const char *math_trim(const char *s, size_t *n)
+static const char *math_trim(const char *s, size_t *n)
 {
     while (*n && ascii_space(*s))
         s++, --*n;
@@ -440,12 +426,18 @@ static inline const char *math_trim(const char *s, size_t *n)
     return s;
 }
 
+static void add_trimmed(Buf *out, const char *s, const char *end)
+{
+    size_t n = end - s;
+    s = math_trim(s, &n);
+    buf_add(out, s, n);
+}
+
 /* Is the answer, n bytes, the gold answer? One side may be a union where the other lists relations:
  * (-\infty, 1) \cup (2, \infty) is "x < 1 or x > 2".
- * A full stop that is part of the answer, \boxed{60.} or "#### 60.", is refused, as the verifiers
- * refuse it that others train with (verl's, DAPO's, GSM8K's; Math-Verify's for whole numbers), so
- * that rewards can be compared. Around a box, and after "the answer is", it may stand. */
-static inline Verdict math_compare(const char *answer, size_t n, const char *gold)
+ * A full stop within the answer, \boxed{60.} or "#### 60.", is refused, as by verl,
+ * DAPO and GSM8K (and Math-Verify for whole numbers), so that rewards are comparable. */
+static Verdict math_compare(const char *answer, size_t n, const char *gold)
 {
     Reading g, p;
     size_t gold_n = strlen(gold);
@@ -485,7 +477,7 @@ static inline Verdict math_compare(const char *answer, size_t n, const char *gol
                                       : "not equal to the gold answer");
 }
 
-static inline void math_normal(const char *text, Buf *out)
+static void math_normal(const char *text, Buf *out)
 {
     Lexed lx;
     size_t n = strlen(text);
@@ -496,10 +488,10 @@ static inline void math_normal(const char *text, Buf *out)
         buf_add(out, text, n);
 }
 
-/* ---------------------------------------------------------------- where the answer is */
+/* ---------------------------------------------------------------- extraction */
 
-/* The last place of `word` in [s, end), letter case aside; NULL if it is not there. */
-static inline const char *find_last(const char *s, const char *end, const char *word)
+/* The last `word` in [s, end), in upper or lower case, or NULL. */
+static const char *find_last(const char *s, const char *end, const char *word)
 {
     const char *found = NULL;
     size_t n = strlen(word), i;
@@ -516,8 +508,8 @@ typedef struct {
     const char *start, *s, *end; /* the command; its content */
 } Box;
 
-/* The box whose command is at s; false where its brace is not closed before `end`. */
-static inline bool box_at(const char *s, const char *end, Box *box)
+/* The box at s; false where its brace is not closed before `end`. */
+static bool box_at(const char *s, const char *end, Box *box)
 {
     box->start = s;
     s += s[1] == 'b' ? 6 : 5;
@@ -535,15 +527,11 @@ static inline bool box_at(const char *s, const char *end, Box *box)
     return true;
 }
 
-/* After a box: its closing brace is no part of what comes between two. */
-static inline const char *box_after(const Box *box)
-{
-    return box->end + (*box->end == '}');
-}
+static const char *box_after(const Box *box) { return box->end + (*box->end == '}'); }
 
-/* Do two boxes give one answer in parts: "\boxed{1} and \boxed{2}"? So it is read if at most three
- * words stand between them, in one line and one sentence. */
-static inline bool boxes_joined(const char *s, const char *end)
+/* Do two boxes give one answer in parts: "\boxed{1} and \boxed{2}"? Yes, if there are at most three
+ * words between them, in one line and one sentence. */
+static bool boxes_joined(const char *s, const char *end)
 {
     int words = 0;
     if (end - s > 64)
@@ -563,16 +551,11 @@ static inline bool boxes_joined(const char *s, const char *end)
     return words <= 3;
 }
 
-static inline bool same_span(const Box *a, const Box *b)
-{
-    return a->end - a->s == b->end - b->s && !memcmp(a->s, b->s, (size_t)(a->end - a->s));
-}
-
 enum { MOST_BOXES = 16 };
 
-/* The last box, and those before it that belong to the same answer. Looks at each byte a few times,
- * however the boxes nest: a box before the last one is closed before that begins, or left alone. */
-static inline const char *extract_boxes(const char *s, const char *end, Buf *out, bool *found)
+/* The last box and those joined to it. Linear time, however boxes nest: an earlier box must close
+ * before the next one begins. */
+static const char *extract_boxes(const char *s, const char *end, Buf *out, bool *found)
 {
     const char *start[MOST_BOXES];
     int n = 0;
@@ -594,21 +577,22 @@ static inline const char *extract_boxes(const char *s, const char *end, Buf *out
         first--;
     for (int i = first; i < n; i++) {
         bool repeated = false;
+        ptrdiff_t length = box[i].end - box[i].s;
         for (int k = first; k < i; k++)
-            repeated |= same_span(&box[k], &box[i]);
+            repeated |= box[k].end - box[k].s == length && !memcmp(box[k].s, box[i].s, length);
         if (repeated)
             continue;
         buf_str(out, out->n ? ", " : "");
-        buf_add(out, box[i].s, (size_t)(box[i].end - box[i].s));
+        buf_add(out, box[i].s, length);
     }
     return NULL;
 }
 
-/* The number that a line begins with, as in "#### $1,200 dollars"; the whole line where another
- * number follows in it. False where it begins with none. */
-static inline bool leading_number(const char *s, const char *end, Buf *out)
+/* The number that begins a line, as in "#### $1,200 dollars"; the whole line if another number
+ * follows. False where it begins with none. */
+static bool leading_number(const char *s, const char *end, Buf *out)
 {
-    size_t n = (size_t)(end - s);
+    size_t n = end - s;
     s = math_trim(s, &n);
     end = s + n;
     const char *from = s;
@@ -621,7 +605,7 @@ static inline bool leading_number(const char *s, const char *end, Buf *out)
         return false;
     while (s < end && !ascii_space(*s))
         s++;
-    size_t length = (size_t)(s - number);
+    size_t length = s - number;
     for (const char *rest = s; rest < end; rest++)
         if (ascii_digit(*rest)) {
             if ((size_t)(end - rest) < length || memcmp(rest, number, length)) {
@@ -635,38 +619,38 @@ static inline bool leading_number(const char *s, const char *end, Buf *out)
     return true;
 }
 
-static inline const char *line_end(const char *s, const char *end)
+static const char *line_end(const char *s, const char *end)
 {
-    const char *newline = memchr(s, '\n', (size_t)(end - s));
+    const char *newline = memchr(s, '\n', end - s);
     return newline ? newline : end;
 }
 
-/* What follows "the answer is": a formula between dollars, or the rest of the sentence. */
-static inline void stated_answer(const char *s, const char *end, Buf *out)
+/* After "the answer is": a formula between dollars, or the rest of the sentence. */
+static void stated_answer(const char *s, const char *end, Buf *out)
 {
     end = line_end(s, end);
     while (s < end && (ascii_space(*s) || *s == ':' || *s == '*'))
         s++;
-    const char *close = s < end && *s == '$' ? memchr(s + 1, '$', (size_t)(end - s - 1)) : NULL;
+    const char *close = s < end && *s == '$' ? memchr(s + 1, '$', end - s - 1) : NULL;
     if (close && close > s + 1 && (close + 1 == end || !ascii_digit(close[1]))) {
         const char *rest = close + 1; /* "$1$ or $2$" is all of it */
         while (rest < end && *rest != '.')
             rest++;
-        if (!memchr(close + 1, '$', (size_t)(rest - close - 1)))
+        if (!memchr(close + 1, '$', rest - close - 1))
             end = close + 1;
     }
     for (const char *p = s; p + 1 < end; p++)
         if (*p == '.' && ascii_space(p[1]))
             end = p;
-    size_t n = (size_t)(end - s);
+    size_t n = end - s;
     s = math_trim(s, &n);
     while (n && (s[n - 1] == '*' || s[n - 1] == '.'))
         n--;
     buf_add(out, s, n);
 }
 
-/* After the last "answer is", "answer:", or "A:" at the start of a line; NULL if there is none. */
-static inline const char *find_statement(const char *s, const char *end)
+/* The text after the last "answer is", "answer:", or "A:" at the start of a line, or NULL. */
+static const char *find_statement(const char *s, const char *end)
 {
     static const char *const words[] = {"answer is", "answer:"};
     const char *found = NULL;
@@ -681,18 +665,16 @@ static inline const char *find_statement(const char *s, const char *end)
     return found;
 }
 
-/* A last line that is a number and nothing else: "42", "### 42", "145^\circ". */
-static inline bool bare_number(const char *s, const char *end, Buf *out)
+/* A last line that is only a number: "42", "### 42", "145^\circ". */
+static bool bare_number(const char *s, const char *end, Buf *out)
 {
     Reading r;
-    size_t n = (size_t)(end - s);
+    size_t n = end - s;
     s = math_trim(s, &n);
-    for (const char *p = s + n; p > s; p--)
-        if (p[-1] == '\n') {
-            n -= (size_t)(p - s);
-            s = p;
-            break;
-        }
+    end = s + n;
+    for (const char *p = s; (p = memchr(p, '\n', end - p));)
+        s = ++p;
+    n = end - s;
     while (n && *s == '#')
         s++, n--;
     s = math_trim(s, &n);
@@ -705,17 +687,16 @@ static inline bool bare_number(const char *s, const char *end, Buf *out)
     return true;
 }
 
-/* The part of a response that is its answer:
+/* The answer of a response, after the last </think> (a <think> that is not closed has none):
  *
- *   1. after the last </think>; a <think> that is not closed has no answer
- *   2. the last \boxed or \fbox, with those of the same sentence: "\boxed{1} and \boxed{2}"
- *   3. the number after the last ####
- *   4. the last <answer>...</answer>
- *   5. what follows the last "answer is" or "answer:", or "A:" at the start of a line
- *   6. a last line that is a number and nothing else
+ *   1. the last \boxed or \fbox, with those joined to it: "\boxed{1} and \boxed{2}"
+ *   2. the number after the last ####
+ *   3. the last <answer>...</answer>
+ *   4. the text after the last "answer is" or "answer:", or "A:" at the start of a line
+ *   5. a last line that is only a number
  *
  * Returns NULL and the text in `out`, or what is wrong. */
-static inline const char *math_extract(const char *response, Buf *out)
+static const char *math_extract(const char *response, Buf *out)
 {
     const char *s = response, *end = s + strlen(s), *p, *q;
     bool found;
@@ -730,46 +711,35 @@ static inline const char *math_extract(const char *response, Buf *out)
         return fault;
     if ((p = find_last(s, end, "####")) && leading_number(p + 4, line_end(p, end), out))
         return NULL;
-    if ((q = find_last(s, end, "</answer>")) && (p = find_last(s, q, "<answer>"))) {
-        size_t n = (size_t)(q - p) - strlen("<answer>");
-        p = math_trim(p + strlen("<answer>"), &n);
-        buf_add(out, p, n);
-        return NULL;
-    }
-    if ((p = find_statement(s, end))) {
+    if ((q = find_last(s, end, "</answer>")) && (p = find_last(s, q, "<answer>")))
+        add_trimmed(out, p + strlen("<answer>"), q);
+    else if ((p = find_statement(s, end)))
         stated_answer(p, end, out);
-        return NULL;
-    }
-    return bare_number(s, end, out) ? NULL : "no answer found";
+    else
+        return bare_number(s, end, out) ? NULL : "no answer found";
+    return NULL;
 }
 
-/* GSM8K's "... #### 18" -> 18, MATH's solution -> what it boxes, anything else as it is. */
-static inline void math_gold(const char *answer, Buf *out)
+/* GSM8K's "... #### 18" -> 18, MATH's solution -> its box, anything else as it is. */
+static void math_gold(const char *answer, Buf *out)
 {
     const char *end = answer + strlen(answer), *p = find_last(answer, end, "####");
     bool found = false;
     out->n = 0;
     buf_add(out, "", 0);
-    if (!p && (extract_boxes(answer, end, out, &found) || !found)) {
-        p = answer;
-        out->n = 0;
-    } else if (p)
-        p += 4;
-    if (p) {
-        size_t n = (size_t)(end - p);
-        p = math_trim(p, &n);
-        buf_add(out, p, n);
-    }
+    if (!p && !extract_boxes(answer, end, out, &found) && found)
+        return;
+    out->n = 0;
+    add_trimmed(out, p ? p + 4 : answer, end);
 }
 
-static inline Verdict math_verify(const char *response, const char *gold)
+static Verdict math_verify(const char *response, const char *gold)
 {
     Buf answer = {0}, bare = {0};
     const char *fault = math_extract(response, &answer);
     math_gold(gold, &bare);
     Verdict v = fault ? verdict(fault) : math_compare(answer.s, answer.n, bare.s);
-    buf_free(&answer);
-    buf_free(&bare);
+    buf_free(&answer, &bare);
     return v;
 }
 

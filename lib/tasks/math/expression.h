@@ -1,6 +1,6 @@
-/* expression.h: a tree out of the tokens of an answer.
+/* expression.h: parses the tokens of an answer into a tree.
  *
- *   expr_parse(&lexed, &expr)   false where the answer is nothing that is known here
+ *   expr_parse(&lexed, &expr)   false where the answer is outside of the grammar
  *
  * The grammar, each level binding tighter than the one before:
  *
@@ -28,19 +28,13 @@ typedef enum {
     N_BASE,      /* s: digits; child: the base they are written in */
     N_NAME,      /* s: a variable or constant, with its subscript */
     N_TEXT,      /* s: words */
-    N_SUM,
-    N_PRODUCT,
-    N_NEGATE,
-    N_EITHER, /* plus or minus the child; open '-' where the upper sign is minus */
-    N_INVERSE,
+    N_SUM, N_PRODUCT, N_NEGATE, N_INVERSE, N_DEGREE, N_PERCENT, N_UNION,
+    N_EITHER,   /* plus or minus the child; open '-' where the upper sign is minus */
     N_POWER,    /* base, exponent */
     N_FUNCTION, /* s: its name; log has a second child where its base is given */
     N_UNIT,     /* the child, then s; open: the digit of its exponent */
-    N_DEGREE,
-    N_PERCENT,
     N_LIST,     /* a, b, c without brackets */
     N_BRACKET,  /* open, close: a tuple or interval; '<' a set */
-    N_UNION,
     N_RATIO,    /* a : b */
     N_RELATION, /* a < b = c; the op of each child is what stands before it */
     N_MATRIX    /* columns; cells in rows */
@@ -69,7 +63,7 @@ typedef struct {
 } Parser;
 
 /* A node without children; 0, and the parser is bad, where there is no room. */
-static inline int node_new(Parser *p, NodeKind kind)
+static int node_new(Parser *p, NodeKind kind)
 {
     if (p->e->n == EXPR_NODES) {
         p->bad = true;
@@ -79,28 +73,35 @@ static inline int node_new(Parser *p, NodeKind kind)
     return p->e->n++;
 }
 
-/* Adds a child behind those that the parent has. */
-static inline void node_add(Parser *p, int parent, int child)
+/* Appends a child. */
+static void node_add(Parser *p, int parent, int child)
 {
     Node *node = p->e->node;
     if (p->bad || !parent || !child)
         return;
     if (node[parent].last)
-        node[node[parent].last].next = (short)child;
+        node[node[parent].last].next = child;
     else
-        node[parent].child = (short)child;
-    node[parent].last = (short)child;
+        node[parent].child = child;
+    node[parent].last = child;
 }
 
 /* A node with its first child. */
-static inline int node_of(Parser *p, NodeKind kind, int child)
+static int node_of(Parser *p, NodeKind kind, int child)
 {
     int node = node_new(p, kind);
     node_add(p, node, child);
     return node;
 }
 
-static inline int node_text(Parser *p, NodeKind kind, const char *s, int n)
+static int node_pair(Parser *p, NodeKind kind, int first, int second)
+{
+    int node = node_of(p, kind, first);
+    node_add(p, node, second);
+    return node;
+}
+
+static int node_text(Parser *p, NodeKind kind, const char *s, int n)
 {
     int node = node_new(p, kind);
     p->e->node[node].s = s;
@@ -108,39 +109,50 @@ static inline int node_text(Parser *p, NodeKind kind, const char *s, int n)
     return node;
 }
 
-static inline const Lexeme *parse_at(const Parser *p) { return &p->lx->token[p->i]; }
-static inline bool at_sign(const Parser *p, const char *sign)
+/* A function of one argument. */
+static int node_call(Parser *p, const char *name, int n, int argument)
 {
-    return lexeme_is(parse_at(p), sign);
+    int node = node_text(p, N_FUNCTION, name, n);
+    node_add(p, node, argument);
+    return node;
 }
-static inline bool at_command(const Parser *p, const char *names)
+
+/* a / b */
+static int node_quotient(Parser *p, int a, int b)
+{
+    return node_pair(p, N_PRODUCT, a, node_of(p, N_INVERSE, b));
+}
+
+static const Lexeme *parse_at(const Parser *p) { return &p->lx->token[p->i]; }
+static bool at_sign(const Parser *p, const char *sign) { return lexeme_is(parse_at(p), sign); }
+static bool at_command(const Parser *p, const char *names)
 {
     const Lexeme *t = parse_at(p);
     return t->kind == T_COMMAND && text_among(t->s, t->n, names);
 }
 
-static inline bool take_sign(Parser *p, const char *sign)
+static bool take_sign(Parser *p, const char *sign)
 {
     bool taken = at_sign(p, sign);
     p->i += taken;
     return taken;
 }
 
-static inline int parse_fail(Parser *p)
+static int parse_fail(Parser *p)
 {
     p->bad = true;
     return 0;
 }
 
-/* From here on, each function takes its part of the grammar from the cursor on, and returns its
- * node; after a failure (parse_fail) the rest is of no account. `argument`: of a function or a
- * root without brackets, \sin 2x, which ends earlier. */
-static inline int parse_list(Parser *p);
-static inline int parse_factor(Parser *p, bool argument);
-static inline int parse_product(Parser *p, bool argument);
+/* From here on, each function parses its part of the grammar and returns its node; after a failure
+ * (parse_fail) the result is not used. `argument`: of a function or root without brackets, \sin 2x,
+ * which ends earlier. */
+static int parse_list(Parser *p);
+static int parse_factor(Parser *p, bool argument);
+static int parse_product(Parser *p, bool argument);
 
-/* { list }, or the one thing that stands without braces: 2^\frac12 */
-static inline int parse_group(Parser *p)
+/* { list }, or a command without braces: 2^\frac12 */
+static int parse_group(Parser *p)
 {
     if (at_command(p, "frac binom sqrt "))
         return parse_factor(p, true);
@@ -155,7 +167,7 @@ static inline int parse_group(Parser *p)
 }
 
 /* A name out of tokens, without the braces: x_{12} -> x_12. */
-static inline int parse_name(Parser *p, int from, int to)
+static int parse_name(Parser *p, int from, int to)
 {
     Lexed *lx = p->lx;
     int start = lx->used;
@@ -168,8 +180,8 @@ static inline int parse_name(Parser *p, int from, int to)
     return node_text(p, N_NAME, lx->text + start, lx->used - start);
 }
 
-/* Over the { ... } at the cursor, whatever is in it. */
-static inline void skip_group(Parser *p)
+/* Skips the { ... } at the cursor. */
+static void skip_group(Parser *p)
 {
     int depth = 0;
     do {
@@ -180,8 +192,8 @@ static inline void skip_group(Parser *p)
     } while (depth > 0 && !p->bad);
 }
 
-/* A letter or Greek letter with the subscript it may have, or what stands under a mark. */
-static inline int parse_symbol(Parser *p)
+/* A letter or Greek letter with its subscript, or a mark with its argument. */
+static int parse_symbol(Parser *p)
 {
     int from = p->i++;
     if (at_sign(p, "_")) {
@@ -192,9 +204,9 @@ static inline int parse_symbol(Parser *p)
     return parse_name(p, from, p->i);
 }
 
-/* ( list ), [ list ], \{ list \} with any closing bracket. A single thing in round ones is itself,
- * as is a sum or a matrix in square ones. */
-static inline int parse_bracket(Parser *p)
+/* ( list ), [ list ], \{ list \} with any closing bracket. A single item in round brackets is
+ * itself, as is a sum or a matrix in square ones. */
+static int parse_bracket(Parser *p)
 {
     char open = *parse_at(p)->s;
     bool bars = p->bars;
@@ -218,28 +230,22 @@ static inline int parse_bracket(Parser *p)
     return bracket;
 }
 
-/* |list|, floor or ceiling: the function `name` of what stands before the sign that closes it. */
-static inline int parse_between(Parser *p, const char *name, bool (*closes)(const Parser *))
+/* |list|, floor or ceiling: the function `name` of a list up to the closing sign or command. */
+static int parse_between(Parser *p, const char *name, const char *sign, const char *command)
 {
     bool bars = p->bars;
     p->i++;
     p->bars = *name == 'a';
-    int inside = node_of(p, N_FUNCTION, parse_list(p));
+    int node = node_call(p, name, strlen(name), parse_list(p));
     p->bars = bars;
-    p->e->node[inside].s = name;
-    p->e->node[inside].n = (int)strlen(name);
-    if (!closes(p))
+    if (*sign ? !at_sign(p, sign) : !at_command(p, command))
         return parse_fail(p);
     p->i++;
-    return inside;
+    return node;
 }
 
-static inline bool closes_bars(const Parser *p) { return at_sign(p, "|"); }
-static inline bool closes_floor(const Parser *p) { return at_command(p, "rfloor "); }
-static inline bool closes_ceil(const Parser *p) { return at_command(p, "rceil "); }
-
 /* Cells between & and \\, as many in each row. */
-static inline int parse_matrix(Parser *p)
+static int parse_matrix(Parser *p)
 {
     int matrix = node_new(p, N_MATRIX), columns = 0, in_row = 0;
     p->e->node[matrix].open = *parse_at(p)->s;
@@ -259,7 +265,7 @@ static inline int parse_matrix(Parser *p)
         p->bad |= parse_at(p)[-1].kind != T_ROW;
     }
     p->i += !p->bad;
-    p->e->node[matrix].columns = (short)columns;
+    p->e->node[matrix].columns = columns;
     return matrix;
 }
 
@@ -272,7 +278,7 @@ static inline int parse_matrix(Parser *p)
 #define NAMES_MARK "overline vec hat widehat mathbb mathcal "
 
 /* \sin x, \sin^2(x), \log_2 8: the subscript is a base, the exponent that of the value. */
-static inline int parse_function(Parser *p)
+static int parse_function(Parser *p)
 {
     const Lexeme *name = parse_at(p);
     int exponent = 0, base = 0;
@@ -288,32 +294,27 @@ static inline int parse_function(Parser *p)
     int argument = parse_at(p)->kind == T_OPEN ? parse_group(p)
                    : closed                    ? parse_bracket(p)
                                                : parse_product(p, true);
-    int function = node_text(p, N_FUNCTION, name->s, name->n);
-    node_add(p, function, argument);
+    int function = node_call(p, name->s, name->n, argument);
     if (base && !text_is(name->s, name->n, "log"))
         return parse_fail(p);
     node_add(p, function, base);
-    if (!exponent)
-        return function;
-    int power = node_of(p, N_POWER, function);
-    node_add(p, power, exponent);
-    return power;
+    return exponent ? node_pair(p, N_POWER, function, exponent) : function;
 }
 
-static inline int parse_fraction(Parser *p)
+static int parse_fraction(Parser *p)
 {
     bool binomial = at_command(p, "binom ");
     p->i++;
     int top = parse_group(p), bottom = parse_group(p);
-    int node = node_of(p, binomial ? N_FUNCTION : N_PRODUCT, top);
-    p->e->node[node].s = "binom";
-    p->e->node[node].n = 5;
-    node_add(p, node, binomial ? bottom : node_of(p, N_INVERSE, bottom));
+    if (!binomial)
+        return node_quotient(p, top, bottom);
+    int node = node_call(p, "binom", 5, top);
+    node_add(p, node, bottom);
     return node;
 }
 
 /* \sqrt{x}, \sqrt[3]{x}, and sqrt(x). */
-static inline int parse_root(Parser *p)
+static int parse_root(Parser *p)
 {
     int degree = 0;
     p->i++;
@@ -325,50 +326,36 @@ static inline int parse_root(Parser *p)
     int inside = parse_at(p)->kind == T_OPEN ? parse_group(p)
                  : at_sign(p, "(")           ? parse_bracket(p)
                                              : parse_factor(p, true);
-    if (!degree) {
-        int root = node_of(p, N_FUNCTION, inside);
-        p->e->node[root].s = "sqrt";
-        p->e->node[root].n = 4;
-        return root;
-    }
-    int power = node_of(p, N_POWER, inside);
-    node_add(p, power, node_of(p, N_INVERSE, degree));
-    return power;
+    return degree ? node_pair(p, N_POWER, inside, node_of(p, N_INVERSE, degree))
+                  : node_call(p, "sqrt", 4, inside);
 }
 
-static inline bool whole_number(const Lexeme *t)
+static int node_number(Parser *p, const Lexeme *t) { return node_text(p, N_NUMBER, t->s, t->n); }
+
+static bool whole_number(const Lexeme *t)
 {
-    return t->kind == T_NUMBER && !memchr(t->s, '.', (size_t)t->n);
+    return t->kind == T_NUMBER && !memchr(t->s, '.', t->n);
 }
 
-/* A number, with what may follow it at once: 1\frac{4}{5} and 1 4/5 are mixed, 0.\overline{3}
- * repeats, 52_8 has a base. */
-static inline int parse_number(Parser *p)
+/* A number: 1\frac{4}{5} and 1 4/5 are mixed, 0.\overline{3} repeats, 52_8 has a base. */
+static int parse_number(Parser *p)
 {
     const Lexeme *t = parse_at(p);
-    int number = node_text(p, N_NUMBER, t->s, t->n);
+    int number = node_number(p, t);
     bool mixed = whole_number(t);
     p->i++;
     if (mixed && at_command(p, "frac ") && whole_number(t + 3) && t[4].kind == T_CLOSE &&
-        whole_number(t + 6) && t[7].kind == T_CLOSE) {
-        int sum = node_of(p, N_SUM, number);
-        node_add(p, sum, parse_fraction(p));
-        return sum;
-    }
+        whole_number(t + 6) && t[7].kind == T_CLOSE)
+        return node_pair(p, N_SUM, number, parse_fraction(p));
     if (mixed && whole_number(t + 1) && lexeme_is(t + 2, "/") && whole_number(t + 3)) {
-        int sum = node_of(p, N_SUM, number), top = node_text(p, N_NUMBER, t[1].s, t[1].n);
-        int part = node_of(p, N_PRODUCT, top);
-        node_add(p, part, node_of(p, N_INVERSE, node_text(p, N_NUMBER, t[3].s, t[3].n)));
-        node_add(p, sum, part);
         p->i += 3;
-        return sum;
+        int top = node_number(p, t + 1);
+        return node_pair(p, N_SUM, number, node_quotient(p, top, node_number(p, t + 3)));
     }
     if (!whole_number(t) && at_command(p, "overline ") && whole_number(t + 3) &&
         t[4].kind == T_CLOSE) {
-        int repeating = node_of(p, N_REPEATING, number);
-        node_add(p, repeating, node_text(p, N_NUMBER, t[3].s, t[3].n));
         p->i += 4;
-        return repeating;
+        return node_pair(p, N_REPEATING, number, node_number(p, t + 3));
     }
     if (mixed && take_sign(p, "_")) {
         int base = node_text(p, N_BASE, t->s, t->n);
@@ -378,7 +365,7 @@ static inline int parse_number(Parser *p)
     return number;
 }
 
-static inline int parse_base(Parser *p)
+static int parse_base(Parser *p)
 {
     const Lexeme *t = parse_at(p);
     switch (t->kind) {
@@ -394,16 +381,16 @@ static inline int parse_base(Parser *p)
     case T_SIGN:
         if (at_sign(p, "(") || at_sign(p, "[") || at_sign(p, "<"))
             return parse_bracket(p);
-        return at_sign(p, "|") && !p->bars ? parse_between(p, "abs", closes_bars) : parse_fail(p);
+        return at_sign(p, "|") && !p->bars ? parse_between(p, "abs", "|", "") : parse_fail(p);
     case T_COMMAND:
         if (at_command(p, "frac binom "))
             return parse_fraction(p);
         if (at_command(p, "sqrt "))
             return parse_root(p);
         if (at_command(p, "lfloor "))
-            return parse_between(p, "floor", closes_floor);
+            return parse_between(p, "floor", "", "rfloor ");
         if (at_command(p, "lceil "))
-            return parse_between(p, "ceil", closes_ceil);
+            return parse_between(p, "ceil", "", "rceil ");
         if (at_command(p, NAMES_FUNCTION))
             return parse_function(p);
         return at_command(p, NAMES_SYMBOL NAMES_MARK) ? parse_symbol(p) : parse_fail(p);
@@ -411,26 +398,23 @@ static inline int parse_base(Parser *p)
     }
 }
 
-/* A base and what is written after it: powers, factorials, percent and degree signs. */
-static inline int parse_factor(Parser *p, bool argument)
+/* A base with its postfixes: powers, factorials, percent and degree signs. */
+static int parse_factor(Parser *p, bool argument)
 {
     enum { POSTFIXES = 8 };
     if (++p->depth > LATEX_DEPTH)
         return parse_fail(p);
     int node = parse_base(p);
     for (int k = 0; !p->bad; k++) {
-        int inner = node;
-        if (take_sign(p, "^")) {
-            node = node_of(p, N_POWER, inner);
-            node_add(p, node, parse_group(p));
-        } else if (take_sign(p, "!")) {
-            node = node_text(p, N_FUNCTION, "!", 1);
-            node_add(p, node, inner);
-        } else if (take_sign(p, "@")) {
-            node = node_of(p, N_DEGREE, inner);
-        } else if (!argument && take_sign(p, "%")) {
-            node = node_of(p, N_PERCENT, inner);
-        } else
+        if (take_sign(p, "^"))
+            node = node_pair(p, N_POWER, node, parse_group(p));
+        else if (take_sign(p, "!"))
+            node = node_call(p, "!", 1, node);
+        else if (take_sign(p, "@"))
+            node = node_of(p, N_DEGREE, node);
+        else if (!argument && take_sign(p, "%"))
+            node = node_of(p, N_PERCENT, node);
+        else
             break;
         p->bad |= k == POSTFIXES;
     }
@@ -438,8 +422,8 @@ static inline int parse_factor(Parser *p, bool argument)
     return node;
 }
 
-/* Whether a factor may follow another without a sign. A number may not: 6 6, x2, (1,2)0. */
-static inline bool starts_factor(const Parser *p, bool argument)
+/* May a factor follow another without a sign? A number may not: 6 6, x2, (1,2)0. */
+static bool starts_factor(const Parser *p, bool argument)
 {
     const Lexeme *t = parse_at(p);
     bool function = at_command(p, NAMES_FUNCTION);
@@ -450,7 +434,7 @@ static inline bool starts_factor(const Parser *p, bool argument)
 }
 
 /* 5\text{ cm}^2, 60\text{ miles}/\text{hour} */
-static inline int parse_unit(Parser *p, int value)
+static int parse_unit(Parser *p, int value)
 {
     enum { LONGEST_UNIT = 32 };
     const Lexeme *t = parse_at(p);
@@ -469,9 +453,9 @@ static inline int parse_unit(Parser *p, int value)
     return unit;
 }
 
-/* Factors side by side, or with * and / between; in an argument, \sin 2x, neither sign nor another
+/* Adjacent factors, or with * and / between; an argument, \sin 2x, has neither signs nor another
  * function. */
-static inline int parse_product(Parser *p, bool argument)
+static int parse_product(Parser *p, bool argument)
 {
     int first = parse_factor(p, argument), product = first;
     while (!p->bad) {
@@ -491,13 +475,13 @@ static inline int parse_product(Parser *p, bool argument)
     return product;
 }
 
-static inline bool at_plus_minus(const Parser *p)
+static bool at_plus_minus(const Parser *p)
 {
     return at_sign(p, "+") || at_sign(p, "-") || at_command(p, "pm mp ");
 }
 
-/* A product with the signs before it. */
-static inline int parse_signed(Parser *p)
+/* A product with its signs. */
+static int parse_signed(Parser *p)
 {
     bool minus = false;
     char either = 0;
@@ -509,16 +493,13 @@ static inline int parse_signed(Parser *p)
         }
     }
     int node = parse_product(p, false);
-    if (minus)
-        node = node_of(p, N_NEGATE, node);
-    if (either) {
-        node = node_of(p, N_EITHER, node);
-        p->e->node[node].open = either;
-    }
+    node = minus ? node_of(p, N_NEGATE, node) : node;
+    node = either ? node_of(p, N_EITHER, node) : node;
+    p->e->node[node].open = either ? either : p->e->node[node].open;
     return node;
 }
 
-static inline int parse_sum(Parser *p)
+static int parse_sum(Parser *p)
 {
     int first = parse_signed(p), sum = first;
     while (!p->bad && at_plus_minus(p)) {
@@ -529,12 +510,14 @@ static inline int parse_sum(Parser *p)
     return sum;
 }
 
-/* items with one separator between them; a single item is itself */
-static inline int parse_joined(Parser *p, NodeKind kind, int (*item)(Parser *),
-                               bool (*separator)(Parser *))
+/* Items between separators, one or, in a list, several commas; a single item is itself. */
+static int parse_joined(Parser *p, NodeKind kind, int (*item)(Parser *), const char *sign)
 {
     int first = item(p), joined = first;
-    while (!p->bad && separator(p)) {
+    while (!p->bad && (*sign ? at_sign(p, sign) : at_command(p, "cup "))) {
+        p->i++;
+        while (kind == N_LIST && take_sign(p, sign))
+            ;
         if (joined == first)
             joined = node_of(p, kind, first);
         node_add(p, joined, item(p));
@@ -542,29 +525,11 @@ static inline int parse_joined(Parser *p, NodeKind kind, int (*item)(Parser *),
     return joined;
 }
 
-static inline bool take_colon(Parser *p) { return take_sign(p, ":"); }
-static inline bool take_cup(Parser *p)
-{
-    bool taken = at_command(p, "cup ");
-    p->i += taken;
-    return taken;
-}
-static inline bool take_commas(Parser *p)
-{
-    bool taken = false;
-    while (take_sign(p, ","))
-        taken = true;
-    return taken;
-}
-
-static inline int parse_ratio(Parser *p) { return parse_joined(p, N_RATIO, parse_sum, take_colon); }
-static inline int parse_union(Parser *p)
-{
-    return parse_joined(p, N_UNION, parse_ratio, take_cup);
-}
+static int parse_ratio(Parser *p) { return parse_joined(p, N_RATIO, parse_sum, ":"); }
+static int parse_union(Parser *p) { return parse_joined(p, N_UNION, parse_ratio, ""); }
 
 /* '=', '<', '>', or the first letter of \le, \ge, \ne, \in, \approx. */
-static inline int parse_relation(Parser *p)
+static int parse_relation(Parser *p)
 {
     int first = parse_union(p), chain = first;
     while (!p->bad && parse_at(p)->kind == T_RELATION) {
@@ -579,13 +544,9 @@ static inline int parse_relation(Parser *p)
     return chain;
 }
 
-static inline int parse_list(Parser *p)
-{
-    return parse_joined(p, N_LIST, parse_relation, take_commas);
-}
+static int parse_list(Parser *p) { return parse_joined(p, N_LIST, parse_relation, ","); }
 
-/* False where the tokens are no expression that is known here. */
-static inline bool expr_parse(Lexed *lx, Expr *e)
+static bool expr_parse(Lexed *lx, Expr *e)
 {
     Parser p = {.lx = lx, .e = e, .bad = lx->bad || !lx->n};
     e->n = 1;

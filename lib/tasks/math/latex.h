@@ -1,21 +1,18 @@
-/* latex.h: from the text of an answer to an expression.
+/* latex.h: the lexer of mathematical answers: LaTeX as in the MATH data set, and the plain text
+ * around it ("x = 5", "3/4", "12 cm", "5 percent", a few Unicode signs). Nothing is expanded.
  *
- *   latex_lex(text, n, &lexed)       tokens, spelled one way: \dfrac12, \tfrac{1}{2} -> \frac{1}{2}
+ *   latex_lex(text, n, &lexed)       tokens in one spelling: \dfrac12, \tfrac{1}{2} -> \frac{1}{2}
  *   latex_print(&lexed, &buf)        the tokens as text, the normal form of an answer
- *   latex_same(&a, &b)               whether two texts are the same to a reader
+ *   latex_same(&a, &b)               are two texts the same to a reader
  *
- * expression.h makes a tree of the tokens. They are what people and models write as answers: LaTeX
- * as in the MATH data set, and the plain text around it ("x = 5", "3/4", "12 cm", "5 percent", a
- * few Unicode signs). This is no TeX: nothing is defined or expanded.
- *
- * Everything has a fixed size: text of at most LATEX_TEXT bytes, so many tokens, nesting of at most
- * LATEX_DEPTH. Nothing is allocated, any bytes are safe, time grows with the length. */
+ * All sizes are fixed: at most LATEX_TEXT bytes, LATEX_TOKENS tokens, nesting of LATEX_DEPTH.
+ * Nothing is allocated, any bytes are safe, the time is linear. */
 #ifndef LATEX_H
 #define LATEX_H
 
 #include "../../base/util.h" /* defines: Buf, buf_add */
 
-/* LATEX_AHEAD: a parser may look at so many tokens from the one it is at. */
+/* LATEX_AHEAD: the lookahead of a parser, in tokens. */
 enum { LATEX_TEXT = 4096, LATEX_TOKENS = 1024, LATEX_DEPTH = 40, LATEX_AHEAD = 8 };
 
 /* ---------------------------------------------------------------- tokens */
@@ -49,76 +46,79 @@ typedef struct {
     bool bad; /* too long, too deep or not balanced */
     /* while lexing: */
     int brackets, environments, nesting, depth;
-    int wanted[LATEX_DEPTH + 1];     /* by depth: arguments of commands that are still to come */
-    bool one_digit[LATEX_DEPTH + 1]; /* which are one digit: \frac12, but 2^10 */
+    int wanted[LATEX_DEPTH + 1];     /* by depth: arguments that commands still expect */
+    bool one_digit[LATEX_DEPTH + 1]; /* of one digit without braces: \frac12, but 2^10 */
 } Lexed;
 
-static inline bool ascii_letter(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-static inline bool ascii_digit(char c) { return c >= '0' && c <= '9'; }
-static inline bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-static inline char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c; }
+static bool ascii_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+static bool ascii_digit(char c) { return c >= '0' && c <= '9'; }
+static bool ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+static char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c + 'a' - 'A') : c; }
 
-static inline bool text_is(const char *s, int n, const char *word)
+static bool text_is(const char *s, int n, const char *word)
 {
-    return (int)strlen(word) == n && !memcmp(s, word, (size_t)n);
+    return (int)strlen(word) == n && !memcmp(s, word, n);
 }
 
-/* Whether the text is one of the words of a list that is separated, and ended, by spaces. */
-static inline bool text_among(const char *s, int n, const char *words)
+/* The index of a text among words that are separated, and ended, by spaces; -1: none of them. */
+static int text_index(const char *s, int n, const char *words)
 {
-    for (; *words; words += strcspn(words, " ") + 1)
-        if ((int)strcspn(words, " ") == n && !memcmp(s, words, (size_t)n))
-            return true;
-    return false;
+    for (int i = 0; *words; words += strcspn(words, " ") + 1, i++)
+        if ((int)strcspn(words, " ") == n && !memcmp(s, words, n))
+            return i;
+    return -1;
 }
 
-static inline Lexeme *lex_last(Lexed *lx) { return lx->n ? &lx->token[lx->n - 1] : NULL; }
-
-static inline void lex_put(Lexed *lx, LexemeKind kind, const char *s, int n)
+static bool text_among(const char *s, int n, const char *words)
 {
-    if (lx->n == LATEX_TOKENS)
-        lx->bad = true;
-    else
+    return text_index(s, n, words) >= 0;
+}
+
+static const char *skip_spaces(const char *s, const char *end)
+{
+    while (s < end && ascii_space(*s))
+        s++;
+    return s;
+}
+
+static Lexeme *lex_last(Lexed *lx) { return lx->n ? &lx->token[lx->n - 1] : NULL; }
+
+static void lex_put(Lexed *lx, LexemeKind kind, const char *s, int n)
+{
+    lx->bad |= lx->n == LATEX_TOKENS;
+    if (!lx->bad)
         lx->token[lx->n++] = (Lexeme){kind, s, n};
 }
 
-static inline void lex_sign(Lexed *lx, const char *s) { lex_put(lx, T_SIGN, s, 1); }
+static void lex_sign(Lexed *lx, const char *s) { lex_put(lx, T_SIGN, s, 1); }
 
 /* Adds a character to the spelling that began at lx->text[from]. */
-static inline void lex_char(Lexed *lx, char c)
+static void lex_char(Lexed *lx, char c)
 {
-    if (lx->used == (int)sizeof lx->text)
-        lx->bad = true;
-    else
+    lx->bad |= lx->used == (int)sizeof lx->text;
+    if (!lx->bad)
         lx->text[lx->used++] = c;
 }
 
-static inline void lex_open(Lexed *lx)
+static void lex_open(Lexed *lx)
 {
-    if (lx->depth == LATEX_DEPTH)
-        lx->bad = true;
-    else {
-        lex_put(lx, T_OPEN, "{", 1);
-        lx->wanted[++lx->depth] = 0;
-        lx->one_digit[lx->depth] = false;
-    }
+    lx->bad |= lx->depth == LATEX_DEPTH;
+    if (lx->bad)
+        return;
+    lex_put(lx, T_OPEN, "{", 1);
+    lx->wanted[++lx->depth] = 0;
+    lx->one_digit[lx->depth] = false;
 }
 
-static inline void lex_close(Lexed *lx)
+static void lex_close(Lexed *lx)
 {
-    if (lx->depth == 0)
-        lx->bad = true;
-    else {
-        lex_put(lx, T_CLOSE, "}", 1);
-        lx->depth--;
-    }
+    lx->bad |= lx->depth == 0;
+    lex_put(lx, T_CLOSE, "}", 1);
+    lx->depth -= lx->depth > 0;
 }
 
-/* True if what comes now is an argument without its braces: gives it the opening one. */
-static inline bool lex_argument(Lexed *lx)
+/* If the next token is an argument without braces, opens them. */
+static bool lex_argument(Lexed *lx)
 {
     if (!lx->wanted[lx->depth])
         return false;
@@ -129,18 +129,17 @@ static inline bool lex_argument(Lexed *lx)
 
 /* ---------------------------------------------------------------- numbers */
 
-/* From here on, a function that takes s and returns a const char * appends the tokens of what
- * begins at s, and returns where it ends. `end` is the end of the text. */
+/* From here on, a function that returns a const char * appends the tokens at s and returns their
+ * end. `end` is the end of the text. */
 
-/* The length of a separator of thousands at s, 0 if there is none: "," "{,}" ",\!" "\," or " ", and
- * then exactly three digits. A plain comma or space is one only outside of brackets: (1,200) has
- * two coordinates. */
-static inline int lex_thousands(const char *s, const char *end, bool outside)
+/* The length of a thousands separator at s, before exactly three digits; else 0. A plain comma or
+ * space is one only outside of brackets: (1,200) has two coordinates. */
+static int lex_thousands(const char *s, const char *end, bool outside)
 {
     static const char *const separators[] = {"{,}", ",\\!", "\\!,", "\\,", "{,}\\!", ",", " "};
     for (int i = 0; i < 7; i++) {
-        int n = (int)strlen(separators[i]);
-        if (end - s < n + 3 || memcmp(s, separators[i], (size_t)n) || (i >= 5 && !outside))
+        int n = strlen(separators[i]);
+        if (end - s < n + 3 || memcmp(s, separators[i], n) || (i >= 5 && !outside))
             continue;
         while (i < 5 && s + n < end && s[n] == ' ')
             n++;
@@ -154,7 +153,7 @@ static inline int lex_thousands(const char *s, const char *end, bool outside)
 }
 
 /* At a digit, or at a point before one. */
-static inline const char *lex_number(Lexed *lx, const char *s, const char *end)
+static const char *lex_number(Lexed *lx, const char *s, const char *end)
 {
     int from = lx->used, lead = 0, n;
     bool one_digit = lx->one_digit[lx->depth], argument = lex_argument(lx);
@@ -190,17 +189,16 @@ static inline const char *lex_number(Lexed *lx, const char *s, const char *end)
 #define WORDS_UNIT "cm mm km kg mg ml ft lb lbs oz hr hrs min mph kph usd pm am "
 
 /* One piece of text, without commas: a connective, a percent sign, a number word, or a word. */
-static inline void lex_piece(Lexed *lx, const char *s, int n)
+static void lex_piece(Lexed *lx, const char *s, int n)
 {
-    static const char *const numbers[] = {"zero", "one",  "two",   "three", "four", "five", "six",
-                                          "seven", "eight", "nine", "ten",   "eleven", "twelve"};
-    static const char *const digits[] = {"0", "1", "2", "3", "4",  "5",  "6",
-                                         "7", "8", "9", "10", "11", "12"};
+    static const char numbers[] =
+        "zero one two three four five six seven eight nine ten eleven twelve ";
+    static const char digits[] = "0123456789101112";
     while (n && (ascii_space(*s) || *s == '~'))
         s++, n--;
     while (n && (ascii_space(s[n - 1]) || s[n - 1] == '~'))
         n--;
-    if (n > 1 && s[n - 1] == '.' && !memchr(s, '.', (size_t)n - 1))
+    if (n > 1 && s[n - 1] == '.' && !memchr(s, '.', n - 1))
         n--;
     if (n == 3 && s[0] == '(' && s[2] == ')') /* a choice: (C) */
         s++, n = 1;
@@ -210,12 +208,12 @@ static inline void lex_piece(Lexed *lx, const char *s, int n)
             lex_char(lx, ascii_space(s[i]) ? ' ' : n == 1 ? s[i] : ascii_lower(s[i]));
     const char *word = lx->text + from;
     n = lx->used - from;
-    for (int i = 0; i < 13; i++)
-        if (text_is(word, n, numbers[i])) {
-            lex_put(lx, T_NUMBER, digits[i], (int)strlen(digits[i]));
-            return;
-        }
-    if (text_among(word, n, WORDS_AND))
+    int number = text_index(word, n, numbers);
+    if (number >= 10)
+        lex_put(lx, T_NUMBER, digits + 2 * number - 10, 2);
+    else if (number >= 0)
+        lex_put(lx, T_NUMBER, digits + number, 1);
+    else if (text_among(word, n, WORDS_AND))
         lex_sign(lx, ",");
     else if (text_among(word, n, WORDS_PERCENT))
         lex_sign(lx, "%");
@@ -223,43 +221,42 @@ static inline void lex_piece(Lexed *lx, const char *s, int n)
         lex_put(lx, T_WORD, word, n);
 }
 
-/* The content of \text{...} that is words only: pieces between commas, "and" and "or". */
-static inline void lex_words(Lexed *lx, const char *s, const char *end)
+/* Words: pieces between commas, "and" and "or". */
+static void lex_words(Lexed *lx, const char *s, const char *end)
 {
     const char *piece = s;
     while (s < end) {
         const char *word = s;
         while (s < end && !ascii_space(*s) && *s != ',' && *s != ';')
             s++;
-        if (text_among(word, (int)(s - word), WORDS_AND)) {
-            lex_piece(lx, piece, (int)(word - piece));
+        if (text_among(word, s - word, WORDS_AND)) {
+            lex_piece(lx, piece, word - piece);
             lex_sign(lx, ",");
             piece = s;
         }
         if (s < end && !ascii_space(*s)) {
-            lex_piece(lx, piece, (int)(s - piece));
+            lex_piece(lx, piece, s - piece);
             lex_sign(lx, ",");
             piece = s + 1;
         }
         s += s < end;
     }
-    lex_piece(lx, piece, (int)(end - piece));
+    lex_piece(lx, piece, end - piece);
 }
 
-/* Letters in a row outside of \text: a word, the name of a function, or variables side by side. */
-static inline const char *lex_letters(Lexed *lx, const char *s, const char *end)
+/* Letters outside of \text: a word, a function, or a product of variables. */
+static const char *lex_letters(Lexed *lx, const char *s, const char *end)
 {
     const char *from = s;
     int upper = 0;
-    if (lx->wanted[lx->depth]) {
-        lex_argument(lx);
+    if (lex_argument(lx)) {
         lex_put(lx, T_LETTER, s, 1);
         lex_close(lx);
         return s + 1;
     }
     for (; s < end && ascii_letter(*s); s++)
         upper += *s <= 'Z';
-    int n = (int)(s - from);
+    int n = s - from;
     Lexeme *last = lex_last(lx);
     bool after = last && (last->kind == T_NUMBER || last->kind == T_CLOSE);
     if (text_among(from, n, WORDS_FUNCTION "pi theta alpha beta ")) {
@@ -278,7 +275,7 @@ static inline const char *lex_letters(Lexed *lx, const char *s, const char *end)
 
 /* ---------------------------------------------------------------- commands */
 
-/* What commands are called here; "" is left out. One row for all that mean the same. */
+/* Commands and their canonical tokens; "": no token. */
 static const struct {
     const char *names, *means;
     LexemeKind kind;
@@ -288,46 +285,28 @@ static const struct {
      "( ) [ ] $ ", "", T_SIGN},
     {"frac dfrac tfrac cfrac ", "frac", T_COMMAND},
     {"binom dbinom tbinom choose ", "binom", T_COMMAND},
-    {"cdot times ast ", "*", T_SIGN},
-    {"div slash ", "/", T_SIGN},
-    {"pm ", "pm", T_COMMAND},
-    {"mp ", "mp", T_COMMAND},
-    {"le leq leqslant ", "\\le", T_RELATION},
-    {"ge geq geqslant ", "\\ge", T_RELATION},
-    {"lt ", "<", T_RELATION},
-    {"gt ", ">", T_RELATION},
-    {"ne neq ", "\\ne", T_RELATION},
-    {"in ", "\\in", T_RELATION},
-    {"approx simeq ", "\\approx", T_RELATION},
-    {"cup bigcup ", "cup", T_COMMAND},
-    {"infty infin ", "infty", T_COMMAND},
-    {"emptyset varnothing ", "emptyset", T_COMMAND},
-    {"lbrace { ", "<", T_SIGN},
-    {"rbrace } ", ">", T_SIGN},
-    {"lbrack ", "[", T_SIGN},
-    {"rbrack ", "]", T_SIGN},
-    {"lvert rvert vert ", "|", T_SIGN},
-    {"langle ", "(", T_SIGN},
-    {"rangle ", ")", T_SIGN},
-    {"colon ", ":", T_SIGN},
-    {"% ", "%", T_SIGN},
-    {"& ", ",", T_SIGN},
-    {"degree circ ", "@", T_SIGN},
-    {"cr newline ", "\\", T_ROW},
-    {"log lg ", "log", T_COMMAND},
-    {"mathbb Bbb ", "mathbb", T_COMMAND},
-    {"overline bar ", "overline", T_COMMAND},
-    {"vec overrightarrow ", "vec", T_COMMAND},
+    {"cup bigcup ", "cup", T_COMMAND}, {"infty infin ", "infty", T_COMMAND},
+    {"emptyset varnothing ", "emptyset", T_COMMAND}, {"lg ", "log", T_COMMAND},
+    {"Bbb ", "mathbb", T_COMMAND}, {"bar ", "overline", T_COMMAND},
+    {"overrightarrow ", "vec", T_COMMAND},
+    {"le leq leqslant ", "\\le", T_RELATION}, {"ge geq geqslant ", "\\ge", T_RELATION},
+    {"lt ", "<", T_RELATION}, {"gt ", ">", T_RELATION}, {"ne neq ", "\\ne", T_RELATION},
+    {"in ", "\\in", T_RELATION}, {"approx simeq ", "\\approx", T_RELATION},
+    {"cdot times ast ", "*", T_SIGN}, {"div slash ", "/", T_SIGN}, {"lbrace { ", "<", T_SIGN},
+    {"rbrace } ", ">", T_SIGN}, {"lbrack ", "[", T_SIGN}, {"rbrack ", "]", T_SIGN},
+    {"lvert rvert vert ", "|", T_SIGN}, {"langle ", "(", T_SIGN}, {"rangle ", ")", T_SIGN},
+    {"colon ", ":", T_SIGN}, {"% ", "%", T_SIGN}, {"& ", ",", T_SIGN},
+    {"degree circ ", "@", T_SIGN}, {"cr newline ", "\\", T_ROW},
 };
 
 #define LATEX_ALPHABET "mathrm mathbf mathit mathsf bold operatorname "
 #define LATEX_TEXTUAL \
     "text mbox textbf textit textrm textnormal texttt textsf hbox emph " LATEX_ALPHABET
 
-static inline void lex_range(Lexed *lx, const char *s, const char *end);
+static void lex_range(Lexed *lx, const char *s, const char *end);
 
-/* The end of the group at s, which is at its {; `end` if it has none. */
-static inline const char *lex_group_end(const char *s, const char *end)
+/* The closing brace of the group that begins at s; `end` if there is none. */
+static const char *lex_group_end(const char *s, const char *end)
 {
     int depth = 0;
     for (; s < end; s++) {
@@ -341,9 +320,8 @@ static inline const char *lex_group_end(const char *s, const char *end)
     return end;
 }
 
-/* \text{...}: words. Mathematics only where all of it is one number or fraction: more than that TeX
- * itself does not set in text. */
-static inline void lex_text(Lexed *lx, const char *s, const char *end)
+/* \text{...}: words, or one number or fraction. */
+static void lex_text(Lexed *lx, const char *s, const char *end)
 {
     const char *p = s;
     while (p < end) {
@@ -354,26 +332,20 @@ static inline void lex_text(Lexed *lx, const char *s, const char *end)
         else
             break;
     }
-    if (p == end)
-        lex_range(lx, s, end);
-    else
-        lex_words(lx, s, end);
+    (p == end ? lex_range : lex_words)(lx, s, end);
 }
 
-/* \mathbf{...}: mathematics, but letters side by side are a word. */
-static inline void lex_alphabet(Lexed *lx, const char *s, const char *end)
+/* \mathbf{...}: mathematics, but several letters are a word. */
+static void lex_alphabet(Lexed *lx, const char *s, const char *end)
 {
     const char *p = s;
     while (p < end && (ascii_letter(*p) || ascii_space(*p)))
         p++;
-    if (p == end && end - s > 1)
-        lex_words(lx, s, end);
-    else
-        lex_range(lx, s, end);
+    (p == end && end - s > 1 ? lex_words : lex_range)(lx, s, end);
 }
 
-/* \begin{pmatrix}, \end{pmatrix}; the s is after the word. */
-static inline const char *lex_environment(Lexed *lx, bool begin, const char *s, const char *end)
+/* \begin{pmatrix}, \end{pmatrix}; s is after the word. */
+static const char *lex_environment(Lexed *lx, bool begin, const char *s, const char *end)
 {
     const char *close = s < end && *s == '{' ? lex_group_end(s, end) : end;
     if (close == end) {
@@ -395,39 +367,31 @@ static inline const char *lex_environment(Lexed *lx, bool begin, const char *s, 
 
 #define LATEX_ONE_ARGUMENT "sqrt mathbb mathcal overline vec hat widehat "
 
-/* Arguments that come after a command. */
-static inline void lex_expect(Lexed *lx, const char *name, int n, const char *s, const char *end)
-{
-    lx->one_digit[lx->depth] = true;
-    if (text_among(name, n, "frac binom "))
-        lx->wanted[lx->depth] += 2;
-    else if (text_among(name, n, LATEX_ONE_ARGUMENT))
-        lx->wanted[lx->depth] += !(s < end && *s == '[');
-}
-
-/* 1 for an opening bracket, -1 for a closing one, as signs spell them. */
-static inline int lex_bracket(char c)
+/* 1 for an opening bracket, -1 for a closing one. */
+static int lex_bracket(char c)
 {
     return (c == '(' || c == '[' || c == '<') - (c == ')' || c == ']' || c == '>');
 }
 
 /* A command's token. One that is itself an argument, \frac\pi2, gets its braces, unless it takes
  * arguments of its own, 2^\frac12. */
-static inline void lex_named(Lexed *lx, LexemeKind kind, const char *name, int n, const char *s,
-                             const char *end)
+static void lex_named(Lexed *lx, LexemeKind kind, const char *name, int n, const char *s,
+                      const char *end)
 {
-    bool more = text_among(name, n, "frac binom " LATEX_ONE_ARGUMENT);
-    lx->wanted[lx->depth] -= more && lx->wanted[lx->depth] > 0;
-    bool argument = !more && lex_argument(lx);
+    int takes = text_among(name, n, "frac binom ") ? 2 : text_among(name, n, LATEX_ONE_ARGUMENT);
+    lx->wanted[lx->depth] -= takes && lx->wanted[lx->depth] > 0;
+    bool argument = !takes && lex_argument(lx);
     lex_put(lx, kind, name, n);
-    if (argument)
+    if (argument) {
         lex_close(lx);
-    else if (kind == T_COMMAND)
-        lex_expect(lx, name, n, s, end);
+    } else if (kind == T_COMMAND) {
+        lx->one_digit[lx->depth] = true;
+        lx->wanted[lx->depth] += takes == 1 ? !(s < end && *s == '[') : takes;
+    }
 }
 
 /* At a backslash. */
-static inline const char *lex_command(Lexed *lx, const char *s, const char *end)
+static const char *lex_command(Lexed *lx, const char *s, const char *end)
 {
     const char *name = ++s;
     if (s < end && !ascii_letter(*s))
@@ -435,7 +399,7 @@ static inline const char *lex_command(Lexed *lx, const char *s, const char *end)
     else
         while (s < end && ascii_letter(*s))
             s++;
-    int n = (int)(s - name);
+    int n = s - name;
     if (n == 1 && *name == '\\') {
         if (lx->environments)
             lex_put(lx, T_ROW, name, 1);
@@ -444,8 +408,7 @@ static inline const char *lex_command(Lexed *lx, const char *s, const char *end)
     }
     if (n == 0 || (n == 1 && ascii_space(*name)))
         return s;
-    while (s < end && ascii_space(*s))
-        s++;
+    s = skip_spaces(s, end);
     if (text_is(name, n, "begin") || text_is(name, n, "end"))
         return lex_environment(lx, *name == 'b', s, end);
     if (text_among(name, n, "phantom hspace vspace hphantom vphantom label tag "))
@@ -453,10 +416,7 @@ static inline const char *lex_command(Lexed *lx, const char *s, const char *end)
     if (text_among(name, n, LATEX_TEXTUAL) && s < end && *s == '{') {
         const char *close = lex_group_end(s, end);
         bool argument = lex_argument(lx);
-        if (text_among(name, n, LATEX_ALPHABET))
-            lex_alphabet(lx, s + 1, close);
-        else
-            lex_text(lx, s + 1, close);
+        (text_among(name, n, LATEX_ALPHABET) ? lex_alphabet : lex_text)(lx, s + 1, close);
         if (argument)
             lex_close(lx);
         return close < end ? close + 1 : end;
@@ -496,7 +456,7 @@ static const struct {
     {"\xE2\x82\xAC", ""},         {"\xC2\xA3", ""},            {"\xC2\xA5", ""},
 };
 
-static inline const char *lex_unicode(Lexed *lx, const char *s, const char *end)
+static const char *lex_unicode(Lexed *lx, const char *s, const char *end)
 {
     for (size_t i = 0; i < sizeof LATEX_UNICODE / sizeof *LATEX_UNICODE; i++) {
         const char *utf8 = LATEX_UNICODE[i].utf8, *latex = LATEX_UNICODE[i].latex;
@@ -507,25 +467,20 @@ static inline const char *lex_unicode(Lexed *lx, const char *s, const char *end)
             return s + n;
         }
     }
-    lex_put(lx, T_WORD, s, 1); /* a byte of something else; equal only to itself */
+    lex_put(lx, T_WORD, s, 1); /* any other byte equals only itself */
     return s + 1;
 }
 
-static inline const char *lex_spaces(const char *s, const char *end)
-{
-    while (s < end && ascii_space(*s))
-        s++;
-    return s;
-}
-
-/* ^ and _ want an argument: a group, a command, a letter, digits with their sign. */
-static inline const char *lex_script(Lexed *lx, const char *s, const char *end)
+/* ^ and _ take an argument: a group, a command, a letter, digits with their sign. */
+static const char *lex_script(Lexed *lx, const char *s, const char *end)
 {
     Lexeme *last = lex_last(lx);
     bool log = last && last->kind == T_COMMAND && text_is(last->s, last->n, "log");
-    const char *p = lex_spaces(s + 1, end), *q = p < end && *p == '{' ? lex_spaces(p + 1, end) : p;
+    const char *p = skip_spaces(s + 1, end), *q = p;
+    if (p < end && *p == '{')
+        q = skip_spaces(p + 1, end);
     if (*s == '^' && end - q >= 5 && !memcmp(q, "\\circ", 5)) {
-        q = lex_spaces(q + 5, end);
+        q = skip_spaces(q + 5, end);
         if (*p != '{' || (q < end && *q == '}')) {
             lex_sign(lx, "@");
             return *p == '{' ? q + 1 : q;
@@ -546,8 +501,8 @@ static inline const char *lex_script(Lexed *lx, const char *s, const char *end)
     return p;
 }
 
-/* < = > ! and what two of them make. */
-static inline const char *lex_relation(Lexed *lx, const char *s, const char *end)
+/* < = > ! <= >= != == */
+static const char *lex_relation(Lexed *lx, const char *s, const char *end)
 {
     bool equals = s + 1 < end && s[1] == '=';
     if (*s == '!' && !equals)
@@ -559,7 +514,7 @@ static inline const char *lex_relation(Lexed *lx, const char *s, const char *end
     return s + 1 + equals;
 }
 
-static inline const char *lex_one(Lexed *lx, const char *s, const char *end)
+static const char *lex_one(Lexed *lx, const char *s, const char *end)
 {
     char c = *s;
     if (ascii_space(c) || c == '$' || c == '~')
@@ -594,7 +549,7 @@ static inline const char *lex_one(Lexed *lx, const char *s, const char *end)
     return s + 1;
 }
 
-static inline void lex_range(Lexed *lx, const char *s, const char *end)
+static void lex_range(Lexed *lx, const char *s, const char *end)
 {
     lx->bad |= ++lx->nesting > LATEX_DEPTH; /* \text{\text{... */
     while (s < end && !lx->bad)
@@ -602,21 +557,20 @@ static inline void lex_range(Lexed *lx, const char *s, const char *end)
     lx->nesting--;
 }
 
-static inline bool lexeme_is(const Lexeme *t, const char *sign)
+static bool lexeme_is(const Lexeme *t, const char *sign)
 {
     return t->kind == T_SIGN && t->n == 1 && *t->s == *sign;
 }
 
-/* What may stand before an answer and is none of it: a comma, a colon, = or \approx, but not one of
- * \le, \ge, \ne, \in, which have three bytes. */
-static inline bool is_lead_in(const Lexeme *t)
+/* May precede an answer: a comma, a colon, = or \approx; not \le, \ge, \ne, \in, of three bytes. */
+static bool is_lead_in(const Lexeme *t)
 {
     return lexeme_is(t, ",") || lexeme_is(t, ":") ||
            (t->kind == T_RELATION && strchr("=\\", *t->s) && t->n != 3);
 }
 
 /* The tokens of n bytes; false where they are too many, too deep or not balanced. */
-static inline bool latex_lex(const char *text, size_t n, Lexed *lx)
+static bool latex_lex(const char *text, size_t n, Lexed *lx)
 {
     lx->n = lx->used = lx->brackets = lx->environments = lx->nesting = 0;
     lx->depth = lx->wanted[0] = 0;
@@ -625,21 +579,20 @@ static inline bool latex_lex(const char *text, size_t n, Lexed *lx)
     if (!lx->bad)
         lex_range(lx, text, text + n);
     lx->bad |= lx->depth != 0;
-    /* What a sentence leaves at the ends of an answer. */
     while (lx->n && (lexeme_is(lex_last(lx), ".") || lexeme_is(lex_last(lx), ",")))
         lx->n--;
     int first = 0;
     while (first < lx->n && is_lead_in(&lx->token[first]))
         first++;
-    memmove(lx->token, lx->token + first, (size_t)(lx->n - first) * sizeof(Lexeme));
+    memmove(lx->token, lx->token + first, (lx->n - first) * sizeof(Lexeme));
     lx->n -= first;
     for (int i = 0; i < LATEX_AHEAD; i++)
         lx->token[lx->n + i] = (Lexeme){T_END, "", 0};
     return !lx->bad;
 }
 
-/* Equal texts, as far as a reader sees: \text{E} is E. */
-static inline bool latex_same(const Lexed *a, const Lexed *b)
+/* Equal tokens, where \text{E} equals E. */
+static bool latex_same(const Lexed *a, const Lexed *b)
 {
     bool same = a->n == b->n && a->n > 0;
     for (int i = 0; i < a->n && same; i++) {
@@ -647,13 +600,13 @@ static inline bool latex_same(const Lexed *a, const Lexed *b)
         bool letters = x->n == 1 && (x->kind == T_LETTER || x->kind == T_WORD) &&
                        (y->kind == T_LETTER || y->kind == T_WORD);
         same = (x->kind == y->kind || letters) && x->n == y->n &&
-               !memcmp(x->s, y->s, (size_t)x->n);
+               !memcmp(x->s, y->s, x->n);
     }
     return same;
 }
 
-/* A space stands only where the token and the next one would run together. */
-static inline void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
+/* Prints a token, and a space where the next one would run into it. */
+static void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
 {
     bool letter = next->kind == T_LETTER || next->kind == T_NUMBER;
     if (t->kind == T_COMMAND)
@@ -670,13 +623,12 @@ static inline void token_print(const Lexeme *t, const Lexeme *next, Buf *out)
     else if (lexeme_is(t, "<") || lexeme_is(t, ">"))
         buf_str(out, *t->s == '<' ? "\\{" : "\\}");
     else
-        buf_printf(out, "%.*s%s", t->n, t->s,
-                   (t->kind == T_RELATION && t->n > 1 && letter) ||
+        buf_printf(out, "%.*s%s", t->n, t->s, (t->kind == T_RELATION && t->n > 1 && letter) ||
                    (t->kind == T_NUMBER && next->kind == T_NUMBER) ? " " : "");
 }
 
-/* The normal form, without what stands around the value: "x =", units, degrees. */
-static inline void latex_print(const Lexed *lx, Buf *out)
+/* The normal form: the value without "x =", units and degrees. */
+static void latex_print(const Lexed *lx, Buf *out)
 {
     int i = 0;
     buf_add(out, "", 0);

@@ -1,19 +1,17 @@
-/* value.h: what an expression is worth, and whether two are worth the same.
+/* value.h: evaluates expressions and compares their values.
  *
  *   item_value(item, point)   the value at one of a few fixed points
  *   same_value(x, y)          equal at all of them
  *
- * Each value is held twice:
+ * A value is held twice:
  *
- *   exactly   in the integers modulo P = 2^61 - 1 with i added (a field, as P = 3 mod 4), where a
- *             fraction is a quotient, and pi, e and every variable are fixed residues without
- *             meaning. For fractions p/q and r/s with |ps - qr| < P this is the comparison of
- *             fractions; beyond that, and for polynomials (Schwartz and Zippel), unequal ones pass
- *             about 1 time in 2^61, and only where the doubles agree too.
- *   as complex doubles, where a root, logarithm, sine or broken power leaves that field: equal
+ *   exactly   in the integers modulo P = 2^61 - 1 with i adjoined (a field, as P = 3 mod 4), where
+ *             pi, e and variables are fixed random residues. For fractions p/q and r/s with
+ *             |ps - qr| < P this is exact; beyond that, and for polynomials (Schwartz-Zippel),
+ *             unequal ones pass about 1 time in 2^61, and only if the doubles agree too.
+ *   as complex doubles, where a root, logarithm, sine or fractional power leaves that field: equal
  *             within 1e-12 at three positive points and, where both are real, at two with mixed
- *             signs. Unequal expressions that agree so closely at all of them would pass. What
- *             holds for positive numbers only, sqrt(x^2) = x, is refused where it can be seen. */
+ *             signs, which refuse most of what holds for positive numbers only: sqrt(x^2) = x. */
 #ifndef VALUE_H
 #define VALUE_H
 
@@ -30,36 +28,33 @@ typedef struct {
     uint64_t re, im; /* both below P */
 } Residue;
 
-static inline uint64_t mod_add(uint64_t a, uint64_t b) { return (a + b) % RESIDUE_PRIME; }
-static inline uint64_t mod_negate(uint64_t a) { return a ? RESIDUE_PRIME - a : 0; }
-static inline uint64_t mod_multiply(uint64_t a, uint64_t b)
+static uint64_t mod_add(uint64_t a, uint64_t b) { return (a + b) % RESIDUE_PRIME; }
+static uint64_t mod_negate(uint64_t a) { return a ? RESIDUE_PRIME - a : 0; }
+static uint64_t mod_multiply(uint64_t a, uint64_t b)
 {
     __extension__ typedef unsigned __int128 Wide;
     Wide product = (Wide)a * b;
     return mod_add((uint64_t)(product & RESIDUE_PRIME), (uint64_t)(product >> 61));
 }
 
-static inline Residue residue_of(int64_t n)
+static Residue residue_of(int64_t n)
 {
     uint64_t size = (n < 0 ? 0 - (uint64_t)n : (uint64_t)n) % RESIDUE_PRIME;
     return (Residue){n < 0 ? mod_negate(size) : size, 0};
 }
-static inline bool residue_equal(Residue a, Residue b) { return a.re == b.re && a.im == b.im; }
-static inline Residue residue_add(Residue a, Residue b)
+static bool residue_equal(Residue a, Residue b) { return a.re == b.re && a.im == b.im; }
+static Residue residue_add(Residue a, Residue b)
 {
     return (Residue){mod_add(a.re, b.re), mod_add(a.im, b.im)};
 }
-static inline Residue residue_negate(Residue a)
-{
-    return (Residue){mod_negate(a.re), mod_negate(a.im)};
-}
-static inline Residue residue_multiply(Residue a, Residue b)
+static Residue residue_negate(Residue a) { return (Residue){mod_negate(a.re), mod_negate(a.im)}; }
+static Residue residue_multiply(Residue a, Residue b)
 {
     uint64_t re = mod_add(mod_multiply(a.re, b.re), mod_negate(mod_multiply(a.im, b.im)));
     return (Residue){re, mod_add(mod_multiply(a.re, b.im), mod_multiply(a.im, b.re))};
 }
 
-static inline Residue residue_power(Residue base, uint64_t n)
+static Residue residue_power(Residue base, uint64_t n)
 {
     Residue power = {1, 0};
     for (; n; n >>= 1, base = residue_multiply(base, base))
@@ -69,7 +64,7 @@ static inline Residue residue_power(Residue base, uint64_t n)
 }
 
 /* 1 / (a + bi) = (a - bi) / (a^2 + b^2), and 1/n = n^(P-2). */
-static inline Residue residue_inverse(Residue a)
+static Residue residue_inverse(Residue a)
 {
     uint64_t norm = mod_add(mod_multiply(a.re, a.re), mod_multiply(a.im, a.im));
     Residue inverse = residue_power((Residue){norm, 0}, RESIDUE_PRIME - 2);
@@ -80,25 +75,25 @@ static inline Residue residue_inverse(Residue a)
 
 typedef struct {
     double complex z;
-    double size;  /* z is off by about 2^-53 of this: large terms may have cancelled */
+    double size;  /* the error of z is about 2^-53 of this: large terms may have cancelled */
     Residue r;    /* where exact */
     bool exact, defined;
-    bool infinite; /* \infty, its sign in z; nothing but a sign may be done to it */
+    bool infinite; /* \infty, its sign in z */
 } Value;
 
 enum { POSITIVE_POINTS = 3, VALUE_POINTS = 5 };
 
-/* What an evaluation depends on beside the tree. */
+/* The context of an evaluation. */
 typedef struct {
     const Expr *e;
     int point;
     bool lower;       /* \pm is minus */
-    bool degrees;     /* inside a sine: 30^\circ is pi/6; elsewhere the sign is a unit */
-    bool plain_bases; /* 52_8 is taken for 52, as the other side names no base */
+    bool degrees;     /* inside a sine: 30^\circ is pi/6; elsewhere degrees are a unit */
+    bool plain_bases; /* 52_8 is 52, as the other side has no base */
 } Env;
 
 /* C11's CMPLX, which not every compiler has: a complex is laid out as two doubles. */
-static inline double complex complex_of(double re, double im)
+static double complex complex_of(double re, double im)
 {
     double parts[2] = {re, im};
     double complex z;
@@ -107,55 +102,56 @@ static inline double complex complex_of(double re, double im)
 }
 
 /* No negative zeros: csqrt(-1 - 0i) is -i. */
-static inline Value value_new(double complex z, double size, Residue r, bool exact)
+static Value value_new(double complex z, double size, Residue r, bool exact)
 {
     z = complex_of(creal(z) + 0.0, cimag(z) + 0.0);
     return (Value){z, fmax(size, cabs(z)), r, exact, true, false};
 }
-static inline Value value_int(int64_t n) { return value_new((double)n, 0, residue_of(n), true); }
-static inline Value value_real(double complex z, double size)
+static Value value_int(int64_t n) { return value_new((double)n, 0, residue_of(n), true); }
+static Value value_real(double complex z, double size)
 {
     return value_new(z, size, (Residue){0, 0}, false);
 }
-static inline Value value_none(void) { return (Value){.defined = false}; }
+static Value value_none(void) { return (Value){.defined = false}; }
+static bool is_finite(Value a) { return a.defined && !a.infinite; }
 
-static inline Value value_negate(Value a)
+static Value value_negate(Value a)
 {
     a.z = complex_of(-creal(a.z) + 0.0, -cimag(a.z) + 0.0);
     a.r = residue_negate(a.r);
     return a;
 }
 
-static inline Value value_add(Value a, Value b)
+static Value value_add(Value a, Value b)
 {
-    if (!a.defined || !b.defined || a.infinite || b.infinite)
+    if (!is_finite(a) || !is_finite(b))
         return value_none();
     return value_new(a.z + b.z, a.size + b.size, residue_add(a.r, b.r), a.exact && b.exact);
 }
 
-static inline Value value_multiply(Value a, Value b)
+static Value value_multiply(Value a, Value b)
 {
-    if (!a.defined || !b.defined || a.infinite || b.infinite)
+    if (!is_finite(a) || !is_finite(b))
         return value_none();
     return value_new(a.z * b.z, cabs(a.z) * b.size + cabs(b.z) * a.size,
                      residue_multiply(a.r, b.r), a.exact && b.exact);
 }
 
-static inline bool value_is_zero(Value a)
+static bool value_is_zero(Value a)
 {
     return a.exact ? residue_equal(a.r, (Residue){0, 0}) : cabs(a.z) <= 1e-14 * a.size;
 }
 
-static inline Value value_inverse(Value a)
+static Value value_inverse(Value a)
 {
-    if (!a.defined || a.infinite || value_is_zero(a))
+    if (!is_finite(a) || value_is_zero(a))
         return value_none();
     Residue r = a.exact ? residue_inverse(a.r) : a.r;
     return value_new(1 / a.z, a.size / (cabs(a.z) * cabs(a.z)), r, a.exact);
 }
 
-/* Is it a whole number of at most 2^53? Then which. */
-static inline bool value_whole(Value a, int64_t *n)
+/* Is it a whole number *n of at most 2^53? */
+static bool value_whole(Value a, int64_t *n)
 {
     double x = creal(a.z);
     if (!a.defined || !a.exact || !(fabs(x) <= 0x1p53))
@@ -164,9 +160,9 @@ static inline bool value_whole(Value a, int64_t *n)
     return residue_equal(a.r, residue_of(*n));
 }
 
-/* A fixed random residue, and a double from 0.4 to 3, for a name; at one of the last two points it
- * is negative. Constants ask for point 0. */
-static inline Value value_of_hash(uint64_t hash, int point)
+/* A fixed random residue, and a double from 0.4 to 3, for a name; negative at one of the last two
+ * points. Constants use point 0. */
+static Value value_of_hash(uint64_t hash, int point)
 {
     uint64_t words[2] = {hash, (uint64_t)point}, bits = hash64(words, sizeof words);
     bits = hash64(&bits, sizeof bits);
@@ -176,7 +172,7 @@ static inline Value value_of_hash(uint64_t hash, int point)
     return value_new(x, 0, (Residue){bits % RESIDUE_PRIME, 0}, true);
 }
 
-static inline uint64_t name_hash(const Node *node)
+static uint64_t name_hash(const Node *node)
 {
     uint64_t hash = (uint64_t)node->n;
     for (int i = 0; i < node->n; i++) {
@@ -186,7 +182,7 @@ static inline uint64_t name_hash(const Node *node)
     return hash;
 }
 
-static inline Value value_of_name(const Env *env, const Node *node)
+static Value value_of_name(const Env *env, const Node *node)
 {
     double constant = text_is(node->s, node->n, "pi")  ? 3.14159265358979323846
                       : text_is(node->s, node->n, "e") ? 2.71828182845904523536
@@ -201,8 +197,8 @@ static inline Value value_of_name(const Env *env, const Node *node)
     return v;
 }
 
-/* Digits with one point at most: a fraction over a power of ten. */
-static inline Value value_of_digits(const char *s, int n)
+/* Digits with at most one point: a fraction over a power of ten. */
+static Value value_of_digits(const char *s, int n)
 {
     double x = 0;
     Residue r = {0, 0}, ten = {10, 0};
@@ -221,12 +217,12 @@ static inline Value value_of_digits(const char *s, int n)
     return value_new(x / pow(10, decimals), 0, r, true);
 }
 
-static inline Value value_of(const Env *env, int node);
+static Value value_of(const Env *env, int node);
 
 /* 0.1\overline{6} = 0.1 + 6 / (10 * 9) */
-static inline Value value_repeating(const Node *start, const Node *again)
+static Value value_repeating(const Node *start, const Node *again)
 {
-    const char *point = memchr(start->s, '.', (size_t)start->n);
+    const char *point = memchr(start->s, '.', start->n);
     int decimals = point ? start->n - 1 - (int)(point - start->s) : 0;
     if (decimals > 100 || again->n > 15)
         return value_none();
@@ -238,8 +234,8 @@ static inline Value value_repeating(const Node *start, const Node *again)
     return value_add(value_of_digits(start->s, start->n), part);
 }
 
-/* 52_8 is not a number here but 52 of a unit of its own, so that it equals only itself. */
-static inline Value value_in_base(const Env *env, const Node *node)
+/* 52_8 is 52 times a random value of its base, so that it equals only itself. */
+static Value value_in_base(const Env *env, const Node *node)
 {
     Value base = value_of(env, node->child), digits = value_of_digits(node->s, node->n);
     int64_t b;
@@ -250,7 +246,7 @@ static inline Value value_in_base(const Env *env, const Node *node)
     return value_multiply(digits, value_of_hash((uint64_t)b, 0));
 }
 
-static inline double complex power_whole(double complex base, int64_t n)
+static double complex power_whole(double complex base, int64_t n)
 {
     double complex power = 1;
     for (uint64_t k = n < 0 ? 0 - (uint64_t)n : (uint64_t)n; k; k >>= 1, base *= base)
@@ -259,11 +255,11 @@ static inline double complex power_whole(double complex base, int64_t n)
     return n < 0 ? 1 / power : power;
 }
 
-static inline Value value_power(Value a, Value b)
+static Value value_power(Value a, Value b)
 {
     int64_t n = 0;
     bool whole = value_whole(b, &n);
-    if (!a.defined || !b.defined || a.infinite || b.infinite)
+    if (!is_finite(a) || !is_finite(b))
         return value_none();
     if (value_is_zero(a) && !(creal(b.z) > 0))
         return whole && n == 0 ? value_int(1) : value_none();
@@ -286,9 +282,9 @@ static inline Value value_power(Value a, Value b)
 
 /* ---------------------------------------------------------------- functions */
 
-static inline double complex fn_cot(double complex z) { return 1 / ctan(z); }
-static inline double complex fn_sec(double complex z) { return 1 / ccos(z); }
-static inline double complex fn_csc(double complex z) { return 1 / csin(z); }
+static double complex fn_cot(double complex z) { return 1 / ctan(z); }
+static double complex fn_sec(double complex z) { return 1 / ccos(z); }
+static double complex fn_csc(double complex z) { return 1 / csin(z); }
 
 static const struct {
     const char *name;
@@ -299,30 +295,28 @@ static const struct {
     {"arccos", cacos}, {"arctan", catan}, {"sinh", csinh},   {"cosh", ccosh}, {"tanh", ctanh},
 };
 
-/* n!, and n over k; up to 170, as far as a double reaches. */
-static inline Value value_choose(Value a, Value b, bool factorial)
+/* n! (up to n = 170, as far as doubles reach), and n over k. */
+static Value value_choose(Value a, Value b, bool factorial)
 {
     enum { MOST = 170 };
     int64_t n, k;
     Value product = value_int(1);
     if (!value_whole(a, &n) || (!factorial && !value_whole(b, &k)) || n < 0)
         return value_none();
-    if (factorial) {
-        for (k = 2; k <= n && n <= MOST; k++)
-            product = value_multiply(product, value_int(k));
-        return n <= MOST ? product : value_none();
-    }
-    if (k < 0 || k > n)
+    if (!factorial && (k < 0 || k > n))
         return value_int(0);
-    k = k < n - k ? k : n - k;
-    for (int64_t i = 1; i <= k && k <= MOST; i++)
-        product = value_multiply(value_multiply(product, value_int(n - k + i)),
-                                 value_inverse(value_int(i)));
-    return k <= MOST ? product : value_none();
+    k = factorial ? n : k < n - k ? k : n - k; /* factors */
+    if (k > MOST)
+        return value_none();
+    for (int64_t i = factorial ? 2 : 1; i <= k; i++) {
+        product = value_multiply(product, value_int(factorial ? i : n - k + i));
+        product = factorial ? product : value_multiply(product, value_inverse(value_int(i)));
+    }
+    return product;
 }
 
-/* |x|, floor and ceiling of what is real. */
-static inline Value value_rounded(Value a, char name)
+/* |x|, floor and ceiling. */
+static Value value_rounded(Value a, char name)
 {
     double x = creal(a.z);
     if (!(cabs(a.z) < HUGE_VAL))
@@ -337,7 +331,7 @@ static inline Value value_rounded(Value a, char name)
     return value_int((int64_t)(name == 'f' ? floor(x) : ceil(x)));
 }
 
-static inline Value value_function(const Env *env, const Node *node)
+static Value value_function(const Env *env, const Node *node)
 {
     Env inside = *env;
     const char *s = node->s;
@@ -348,7 +342,7 @@ static inline Value value_function(const Env *env, const Node *node)
         return value_choose(a, a, true);
     if (text_is(s, n, "binom"))
         return value_choose(a, value_of(env, second), false);
-    if (!a.defined || a.infinite)
+    if (!is_finite(a))
         return value_none();
     if (text_among(s, n, "abs floor ceil "))
         return value_rounded(a, *s);
@@ -356,7 +350,7 @@ static inline Value value_function(const Env *env, const Node *node)
         return value_none();
     if (text_is(s, n, "log")) {
         Value base = second ? value_of(env, second) : value_int(10);
-        if (!base.defined || base.infinite || value_is_zero(base) || cabs(base.z - 1) < 1e-12)
+        if (!is_finite(base) || value_is_zero(base) || cabs(base.z - 1) < 1e-12)
             return value_none();
         double complex z = clog(a.z) / clog(base.z);
         return value_real(z, fmax(cabs(z), a.size / cabs(a.z)));
@@ -372,8 +366,8 @@ static inline Value value_function(const Env *env, const Node *node)
     return value_none();
 }
 
-/* The value of a tree; not defined where it has none: text, tuples, relations, 1/0. */
-static inline Value value_of(const Env *env, int at)
+/* The value of a tree; undefined for text, tuples, relations, 1/0. */
+static Value value_of(const Env *env, int at)
 {
     const Node *all = env->e->node, *node = &all[at];
     Value v = value_int(node->kind == N_PRODUCT);
@@ -410,53 +404,62 @@ static inline Value value_of(const Env *env, int at)
 
 /* ---------------------------------------------------------------- equal values */
 
-/* One thing to compare: a subtree, read with one of the signs of its \pm, times a factor. */
+/* A subtree to compare, with one sign for its \pm, times a factor. */
 typedef struct {
     const Expr *e;
     int node, factor; /* factor: a subtree that multiplies it; 0: none */
-    int level;        /* how deep inside of brackets and relations */
+    int level;        /* depth in brackets and relations */
     bool lower, plain_bases;
 } Item;
 
-static inline const Node *item_node(Item x) { return &x.e->node[x.node]; }
-static inline Item item_of(const Expr *e, int node) { return (Item){.e = e, .node = node}; }
-static inline Item item_at(Item x, int node)
+static const Node *item_node(Item x) { return &x.e->node[x.node]; }
+static Item item_of(const Expr *e, int node) { return (Item){.e = e, .node = node}; }
+static Item item_at(Item x, int node)
 {
     x.node = node;
     x.level++;
     return x;
 }
 
-static inline Value item_value(Item x, int point)
+static Value item_value(Item x, int point)
 {
     Env env = {x.e, point, x.lower, false, x.plain_bases};
     Value v = value_of(&env, x.node);
     return x.factor ? value_multiply(v, value_of(&env, x.factor)) : v;
 }
 
-/* How many digits a decimal has after its point; -1 for what is not written as a decimal. */
-static inline int decimals(Item x)
+/* The difference of the values of two nodes. */
+static Value item_difference(Item x, int a, int b, int point)
+{
+    x.node = a;
+    Value value = item_value(x, point);
+    x.node = b;
+    return value_add(value, value_negate(item_value(x, point)));
+}
+
+/* The digits of a decimal after its point; -1 for what is not a decimal. */
+static int decimals(Item x)
 {
     const Node *node = item_node(x);
     if (node->kind == N_NEGATE)
         node = &x.e->node[node->child];
-    const char *point = node->kind == N_NUMBER ? memchr(node->s, '.', (size_t)node->n) : NULL;
+    const char *point = node->kind == N_NUMBER ? memchr(node->s, '.', node->n) : NULL;
     return point && !x.factor ? node->n - 1 - (int)(point - node->s) : -1;
 }
 
-/* A decimal of nine digits or so stands for a value that it shortens: 3.6666666667 for 11/3. */
-static inline bool shortened(Item x, Value exact, Value decimal)
+/* Is a decimal of nine digits or so the rounding of a value: 3.6666666667 of 11/3? */
+static bool shortened(Item x, Value exact, Value decimal)
 {
     int after = decimals(x);
     double size = cabs(exact.z), room = 0.99 * pow(10, -after) + 1e-14 * size;
-    if (after <= 0 || !(size < HUGE_VAL)) /* 2^{4181} is infinite here, and near to nothing */
+    if (after <= 0 || !(size < HUGE_VAL)) /* 2^{4181} is infinite here */
         return false;
     return room <= 1e-8 * size && cabs(exact.z - decimal.z) <= room;
 }
 
-/* Equal within `relative` and the rounding of what cancelled; nothing is known of values beyond
- * 1e300, or where nearly all cancelled, unless the other side is exactly 0. */
-static inline bool values_close(Value a, Value b, double relative)
+/* Equal within `relative` and the rounding error of cancellation. False beyond 1e300, and where
+ * nearly all cancelled, unless the other side is exactly 0. */
+static bool values_close(Value a, Value b, double relative)
 {
     double largest = fmax(cabs(a.z), cabs(b.z)), size = fmax(a.size, b.size);
     double room = relative * largest + 1e-14 * size;
@@ -466,8 +469,8 @@ static inline bool values_close(Value a, Value b, double relative)
     return cabs(a.z - b.z) <= room;
 }
 
-/* Equal residues; and doubles that do not contradict, as P + 1 has the residue of 1. */
-static inline bool values_equal(Value a, Value b)
+/* Equal residues, and doubles that agree (P + 1 has the residue of 1). */
+static bool values_equal(Value a, Value b)
 {
     double largest = fmax(cabs(a.z), cabs(b.z)), size = fmax(a.size, b.size);
     bool unknown = !(largest < 1e300) || !(size < 1e300);
@@ -475,8 +478,8 @@ static inline bool values_equal(Value a, Value b)
            (unknown || cabs(a.z - b.z) <= 1e-6 * largest + 1e-10 * size);
 }
 
-/* Are a of x and b of y, at one point, equal? */
-static inline bool same_at(Item x, Item y, Value a, Value b)
+/* Are a of x and b of y equal at one point? */
+static bool same_at(Item x, Item y, Value a, Value b)
 {
     if (a.infinite || b.infinite)
         return a.infinite && b.infinite && (creal(a.z) > 0) == (creal(b.z) > 0);
@@ -485,9 +488,8 @@ static inline bool same_at(Item x, Item y, Value a, Value b)
     return a.exact && b.exact ? values_equal(a, b) : values_close(a, b, 1e-12);
 }
 
-/* Equal at every point; of those with mixed signs only the ones where both sides have a value that
- * is real or exact count. */
-static inline bool same_value(Item x, Item y)
+/* Equal at every point; those with mixed signs count where both values are real or exact. */
+static bool same_value(Item x, Item y)
 {
     for (int k = 0; k < VALUE_POINTS; k++) {
         Value a = item_value(x, k), b = item_value(y, k);
