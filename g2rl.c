@@ -61,7 +61,7 @@
 #include "lib/rl/packing.h"     /* defines: pack_groups, reference_hidden */
 #include "lib/rl/evol.h"        /* defines: embed_responses, semantic_novelty, shape_by_meaning */
 #include "lib/rl/session.h"     /* defines: Session, Options */
-#include "lib/rl/memory.h"      /* defines: Extent, groups_new, run_engine */
+#include "lib/rl/run_memory.h"  /* defines: Extent, groups_new, run_engine */
 #include "lib/rl/preflight.h"   /* defines: before_update */
 #include "lib/rl/records.h"     /* defines: GroupSums, put_rollout, put_metrics */
 #include "lib/rl/checkpoint.h"  /* defines: Run, run_find, run_line */

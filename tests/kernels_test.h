@@ -401,9 +401,10 @@ static void check_gemm_small(int M, int N, int K, bool down, bool accumulate, bo
     gemm_naive(x.expected, x.ldc, A, B, accumulate ? x.before : NULL);
     if (!accumulate)
         case_blank(&x);
-    gemm_small(x.c, x.ldc, A, grouped ? (LaneMat){groups, K, N, LANES, LANES * K}
-                                      : (LaneMat){b, K, N, columns, LANES},
-               accumulate ? x.c : NULL);
+    LaneMat in_place = {.at = b, .rows = K, .cols = N, .rs = columns, .group = LANES};
+    LaneMat in_groups = {.at = groups, .rows = K, .cols = N, .rs = LANES, .group = LANES * K};
+    in_place.next = in_groups.next = accumulate ? b : NULL;
+    gemm_small(x.c, x.ldc, A, grouped ? in_groups : in_place, accumulate ? x.c : NULL);
     for (int i = 0; i < M; i++)
         for (int j = N; j < columns; j++)
             x.c[i * x.ldc + j] = x.expected[i * x.ldc + j];

@@ -4,7 +4,7 @@
 #define PREFLIGHT_H
 
 #include "../num/peak.h" /* defines: measure_peak */
-#include "memory.h"      /* defines: Extent; session.h: Session */
+#include "run_memory.h"  /* defines: Extent; session.h: Session */
 #include "packing.h"     /* defines: group_rows */
 
 /* Whether the first forward pass over group i of a step reads the activations that sampling saved.

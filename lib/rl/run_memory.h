@@ -1,7 +1,7 @@
-/* memory.h: what the groups of a run need in memory, and the engine that has it. The code that lays
- * memory out measures it, in arenas that only count. */
-#ifndef MEMORY_H
-#define MEMORY_H
+/* run_memory.h: what the groups of a run need in memory, and the engine that has it. The code that
+ * lays memory out measures it, in arenas that only count. */
+#ifndef RUN_MEMORY_H
+#define RUN_MEMORY_H
 
 #include "evol.h"    /* defines: NGRAM_BUCKETS */
 #include "session.h" /* defines: Session; rollouts.h: groups_together, DRAWN_ROWS */
