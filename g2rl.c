@@ -74,9 +74,9 @@
  * phi: [tokens, d], Phi: [d] */
 static void sequence_feature(float *Phi, const float *phi, int tokens, int d)
 {
-    memset(Phi, 0, (size_t)d * sizeof(float));
+    memset(Phi, 0, d * sizeof(float));
     for (int t = 0; t < tokens; t++)
-        row_axpy(Phi, 1.0f, phi + (ptrdiff_t)t * d, d);
+        row_axpy(Phi, 1.0f, row(phi, t, d), d);
     row_scale(Phi, Phi, (float)(1.0 / (tokens + 1e-8)), d);
 }
 
@@ -85,7 +85,7 @@ static void cosines(const float *x, int m, int d, double *S)
 {
     for (int i = 0; i < m; i++)
         for (int j = 0; j <= i; j++) {
-            const float *a = x + (ptrdiff_t)i * d, *b = x + (ptrdiff_t)j * d;
+            const float *a = row(x, i, d), *b = row(x, j, d);
             double dot = 0, aa = 0, bb = 0;
             for (int k = 0; k < d; k++) {
                 dot += (double)a[k] * (double)b[k];
@@ -102,7 +102,7 @@ static void cosines(const float *x, int m, int d, double *S)
 static void reward_weights(Group *g)
 {
     for (int i = 0; i < g->m; i++) {
-        double *w = g->w + (ptrdiff_t)i * g->m, largest = -HUGE_VAL, sum = 0;
+        double *w = row(g->w, i, g->m), largest = -HUGE_VAL, sum = 0;
         for (int j = 0; j < g->m; j++)
             if (j != i && g->reward[j] > largest)
                 largest = g->reward[j];
@@ -213,7 +213,7 @@ static void semantic_similarity(Arena *a, Group *g, int encoder, int d)
     g->embedded = encoder == EMBED_NGRAM || g->hidden_ref;
     if (!g->embedded)
         return;
-    float *E = arena_floats(a, (size_t)g->m * (size_t)width);
+    float *E = arena_rows(a, g->m, width);
     embed_responses(g, encoder, d, E);
     cosines(E, g->m, width, g->semantic);
     a->used = mark;
@@ -223,7 +223,7 @@ static void semantic_similarity(Arena *a, Group *g, int encoder, int d)
 static void group_features(Group *g, int d)
 {
     for (int i = 0; i < g->m; i++)
-        sequence_feature(g->Phi + (ptrdiff_t)i * d, g->phi + (ptrdiff_t)g->start[i] * d,
+        sequence_feature(row(g->Phi, i, d), row(g->phi, g->start[i], d),
                          response_length(g, i), d);
     cosines(g->Phi, g->m, d, g->S);
 }
@@ -380,14 +380,14 @@ typedef struct {
 static Learner learner_new(Session *s, int micro_batch)
 {
     return (Learner){&s->engine, &s->model, NULL, s->o.temperature, &s->o.rl, micro_batch,
-                     xcalloc((size_t)s->engine.threads, sizeof(Pass))};
+                     xcalloc(s->engine.threads, sizeof(Pass))};
 }
 
 /* Reads what the head made of a group's tokens, the pass's targets from `first` on. */
 static void group_read(Group *g, const Pass *p, size_t first, int d)
 {
     const Head *head = &p->head;
-    size_t bytes = (size_t)g->n_tokens * sizeof(float);
+    size_t bytes = g->n_tokens * sizeof(float);
     memcpy(g->logprob, head->logprob + first, bytes);
     memcpy(g->entropy, head->entropy + first, bytes);
     if (head->ref.m) {

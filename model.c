@@ -32,8 +32,8 @@
 static void embed_forward(float *x, const float *embed, const Batch *b, int d)
 {
     for (int r = 0; r < b->n_rows; r++)
-        memcpy(x + (size_t)r * (size_t)d, embed + (size_t)b->token[r] * (size_t)d,
-               (size_t)d * sizeof(float));
+        memcpy(row(x, r, d), row(embed, b->token[r], d),
+               d * sizeof(float));
 }
 
 /* dE[token[r]] += dx[r], row after row, for the tokens first .. first + n - 1. */
@@ -41,7 +41,7 @@ static void embed_backward(float *dembed, const float *dx, const Batch *b, int d
 {
     for (int r = 0; r < b->n_rows; r++)
         if (b->token[r] >= first && b->token[r] < first + n)
-            row_axpy(dembed + (ptrdiff_t)b->token[r] * d, 1.0f, dx + (ptrdiff_t)r * d, d);
+            row_axpy(row(dembed, b->token[r], d), 1.0f, row(dx, r, d), d);
 }
 
 /* ================================================================ RMSNorm */
@@ -84,8 +84,8 @@ static void norm_weights_backward(float *dw, const float *dy, const float *x, co
 {
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, d) {
-            vf x_hat = vmul(vrow_load(x + (ptrdiff_t)r * d + i, part), vset(rstd[r]));
-            vf g = vrow_load(dy + (ptrdiff_t)r * d + i, part);
+            vf x_hat = vmul(vrow_load(row(x, r, d) + i, part), vset(rstd[r]));
+            vf g = vrow_load(row(dy, r, d) + i, part);
             vrow_store(dw + i, vfma(g, x_hat, vrow_load(dw + i, part)), part);
         }
 }
@@ -121,7 +121,7 @@ static void linear_forward(Arena *a, float *y, const float *x, int rows, Mat W, 
 static void bias_forward(float *y, const float *bias, int rows, int n)
 {
     for (int r = 0; r < rows; r++)
-        memcpy(y + (ptrdiff_t)r * n, bias, (size_t)n * sizeof(float));
+        memcpy(row(y, r, n), bias, n * sizeof(float));
 }
 
 /* Forward: y_i = sum_j W_ij x_j, so dx_j = sum_i dy_i W_ij: dx = dy W. */
@@ -141,7 +141,7 @@ static void linear_weights_backward(Arena *a, float *dW, ptrdiff_t ld, Mat dy, M
 static void bias_backward(float *dbias, const float *dy, int rows, int n)
 {
     for (int r = 0; r < rows; r++)
-        row_axpy(dbias, 1.0f, dy + (ptrdiff_t)r * n, n);
+        row_axpy(dbias, 1.0f, row(dy, r, n), n);
 }
 
 /* ================================================================ heads: q/k norm and rotation */
@@ -161,13 +161,13 @@ static void rope_reserve(Model *m, int positions)
     if (positions > c->max_position_embeddings)
         die("a sequence of %d tokens is longer than max_position_embeddings %d", positions,
             c->max_position_embeddings);
-    m->rope = xrealloc(m->rope, (size_t)positions * (size_t)c->head_dim * sizeof(float));
+    m->rope = xrealloc(m->rope, sizeof(float) * positions * c->head_dim);
     for (int p = m->n_positions; p < positions; p++)
         for (int i = 0; i < half; i++) {
             float power = (float)pow(c->rope_theta, (double)(2.0f * (float)i / (float)c->head_dim));
             float frequency = 1.0f / power, angle = (float)p * frequency;
-            m->rope[(ptrdiff_t)p * c->head_dim + i] = (float)cos((double)angle);
-            m->rope[(ptrdiff_t)p * c->head_dim + half + i] = (float)sin((double)angle);
+            row(m->rope, p, c->head_dim)[i] = (float)cos((double)angle);
+            row(m->rope, p, c->head_dim)[half + i] = (float)sin((double)angle);
         }
     m->n_positions = positions;
 }
@@ -199,14 +199,14 @@ static void heads_forward(const Model *m, int layer, const Batch *b, const float
     PARALLEL_FOR (threads)
     for (int r = 0; r < b->n_rows; r++)
         for (int h = 0; h < H + KV; h++) {
-            const float *x = qkv + (ptrdiff_t)r * (H + 2 * KV) * hd + h * hd;
-            float *y = qk + (ptrdiff_t)r * (H + KV) * hd + h * hd;
+            const float *x = row(qkv, r, (H + 2 * KV) * hd) + h * hd;
+            float *y = row(qk, r, (H + KV) * hd) + h * hd;
             if (c->model_type == QWEN3) {
                 rstd[r * (H + KV) + h] = norm_row(y, x, h < H ? wq : wk, hd,
                                                   (float)c->rms_norm_eps);
                 x = y;
             }
-            rotate(y, x, m->rope + (ptrdiff_t)b->position[r] * hd, hd, 1.0f);
+            rotate(y, x, row(m->rope, b->position[r], hd), hd, 1.0f);
         }
 }
 
@@ -225,12 +225,12 @@ static void heads_backward(const Model *m, int layer, const Batch *b, const Laye
         for (int h = 0; h < H + KV; h++) {
             ptrdiff_t head = r * (H + KV) + h, place = r * (H + 2 * KV) * hd + h * hd;
             float *dx = g->qkv + place, *dy = g->heads + head * hd;
-            rotate(dy, dx, m->rope + (ptrdiff_t)b->position[r] * hd, hd, -1.0f);
+            rotate(dy, dx, row(m->rope, b->position[r], hd), hd, -1.0f);
             if (c->model_type == QWEN3)
                 norm_row_backward(dx, NULL, dy, l->qkv + place, h < H ? wq : wk,
                                   l->rstd_head[head], hd);
             else
-                memcpy(dx, dy, (size_t)hd * sizeof(float));
+                memcpy(dx, dy, hd * sizeof(float));
         }
 }
 
@@ -249,7 +249,7 @@ typedef struct {
 
 static AttentionScratch attention_scratch(Arena *a, const Heads *s, int keys)
 {
-    size_t most = (size_t)(keys / KEYS + 2);
+    int most = keys / KEYS + 2;
     return (AttentionScratch){arena_alloc(a, most, sizeof(KvBlock)),
                               arena_floats(a, kv_block_floats(s) * most),
                               arena_floats(a, attend_floats(s, keys))};
@@ -261,7 +261,7 @@ static void attention_forward(Arena *a, Heads s, const Batch *b, const float *qk
                               float *att)
 {
     size_t mark = a->used;
-    AttentionScratch *memory = arena_alloc(a, (size_t)a->threads, sizeof *memory);
+    AttentionScratch *memory = arena_alloc(a, a->threads, sizeof *memory);
     for (int t = 0; t < a->threads; t++)
         memory[t] = attention_scratch(a, &s, batch_keys(b));
     PARALLEL_FOR (a->threads)
@@ -272,7 +272,7 @@ static void attention_forward(Arena *a, Heads s, const Batch *b, const float *qk
         for (int i = first; i < end; i++) {
             const Seq *seq = &b->seq[i];
             int n = pack_keys(&s, seq_keys(&s, seq, kv, qk), seq_values(&s, seq, kv, qkv),
-                              x->blocks + shared, x->keys + kv_block_floats(&s) * (size_t)shared);
+                              x->blocks + shared, x->keys + kv_block_floats(&s) * shared);
             for (int h = kv * s.group; h < (kv + 1) * s.group; h++)
                 attend_rows(&s, head_rows(&s, seq, h, qk, s.ld_qk), seq->start + 1, 1, x->blocks,
                             att + seq->row * s.ld_out + h * s.hd, s.ld_out, x->rows);
@@ -289,7 +289,7 @@ static void attention_backward(Arena *a, Heads s, const Batch *b, const Layer *l
                                const float *datt, float *dqkv)
 {
     size_t mark = a->used;
-    AttentionGrad *memory = arena_alloc(a, (size_t)a->threads, sizeof *memory);
+    AttentionGrad *memory = arena_alloc(a, a->threads, sizeof *memory);
     for (int t = 0; t < a->threads; t++)
         memory[t] = attention_grad_new(a, &s, batch_keys(b));
     PARALLEL_FOR (a->threads)
@@ -323,10 +323,10 @@ static void swiglu_forward(float *out, const float *gu, int rows, int ff, int th
     PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, ff) {
-            const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
+            const float *g = row(gu, r, 2 * ff) + i;
             vf x = vrow_load(g, part), u = vrow_load(g + ff, part), one = vset(1.0f);
             vf silu = vdiv(x, vadd(one, vexp(vsub(vset(0.0f), x))));
-            vrow_store(out + (ptrdiff_t)r * ff + i, vmul(silu, u), part);
+            vrow_store(row(out, r, ff) + i, vmul(silu, u), part);
         }
 }
 
@@ -339,10 +339,10 @@ static void swiglu_backward(float *dgu, const float *dout, const float *gu, int 
     PARALLEL_FOR (threads)
     for (int r = 0; r < rows; r++)
         FOR_ROW (i, part, ff) {
-            const float *g = gu + (ptrdiff_t)r * 2 * ff + i;
-            float *dg = dgu + (ptrdiff_t)r * 2 * ff + i;
+            const float *g = row(gu, r, 2 * ff) + i;
+            float *dg = row(dgu, r, 2 * ff) + i;
             vf x = vrow_load(g, part), u = vrow_load(g + ff, part), one = vset(1.0f);
-            vf d = vrow_load(dout + (ptrdiff_t)r * ff + i, part);
+            vf d = vrow_load(row(dout, r, ff) + i, part);
             vf s = vdiv(one, vadd(one, vexp(vsub(vset(0.0f), x))));
             vf slope = vmul(s, vfma(x, vsub(one, s), one));
             vrow_store(dg, vmul(vmul(d, u), slope), part);
@@ -450,7 +450,7 @@ typedef struct {
 enum { MOST_LOGITS = 1 << 24 };
 static size_t logits_floats(const Config *c, size_t targets)
 {
-    return targets * (size_t)((c->vocab_size + TILE - 1) / TILE * TILE);
+    return targets * ((c->vocab_size + TILE - 1) / TILE * TILE);
 }
 
 /* Where the logit of token v for target i is kept. */
@@ -474,7 +474,7 @@ static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, co
 {
     int n = imin(TILE, m->config.vocab_size - v0), there = imin(n, m->n_vocab - v0);
     for (int r = 0; r < rows && there < n; r++)
-        memset(e + r * TILE + there, 0, (size_t)(n - there) * sizeof(float));
+        memset(e + r * TILE + there, 0, sizeof(float) * (n - there));
     Mat weights = {.at = e, .rows = rows, .cols = n, .rs = TILE, .cs = 1};
     gemm(a, phi, m->config.hidden_size, weights, head_tile(m, v0, n), base);
 }
@@ -549,7 +549,7 @@ static void head_block_tile(Arena *a, const Model *m, Head *out, int first, int 
             ref->gap_sum[r] = fmaf(ref->gap_sum[r], shrink,
                                    row_dot(e + r * TILE, ref->gap + r * TILE, n));
         if (phi && v0 > 0 && shrink != 1.0f)
-            row_scale(phi + (ptrdiff_t)r * d, phi + (ptrdiff_t)r * d, shrink, d);
+            row_scale(row(phi, r, d), row(phi, r, d), shrink, d);
     }
     if (phi)
         head_values(a, m, e, rows, v0, v0 > 0 ? phi : NULL, phi);
@@ -584,8 +584,8 @@ static void head_block(Arena *a, const Model *m, Head *out, int first, int rows)
             out->kl[i] = exact_kl(ref->gap_sum[r], s, &out->ref_softmax[i], inv);
         }
         if (out->phi)
-            token_feature(out->phi + (ptrdiff_t)i * d,
-                          head_weight(m) + (ptrdiff_t)out->target[i] * d, s->sum, d);
+            token_feature(row(out->phi, i, d),
+                          row(head_weight(m), out->target[i], d), s->sum, d);
     }
     a->used = mark;
 }
@@ -703,7 +703,7 @@ static void head_weights_backward(Arena *a, const Model *m, const Head *head, co
                                   int first, int n, float *dW)
 {
     int d = m->config.hidden_size, targets = head->targets;
-    size_t mark = a->used, block = (size_t)imin(KC, targets) * HEAD_COLUMNS;
+    size_t mark = a->used, block = imin(KC, targets) * HEAD_COLUMNS;
     n = imin(n, m->n_vocab - first);
     float *packed_h = arena_floats(a, packed_floats(targets, d));
     float *dz = arena_floats(a, block), *q = arena_floats(a, block);
@@ -712,9 +712,9 @@ static void head_weights_backward(Arena *a, const Model *m, const Head *head, co
         for (int r0 = 0; r0 < targets; r0 += KC) {
             HeadPart part = {r0, imin(KC, targets - r0), v0, imin(HEAD_COLUMNS, first + n - v0)};
             head_dz(a, m, head, coef, part, dz, q);
-            float *to = dW + (ptrdiff_t)v0 * d;
+            float *to = row(dW, v0, d);
             Mat dz_t = {.at = dz, .rows = part.n, .cols = part.rows, .rs = 1, .cs = HEAD_COLUMNS};
-            Mat h = mat(head->h + (ptrdiff_t)r0 * d, part.rows, d);
+            Mat h = mat(row(head->h, r0, d), part.rows, d);
             h.packed = packed_h + packed_floats(r0, d);
             gemm(a, to, d, dz_t, h, to);
         }
@@ -788,7 +788,7 @@ static void layer_restore(const Model *m, int layer, const Batch *b, Layer *l, f
 /* dL / d of the heads' outputs, [rows, H hd]; attention's products read past a short last head. */
 static float *datt_new(Arena *a, const Config *c, int rows)
 {
-    return arena_floats(a, (size_t)rows * (size_t)(c->num_attention_heads * c->head_dim) + LANES);
+    return arena_rows(a, rows + 1, imax(LANES, c->num_attention_heads * c->head_dim));
 }
 
 /* From g->out = dL / d x_out to dx = dL / d x; what the weights' gradients need stays in g.
@@ -800,7 +800,7 @@ static void layer_backward(Arena *a, const Model *m, int layer, const Batch *b, 
     const Config *c = &m->config;
     int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
     size_t mark = a->used;
-    float *dact = arena_floats(a, (size_t)n * (size_t)ff), *datt = datt_new(a, c, n);
+    float *dact = arena_rows(a, n, ff), *datt = datt_new(a, c, n);
     const float *norm1 = at(m, m->params, layer_tensor(layer, INPUT_NORM));
     const float *norm2 = at(m, m->params, layer_tensor(layer, POST_NORM));
 
@@ -849,18 +849,17 @@ static void restore_layers(Arena *a, const Model *m, const Pass *p)
 static Pass pass_new(Arena *a, const Config *c, const Batch *b, Keep keep)
 {
     int L = c->num_hidden_layers, d = c->hidden_size;
-    size_t x = (size_t)b->n_rows * (size_t)d, targets = (size_t)b->n_targets;
     Pass p = {.batch = *b, .keep = keep};
-    Layer *layer = p.layer = arena_alloc(a, (size_t)L, sizeof *layer);
+    Layer *layer = p.layer = arena_alloc(a, L, sizeof *layer);
     for (int l = 0; l < L; l++) {
         layer[l] = keep == KEEP_ALL || l == 0 ? layer_new(a, c, b->n_rows) : layer[0];
         if (keep == KEEP_INPUTS && l > 0)
-            layer[l].x = arena_floats(a, x);
+            layer[l].x = arena_rows(a, b->n_rows, d);
     }
-    p.x = keep ? arena_floats(a, x) : layer[0].x;
-    p.target_x = arena_floats(a, targets * (size_t)d);
-    p.rstd = arena_floats(a, targets);
-    p.hidden = arena_floats(a, targets * (size_t)d);
+    p.x = keep ? arena_rows(a, b->n_rows, d) : layer[0].x;
+    p.target_x = arena_rows(a, b->n_targets, d);
+    p.rstd = arena_floats(a, b->n_targets);
+    p.hidden = arena_rows(a, b->n_targets, d);
     return p;
 }
 
@@ -876,8 +875,8 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
     else
         run_layers(a, m, &p);
     for (int i = 0; i < b->n_targets; i++)
-        memcpy(p.target_x + (ptrdiff_t)i * d, p.x + (ptrdiff_t)b->target_row[i] * d,
-               (size_t)d * sizeof(float));
+        memcpy(row(p.target_x, i, d), row(p.x, b->target_row[i], d),
+               d * sizeof(float));
     rmsnorm_forward(p.hidden, p.rstd, mat(p.target_x, b->n_targets, d),
                     at(m, m->params, final_norm(c)), (float)c->rms_norm_eps, a->threads);
     return p;
@@ -886,12 +885,12 @@ static Pass forward(Arena *a, const Model *m, const Batch *b, Keep keep)
 /* Memory for what the head makes of a pass's targets. */
 static Head head_new(Arena *a, const Config *c, const Pass *p, bool features, bool ref)
 {
-    size_t n = (size_t)p->batch.n_targets, logits = logits_floats(c, n);
+    size_t n = p->batch.n_targets, logits = logits_floats(c, n);
     Head head = {.h = p->hidden, .target = p->batch.target, .targets = p->batch.n_targets};
     head.logprob = arena_floats(a, n);
     head.entropy = arena_floats(a, n);
     head.softmax = arena_alloc(a, n, sizeof(Softmax));
-    head.phi = features ? arena_floats(a, n * (size_t)c->hidden_size) : NULL;
+    head.phi = features ? arena_floats(a, n * c->hidden_size) : NULL;
     head.logits = p->keep && logits <= MOST_LOGITS ? arena_floats(a, logits) : NULL;
     if (ref) {
         head.ref_softmax = arena_alloc(a, n, sizeof(Softmax));
@@ -916,9 +915,8 @@ static void forward_head(Arena *a, const Model *m, Pass *p, float temperature, b
 /* Memory for the gradients of a pass's rows. */
 static void pass_grads_new(Arena *a, const Config *c, Pass *p)
 {
-    size_t d = (size_t)c->hidden_size;
-    p->dhidden = arena_floats(a, (size_t)p->batch.n_targets * d);
-    p->dx = arena_floats(a, (size_t)p->batch.n_rows * d);
+    p->dhidden = arena_rows(a, p->batch.n_targets, c->hidden_size);
+    p->dx = arena_rows(a, p->batch.n_rows, c->hidden_size);
     p->grad = layer_grad_new(a, c, p->batch.n_rows);
 }
 
@@ -930,13 +928,13 @@ static void backward_start(Arena *a, const Model *m, Pass *p)
     int d = c->hidden_size;
     pass_grads_new(a, c, p);
     size_t mark = a->used;
-    float *dtarget = arena_floats(a, (size_t)b->n_targets * (size_t)d), *dx = p->grad.out;
+    float *dtarget = arena_rows(a, b->n_targets, d), *dx = p->grad.out;
     head_backward(a, m, &p->head, &p->coef, p->dhidden);
     rmsnorm_backward(dtarget, NULL, p->dhidden, mat(p->target_x, b->n_targets, d),
                      at(m, m->params, final_norm(c)), p->rstd, a->threads);
-    memset(dx, 0, (size_t)b->n_rows * (size_t)d * sizeof(float));
+    memset(dx, 0, sizeof(float) * b->n_rows * d);
     for (int i = 0; i < b->n_targets; i++) /* several targets may share a row: in order */
-        row_axpy(dx + (ptrdiff_t)b->target_row[i] * d, 1.0f, dtarget + (ptrdiff_t)i * d, d);
+        row_axpy(row(dx, b->target_row[i], d), 1.0f, row(dtarget, i, d), d);
     a->used = mark;
 }
 
@@ -1028,7 +1026,7 @@ static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, c
     if (w.k > w.n)
         linear_weights_backward(a, dW + first, w.k, dyk, columns_of(xk, first, piece->n));
     else
-        linear_weights_backward(a, dW + (ptrdiff_t)first * w.k, w.k,
+        linear_weights_backward(a, row(dW, first, w.k), w.k,
                                 columns_of(dyk, first, piece->n), xk);
 }
 
@@ -1162,8 +1160,8 @@ static void pass_layout(Arena *a, const Config *c, int rows, int targets, int lo
     if (!keep)
         return;
     pass_grads_new(a, c, &p);
-    arena_floats(a, (size_t)targets * (size_t)c->hidden_size);
-    arena_floats(a, (size_t)rows * (size_t)c->intermediate_size);
+    arena_rows(a, targets, c->hidden_size);
+    arena_rows(a, rows, c->intermediate_size);
     datt_new(a, c, rows);
     mark = a->used;
     for (int t = 0; t < HELPERS; t++)

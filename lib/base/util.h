@@ -273,6 +273,15 @@ static inline float *arena_floats(Arena *a, size_t count)
     return arena_alloc(a, count, sizeof(float));
 }
 
+/* Rows of `width` floats each. */
+static inline float *arena_rows(Arena *a, ptrdiff_t rows, ptrdiff_t width)
+{
+    return arena_floats(a, (size_t)rows * (size_t)width);
+}
+
+/* Row r of rows that are n floats apart. */
+#define row(x, r, n) ((x) + (ptrdiff_t)(r) * (n))
+
 /* Returns the pages to the system; the contents are lost. */
 static inline void arena_release(Arena *a)
 {

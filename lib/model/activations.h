@@ -79,7 +79,7 @@ static Layer layer_new(Arena *a, const Config *c, int rows)
     activations(c, t);
     for (int i = 0; i < ACTIVATIONS; i++)
         if (t[i].layer >= 0)
-            *field_at(&l, t[i].layer) = arena_floats(a, (size_t)rows * (size_t)t[i].width);
+            *field_at(&l, t[i].layer) = arena_rows(a, rows, t[i].width);
     return l;
 }
 
@@ -90,7 +90,7 @@ static LayerGrad layer_grad_new(Arena *a, const Config *c, int rows)
     activations(c, t);
     for (int i = 0; i < ACTIVATIONS; i++)
         if (t[i].grad >= 0)
-            *field_at(&g, t[i].grad) = arena_floats(a, (size_t)rows * (size_t)t[i].width);
+            *field_at(&g, t[i].grad) = arena_rows(a, rows, t[i].width);
     return g;
 }
 
@@ -121,7 +121,7 @@ static void move_saved(const Seq *s, bool sampling, float *x, int width, size_t 
         if (sampling)
             row_stream(there, here, width);
         else
-            memcpy(here, there, (size_t)width * sizeof(float));
+            memcpy(here, there, width * sizeof(float));
     }
 }
 

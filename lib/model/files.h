@@ -108,7 +108,7 @@ static Model model_load(const char *path)
             "of %s", file.s, c.vocab_size, c.hidden_size, embed->path);
     Model m = model_table(&c);
     m.config_text = text;
-    const StTensor **source = xcalloc((size_t)m.n_tensors, sizeof *source);
+    const StTensor **source = xcalloc(m.n_tensors, sizeof *source);
     for (int i = 0; i < m.n_tensors; i++) {
         const Tensor *t = &m.tensors[i];
         int64_t shape[2] = {t->rows, t->cols};
@@ -165,7 +165,7 @@ static size_t count_rounded(const Model *m, const char *dir)
 static size_t model_save(const Model *m, const char *dir)
 {
     Path config = path_join(dir, "config.json");
-    StOut *out = xcalloc((size_t)m->n_tensors, sizeof *out);
+    StOut *out = xcalloc(m->n_tensors, sizeof *out);
     int n = 0;
     for (int i = 0; i < m->n_tensors; i++) {
         const Tensor *t = &m->tensors[i];

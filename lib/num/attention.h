@@ -36,9 +36,9 @@ typedef struct {
 } KvBlock;
 
 /* Floats of a block; a line more, so that blocks do not alias in the cache. */
-static size_t kv_block_floats(const Heads *s)
+static ptrdiff_t kv_block_floats(const Heads *s)
 {
-    return (size_t)KEYS * (size_t)(s->hd + s->hd_pad) + LINE;
+    return KEYS * (ptrdiff_t)(s->hd + s->hd_pad) + LINE;
 }
 
 /* Where in a block's k the slot-th key begins; its numbers are LANES apart. */
@@ -53,7 +53,7 @@ static void kv_put(const Heads *s, float *block, int slot, const float *k, const
     float *key = block + key_at(s, slot);
     for (int i = 0; i < s->hd; i++)
         key[i * LANES] = k[i];
-    memcpy(block + KEYS * s->hd + slot * s->hd_pad, v, (size_t)s->hd * sizeof(float));
+    memcpy(block + KEYS * s->hd + slot * s->hd_pad, v, s->hd * sizeof(float));
 }
 
 /* K^T, [hd, n], and V, [n, hd], of the first n keys of a block. */
@@ -99,9 +99,9 @@ static Mat rows_of(Mat x, int i0, int n)
 static int pack_keys(const Heads *s, Mat k, Mat v, KvBlock *blocks, float *memory)
 {
     int n = 0;
-    memset(memory, 0, kv_block_floats(s) * (size_t)((k.rows + KEYS - 1) / KEYS) * sizeof(float));
+    memset(memory, 0, sizeof(float) * kv_block_floats(s) * kv_blocks(k.rows));
     for (int i = 0; i < k.rows; i++) {
-        float *block = memory + kv_block_floats(s) * (size_t)(i / KEYS);
+        float *block = memory + kv_block_floats(s) * (i / KEYS);
         kv_put(s, block, i % KEYS, k.at + i * k.rs, v.at + i * v.rs);
         if (i % KEYS == 0)
             blocks[n++] = (KvBlock){block, block + KEYS * s->hd, imin(KEYS, k.rows - i), NULL};
@@ -123,7 +123,7 @@ static void attention_weights(const Heads *s, Mat q, int visible, int step, cons
         float *row = p + i * ld;
         int n = visible + i * step;
         inverse[i] = 1.0f / row_exp(row, row, n, row_max(row, n), s->scale);
-        memset(row + n, 0, (size_t)(keys - n) * sizeof(float));
+        memset(row + n, 0, sizeof(float) * (keys - n));
     }
 }
 
@@ -131,7 +131,7 @@ static void attention_weights(const Heads *s, Mat q, int visible, int step, cons
  * sequences of up to `keys` keys. */
 static size_t attend_floats(const Heads *s, int keys)
 {
-    return (size_t)QUERIES * (size_t)(keys + 2 * KEYS + s->hd_pad + LANES);
+    return QUERIES * (size_t)(keys + 2 * KEYS + s->hd_pad + LANES);
 }
 
 /* out_i = sum_j p_ij v_j, p = softmax(q K^T / sqrt(hd)): row i sees the first visible + i * step
@@ -140,7 +140,7 @@ static void attend_rows(const Heads *s, Mat q, int visible, int step, const KvBl
                         float *out, ptrdiff_t ld_out, float *scratch)
 {
     int ld = round_up(visible + (q.rows - 1) * step, KEYS) + KEYS;
-    float *p = scratch, *sum = p + (ptrdiff_t)MR * ld, inverse[MR];
+    float *p = scratch, *sum = row(p, MR, ld), inverse[MR];
     for (int i0 = 0; i0 < q.rows; i0 += MR) {
         Mat qi = rows_of(q, i0, imin(MR, q.rows - i0));
         int first = visible + i0 * step, keys = first + (qi.rows - 1) * step;
@@ -152,7 +152,7 @@ static void attend_rows(const Heads *s, Mat q, int visible, int step, const KvBl
             gemm_small(sum, s->hd_pad, pj, block_values(s, b, n), start > 0 ? sum : NULL);
         }
         for (int i = 0; i < qi.rows; i++)
-            row_scale(out + (i0 + i) * ld_out, sum + (ptrdiff_t)i * s->hd_pad, inverse[i], s->hd);
+            row_scale(out + (i0 + i) * ld_out, row(sum, i, s->hd_pad), inverse[i], s->hd);
     }
 }
 
@@ -168,18 +168,18 @@ typedef struct {
 
 static AttentionGrad attention_grad_new(Arena *a, const Heads *s, int keys)
 {
-    size_t blocks = (size_t)(keys / KEYS + 2), positions = blocks * KEYS;
+    int blocks = keys / KEYS + 2, positions = blocks * KEYS;
     AttentionGrad g = {.ld = round_up(keys, KEYS) + KEYS};
     g.keys = arena_alloc(a, blocks, sizeof(KvBlock));
     g.values = arena_alloc(a, blocks, sizeof(KvBlock));
     g.key_memory = arena_floats(a, blocks * kv_block_floats(s));
     g.value_memory = arena_floats(a, blocks * kv_block_floats(s));
-    g.k = arena_floats(a, positions * (size_t)s->hd_pad);
-    g.dk = arena_floats(a, positions * (size_t)s->hd_pad);
-    g.dv = arena_floats(a, positions * (size_t)s->hd_pad);
-    g.p = arena_floats(a, (size_t)(QUERIES * g.ld));
-    g.ds = arena_floats(a, (size_t)(QUERIES * g.ld));
-    g.dq = arena_floats(a, (size_t)(MR * s->hd_pad));
+    g.k = arena_rows(a, positions, s->hd_pad);
+    g.dk = arena_rows(a, positions, s->hd_pad);
+    g.dv = arena_rows(a, positions, s->hd_pad);
+    g.p = arena_rows(a, QUERIES, g.ld);
+    g.ds = arena_rows(a, QUERIES, g.ld);
+    g.dq = arena_rows(a, MR, s->hd_pad);
     return g;
 }
 
@@ -202,14 +202,14 @@ static void attend_dq(const Heads *s, int i, int sees, Mat q, Mat o, Mat d_o, fl
             vf x = vmul(vrow_load(pr + j, part), vsub(vrow_load(dsr + j, part), dot));
             vrow_store(dsr + j, vmul(x, vset(s->scale)), part);
         }
-        memset(dsr + sees, 0, (size_t)(keys - sees) * sizeof(float));
+        memset(dsr + sees, 0, sizeof(float) * (keys - sees));
     }
     Mat ds_rows = {.at = ds, .rows = q.rows, .cols = keys, .rs = g->ld, .cs = 1};
     LaneMat k = {g->k, keys, s->hd, s->hd_pad, LANES, NULL};
     gemm_small(g->dq, s->hd_pad, ds_rows, k, NULL);
     for (int r = 0; r < q.rows; r++)
-        memcpy(dq + r * s->ld_qkv, g->dq + (ptrdiff_t)r * s->hd_pad,
-               (size_t)s->hd * sizeof(float));
+        memcpy(dq + r * s->ld_qkv, row(g->dq, r, s->hd_pad),
+               s->hd * sizeof(float));
 }
 
 /* The gradient of one query head over the rows of one sequence, whose first row sees `before` keys
@@ -231,7 +231,7 @@ static void attend_rows_backward(const Heads *s, int before, Mat q, Mat o, Mat d
         }
         for (int j = 0, m; j < before + n; j += m) { /* the keys before the block; then its own */
             int i = imax(0, j - before);
-            float *dv = g->dv + (ptrdiff_t)j * s->hd_pad, *dk = g->dk + (ptrdiff_t)j * s->hd_pad;
+            float *dv = row(g->dv, j, s->hd_pad), *dk = row(g->dk, j, s->hd_pad);
             m = j < before ? before : imin(MR, n - i);
             Mat p = {.at = g->p + i * g->ld + j, .rows = m, .cols = n - i, .rs = 1, .cs = g->ld};
             Mat ds = {.at = g->ds + i * g->ld + j, .rows = m, .cols = n - i, .rs = 1, .cs = g->ld};
@@ -246,16 +246,16 @@ static void attend_rows_backward(const Heads *s, int before, Mat q, Mat o, Mat d
  * their gradients to zero. `shared` blocks before them belong to the prefix. Returns how many. */
 static int load_keys(const Heads *s, const Seq *seq, int shared, Mat k, Mat v, AttentionGrad *g)
 {
-    size_t skip = kv_block_floats(s) * (size_t)shared, pad = (size_t)s->hd_pad;
-    size_t at = (size_t)seq->start * pad, bytes = (size_t)seq->rows * pad * sizeof(float);
+    ptrdiff_t skip = kv_block_floats(s) * shared, at = (ptrdiff_t)seq->start * s->hd_pad;
+    size_t bytes = sizeof(float) * seq->rows * s->hd_pad;
     int n = pack_keys(s, k, v, g->keys + shared, g->key_memory + skip);
     pack_keys(s, v, k, g->values + shared, g->value_memory + skip);
     memset(g->k + at, 0, bytes);
     memset(g->dk + at, 0, bytes);
     memset(g->dv + at, 0, bytes);
     for (int i = 0; i < seq->rows; i++)
-        memcpy(g->k + at + (ptrdiff_t)i * s->hd_pad, k.at + i * k.rs,
-               (size_t)s->hd * sizeof(float));
+        memcpy(row(g->k + at, i, s->hd_pad), k.at + i * k.rs,
+               s->hd * sizeof(float));
     return n;
 }
 
@@ -263,11 +263,11 @@ static int load_keys(const Heads *s, const Seq *seq, int shared, Mat k, Mat v, A
 static void store_key_grads(const Heads *s, const Seq *seq, int kv_head, const AttentionGrad *g,
                             float *dqkv)
 {
-    size_t bytes = (size_t)s->hd * sizeof(float);
+    size_t bytes = s->hd * sizeof(float);
     for (int i = 0; i < seq->rows; i++) {
         float *to = dqkv + (seq->row + i) * s->ld_qkv + (s->H + kv_head) * s->hd;
-        memcpy(to, g->dk + (ptrdiff_t)(seq->start + i) * s->hd_pad, bytes);
-        memcpy(to + s->KV * s->hd, g->dv + (ptrdiff_t)(seq->start + i) * s->hd_pad, bytes);
+        memcpy(to, row(g->dk, seq->start + i, s->hd_pad), bytes);
+        memcpy(to + s->KV * s->hd, row(g->dv, seq->start + i, s->hd_pad), bytes);
     }
 }
 
@@ -325,7 +325,7 @@ static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n, 
     for (int i = 0; i < n; i++)
         ld = imax(ld, round_up(seq[i].start + 1, KEYS) + KEYS);
     const float *q = x->qk + seq->row * s->ld_qk + h * s->hd;
-    float *p = scratch->floats, *sum = p + (ptrdiff_t)QUERIES * ld, inverse[QUERIES];
+    float *p = scratch->floats, *sum = row(p, QUERIES, ld), inverse[QUERIES];
     int shared = cached_blocks(x, seq->prefix_kv, NULL, kv_head, prefix, scratch->blocks);
     KvBlock *block = scratch->blocks, *own = block + shared;
     for (int g = 0; g < s->group; g++)
@@ -344,7 +344,7 @@ static void attend_sharers(const Cached *x, int kv_head, const Seq *seq, int n, 
             gemm_small(p + i * ld + prefix + k * KEYS, n * ld, qi,
                        block_keys(s, &own[k], own[k].n), NULL);
         for (int r = i; r < s->group * n; r += n) {
-            float *row = p + (ptrdiff_t)r * ld;
+            float *row = row(p, r, ld);
             inverse[r] = 1.0f / row_exp(row, row, keys, row_max(row, keys), s->scale);
         }
     }
@@ -439,15 +439,15 @@ static void attention_cached(Arena *a, Heads s, int layer, const Batch *b, const
 {
     Cached x = {s, layer, b->pool->ld, qk, qkv, att};
     int keys = batch_keys(b), most = keys / KEYS + 3;
-    size_t mark = a->used, each = attend_floats(&s, keys), threads = (size_t)a->threads;
+    size_t mark = a->used, each = attend_floats(&s, keys), threads = a->threads;
     float *floats = arena_floats(a, each * threads);
-    KvBlock *blocks = arena_alloc(a, (size_t)most * threads, sizeof(KvBlock));
-    int *first = arena_alloc(a, (size_t)b->n_seqs + 1, sizeof(int));
+    KvBlock *blocks = arena_alloc(a, most * threads, sizeof(KvBlock));
+    int *first = arena_alloc(a, b->n_seqs + 1, sizeof(int));
     int runs = cut_sharers(&s, b, first);
     PARALLEL_FOR (a->threads)
     for (int unit = 0; unit < runs * s.KV; unit++) {
         int t = a->threads > 1 ? thread_index() : 0, run = unit % runs;
-        CachedScratch scratch = {blocks + t * most, floats + each * (size_t)t};
+        CachedScratch scratch = {blocks + t * most, floats + each * t};
         const Seq *seq = &b->seq[first[run]], *end = &b->seq[first[run + 1]];
         const Seq *after = run + 1 < runs ? end : NULL;
         attend_cached(&x, unit / runs, seq, (int)(end - seq), after, &scratch);
@@ -459,18 +459,18 @@ static void attention_cached(Arena *a, Heads s, int layer, const Batch *b, const
 
 static size_t kv_pool_bytes(const Heads *s, int layers, int blocks)
 {
-    size_t each = kv_block_floats(s) * (size_t)(layers * s->KV) * sizeof(float);
+    size_t each = kv_block_floats(s) * (layers * s->KV) * sizeof(float);
     return (size_t)blocks * (each + sizeof(float *)) + 256;
 }
 
 static KvPool kv_pool_new(Arena *a, const Heads *s, int layers, int blocks)
 {
-    size_t each = kv_block_floats(s), one_head = each * (size_t)blocks;
-    KvPool p = {.free_block = arena_alloc(a, (size_t)blocks, sizeof(float *)),
-                .ld = (ptrdiff_t)one_head};
-    float *memory = arena_floats(a, one_head * (size_t)(layers * s->KV));
+    ptrdiff_t each = kv_block_floats(s), one_head = each * blocks;
+    KvPool p = {.free_block = arena_alloc(a, blocks, sizeof(float *)),
+                .ld = one_head};
+    float *memory = arena_rows(a, layers * s->KV, one_head);
     for (; p.n_free < blocks; p.n_free++) /* the first block on top */
-        p.free_block[p.n_free] = memory + each * (size_t)(blocks - 1 - p.n_free);
+        p.free_block[p.n_free] = memory + each * (blocks - 1 - p.n_free);
     return p;
 }
 

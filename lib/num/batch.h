@@ -55,12 +55,12 @@ typedef struct {
 static Batch batch_new(Arena *a, int max_rows, int max_seqs, int max_targets)
 {
     Batch b = {.max_rows = max_rows, .max_seqs = max_seqs, .max_targets = max_targets};
-    b.token = arena_alloc(a, (size_t)max_rows, sizeof(int));
-    b.position = arena_alloc(a, (size_t)max_rows, sizeof(int));
-    b.seq = arena_alloc(a, (size_t)max_seqs, sizeof(Seq));
-    b.root = arena_alloc(a, (size_t)max_seqs + 1, sizeof(int));
-    b.target_row = arena_alloc(a, (size_t)max_targets, sizeof(int));
-    b.target = arena_alloc(a, (size_t)max_targets, sizeof(int));
+    b.token = arena_alloc(a, max_rows, sizeof(int));
+    b.position = arena_alloc(a, max_rows, sizeof(int));
+    b.seq = arena_alloc(a, max_seqs, sizeof(Seq));
+    b.root = arena_alloc(a, max_seqs + 1, sizeof(int));
+    b.target_row = arena_alloc(a, max_targets, sizeof(int));
+    b.target = arena_alloc(a, max_targets, sizeof(int));
     return b;
 }
 
@@ -105,7 +105,7 @@ static int kv_blocks(int length) { return (length + KEYS - 1) / KEYS; }
 
 static KvSeq kv_seq_new(Arena *a, int longest)
 {
-    return (KvSeq){arena_alloc(a, (size_t)kv_blocks(longest), sizeof(float *)), 0};
+    return (KvSeq){arena_alloc(a, kv_blocks(longest), sizeof(float *)), 0};
 }
 
 /* Makes room in `kv` for `length` keys. */

@@ -24,7 +24,7 @@ enum { HELPERS = 16 }; /* threads that help with one pass, at most */
 static Engine engine_new(int threads, size_t bytes, size_t worker_bytes)
 {
     Engine e = {.threads = threads, .arena = arena_new(bytes),
-                .worker = xcalloc((size_t)threads, sizeof(Arena))};
+                .worker = xcalloc(threads, sizeof(Arena))};
     for (int i = 0; i < threads; i++)
         e.worker[i] = arena_new(worker_bytes);
     return e;

@@ -331,9 +331,9 @@ typedef struct {
 static Rows spread_out(Arena *arena, Mat A)
 {
     ptrdiff_t ld = padded(A.cols);
-    float *copy = arena_floats(arena, (size_t)A.rows * (size_t)ld);
+    float *copy = arena_rows(arena, A.rows, ld);
     for (int i = 0; i < A.rows; i++)
-        memcpy(copy + i * ld, A.at + i * A.rs, (size_t)A.cols * sizeof(float));
+        memcpy(copy + i * ld, A.at + i * A.rs, A.cols * sizeof(float));
     return (Rows){copy, ld, 1, false};
 }
 
@@ -418,7 +418,7 @@ static void product_cut(Product *x)
 static void multiply_panel(const Product *x, int p)
 {
     int j = p * NR;
-    const float *panel = x->panels + (ptrdiff_t)x->K * j;
+    const float *panel = row(x->panels, x->K, j);
     Tile t = x->tile;
     t.b = panel;
     for (int k = 0, i0 = 0, i1; k < x->cut.tiles; k++, i0 = i1) {
@@ -440,7 +440,7 @@ static void multiply_edge(const Product *x, int p)
     int j = p * NR;
     size_t bytes = (size_t)(x->N - j) * sizeof(float);
     Tile t = x->tile;
-    t.b = x->panels + (ptrdiff_t)x->K * j;
+    t.b = row(x->panels, x->K, j);
     t.c = edge;
     t.base = x->base ? edge : NULL;
     t.ldc = NR;

@@ -19,8 +19,8 @@ static void embed_by_reference(const Group *g, int d, float *E)
 {
     for (int i = 0; i < g->m; i++) {
         int first = g->start[i] + (response_length(g, i) > 1), n = g->start[i + 1] - first;
-        float *mean = E + (ptrdiff_t)i * d;
-        memset(mean, 0, (size_t)d * sizeof(float));
+        float *mean = row(E, i, d);
+        memset(mean, 0, d * sizeof(float));
         for (int t = 0; t < n; t++)
             row_axpy(mean, 1.0f / (float)n, g->hidden_ref + (ptrdiff_t)(first + t) * d, d);
     }

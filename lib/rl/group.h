@@ -105,7 +105,7 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
 {
     size_t n = (size_t)m, t = n * (size_t)max_tokens;
     Group g = {.m = m, .max_tokens = max_tokens};
-    g.prompt = arena_alloc(a, (size_t)max_prompt, sizeof(int));
+    g.prompt = arena_alloc(a, max_prompt, sizeof(int));
     g.token = arena_alloc(a, t, sizeof(int));
     g.start = arena_alloc(a, n + 1, sizeof(int));
     g.truncated = arena_alloc(a, n, sizeof(bool));
@@ -145,7 +145,7 @@ static bool same_response(const Group *g, int i, int j)
 {
     int n = response_length(g, i);
     return n == response_length(g, j) &&
-           !memcmp(g->token + g->start[i], g->token + g->start[j], (size_t)n * sizeof(int));
+           !memcmp(g->token + g->start[i], g->token + g->start[j], n * sizeof(int));
 }
 
 static bool is_right(double reward) { return reward > 0; }
@@ -201,7 +201,7 @@ static Ids encode(const Tokenizer *t, bool prompt, const char *text, size_t n, i
 /* Sets the prompt of a group, and frees the ids. */
 static void group_prompt(Group *g, Ids ids)
 {
-    memcpy(g->prompt, ids.id, (size_t)ids.n * sizeof(int));
+    memcpy(g->prompt, ids.id, ids.n * sizeof(int));
     g->prompt_length = ids.n;
     ids_free(&ids);
 }
@@ -273,8 +273,8 @@ static void ask_command(Group *groups, int n, Reward *command, const Tokenizer *
             response_text(&groups[k], i, t, &text);
             reward_request(groups[k].text, text.s, text.n, groups[k].answer, &lines);
         }
-    double *reward = xcalloc((size_t)total, sizeof *reward), *r = reward;
-    const char **reason = xcalloc((size_t)total, sizeof *reason), **why = reason;
+    double *reward = xcalloc(total, sizeof *reward), *r = reward;
+    const char **reason = xcalloc(total, sizeof *reason), **why = reason;
     reward_ask(command, &lines, total, reward, reason);
     for (int k = 0; k < n; k++)
         for (int i = 0; i < groups[k].m; i++) {

@@ -65,7 +65,7 @@ static void reference_group(Arena *a, int i, void *context)
     Batch b = pack_groups(a, &one, 1);
     Pass p = forward(a, f->m, &b, KEEP_NOTHING);
     memcpy(one.hidden_ref, p.hidden,
-           (size_t)one.n_tokens * (size_t)f->m->config.hidden_size * sizeof(float));
+           (size_t)one.n_tokens * f->m->config.hidden_size * sizeof(float));
 }
 
 /* Runs all groups through the reference, up to its head: that runs in one pass over the vocabulary

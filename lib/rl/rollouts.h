@@ -48,7 +48,7 @@ static int by_probability(const void *a, const void *b)
  * of their sum. `sorted`: room for n. Equal probabilities at the border stay in together. */
 static void cut_distribution(float *p, int n, const Sampling *s, float *sorted)
 {
-    memcpy(sorted, p, (size_t)n * sizeof(float));
+    memcpy(sorted, p, n * sizeof(float));
     qsort(sorted, (size_t)n, sizeof(float), by_probability);
     int keep = s->top_k > 0 ? imin(n, s->top_k) : n;
     double total = 0, sum = 0;
@@ -123,7 +123,7 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
     float *scratch = arena_floats(a, 2 * (size_t)(V * a->threads));
     for (int first = 0; first < n; first += DRAWN_ROWS) {
         int rows = imin(DRAWN_ROWS, n - first);
-        const float *h = hidden + (ptrdiff_t)first * d;
+        const float *h = row(hidden, first, d);
         head_logits(a, m, h, rows, 0, V, z, ld);
         PARALLEL_FOR (a->threads)
         for (int i = 0; i < rows; i++) {
@@ -131,7 +131,7 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
             float *own = scratch + (ptrdiff_t)(a->threads > 1 ? thread_index() : 0) * 2 * V;
             double u = uniform(philox(s->seed, STREAM_SAMPLE, (uint32_t)s->step, x->group->index,
                                       (uint32_t)x->index, (uint32_t)x->length));
-            x->token[x->length] = draw_token(z + (ptrdiff_t)i * ld, V, s, u, &x->logprob[x->length],
+            x->token[x->length] = draw_token(row(z, i, ld), V, s, u, &x->logprob[x->length],
                                              own);
             x->length++;
         }
@@ -213,12 +213,12 @@ static int sampling_blocks(const Group *groups, int n, int max_tokens)
 static Rollout *rollouts_new(Arena *a, Group *groups, int n, int total, const Sampling *s,
                              KvSeq *prompt_kv)
 {
-    Rollout *all = arena_alloc(a, (size_t)total, sizeof *all), *r = all;
+    Rollout *all = arena_alloc(a, total, sizeof *all), *r = all;
     for (int i = 0; i < n; i++)
         for (int j = 0; j < groups[i].m; j++) {
             *r = (Rollout){.group = &groups[i], .index = s->first + j, .prompt_kv = &prompt_kv[i]};
-            r->token = arena_alloc(a, (size_t)s->max_tokens, sizeof(int));
-            r->logprob = arena_floats(a, (size_t)s->max_tokens);
+            r->token = arena_alloc(a, s->max_tokens, sizeof(int));
+            r->logprob = arena_floats(a, s->max_tokens);
             r++->kv = kv_seq_new(a, s->max_tokens);
         }
     return all;
@@ -287,9 +287,9 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
     Heads heads = heads_of(&m->config);
     KvPool pool = kv_pool_new(a, &heads, m->config.num_hidden_layers,
                               sampling_blocks(groups, n, s->max_tokens));
-    KvSeq *prompt_kv = arena_alloc(a, (size_t)n, sizeof *prompt_kv);
+    KvSeq *prompt_kv = arena_alloc(a, n, sizeof *prompt_kv);
     Rollout *all = rollouts_new(a, groups, n, live, s, prompt_kv);
-    Rollout **going = arena_alloc(a, (size_t)live, sizeof *going);
+    Rollout **going = arena_alloc(a, live, sizeof *going);
     for (int i = 0; i < live; i++)
         going[i] = &all[i];
     const float *hidden = prefill(a, m, groups, n, &pool, prompt_kv);
@@ -337,7 +337,7 @@ static double sample_packed(Engine *e, const Model *m, Group *groups, int n, con
         return sum;
     }
     int units = (n + each - 1) / each;
-    double *seconds = arena_alloc(&e->arena, (size_t)units, sizeof *seconds);
+    double *seconds = arena_alloc(&e->arena, units, sizeof *seconds);
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int i = 0; i < units; i++)
         seconds[i] = sample_together(&e->worker[thread_index()], m, groups + i * each,

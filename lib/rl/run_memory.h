@@ -151,7 +151,7 @@ static Engine run_engine(const Session *s, Needs n)
 
 static Group *groups_new(Engine *e, const Model *m, Extent x)
 {
-    Group *g = arena_alloc(&e->arena, (size_t)x.groups, sizeof *g);
+    Group *g = arena_alloc(&e->arena, x.groups, sizeof *g);
     size_t floats = saved_floats(&m->config, x.saved);
     for (int i = 0; i < x.groups; i++) {
         g[i] = group_new(&e->arena, x.m, x.max_prompt, x.max_tokens, m->config.hidden_size);
