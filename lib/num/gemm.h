@@ -347,9 +347,6 @@ static Rows cut_tiles(Arena *arena, Mat A)
     ptrdiff_t end = (K - 1) * A.cs + M;
     for (int k0 = 0; k0 < K; k0 += STRETCH) {
         int k1 = imin(K, k0 + STRETCH);
-        for (int k = k1; k < imin(K, k1 + STRETCH); k++)
-            for (int i = 0; i < M; i += LINE)
-                PREFETCH(A.at + i + k * A.cs);
         for (int t = 0; t < cut.tiles; t++) {
             int i0 = tile_begin(cut, t), mr = tile_begin(cut, t + 1) - i0;
             float *to = copy + ((ptrdiff_t)t * K + k0) * TILED;
