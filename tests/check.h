@@ -198,6 +198,8 @@ static double largest_error(const float *a, const float *b, size_t n)
     return largest;
 }
 
+static void st_read_f32(const StTensor *t, float *out) { st_read_part(t, 0, st_values(t), out); }
+
 static void st_read_i32(const StTensor *t, int32_t *out)
 {
     if (t->dtype != ST_I32)

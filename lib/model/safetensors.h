@@ -6,8 +6,7 @@
  *
  *   st_open_file, st_open_dir      one file; a model directory: one file, or shards and an index
  *   st_find, st_need               a tensor or NULL; a tensor of this shape, or the end
- *   st_read_f32                    its values (F16 and BF16 become float, exactly)
- *   st_read_part, st_release       some of its values; frees their memory
+ *   st_read_part, st_release       its values as floats (F16 and BF16 exactly); frees their memory
  *   st_note                        a text of the file's __metadata__, or NULL
  *   st_try, st_close
  *   st_round                       a value rounded to F16 or BF16
@@ -574,8 +573,6 @@ static void st_read_part(const StTensor *t, size_t first, size_t n, float *out)
 
 /* The number of values. */
 static size_t st_values(const StTensor *t) { return t->bytes / st_dtypes[t->dtype].size; }
-
-static void st_read_f32(const StTensor *t, float *out) { st_read_part(t, 0, st_values(t), out); }
 
 /* Frees the pages wholly within values [first, first + n), so that a model can be read without room
  * for a second one (the system may still cache the file). */
