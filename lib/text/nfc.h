@@ -15,7 +15,7 @@
 
 /* The last entry of `table` (n numbers, `width` to an entry, sorted by the first) that begins at or
  * below `code`, or NULL. */
-static const uint32_t *table_find(const uint32_t *table, size_t n, size_t width, uint32_t code)
+static inline const uint32_t *table_find(const uint32_t *table, size_t n, size_t width, uint32_t code)
 {
     size_t low = 0, high = n / width; /* the entry is in [low - 1, high) */
     while (low < high) {
@@ -28,17 +28,17 @@ static const uint32_t *table_find(const uint32_t *table, size_t n, size_t width,
     return low ? table + (low - 1) * width : NULL;
 }
 
-static bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
+static inline bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
 {
     const uint32_t *range = table_find(table, n, 2, code);
     return range && code <= range[1];
 }
 
-static bool is_letter(uint32_t c) { return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c); }
+static inline bool is_letter(uint32_t c) { return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c); }
 
-static bool is_number(uint32_t c) { return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c); }
+static inline bool is_number(uint32_t c) { return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c); }
 
-static bool is_space(uint32_t c) { return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c); }
+static inline bool is_space(uint32_t c) { return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c); }
 
 enum {
     HANGUL_L = 0x1100, HANGUL_V = 0x1161, HANGUL_T = 0x11A7, /* leading, vowel, trailing */
@@ -155,7 +155,7 @@ static size_t canonical_compose(uint32_t *c, size_t n)
 }
 
 /* False if the text cannot change: all code points are below U+0300, whose first byte is 0xCC. */
-static bool nfc_needed(const char *text, size_t n)
+static inline bool nfc_needed(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)text[i] >= 0xCC)
