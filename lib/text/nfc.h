@@ -15,7 +15,7 @@
 
 /* The last entry of `table` (n numbers, `width` to an entry, sorted by the first) that begins at or
  * below `code`, or NULL. */
-static inline const uint32_t *table_find(const uint32_t *table, size_t n, size_t width, uint32_t code)
+static const uint32_t *table_find(const uint32_t *table, size_t n, size_t width, uint32_t code)
 {
     size_t low = 0, high = n / width; /* the entry is in [low - 1, high) */
     while (low < high) {
@@ -34,11 +34,11 @@ static inline bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
     return range && code <= range[1];
 }
 
-static inline bool is_letter(uint32_t c) { return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c); }
+static bool is_letter(uint32_t c) { return in_ranges(UNICODE_LETTER, LENGTH(UNICODE_LETTER), c); }
 
-static inline bool is_number(uint32_t c) { return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c); }
+static bool is_number(uint32_t c) { return in_ranges(UNICODE_NUMBER, LENGTH(UNICODE_NUMBER), c); }
 
-static inline bool is_space(uint32_t c) { return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c); }
+static bool is_space(uint32_t c) { return in_ranges(UNICODE_SPACE, LENGTH(UNICODE_SPACE), c); }
 
 enum {
     HANGUL_L = 0x1100, HANGUL_V = 0x1161, HANGUL_T = 0x11A7, /* leading, vowel, trailing */
