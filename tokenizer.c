@@ -75,10 +75,15 @@ typedef struct {
 
 /* Ids of a text. */
 typedef struct {
-    int *id, n;
+    int *id, n, room;
 } Ids;
 
-static void ids_add(Ids *a, int id) { APPEND(a->id, a->n, id); }
+static void ids_add(Ids *a, int id)
+{
+    if (a->n == a->room)
+        a->id = xrealloc(a->id, (a->room = a->room * 2 + 64) * sizeof(int));
+    a->id[a->n++] = id;
+}
 
 static void ids_free(Ids *a)
 {

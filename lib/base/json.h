@@ -417,27 +417,31 @@ static inline bool json_null(Json *j)
 
 /* ---------------------------------------------------------------- any value */
 
+/* A scalar, or the opening bracket of a longer value. */
+static inline bool json_begin(Json *j)
+{
+    bool truth;
+    const char *end;
+    switch (json_peek(j)) {
+    case '{': return json_object(j);
+    case '[': return json_array(j);
+    case '"': return json_string(j, NULL);
+    case 't': return json_bool(j, &truth);
+    case 'n': return json_null(j);
+    default:
+        end = json_number_end(j);
+        j->p = end ? end : j->p;
+        return end != NULL;
+    }
+}
+
 /* Skips any value, without recursion: the cursor knows which brackets are open. */
 static inline bool json_skip(Json *j)
 {
     int outside = j->depth;
-    bool truth, value = true; /* a value comes next */
-    do {
-        char kind = value ? json_peek(j) : 0;
-        if (kind == '{' || kind == '[') {
-            json_enter(j, kind);
-        } else if (kind == '"') {
-            json_string(j, NULL);
-        } else if (kind == 't') {
-            json_bool(j, &truth);
-        } else if (kind == 'n') {
-            json_null(j);
-        } else if (value) {
-            const char *end = json_number_end(j);
-            j->p = end ? end : j->p;
-        }
-        value = j->depth > outside && (json_in_object(j) ? json_key(j, NULL) : json_item(j));
-    } while (!j->error && j->depth > outside);
+    for (json_begin(j); !j->error && j->depth > outside;)
+        if (json_in_object(j) ? json_key(j, NULL) : json_item(j))
+            json_begin(j);
     return !j->error;
 }
 

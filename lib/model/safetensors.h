@@ -6,7 +6,7 @@
  *
  *   st_open_file, st_open_dir      one file; a model directory: one file, or shards and an index
  *   st_find, st_need               a tensor or NULL; a tensor of this shape, or the end
- *   st_read_part, st_release       some of its values; frees their memory
+ *   st_read_part, st_release       its values as floats (F16 and BF16 exactly); frees their memory
  *   st_note                        a text of the file's __metadata__, or NULL
  *   st_try, st_close
  *   st_round                       a value rounded to F16 or BF16

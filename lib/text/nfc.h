@@ -28,7 +28,7 @@ static const uint32_t *table_find(const uint32_t *table, size_t n, size_t width,
     return low ? table + (low - 1) * width : NULL;
 }
 
-static bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
+static inline bool in_ranges(const uint32_t *table, size_t n, uint32_t code)
 {
     const uint32_t *range = table_find(table, n, 2, code);
     return range && code <= range[1];
@@ -155,7 +155,7 @@ static size_t canonical_compose(uint32_t *c, size_t n)
 }
 
 /* False if the text cannot change: all code points are below U+0300, whose first byte is 0xCC. */
-static bool nfc_needed(const char *text, size_t n)
+static inline bool nfc_needed(const char *text, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)text[i] >= 0xCC)
