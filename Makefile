@@ -14,7 +14,7 @@
 CC     ?= cc
 SIMD   ?= native
 OMP    ?= 1
-CFLAGS ?= -O3 -g
+CFLAGS ?= -O2 -g1
 PREFIX ?= /usr/local
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wdouble-promotion -Wstrict-prototypes \
           -Wmissing-prototypes -Wno-unknown-pragmas
@@ -33,11 +33,14 @@ ARCH_scalar  = -DSIMD_SCALAR $(fma)
 ifeq ($(origin ARCH_$(SIMD)),undefined)
 $(error SIMD=$(SIMD): expected native, avx512, avx2 or scalar)
 endif
+# The vector code asks for its instructions itself, so -O2 is as fast as -O3 and builds in half the
+# time; but a loop of it that begins in the middle of a line is up to 8 % slower.
+ALIGN := $(call has,-falign-functions=64) $(call has,-falign-loops=32)
 ifneq ($(OMP),0)
 OPENMP := $(call has,-fopenmp)
 endif
 
-FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(WARN) $(CFLAGS)
+FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(ALIGN) $(OPENMP) $(WARN) $(CFLAGS)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*/*.h lib/*/*/*.h)
 TESTS    = $(wildcard tests/*.h) tests/plain_oracle.c plain.c
