@@ -459,14 +459,6 @@ static float *kept_logits(const Head *head, int v, int i)
     return head->logits + ((ptrdiff_t)(v / TILE) * head->targets + i) * TILE + v % TILE;
 }
 
-/* z = h W[v0 .. v0 + n)^T    h: [rows, hidden_size], z: [rows, ld]. v0 is a multiple of NR; columns
- * beyond n, up to the next multiple of NR, may be written too. */
-static void head_logits(Arena *a, const Model *m, const float *h, int rows, int v0, int n,
-                        float *z, int ld)
-{
-    gemm(a, z, ld, mat(h, rows, m->config.hidden_size), head_columns(m, v0, n), NULL);
-}
-
 /* phi = base + e W[v0 .. v0 + TILE): one tile as values. Tokens from n_vocab on have no share.
  * e: [rows, TILE], phi and base: [rows, hidden_size] */
 static void head_values(Arena *a, const Model *m, float *e, int rows, int v0, const float *base,
@@ -525,7 +517,7 @@ static float exact_kl(float gap, const Softmax *p, const Softmax *q, float inv)
 
 /* One tile, from token v0 on, of the targets from `first` on: logits, softmax, and e W added to
  * phi. The loop over rows writes what has the number of its row. */
-static void head_block_tile(Arena *a, const Model *m, Head *out, int first, int rows, int v0,
+static void head_tile_forward(Arena *a, const Model *m, Head *out, int first, int rows, int v0,
                             float *target_z, RefBlock *ref)
 {
     int d = m->config.hidden_size, n = imin(TILE, m->n_vocab - v0);
@@ -533,9 +525,10 @@ static void head_block_tile(Arena *a, const Model *m, Head *out, int first, int 
     float inv = out->inverse_temperature, *phi = out->phi ? out->phi + at_row : NULL;
     float *e = arena_floats(a, HEAD_ROWS * TILE);
     float *z = out->logits ? kept_logits(out, v0, first) : e;
-    head_logits(a, m, out->h + at_row, rows, v0, n, z, TILE);
+    gemm(a, z, TILE, mat(out->h + at_row, rows, d), head_columns(m, v0, n), NULL);
     if (ref)
-        head_logits(a, out->ref.m, out->ref.h + at_row, rows, v0, n, ref->z, TILE);
+        gemm(a, ref->z, TILE, mat(out->ref.h + at_row, rows, d), head_columns(out->ref.m, v0, n),
+             NULL);
     PARALLEL_FOR (a->threads)
     for (int r = 0; r < rows; r++) {
         float *zr = z + r * TILE;
@@ -555,47 +548,43 @@ static void head_block_tile(Arena *a, const Model *m, Head *out, int first, int 
         head_values(a, m, e, rows, v0, v0 > 0 ? phi : NULL, phi);
 }
 
-/* The targets first .. first + rows - 1 through the whole vocabulary. */
-static void head_block(Arena *a, const Model *m, Head *out, int first, int rows)
-{
-    int d = m->config.hidden_size;
-    size_t mark = a->used;
-    float inv = out->inverse_temperature, target_z[HEAD_ROWS] = {0};
-    RefBlock *ref = out->ref.m ? ref_block_new(a) : NULL;
-    size_t tile_mark = a->used;
-    for (int r = 0; r < rows; r++) {
-        out->softmax[first + r] = SOFTMAX_EMPTY;
-        if (ref) {
-            out->ref_softmax[first + r] = SOFTMAX_EMPTY;
-            ref->gap_sum[r] = 0;
-        }
-    }
-    for (int v0 = 0; v0 < m->n_vocab; v0 += TILE) {
-        head_block_tile(a, m, out, first, rows, v0, target_z, ref);
-        a->used = tile_mark;
-    }
-    for (int r = 0; r < rows; r++) {
-        int i = first + r;
-        const Softmax *s = &out->softmax[i];
-        out->logprob[i] = softmax_logprob(s, target_z[r], inv);
-        out->entropy[i] = softmax_entropy(s);
-        if (ref) {
-            out->ref_logprob[i] = softmax_logprob(&out->ref_softmax[i], ref->target_z[r], inv);
-            out->kl[i] = exact_kl(ref->gap_sum[r], s, &out->ref_softmax[i], inv);
-        }
-        if (out->phi)
-            token_feature(row(out->phi, i, d),
-                          row(head_weight(m), out->target[i], d), s->sum, d);
-    }
-    a->used = mark;
-}
-
 /* Log-prob and entropy of each target under softmax(W h / T), phi where `out->phi` is given, and
  * what the reference says where there is one. The memory of `out` is the caller's. */
 static void head_forward(Arena *a, const Model *m, Head *out)
 {
-    for (int first = 0; first < out->targets; first += HEAD_ROWS)
-        head_block(a, m, out, first, imin(HEAD_ROWS, out->targets - first));
+    int d = m->config.hidden_size;
+    size_t mark = a->used;
+    float inv = out->inverse_temperature;
+    RefBlock *ref = out->ref.m ? ref_block_new(a) : NULL;
+    size_t tile_mark = a->used;
+    for (int i = 0; i < out->targets; i++) {
+        out->softmax[i] = SOFTMAX_EMPTY;
+        if (ref)
+            out->ref_softmax[i] = SOFTMAX_EMPTY;
+    }
+    for (int first = 0; first < out->targets; first += HEAD_ROWS) {
+        int rows = imin(HEAD_ROWS, out->targets - first);
+        float target_z[HEAD_ROWS] = {0};
+        if (ref)
+            memset(ref->gap_sum, 0, sizeof ref->gap_sum);
+        for (int v0 = 0; v0 < m->n_vocab; v0 += TILE) {
+            head_tile_forward(a, m, out, first, rows, v0, target_z, ref);
+            a->used = tile_mark;
+        }
+        for (int r = 0, i = first; r < rows; r++, i++) {
+            const Softmax *s = &out->softmax[i];
+            out->logprob[i] = softmax_logprob(s, target_z[r], inv);
+            out->entropy[i] = softmax_entropy(s);
+            if (ref) {
+                out->ref_logprob[i] = softmax_logprob(&out->ref_softmax[i], ref->target_z[r], inv);
+                out->kl[i] = exact_kl(ref->gap_sum[r], s, &out->ref_softmax[i], inv);
+            }
+            if (out->phi)
+                token_feature(row(out->phi, i, d), row(head_weight(m), out->target[i], d), s->sum,
+                              d);
+        }
+    }
+    a->used = mark;
 }
 
 /* With c = dL / d log p, a = dL / dH and b = dL / dK of a target. Forward: z = W h,
@@ -644,9 +633,10 @@ static void head_terms_backward(Arena *a, const Model *m, const Head *head, cons
             if (head->logits)
                 z = kept_logits(head, v0, first);
             else
-                head_logits(a, m, head->h + at_row, rows, v0, n, made, TILE);
+                gemm(a, made, TILE, mat(head->h + at_row, rows, d), head_columns(m, v0, n), NULL);
             if (coef->kl)
-                head_logits(a, head->ref.m, head->ref.h + at_row, rows, v0, n, q, TILE);
+                gemm(a, q, TILE, mat(head->ref.h + at_row, rows, d),
+                     head_columns(head->ref.m, v0, n), NULL);
             PARALLEL_FOR (a->threads)
             for (int r = 0; r < rows; r++)
                 head_terms(head, coef, first + r, 0, z + r * TILE, q + r * TILE, n, dz + r * TILE);
@@ -681,9 +671,10 @@ static void head_dz(Arena *a, const Model *m, const Head *head, const Coef *coef
     ptrdiff_t ld = head->logits ? TILE : HEAD_COLUMNS, at_row = (ptrdiff_t)r0 * d;
     const float *z = head->logits ? kept_logits(head, v0, r0) : dz;
     if (!head->logits)
-        head_logits(a, m, head->h + at_row, rows, v0, n, dz, HEAD_COLUMNS);
+        gemm(a, dz, HEAD_COLUMNS, mat(head->h + at_row, rows, d), head_columns(m, v0, n), NULL);
     if (coef->kl)
-        head_logits(a, head->ref.m, head->ref.h + at_row, rows, v0, n, q, HEAD_COLUMNS);
+        gemm(a, q, HEAD_COLUMNS, mat(head->ref.h + at_row, rows, d),
+             head_columns(head->ref.m, v0, n), NULL);
     for (int r = 0; r < rows; r++) {
         const Softmax *s = &head->softmax[r0 + r];
         float c = coef->logprob[r0 + r], *out = dz + r * HEAD_COLUMNS;

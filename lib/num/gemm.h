@@ -411,24 +411,6 @@ static void product_cut(Product *x)
                      .next_row = tiles > 6 ? x->ldc : 0}; /* the C of a few tiles is near anyway */
 }
 
-/* The columns of panel p, while panel p + 1 is prefetched, a part of it by each tile. */
-static void multiply_panel(const Product *x, int p)
-{
-    int j = p * NR;
-    const float *panel = row(x->panels, x->K, j);
-    Tile t = x->tile;
-    t.b = panel;
-    for (int k = 0, i0 = 0, i1; k < x->cut.tiles; k++, i0 = i1) {
-        i1 = tile_begin(x->cut, k + 1);
-        t.a = x->A.a + (x->A.tiled ? (ptrdiff_t)k * x->K * TILED : i0 * x->A.rs);
-        t.base = x->base ? x->base + i0 * x->ldc + j : NULL;
-        t.c = x->c + i0 * x->ldc + j;
-        t.next = panel + (ptrdiff_t)x->K * NR + (ptrdiff_t)k * x->lines * LINE;
-        t.next_c = i1 < x->M ? x->c + i1 * x->ldc + j : x->c + j + NR;
-        tile_panel(i1 - i0, x->A.rs == 1, &t);
-    }
-}
-
 /* The columns of the last panel, where it is wider than C: its tiles go through a small copy, so
  * that nothing beyond C is written. */
 static void multiply_edge(const Product *x, int p)
@@ -453,15 +435,26 @@ static void multiply_edge(const Product *x, int p)
     }
 }
 
-/* Thread u's share of the panels of a block. */
-static void multiply_share(const Product *x, int u, int threads)
+/* The columns of panel p, while panel p + 1 is prefetched, a part of it by each tile. */
+static void multiply_panel(const Product *x, int p)
 {
-    int panels = panels_of(x->N);
-    for (int p = panels * u / threads; p < panels * (u + 1) / threads; p++)
-        if (x->N - p * NR < NR)
-            multiply_edge(x, p);
-        else
-            multiply_panel(x, p);
+    int j = p * NR;
+    if (x->N - j < NR) {
+        multiply_edge(x, p);
+        return;
+    }
+    const float *panel = row(x->panels, x->K, j);
+    Tile t = x->tile;
+    t.b = panel;
+    for (int k = 0, i0 = 0, i1; k < x->cut.tiles; k++, i0 = i1) {
+        i1 = tile_begin(x->cut, k + 1);
+        t.a = x->A.a + (x->A.tiled ? (ptrdiff_t)k * x->K * TILED : i0 * x->A.rs);
+        t.base = x->base ? x->base + i0 * x->ldc + j : NULL;
+        t.c = x->c + i0 * x->ldc + j;
+        t.next = panel + (ptrdiff_t)x->K * NR + (ptrdiff_t)k * x->lines * LINE;
+        t.next_c = i1 < x->M ? x->c + i1 * x->ldc + j : x->c + j + NR;
+        tile_panel(i1 - i0, x->A.rs == 1, &t);
+    }
 }
 
 /* Packs a block of k of B into `out`, with the help of the arena's threads. */
@@ -504,10 +497,11 @@ static void gemm(Arena *arena, float *c, ptrdiff_t ldc, Mat A, Mat B, const floa
             product_cut(&x);
             if (threads > 1) {
                 PARALLEL_FOR (threads)
-                for (int u = 0; u < threads; u++)
-                    multiply_share(&x, u, threads);
+                for (int p = 0; p < panels_of(B.cols); p++)
+                    multiply_panel(&x, p);
             } else
-                multiply_share(&x, 0, 1);
+                for (int p = 0; p < panels_of(B.cols); p++)
+                    multiply_panel(&x, p);
             arena->used = after_own;
         }
     }

@@ -3,7 +3,7 @@
 #ifndef ROLLOUTS_H
 #define ROLLOUTS_H
 
-#include "group.h" /* defines: Group; model.c: forward, KvSeq, head_logits, softmax_tile */
+#include "group.h" /* defines: Group; model.c: forward, KvSeq, head_columns, softmax_tile */
 
 /* How tokens are drawn. The policy IS the tempered distribution: log-probs, entropy and features
  * use the same temperature. top_p and top_k cut the distribution and so are for `sample` and
@@ -124,7 +124,7 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
     for (int first = 0; first < n; first += DRAWN_ROWS) {
         int rows = imin(DRAWN_ROWS, n - first);
         const float *h = row(hidden, first, d);
-        head_logits(a, m, h, rows, 0, V, z, ld);
+        gemm(a, z, ld, mat(h, rows, d), head_columns(m, 0, V), NULL);
         PARALLEL_FOR (a->threads)
         for (int i = 0; i < rows; i++) {
             Rollout *x = r[first + i];
