@@ -272,8 +272,9 @@ static Group told_group(Engine *e, int m, const int *angle, const int *token, co
         g.reason[i] = is_right(reward[i]) ? "right" : "off by one";
     }
     exploration_score(&g, o->novelty);
+    g.seed = 1;
     if (o->novelty == NOVELTY_RANDOM)
-        permute_novelty(&g, 1, 0);
+        permute_novelty(&g);
     normalize_novelty(&g);
     for (int i = 0; i < m; i++)
         g.shaped[i] = shape_reward(reward[i], g.nubar[i], o);
@@ -980,7 +981,7 @@ static void test_sft_text(void)
               dir, dir) == 2 && strstr(cli_err, "--eval-every"), "%s", cli_err);
 }
 
-/* Before training the first batch is looked at; a run that cannot learn ends. */
+/* The first batch is checked before training; a run that cannot learn ends. */
 static void test_preflight(void)
 {
     const char *base = base_model(), *dir = tmp_dir();
@@ -1134,7 +1135,7 @@ static void test_options(void)
     Words w = {0};
     options_default(OPTIONS, N_OPTIONS, TRAIN, &o);
     options_parse(OPTIONS, N_OPTIONS, TRAIN, "train", &o, 4, argv, &w);
-    CHECK(o.steps == 9 && o.method == GRPO && o.force && o.lr == 0.5 && !strcmp(o.out, "x"),
+    CHECK(o.steps == 9 && o.rl.method == GRPO && o.force && o.lr == 0.5 && !strcmp(o.out, "x"),
           "@file, and what comes later wins");
     words_free(&w);
     Buf loop = {0}; /* a file that names itself, behind an option without a value */

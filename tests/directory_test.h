@@ -373,11 +373,11 @@ static void test_round_trips(void)
 typedef struct {
     const Model *m;
     const char *dir;
-} Saving;
+} SavedModel;
 
 static void save_for_dying(void *saving)
 {
-    const Saving *s = saving;
+    const SavedModel *s = saving;
     model_save(s->m, s->dir);
 }
 
@@ -407,13 +407,13 @@ static void test_saved_dtype(void)
     }
     model_set_dtype(&m, ST_F16);
     at(&m, m.params, final_norm(&m.config))[3] = -65519;
-    CHECK(dies(save_for_dying, &(Saving){&m, dir.s}, err, sizeof err) == 0, "%s", err);
+    CHECK(dies(save_for_dying, &(SavedModel){&m, dir.s}, err, sizeof err) == 0, "%s", err);
     at(&m, m.params, final_norm(&m.config))[3] = -65520;
-    CHECK(dies(save_for_dying, &(Saving){&m, dir.s}, err, sizeof err) == 1 &&
+    CHECK(dies(save_for_dying, &(SavedModel){&m, dir.s}, err, sizeof err) == 1 &&
               strstr(err, "model.norm.weight holds -65520, which F16 cannot"), "%s", err);
     model_set_dtype(&m, ST_BF16);
     at(&m, m.params, final_norm(&m.config))[3] = 3.4e38f;
-    CHECK(dies(save_for_dying, &(Saving){&m, dir.s}, err, sizeof err) == 1 &&
+    CHECK(dies(save_for_dying, &(SavedModel){&m, dir.s}, err, sizeof err) == 1 &&
               strstr(err, "model.norm.weight holds 3.4e+38, which BF16 cannot"), "%s", err);
     model_free(&m);
 }

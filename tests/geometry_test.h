@@ -252,7 +252,7 @@ static void check_head_products(Engine *e, const Model *m, const Group *g, doubl
     size_t mark = e->worker[0].used;
     double r[N][TRUE_V], dot[TRUE_M][TRUE_M] = {{0}};
     int owner[N];
-    Batch b = pack_groups(&e->worker[0], g, 1, false);
+    Batch b = pack_groups(&e->worker[0], g, 1);
     Pass p = forward(&e->worker[0], m, &b, KEEP_NOTHING);
     for (int t = 0; t < N; t++) {
         double z[TRUE_V], sum = 0;
@@ -291,9 +291,9 @@ static void check_gradient_sum(Engine *e, Model *m, const Group *g, double T, co
     for (int t = 0; t < g->n_tokens; t++)
         coef[t] = 1;
     m->grads = own;
-    Batch b = pack_groups(&e->worker[0], g, 1, false);
+    Batch b = pack_groups(&e->worker[0], g, 1);
     Pass p = forward(&e->worker[0], m, &b, KEEP_ALL);
-    forward_head(&e->worker[0], m, &p, (float)T, true);
+    forward_head(&e->worker[0], m, &p, (float)T, true, NULL);
     p.coef.logprob = coef;
     backward(e, m, &p, 1);
     for (int i = 0; i < g->m; i++)
@@ -365,7 +365,7 @@ static void test_true_gradients(void)
 /* ---------------------------------------------------------------- what is measured */
 
 /* Features of sampled groups at another temperature; with `cut`, without the end tokens. */
-static Geometry measured(Engine *e, const Model *m, Group *g, int n, double temperature, bool cut)
+static Geometry measured(Engine *e, Model *m, Group *g, int n, double temperature, bool cut)
 {
     static Options o = {.seed = 1};
     Ruler ruler = {.encoder = EMBED_NGRAM};
@@ -388,7 +388,7 @@ static Geometry measured(Engine *e, const Model *m, Group *g, int n, double temp
 }
 
 /* Does the check's interval of these groups hold 0, as it should? */
-static void check_zero_mean(Engine *e, const Model *m, Group *g, int n, double temperature,
+static void check_zero_mean(Engine *e, Model *m, Group *g, int n, double temperature,
                             bool cut, bool expected)
 {
     Geometry x = measured(e, m, g, n, temperature, cut);

@@ -91,7 +91,7 @@ static void test_exp(void)
     double worst = 0, where = 0;
     for (int i = 0; i <= POINTS + 2000; i++) {
         float x = (float)(-87.0 + 175.0 * i / POINTS); /* evenly over [-87, 88] ... */
-        if (i > POINTS) /* ... and beside each (n + 1/2) ln 2, where the reduction changes n */
+        if (i > POINTS) /* ... and around each (n + 1/2) ln 2, where the reduction changes n */
             x = (float)(((i - POINTS) % 250 - 125 + 0.5) * 0.6931471805599453 *
                         (1 + 1e-7 * ((i - POINTS) / 250 - 4)));
         double ulps = exp_ulps(x);
@@ -243,16 +243,14 @@ static void test_rows(void)
 
 /* ---------------------------------------------------------------- matrix products */
 
-/* What gemm.h promises: each output is one chain over k, in order. */
-static void gemm_naive(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdiff_t cs,
-                       const float *b, ptrdiff_t rsb, ptrdiff_t csb, float *c, ptrdiff_t ldc,
-                       bool accumulate)
+/* C = base + A B as gemm.h promises it: each output is one chain over k, in order. */
+static void gemm_naive(float *c, ptrdiff_t ldc, Mat A, Mat B, const float *base)
 {
-    for (int i = 0; i < M; i++)
-        for (int j = 0; j < N; j++) {
-            float s = accumulate ? c[i * ldc + j] : 0.0f;
-            for (int k = 0; k < K; k++)
-                s = fmaf(a[i * rs + k * cs], b[k * rsb + j * csb], s);
+    for (int i = 0; i < A.rows; i++)
+        for (int j = 0; j < B.cols; j++) {
+            float s = base ? base[i * ldc + j] : 0.0f;
+            for (int k = 0; k < A.cols; k++)
+                s = fmaf(A.at[i * A.rs + k * A.cs], B.at[k * B.rs + j * B.cs], s);
             c[i * ldc + j] = s;
         }
 }
@@ -261,127 +259,159 @@ static void gemm_naive(int M, int N, int K, const float *a, ptrdiff_t rs, ptrdif
  * are guards: all of it, guards too, must come out as expected. */
 typedef struct {
     int M, N, K, ldc;
-    float *a, *b, *before, *c, *expected; /* [M,K], [N,K], 3 x [M,ldc] */
-} Product;
+    float *a, *b, *before, *c, *expected; /* M x K, K x N, 3 x [M,ldc] */
+} GemmCase;
 
-static size_t product_floats(const Product *p) { return (size_t)p->M * (size_t)p->ldc; }
+static size_t case_floats(const GemmCase *x) { return (size_t)x->M * (size_t)x->ldc; }
 
-static Product product_new(int M, int N, int K, int ldc)
+static GemmCase case_new(int M, int N, int K, int ldc)
 {
-    Product p = {M, N, K, ldc, NULL, NULL, NULL, NULL, NULL};
-    p.a = noise_new(30, (size_t)M * (size_t)K);
-    p.b = noise_new(31, (size_t)N * (size_t)K);
-    p.before = noise_new(32, product_floats(&p));
-    p.c = copy_new(p.before, product_floats(&p));
-    p.expected = copy_new(p.before, product_floats(&p));
-    return p;
+    GemmCase x = {M, N, K, ldc, NULL, NULL, NULL, NULL, NULL};
+    x.a = noise_new(30, (size_t)M * (size_t)K);
+    x.b = noise_new(31, (size_t)N * (size_t)K);
+    x.before = noise_new(32, case_floats(&x));
+    x.c = copy_new(x.before, case_floats(&x));
+    x.expected = copy_new(x.before, case_floats(&x));
+    return x;
 }
 
-static void product_free(Product *p)
+static void case_free(GemmCase *x)
 {
-    free(p->a);
-    free(p->b);
-    free(p->before);
-    free(p->c);
-    free(p->expected);
+    free(x->a);
+    free(x->b);
+    free(x->before);
+    free(x->c);
+    free(x->expected);
 }
 
 /* Puts NaN where the product will be: it may not be read. */
-static void product_blank(Product *p)
+static void case_blank(GemmCase *x)
 {
-    for (int i = 0; i < p->M; i++)
-        for (int j = 0; j < p->N; j++)
-            p->c[(ptrdiff_t)i * p->ldc + j] = NAN;
+    for (int i = 0; i < x->M; i++)
+        for (int j = 0; j < x->N; j++)
+            x->c[(ptrdiff_t)i * x->ldc + j] = NAN;
 }
 
 /* Compares, and takes the output back to what it was. */
-static void check_product(Product *p, const char *what, bool accumulate)
+static void check_case(GemmCase *x, const char *what, const char *how)
 {
-    CHECK(same_bits(p->c, p->expected, product_floats(p)), "%s: M %d, N %d, K %d, accumulate %d",
-          what, p->M, p->N, p->K, accumulate);
-    memcpy(p->c, p->before, product_floats(p) * sizeof(float));
+    CHECK(same_bits(x->c, x->expected, case_floats(x)), "%s: M %d, N %d, K %d, %s", what, x->M,
+          x->N, x->K, how);
+    memcpy(x->c, x->before, case_floats(x) * sizeof(float));
 }
 
-/* Forward: A by rows, B = W^T packed, whole or by panels; by one thread and, where `threads` is 3,
- * by three. What is accumulated on is C itself, or lies elsewhere. */
-static void check_gemm_forward(int M, int N, int K, bool accumulate, int threads)
+/* Scratch memory, all NaN, of the size that gemm_scratch asks for. */
+static Arena gemm_arena(int M, int N)
 {
-    Product p = product_new(M, N, K, N + 3);
-    Arena arena = arena_new((packed_floats(K, N) + 4 * BLOCK) * sizeof(float));
+    Arena count = arena_counting(1);
+    gemm_scratch(&count, M, N);
+    Arena a = arena_new(arena_counted(&count));
+    memset(a.base, 0xFF, a.capacity);
+    return a;
+}
+
+/* One product by gemm, whole and as two pieces of its columns. base: the output itself, an array
+ * elsewhere, or NULL. */
+static void check_gemm_product(GemmCase *x, Arena *arena, Mat A, Mat B, const float *base)
+{
+    int cut = panels_of(x->N) / 2 * NR;
+    char how[64];
+    snprintf(how, sizeof how, "A %s, B %s%s, base %s, %d thread(s)",
+             A.rs == A.cols ? "by rows" : "transposed", B.rs == B.cols ? "by rows" : "transposed",
+             B.packed ? ", packed" : "", !base ? "NULL" : base == x->c ? "C" : "elsewhere",
+             arena->threads);
+    if (base != x->c)
+        case_blank(x);
+    gemm(arena, x->c, x->ldc, A, B, base);
+    check_case(x, "gemm", how);
+    if (base != x->c)
+        case_blank(x);
+    gemm(arena, x->c, x->ldc, A, columns_of(B, 0, cut), base);
+    gemm(arena, x->c + cut, x->ldc, A, columns_of(B, cut, x->N - cut), base ? base + cut : NULL);
+    check_case(x, "gemm, in two pieces", how);
+}
+
+/* A and B by rows and transposed; B packed or not, its copy hung on it or on its transpose; with
+ * every base; by one thread and, where `threads` is 3, by three. */
+static void check_gemm(int M, int N, int K, int ldc, int threads)
+{
+    GemmCase x = case_new(M, N, K, ldc);
+    Arena arena = gemm_arena(M, N);
     float *packed = nan_new(packed_floats(K, N));
-    Packed b = {packed, K, N};
-    const float *base = accumulate ? p.before : NULL;
-    int panels = panels_of(N), cut = panels / 2; /* the panels in two pieces */
-    gemm_naive(M, N, K, p.a, K, 1, p.b, 1, K, p.expected, p.ldc, accumulate);
-    gemm_pack(K, N, p.b, 1, K, packed);
-    for (arena.threads = 1; arena.threads <= threads; arena.threads += 2) {
-        product_blank(&p);
-        gemm(&arena, M, N, K, p.a, K, 1, p.b, 1, K, base, p.c, p.ldc);
-        check_product(&p, "gemm", accumulate);
-        gemm_packed(&arena, M, p.a, K, 1, b, accumulate ? p.c : NULL, p.c, p.ldc, &b);
-        check_product(&p, "gemm_packed", accumulate);
-        product_blank(&p);
-        gemm_panels(&arena, M, p.a, K, 1, b, 0, cut, base, p.c, p.ldc, NULL);
-        gemm_panels(&arena, M, p.a, K, 1, b, cut, panels, base ? base + cut * NR : NULL,
-                    p.c + cut * NR, p.ldc, NULL);
-        check_product(&p, "gemm_panels", accumulate);
+    for (int form = 0; form < 4; form++) {
+        Mat A = form % 2 ? transposed(mat(x.a, K, M)) : mat(x.a, M, K), W = mat(x.b, K, N);
+        if (form / 2)
+            W = transposed(mat(x.b, N, K));
+        gemm_pack(W, packed);
+        for (int b = 0; b < 3; b++) {
+            const float *base[] = {NULL, x.c, x.before};
+            gemm_naive(x.expected, ldc, A, W, b ? x.before : NULL);
+            for (arena.threads = 1; arena.threads <= threads; arena.threads += 2)
+                for (int copy = 0; copy < 3; copy++) {
+                    Mat B = W, B_t = transposed(W);
+                    B.packed = copy == 1 ? packed : NULL;
+                    B_t.packed_t = packed;
+                    check_gemm_product(&x, &arena, A, copy == 2 ? transposed(B_t) : B, base[b]);
+                }
+        }
     }
     free(packed);
     arena_free(&arena);
-    product_free(&p);
+    case_free(&x);
 }
 
-/* dX = dY W and dW += dY^T X, in the layouts of a layer: W is [n, k]. */
-static void check_gemm_gradients(int m, int k, int n)
+/* dW += dY^T X, dY: [m, n], X: [m, k], dW: [n, k]: whole, by pieces of its rows and of its
+ * columns. */
+static void check_gemm_weights(int m, int k, int n)
 {
-    size_t most = packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK;
-    Arena arena = arena_new(most * sizeof(float));
-    Product x = product_new(m, k, n, k); /* a: dY [m, n]; b: W, here read as [n, k] */
-    gemm_naive(m, k, n, x.a, n, 1, x.b, k, 1, x.expected, k, false);
-    product_blank(&x);
-    gemm_backward(&arena, m, n, k, x.a, x.b, x.c);
-    check_product(&x, "gemm_backward", false);
-    Product w = product_new(n, k, m, k); /* a: dY, here read as [m, n]; b: X, as [m, k] */
-    gemm_naive(n, k, m, w.a, 1, n, w.b, k, 1, w.expected, k, true);
-    gemm_weights(&arena, m, n, k, w.a, n, w.b, w.c, k);
-    check_product(&w, "gemm_weights", true);
-    int cut = n / 3; /* some of dW's rows, then the others: columns of dY apart */
-    gemm_weights(&arena, m, cut, k, w.a, n, w.b, w.c, k);
-    gemm_weights(&arena, m, n - cut, k, w.a + cut, n, w.b, w.c + (ptrdiff_t)cut * k, k);
-    check_product(&w, "gemm_weights, first rows and then the others", true);
-    cut = k / 3;
-    gemm_weights(&arena, m, n, cut, w.a, n, w.b, w.c, k);
-    gemm_weights(&arena, m, n, k - cut, w.a, n, w.b + cut, w.c + cut, k);
-    check_product(&w, "gemm_weights, first columns and then the others", true);
-    product_free(&x);
-    product_free(&w);
+    Arena arena = gemm_arena(n, k);
+    GemmCase x = case_new(n, k, m, k);
+    Mat dY = mat(x.a, m, n), X = mat(x.b, m, k);
+    gemm_naive(x.expected, k, transposed(dY), X, x.before);
+    for (arena.threads = 1; arena.threads <= 3; arena.threads += 2) {
+        linear_weights_backward(&arena, x.c, k, dY, X);
+        check_case(&x, "linear_weights_backward", "whole");
+        int cut = n / 3; /* some of dW's rows, then the others: columns of dY apart */
+        linear_weights_backward(&arena, x.c, k, columns_of(dY, 0, cut), X);
+        linear_weights_backward(&arena, x.c + (ptrdiff_t)cut * k, k, columns_of(dY, cut, n - cut),
+                                X);
+        check_case(&x, "linear_weights_backward", "first rows and then the others");
+        cut = k / 3;
+        linear_weights_backward(&arena, x.c, k, dY, columns_of(X, 0, cut));
+        linear_weights_backward(&arena, x.c + cut, k, dY, columns_of(X, cut, k - cut));
+        check_case(&x, "linear_weights_backward", "first columns and then the others");
+    }
+    case_free(&x);
     arena_free(&arena);
 }
 
 /* B in place, its columns side by side or in groups; up to the next multiple of VL columns are the
  * callee's to write, no more. */
-static void check_gemm_small(int M, int N, int K, bool transposed, bool accumulate, bool grouped)
+static void check_gemm_small(int M, int N, int K, bool down, bool accumulate, bool grouped)
 {
-    int columns = round_up(N, VL), rs = transposed ? 1 : K, cs = transposed ? M : 1;
-    Product p = product_new(M, N, K, columns + 1);
+    int columns = round_up(N, VL);
+    GemmCase x = case_new(M, N, K, columns + 1);
     float *b = noise_new(33, (size_t)K * (size_t)columns);
     float *groups = nan_new((size_t)K * (size_t)round_up(N, LANES));
+    Mat A = down ? transposed(mat(x.a, K, M)) : mat(x.a, M, K);
+    Mat B = {.at = b, .rows = K, .cols = N, .rs = columns, .cs = 1};
     for (int k = 0; k < K; k++)
         for (int j = 0; j < columns; j++)
             groups[(j / LANES * K + k) * LANES + j % LANES] = b[k * columns + j];
-    gemm_naive(M, N, K, p.a, rs, cs, b, columns, 1, p.expected, p.ldc, accumulate);
+    gemm_naive(x.expected, x.ldc, A, B, accumulate ? x.before : NULL);
     if (!accumulate)
-        product_blank(&p);
-    gemm_small(M, N, K, p.a, rs, cs, grouped ? groups : b, grouped ? LANES : columns,
-               grouped ? LANES * K : LANES, accumulate ? p.c : NULL, p.c, p.ldc,
-               accumulate ? b : NULL);
+        case_blank(&x);
+    gemm_small(x.c, x.ldc, A, grouped ? (LaneMat){groups, K, N, LANES, LANES * K}
+                                      : (LaneMat){b, K, N, columns, LANES},
+               accumulate ? x.c : NULL);
     for (int i = 0; i < M; i++)
         for (int j = N; j < columns; j++)
-            p.c[i * p.ldc + j] = p.expected[i * p.ldc + j];
-    check_product(&p, transposed ? "gemm_small, A transposed" : "gemm_small", accumulate);
+            x.c[i * x.ldc + j] = x.expected[i * x.ldc + j];
+    check_case(&x, down ? "gemm_small, A transposed" : "gemm_small",
+               accumulate ? "base C" : "base NULL");
     free(b);
     free(groups);
-    product_free(&p);
+    case_free(&x);
 }
 
 static void test_gemm(void)
@@ -394,18 +424,17 @@ static void test_gemm(void)
         {9, 40, 512}, {MR + 1, 3, 2 * KC}, /* A's rows, or dY's columns, collide in the cache ... */
         {290, 5, 2 * KC}, {KC + 3, 4, 512}, /* ... and come in blocks */
     };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int accumulate = 0; accumulate < 2; accumulate++) {
-            int M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
-            check_gemm_forward(M, N, K, accumulate, 3);
-            check_gemm_gradients(M, N, K);
-            check_gemm_small(M, N, K, false, accumulate, N % 2);
-            check_gemm_small(M, N, K, true, accumulate, !(N % 2));
-        }
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        int M = sizes[i][0], N = sizes[i][1], K = sizes[i][2];
+        check_gemm(M, N, K, i % 2 ? N + 3 : padded(N), 3);
+        check_gemm_weights(M, N, K);
+        for (int k = 0; k < 4; k++)
+            check_gemm_small(M, N, K, k % 2, k / 2, (N + k) % 2);
+    }
     /* Every height of a tile, by rows and down columns, four steps of k at once and the rest. */
     for (int M = 1; M <= 2 * MR + 1; M++)
         for (int N = 1; N <= NR + 1; N += imax(1, VL / 4)) {
-            check_gemm_forward(M, N, 7, M % 2, 1);
+            check_gemm(M, N, 7, N + M % 2, 1);
             check_gemm_small(M, N, 7, true, M % 2, M % 4 < 2);
         }
 }
@@ -420,7 +449,7 @@ typedef struct {
     Batch b;
     int rows, n_out, terms;
     float temperature;
-    const Model *other;
+    const Model *ref;
     float *in, *scale, *kept, *out, *weight;
 } Layers;
 
@@ -487,7 +516,8 @@ static void layers_free(Layers *l)
 
 static double norm_loss(Layers *l)
 {
-    rmsnorm_forward(l->out, l->kept, l->in, l->scale, l->rows, l->n_out / l->rows, 1e-3f, 1);
+    Mat x = mat(l->in, l->rows, l->n_out / l->rows);
+    rmsnorm_forward(l->out, l->kept, x, l->scale, 1e-3f, 1);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -498,14 +528,15 @@ static void test_norm_gradient(void)
                 .kept = nan_new(ROWS), .out = nan_new(N), .weight = noise_new(42, N)};
     float *dx = nan_new(N), *added = noise_new(43, N), *start = copy_new(added, N);
     float *dw = xcalloc(D, sizeof *dw);
+    Mat x = mat(l.in, ROWS, D);
     norm_loss(&l);
-    rmsnorm_backward(dx, NULL, l.weight, l.in, l.scale, l.kept, ROWS, D, 1);
+    rmsnorm_backward(dx, NULL, l.weight, x, l.scale, l.kept, 1);
     norm_weights_backward(dw, l.weight, l.in, l.kept, ROWS, D);
     check_gradient(norm_loss, &l, l.in, dx, N, N, "RMSNorm: input");
     check_gradient(norm_loss, &l, l.scale, dw, D, D, "RMSNorm: weight");
 
     float *dw2 = copy_new(dw, D); /* a second pass adds: to dw always, to dx where asked */
-    rmsnorm_backward(added, added, l.weight, l.in, l.scale, l.kept, ROWS, D, 1);
+    rmsnorm_backward(added, added, l.weight, x, l.scale, l.kept, 1);
     norm_weights_backward(dw2, l.weight, l.in, l.kept, ROWS, D);
     for (int i = 0; i < N; i++)
         start[i] += dx[i];
@@ -527,7 +558,7 @@ static double heads_loss(Layers *l)
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
-/* The gradient of the rotated q and k goes in, beside v's, which must pass untouched. */
+/* The gradient of the rotated q and k goes in, with v's, which must pass untouched. */
 static void check_heads_gradient(ModelType type)
 {
     static const Tree tree = {5, 2, {4, 9}};
@@ -547,17 +578,14 @@ static void check_heads_gradient(ModelType type)
     float *g = noise_new(46, (size_t)(l.rows * width)), *before = copy_new(g, (size_t)width);
     for (int r = 0; r < l.rows; r++)
         memcpy(g + r * width, l.weight + r * qk, (size_t)qk * sizeof *g);
-    float *normed = nan_new((size_t)l.n_out);
-    heads_backward(&l.m, 1, &l.b, l.in, l.kept, g, normed, 1);
-    if (type == QWEN3) {
-        Layer kept = {.qkv = l.in, .rstd_head = l.kept};
-        LayerGrad grad = {.heads = normed};
-        for (int k = Q_NORM; k <= K_NORM; k++)
-            head_norm_backward(c, at(&l.m, l.m.grads, layer_tensor(1, k)), &kept, &grad, l.rows,
-                               k == K_NORM ? c->num_attention_heads : 0,
-                               k == K_NORM ? c->num_key_value_heads : c->num_attention_heads);
-    }
-    free(normed);
+    Layer layer = {.qkv = l.in, .rstd_head = l.kept};
+    LayerGrad grad = {.qkv = g, .heads = nan_new((size_t)l.n_out)};
+    heads_backward(&l.m, 1, &l.b, &layer, &grad, 1);
+    for (int k = Q_NORM; k <= K_NORM && type == QWEN3; k++)
+        head_norm_backward(c, at(&l.m, l.m.grads, layer_tensor(1, k)), &layer, &grad, l.rows,
+                           k == K_NORM ? c->num_attention_heads : 0,
+                           k == K_NORM ? c->num_key_value_heads : c->num_attention_heads);
+    free(grad.heads);
     CHECK(same_bits(g + qk, before + qk, (size_t)v), "heads_backward changes v's gradient");
     for (int r = 0; r < l.rows; r++) /* L does not see v */
         memset(g + r * width + qk, 0, (size_t)v * sizeof *g);
@@ -615,7 +643,7 @@ static void test_rotary_table(void)
 /* in: rotated q and k; scale: q, k, v as projected, of which attention reads v. */
 static double attention_loss(Layers *l)
 {
-    attention_forward(&l->e.worker[0], &l->m.config, &l->b, l->in, l->scale, l->out);
+    attention_forward(&l->e.worker[0], heads_of(&l->m.config), &l->b, l->in, l->scale, l->out);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -641,7 +669,8 @@ static void test_attention_gradient(void)
     l.weight = noise_new(49, (size_t)l.n_out + LANES);
     attention_loss(&l);
     float *g = nan_new(rows * wide), *g_qk = nan_new(n_qk);
-    attention_backward(&l.e.worker[0], c, &l.b, l.in, l.scale, l.out, l.weight, g);
+    Layer layer = {.qk = l.in, .qkv = l.scale, .att = l.out};
+    attention_backward(&l.e.worker[0], heads_of(c), &l.b, &layer, l.weight, g);
     for (size_t r = 0; r < rows; r++) {
         memcpy(g_qk + r * (size_t)(q + kv), g + r * wide, (size_t)(q + kv) * sizeof *g);
         memset(g + r * wide, 0, (size_t)(q + kv) * sizeof *g); /* of `scale`, only v is read */
@@ -687,9 +716,9 @@ static void test_swiglu_gradient(void)
 static double linear_loss(Layers *l)
 {
     const float *bias = at(&l->m, l->m.params, layer_tensor(1, Q_BIAS));
-    Matrix w = matrix(&l->m, 1, QKV);
-    bias_forward(l->out, bias, l->rows, w.n);
-    linear_forward(&l->e.worker[0], &l->m, w, l->rows, l->in, l->out, l->out);
+    Mat W = weight(&l->m, 1, QKV);
+    bias_forward(l->out, bias, l->rows, W.rows);
+    linear_forward(&l->e.worker[0], l->out, l->in, l->rows, W, l->out);
     return weighted_sum(l->out, l->weight, (size_t)l->n_out);
 }
 
@@ -697,22 +726,23 @@ static void test_linear_gradient(void)
 {
     enum { ROWS = 9 };
     Layers l = {.e = nan_engine(2, 1 << 20), .m = tiny_model(QWEN2, true, 50), .rows = ROWS};
-    Matrix w = matrix(&l.m, 1, QKV);
-    size_t n_in = (size_t)(ROWS * w.k), n_w = (size_t)w.n * (size_t)w.k;
-    l.n_out = ROWS * w.n;
+    Mat W = weight(&l.m, 1, QKV);
+    int n = W.rows, k = W.cols, tensor = matrix_tensor(1, QKV);
+    size_t n_in = (size_t)(ROWS * k), n_w = (size_t)n * (size_t)k;
+    l.n_out = ROWS * n;
     l.in = noise_new(52, n_in);
     l.out = nan_new((size_t)l.n_out);
     l.weight = noise_new(53, (size_t)l.n_out);
-    float *dx = nan_new(n_in), *dw = at(&l.m, l.m.grads, w.tensor);
+    float *dx = nan_new(n_in), *dw = at(&l.m, l.m.grads, tensor);
     float *dbias = at(&l.m, l.m.grads, layer_tensor(1, Q_BIAS));
-    linear_backward(&l.e.worker[0], &l.m, w, ROWS, l.weight, dx);
-    gemm_weights(&l.e.worker[0], ROWS, w.n, w.k, l.weight, w.n, l.in, dw, w.k);
-    bias_backward(dbias, l.weight, ROWS, w.n);
+    linear_backward(&l.e.worker[0], dx, l.weight, ROWS, W);
+    linear_weights_backward(&l.e.worker[0], dw, k, mat(l.weight, ROWS, n), mat(l.in, ROWS, k));
+    bias_backward(dbias, l.weight, ROWS, n);
     check_gradient(linear_loss, &l, l.in, dx, n_in, 60, "linear: input");
-    check_gradient(linear_loss, &l, at(&l.m, l.m.params, w.tensor), dw, n_w, 60,
+    check_gradient(linear_loss, &l, at(&l.m, l.m.params, tensor), dw, n_w, 60,
                    "linear: weight");
     check_gradient(linear_loss, &l, at(&l.m, l.m.params, layer_tensor(1, Q_BIAS)), dbias,
-                   (size_t)w.n, 60, "linear: bias");
+                   (size_t)n, 60, "linear: bias");
     free(dx);
     layers_free(&l);
 }
@@ -720,7 +750,7 @@ static void test_linear_gradient(void)
 /* What a loss says of each target: noise for log p and, where asked for, for entropy and KL. */
 static Coef head_coef(const Layers *l)
 {
-    const float *more = l->weight + l->b.n_targets;
+    float *more = l->weight + l->b.n_targets;
     return (Coef){l->weight, l->terms & 1 ? more : NULL, l->terms & 2 ? more + 5 : NULL};
 }
 
@@ -731,48 +761,49 @@ static double head_sum(const Head *head, const Coef *coef, size_t n)
            (coef->kl ? weighted_sum(head->kl, coef->kl, n) : 0);
 }
 
-/* in: hidden rows; scale: the other model's. The targets, chosen in check_head_gradient, are those
+/* in: hidden rows; scale: the reference's. The targets, chosen in check_head_gradient, are those
  * of the batch. */
 static double head_loss(Layers *l)
 {
     size_t mark = l->e.worker->used;
     Pass f = {.batch = l->b, .hidden = l->in};
     Coef coef = head_coef(l);
-    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false, l->other, l->scale);
+    Reference ref = {l->ref, l->scale};
+    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false, l->ref ? &ref : NULL);
     double loss = head_sum(&f.head, &coef, (size_t)l->b.n_targets);
     l->e.worker->used = mark;
     return loss;
 }
 
 /* 600 tokens are two tiles and a part; 130 targets are one block of rows and a part. `terms`: 1 the
- * entropy, 2 the KL divergence from another model; `keep`: the logits, or they are made again. */
+ * entropy, 2 the KL divergence from the reference; `keep`: the logits, or they are made again. */
 static void check_head_gradient(float temperature, int terms, Keep keep)
 {
     enum { V = 600, TARGETS = HEAD_ROWS + 2 };
     Layers l = {.e = nan_engine(2, 8 << 20), .m = tiny_model(LLAMA, false, V), .terms = terms,
                 .temperature = temperature, .weight = noise_new(54, 2 * TARGETS + 5)};
-    Model other = tiny_model(LLAMA, false, V);
+    Model reference = tiny_model(LLAMA, false, V);
     size_t d = (size_t)l.m.config.hidden_size;
     int head = lm_head(&l.m.config);
-    row_scale(other.params, other.params, 0.7f, (int)other.n_params);
+    row_scale(reference.params, reference.params, 0.7f, (int)reference.n_params);
     l.in = noise_new(55, TARGETS * d);
     l.scale = noise_new(57, TARGETS * d);
-    l.other = terms & 2 ? &other : NULL;
+    l.ref = terms & 2 ? &reference : NULL;
     l.b = batch_new(&l.e.arena, 1, 1, TARGETS);
     for (int i = 0; i < TARGETS; i++)
         batch_target(&l.b, 0, i * 37 % V);
     float *dh = nan_new(TARGETS * d), *dw = at(&l.m, l.m.grads, head);
     Pass f = {.batch = l.b, .hidden = l.in, .keep = keep};
     Coef coef = head_coef(&l);
-    forward_head(&l.e.worker[0], &l.m, &f, temperature, true, l.other, l.scale);
-    head_backward(&l.e.worker[0], &l.m, l.in, TARGETS, &f.head, &coef, dh);
+    Reference ref = {l.ref, l.scale};
+    forward_head(&l.e.worker[0], &l.m, &f, temperature, true, l.ref ? &ref : NULL);
+    head_backward(&l.e.worker[0], &l.m, &f.head, &coef, dh);
     for (int v = 0; v < V; v += TILE) /* in slices */
-        head_weights_backward(&l.e.worker[0], &l.m, l.in, l.b.target, TARGETS, &f.head, &coef, v,
-                              imin(TILE, V - v), dw);
+        head_weights_backward(&l.e.worker[0], &l.m, &f.head, &coef, v, imin(TILE, V - v), dw);
     check_gradient(head_loss, &l, l.in, dh, TARGETS * d, 60, "head: h");
     check_gradient(head_loss, &l, at(&l.m, l.m.params, head), dw, V * d, 60, "head: W");
     free(dh);
-    model_free(&other);
+    model_free(&reference);
     layers_free(&l);
 }
 

@@ -4,6 +4,45 @@
 
 #include "model_test.h"
 
+/* ---------------------------------------------------------------- steps of training */
+
+/* A policy without a reference, and how its groups are run through it. The passes are those of the
+ * learner made last. */
+static Learner test_learner(Engine *e, Model *m, double temperature, const MethodOptions *o,
+                            int micro_batch)
+{
+    enum { MOST = 16 };
+    static Pass pass[MOST];
+    return (Learner){e, m, NULL, temperature, o, micro_batch, pass};
+}
+
+/* Steps 3 and 4 for n groups, in one pass: log-probs, features, advantages. */
+static Pass forward_advantages(Arena *a, const Learner *l, Group *g, int n, Keep keep)
+{
+    Pass p = forward_groups(a, l, g, n, keep);
+    for (int i = 0; i < n; i++)
+        group_advantages(a, &g[i], l->method, l->policy->config.hidden_size);
+    return p;
+}
+
+/* Steps 3 to 6 for n groups: adds the gradient of their loss to the policy's. Returns the loss. */
+static LossSums groups_gradient(const Learner *l, Group *g, int n, Keep keep)
+{
+    LossSums sums = {0};
+    LossSize size = loss_size(g, n, l->method);
+    for (Wave w; n > 0; g += w.n, n -= w.n) {
+        w = next_wave(l, g, n);
+        forward_wave(l, &w, keep);
+        wave_advantages(l, &w);
+        wave_loss(l, &w, size, &sums);
+        backward(l->engine, l->policy, l->pass, w.passes);
+    }
+    workers_reset(l->engine);
+    return sums;
+}
+
+/* ---------------------------------------------------------------- the oracle's groups */
+
 /* Groups of oracle/MODEL.g2rl.safetensors: 4 of 6 responses. Group 1 is all wrong, group 2 six
  * times the same response, group 3 holds a duplicate pair and a response of one token. */
 enum { ORACLE_GROUPS = 4, ORACLE_M = 6 };
@@ -74,10 +113,9 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
 {
     int d = m->config.hidden_size, mm = ORACLE_M * ORACLE_M;
     char name[32];
-    View view = {m, NULL, temperature, {.method = G2RL, .lambda = 0.5}, 1, 0};
-    view.method.shaping = SHAPING_LITERAL;
-    size_t mark = e->arena.used;
-    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, FRESH);
+    MethodOptions o = {.method = G2RL, .lambda = 0.5, .shaping = SHAPING_LITERAL};
+    Learner l = test_learner(e, m, temperature, &o, 1);
+    forward_advantages(&e->worker[0], &l, g, ORACLE_GROUPS, KEEP_NOTHING);
     snprintf(name, sizeof name, "Phi%s", suffix);
     float *Phi = tensor_values(st, name, NULL);
     for (int k = 0; k < ORACLE_GROUPS; k++) {
@@ -91,17 +129,17 @@ static void oracle_method(Engine *e, Model *m, Group *g, const SafeTensors *st, 
     check_field(st, "nubar", suffix, g, offsetof(Group, nubar), ORACLE_M, 2e-5);
     check_field(st, "rtilde", suffix, g, offsetof(Group, shaped), ORACLE_M, 2e-5); /* Eq 12-13 */
     check_field(st, "A", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);   /* Eq 2 */
-    view.method.shaping = SHAPING_TEXT;
-    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, FRESH);
+    o.shaping = SHAPING_TEXT;
+    forward_advantages(&e->worker[0], &l, g, ORACLE_GROUPS, KEEP_NOTHING);
     check_field(st, "rtilde_text", suffix, g, offsetof(Group, shaped), ORACLE_M, 4e-5);
     check_field(st, "A_text", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-4);
     for (int i = 0; i < ORACLE_M; i++)
         CHECK(g[2].nubar[i] == 0 && g[2].advantage[i] == 0,
               "six identical responses: nubar %g, A %g", g[2].nubar[i], g[2].advantage[i]);
-    view.method.method = GRPO;
-    look(&e->worker[0], &view, g, ORACLE_GROUPS, KEEP_NOTHING, FRESH);
+    o.method = GRPO;
+    forward_advantages(&e->worker[0], &l, g, ORACLE_GROUPS, KEEP_NOTHING);
     check_field(st, "A_grpo", suffix, g, offsetof(Group, advantage), ORACLE_M, 1e-5);
-    e->arena.used = mark;
+    workers_reset(e);
 }
 
 static void test_method_oracle(void)
@@ -131,43 +169,55 @@ static void test_method_oracle(void)
     }
 }
 
-/* One loss of the oracle and its gradient. `advantage`, `loss`, `prefix`: names of tensors. */
-static void oracle_loss(Engine *e, Model *m, const SafeTensors *tokens, const SafeTensors *st,
-                        const SafeTensors *grads, Loss kind, double temperature,
-                        const char *advantage, const char *loss_name, const char *prefix)
+/* One loss of the oracle, at a temperature: the files that it is in, and the names of its tensors.
+ * `gradient`: what those of its gradient begin with. */
+typedef struct {
+    const SafeTensors *groups, *values, *gradients; /* gradients NULL: not there */
+    Loss kind;
+    double temperature;
+    const char *advantage, *loss, *gradient;
+} OracleLoss;
+
+static void check_oracle_gradients(const OracleLoss *x, const Model *m)
 {
-    size_t mark = e->arena.used;
-    Group g[ORACLE_GROUPS];
-    MethodOptions o = {.loss = kind, .clip_low = 0.2, .clip_high = 0.2, .kl_coef = 0.001};
-    Update u = {.view = {m, NULL, temperature, o, 0, 0}, .micro_batch = 3};
-    LossSums sums = {0};
-    oracle_groups(tokens, e, m->config.hidden_size, g);
-    float *A = tensor_values(st, advantage, NULL), *want = tensor_values(st, loss_name, NULL);
-    for (int k = 0; k < ORACLE_GROUPS; k++) {
-        oracle_tokens(st, "old_logprobs", &g[k], k, g[k].logprob_old);
-        oracle_tokens(st, "ref_logprobs", &g[k], k, g[k].logprob_ref);
-        for (int i = 0; i < ORACLE_M; i++)
-            g[k].advantage[i] = (double)A[k * ORACLE_M + i];
-    }
-    grads_zero(m);
-    accumulate_gradient(e, m, g, ORACLE_GROUPS, &u, false, &sums);
-    double loss = sums.loss;
-    grads_finish(m);
-    CHECK(fabs(loss - (double)*want) < 1e-5, "Eq 3-4: %s is %.8g, not %.8g", loss_name, loss,
-          (double)*want);
-    for (int i = 0; i < m->n_tensors && grads; i++) {
+    for (int i = 0; i < m->n_tensors; i++) {
         char name[128];
         const Tensor *t = &m->tensors[i];
         if (!t->size)
             continue;
-        snprintf(name, sizeof name, "%s.%s", prefix, t->name);
-        float *x = tensor_values(grads, name, NULL);
-        double error = relative_error(at(m, m->grads, i), x, t->size);
-        CHECK(error < 2e-5, "%s: %s is off by %g", loss_name, name, error);
-        free(x);
+        snprintf(name, sizeof name, "%s.%s", x->gradient, t->name);
+        float *values = tensor_values(x->gradients, name, NULL);
+        double error = relative_error(at(m, m->grads, i), values, t->size);
+        CHECK(error < 2e-5, "%s: %s is off by %g", x->loss, name, error);
+        free(values);
     }
-    if (st_find(st, "clipfrac")) {
-        float *clipped = tensor_values(st, "clipfrac", NULL);
+}
+
+static void check_oracle_loss(Engine *e, Model *m, OracleLoss x)
+{
+    size_t mark = e->arena.used;
+    Group g[ORACLE_GROUPS];
+    MethodOptions o = {.loss = x.kind, .clip_low = 0.2, .clip_high = 0.2, .kl_coef = 0.001};
+    Learner l = test_learner(e, m, x.temperature, &o, 3);
+    oracle_groups(x.groups, e, m->config.hidden_size, g);
+    float *A = tensor_values(x.values, x.advantage, NULL);
+    float *want = tensor_values(x.values, x.loss, NULL);
+    for (int k = 0; k < ORACLE_GROUPS; k++) {
+        oracle_tokens(x.values, "old_logprobs", &g[k], k, g[k].logprob_old);
+        oracle_tokens(x.values, "ref_logprobs", &g[k], k, g[k].logprob_ref);
+        for (int i = 0; i < ORACLE_M; i++)
+            g[k].advantage[i] = (double)A[k * ORACLE_M + i];
+        g[k].seen = true; /* the advantages are there */
+    }
+    grads_zero(m);
+    LossSums sums = groups_gradient(&l, g, ORACLE_GROUPS, KEEP_ALL);
+    grads_finish(m);
+    CHECK(fabs(sums.loss - (double)*want) < 1e-5, "Eq 3-4: %s is %.8g, not %.8g", x.loss,
+          sums.loss, (double)*want);
+    if (x.gradients)
+        check_oracle_gradients(&x, m);
+    if (st_find(x.values, "clipfrac")) {
+        float *clipped = tensor_values(x.values, "clipfrac", NULL);
         double share = (double)(sums.clipped_low + sums.clipped_high) / sums.tokens;
         CHECK(fabs(share - (double)*clipped) < 1e-6, "clip fraction %g, not %g", share,
               (double)*clipped);
@@ -204,17 +254,19 @@ static void test_loss_oracle(void)
             grads = st_open_file(file[1].s);
         else
             skip("gradients of the oracle's losses need ../shared/data");
-        oracle_loss(&e, &m, &st, &st, there[1] ? &grads : NULL, LOSS_SEQUENCE, 1.0, "A",
-                    "loss_seqmean", "grad");
-        oracle_loss(&e, &m, &st, &st, NULL, LOSS_TOKEN, 1.0, "A", "loss_tokenmean", "");
+        const SafeTensors *gradients = there[1] ? &grads : NULL;
+        check_oracle_loss(&e, &m, (OracleLoss){&st, &st, gradients, LOSS_SEQUENCE, 1.0, "A",
+                                               "loss_seqmean", "grad"});
+        check_oracle_loss(&e, &m, (OracleLoss){&st, &st, NULL, LOSS_TOKEN, 1.0, "A",
+                                               "loss_tokenmean", ""});
         if (there[1])
             st_close(&grads);
         if (there[2]) {
             SafeTensors cold = st_open_file(file[2].s);
-            oracle_loss(&e, &m, &st, &cold, &cold, LOSS_TOKEN, 0.8, "A", "loss_token",
-                        "grad_token");
-            oracle_loss(&e, &m, &st, &cold, &cold, LOSS_SEQUENCE, 0.8, "A", "loss_sequence",
-                        "grad_sequence");
+            check_oracle_loss(&e, &m, (OracleLoss){&st, &cold, &cold, LOSS_TOKEN, 0.8, "A",
+                                                   "loss_token", "grad_token"});
+            check_oracle_loss(&e, &m, (OracleLoss){&st, &cold, &cold, LOSS_SEQUENCE, 0.8, "A",
+                                                   "loss_sequence", "grad_sequence"});
             st_close(&cold);
         } else
             skip("losses at temperature 0.8 need ../shared/data");
@@ -234,7 +286,7 @@ static void test_token_loss(void)
         for (double A = -1.5; A < 2; A += 0.75)
             for (double log_ratio = -0.62; log_ratio < 0.63; log_ratio += 0.04) {
                 double x = old + log_ratio, slope, unused;
-                o.kl = (KlTerm)kl;
+                o.kl = kl;
                 double up = token_loss(x + h, old, ref, A, &o, &unused, &sums);
                 double down = token_loss(x - h, old, ref, A, &o, &unused, &sums);
                 token_loss(x, old, ref, A, &o, &slope, &sums);
@@ -259,7 +311,10 @@ static void test_token_loss(void)
     CHECK(fabs(sums.k1 - 3 * (old - ref) - 0.5 + 0.5 + 0.5) < 1e-12, "k1 = log p - log p_ref");
 }
 
-/* A group whose every number is noise; response 1 was cut off. */
+/* A group whose every number is noise, of a batch of 9 tokens and 4 responses; response 1 was cut
+ * off. */
+static const LossSize NOISE_SIZE = {.tokens = 9, .responses = 4};
+
 static Group noise_group(Engine *e)
 {
     enum { M = 3 };
@@ -283,34 +338,35 @@ static Group noise_group(Engine *e)
 /* d loss / d x[t] of a group's loss, by central differences; the loss is piecewise smooth. */
 static double loss_slope(Group *g, const MethodOptions *o, Coef scratch, float *x)
 {
-    LossSums sums = {0};
     const float h = 0x1p-10f, before = *x;
     double f[2];
+    g->coef = scratch;
     for (int k = 0; k < 2; k++) {
         *x = before + (k ? h : -h);
-        f[k] = group_loss(g, o, 9, 4, scratch, &sums);
+        group_loss(g, o, NOISE_SIZE);
+        f[k] = g->loss.loss;
     }
     *x = before;
     return (f[1] - f[0]) / (2 * (double)h);
 }
 
 /* Every choice of loss: what it says of each token's log p, entropy and exact KL is the derivative
- * of the number that it reports. The batch has 9 tokens and 4 responses. */
+ * of the number that it reports. */
 static void test_group_loss(void)
 {
     Engine e = engine_new(1, 1 << 20, 64);
     Group g = noise_group(&e);
     for (int k = 0; k < 24; k++) {
-        MethodOptions o = {.loss = (Loss)(k % 2), .kl = (KlTerm)(k / 2 % 3), .clip_low = 0.2,
+        MethodOptions o = {.loss = k % 2, .kl = k / 2 % 3, .clip_low = 0.2,
                            .clip_high = 0.3, .kl_coef = 0.5, .mask_truncated = k / 6 % 2,
                            .entropy_coef = k / 12 ? 0.3 : 0};
         size_t mark = e.arena.used, n = (size_t)g.n_tokens;
         Coef c = coef_new(&e.arena, n, &o), scratch = coef_new(&e.arena, n, &o);
-        LossSums sums = {0};
         CHECK(!c.kl == (o.kl != KL_EXACT) && !c.entropy == !o.entropy_coef, "NULL where idle: %d",
               k);
-        group_loss(&g, &o, 9, 4, c, &sums);
-        CHECK(sums.tokens == (o.mask_truncated ? 3 : 6), "%d tokens", sums.tokens);
+        g.coef = c;
+        group_loss(&g, &o, NOISE_SIZE);
+        CHECK(g.loss.tokens == (o.mask_truncated ? 3 : 6), "%d tokens", g.loss.tokens);
         for (size_t t = 0; t < n; t++) {
             double p = loss_slope(&g, &o, scratch, &g.logprob[t]) - (double)c.logprob[t];
             double h = loss_slope(&g, &o, scratch, &g.entropy[t]) -
@@ -334,7 +390,7 @@ static Group made_group(Engine *e, int m, int d, const float *Phi, const double 
     memcpy(g.reward, reward, (size_t)m * sizeof(double));
     for (int i = 0; i < m; i++)
         g.start[i + 1] = i + 1;
-    similarity(&g, d);
+    cosines(g.Phi, m, d, g.S);
     reward_weights(&g);
     exploration_score(&g, NOVELTY_GRADIENT);
     normalize_novelty(&g);
@@ -360,10 +416,11 @@ static void test_evol(void)
         g.answered[i] = i != 4;
         g.token[i] = i;
     }
-    annotate(a, &g, phi, D, &o, 1, 1);
+    g.phi = phi;
+    group_advantages(a, &g, &o, D);
     CHECK(!g.embedded && isnan(g.u[0]), "embedded without a reference");
     g.hidden_ref = hidden;
-    annotate(a, &g, phi, D, &o, 1, 1);
+    group_advantages(a, &g, &o, D);
     /* 0: its class has 1 (0.5); the nearest is 2 (1). 3: 2 (0), 5 (0); nearest 1 (0.866). */
     double u[M] = {1 - (0.5 + 1) / 2, 1 - (0.5 + sqrt(0.75)) / 2, 1 - (0 + 1) / 2.0,
                    1 - (0 + sqrt(0.75)) / 2, 0, 1};
@@ -374,19 +431,19 @@ static void test_evol(void)
     for (int i = 0; i < M; i++)
         CHECK(fabs(g.shaped[i] - r[i]) < 1e-6, "r~[%d] = %g, not %g", i, g.shaped[i], r[i]);
     g.reward[1] = -1; /* 0 is the only right one; then 2 the only wrong one with an answer */
-    annotate(a, &g, phi, D, &o, 1, 1);
+    group_advantages(a, &g, &o, D);
     CHECK(g.shaped[0] == 1 && fabs(g.u[0] - (1 - (1.5 / 4 + 1) / 2)) < 1e-6, "a lone right one: "
           "%g, u %g", g.shaped[0], g.u[0]);
     g.reward[1] = g.reward[3] = g.reward[5] = 1;
-    annotate(a, &g, phi, D, &o, 1, 1);
+    group_advantages(a, &g, &o, D);
     CHECK(g.shaped[2] == -0.5, "a lone wrong one: %g", g.shaped[2]);
     for (int i = 0; i < M; i++)
         memcpy(hidden + i * D, (float[]){1, 2}, sizeof(float[2]));
-    annotate(a, &g, phi, D, &o, 1, 1);
+    group_advantages(a, &g, &o, D);
     CHECK(g.shaped[0] == 0.75 && g.shaped[4] == -1, "all alike: %g, %g", g.shaped[0], g.shaped[4]);
     for (int i = 1; i < M; i++)
         g.answered[i] = false;
-    annotate(a, &g, phi, D, &o, 1, 1);
+    group_advantages(a, &g, &o, D);
     CHECK(g.shaped[0] == -1 && g.advantage[0] == 0, "one answer in the group: %g", g.shaped[0]);
     engine_free(&e);
 }
@@ -455,7 +512,7 @@ static void test_method_by_hand(void)
           "Eq 10 at rewards of a million: w_02 is %g", g.w[2]);
     const double one_huge[] = {1e6, 0, 0, -1}; /* the largest of the OTHERS is taken out */
     g = made_group(&e, 4, 2, Phi, one_huge);
-    CHECK(fabs(g.w[1] - 1 / (2 + exp(-1))) < 1e-12, "Eq 10 beside a huge reward: %g", g.w[1]);
+    CHECK(fabs(g.w[1] - 1 / (2 + exp(-1))) < 1e-12, "Eq 10 next to a huge reward: %g", g.w[1]);
 
     float same[8]; /* equal directions up to rounding */
     for (int i = 0; i < 8; i += 2) {
@@ -478,7 +535,7 @@ static void check_dead_groups(Group *g)
     for (int right = 0; right < 2; right++)
         for (int which = DEAD_FULL; which <= DEAD_WRONG; which++) {
             bool shaped = which == DEAD_FULL || which == (right ? DEAD_RIGHT : DEAD_WRONG);
-            o.dead_groups = (DeadGroups)which;
+            o.dead_groups = which;
             for (int i = 0; i < g->m; i++) {
                 g->reward[i] = right ? 1 : -1;
                 g->shaped[i] = shape_reward(g->reward[i], g->nubar[i], &o);
@@ -562,7 +619,9 @@ static void test_shaping(void)
     double sum = 0, before = 0;
     for (int i = 0; i < 4; i++)
         before += g.nu[i] = i * i;
-    permute_novelty(&g, 7, 3);
+    g.seed = 7;
+    g.step = 3;
+    permute_novelty(&g);
     bool moved = g.nu[0] != 0 || g.nu[1] != 1 || g.nu[2] != 4;
     for (int i = 0; i < 4; i++)
         sum += g.nu[i];
@@ -600,7 +659,8 @@ static void test_zero_mean(void)
         double temperature = t ? 0.6 : 1, total = 0, norm = 0, mean[D] = {0};
         Engine e = engine_new(1, 1 << 24, 1 << 24);
         Model m = model_new(&c);
-        View view = {&m, NULL, temperature, {.method = GRPO}, 1, 0};
+        MethodOptions o = {.method = GRPO};
+        Learner l = test_learner(&e, &m, temperature, &o, 1);
         model_init(&m, 3);
         rope_reserve(&m, 16);
         Group g = group_new(&e.arena, ALL, 4, LONGEST, D);
@@ -621,7 +681,7 @@ static void test_zero_mean(void)
         }
         g.n_tokens = g.start[n];
         CHECK(n == ALL, "%d responses", n);
-        Pass f = look(&e.worker[0], &view, &g, 1, KEEP_NOTHING, FRESH);
+        forward_groups(&e.worker[0], &l, &g, 1, KEEP_NOTHING);
         for (int i = 0; i < ALL; i++) {
             double p = 0, square = 0;
             for (int k = g.start[i]; k < g.start[i + 1]; k++)
@@ -630,7 +690,7 @@ static void test_zero_mean(void)
             for (int j = 0; j < D; j++) {
                 double sum = 0;
                 for (int k = g.start[i]; k < g.start[i + 1]; k++)
-                    sum += (double)f.head.phi[k * D + j];
+                    sum += (double)g.phi[k * D + j];
                 mean[j] += p * sum;
                 square += p * sum * sum;
             }

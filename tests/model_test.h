@@ -10,8 +10,8 @@
 static double model_loss(Layers *l)
 {
     size_t mark = l->e.worker->used;
-    Pass f = forward(&l->e.worker[0], &l->m, &l->b, false);
-    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false);
+    Pass f = forward(&l->e.worker[0], &l->m, &l->b, KEEP_NOTHING);
+    forward_head(&l->e.worker[0], &l->m, &f, l->temperature, false, NULL);
     double loss = weighted_sum(f.head.logprob, l->weight, (size_t)l->b.n_targets);
     l->e.worker->used = mark;
     return loss;
@@ -23,12 +23,12 @@ static void check_model_gradient(ModelType type, bool tied)
     enum { V = TILE + 20 };
     static const Tree trees[] = {{5, 3, {4, 7, 1}}, {34, 2, {3, 9}}};
     Layers l = {.m = tiny_model(type, tied, V), .temperature = 0.8f, .weight = noise_new(56, 64)};
-    l.e = nan_engine(1, pass_bytes(&l.m, 64, 64, 64, true) + (1 << 20));
+    l.e = nan_engine(1, pass_bytes(&l.m, 64, 64, 64, KEEP_ALL) + (1 << 20));
     l.b = batch_new(&l.e.arena, 64, 8, 64);
     for (int i = 0; i < 2; i++)
         add_tree(&l.b, &trees[i], V, (uint32_t)i);
-    Pass f = forward(&l.e.worker[0], &l.m, &l.b, true);
-    forward_head(&l.e.worker[0], &l.m, &f, l.temperature, true);
+    Pass f = forward(&l.e.worker[0], &l.m, &l.b, KEEP_ALL);
+    forward_head(&l.e.worker[0], &l.m, &f, l.temperature, true, NULL);
     f.coef.logprob = l.weight;
     backward(&l.e, &l.m, &f, 1);
     grads_finish(&l.m);
@@ -72,19 +72,18 @@ static void outcome_free(Outcome *o)
 typedef struct {
     const Model *m;
     const Batch *batch;
-    const float *coef;
+    float *coef;
     float temperature;
     Outcome *o;
 } Parts;
 
-static Pass look_at_batch(Arena *a, int i, Keep keep, void *context)
+static Pass forward_part(Arena *a, const Parts *x, int i, Keep keep)
 {
-    const Parts *x = context;
     size_t done = 0, count = (size_t)x->batch[i].n_targets, d = x->o->d;
     for (int k = 0; k < i; k++)
         done += (size_t)x->batch[k].n_targets;
     Pass p = forward(a, x->m, &x->batch[i], keep);
-    forward_head(a, x->m, &p, x->temperature, true);
+    forward_head(a, x->m, &p, x->temperature, true, NULL);
     memcpy(x->o->logprob + done, p.head.logprob, count * sizeof(float));
     memcpy(x->o->entropy + done, p.head.entropy, count * sizeof(float));
     memcpy(x->o->phi + done * d, p.head.phi, count * d * sizeof(float));
@@ -93,35 +92,55 @@ static Pass look_at_batch(Arena *a, int i, Keep keep, void *context)
     return p;
 }
 
+/* Adds the gradient over n parts to the model's, as many passes at once as the engine has memory
+ * for. */
+static void parts_gradient(Engine *e, Model *m, const Parts *x, int n)
+{
+    enum { MOST = 8 };
+    Keep keep = m->recompute ? KEEP_INPUTS : KEEP_ALL;
+    Pass p[MOST];
+    for (int first = 0, k; first < n; first += k) {
+        k = imin(passes_at_once(e, n), n - first);
+        workers_reset(e);
+        e->worker[0].threads = k == 1 ? imin(e->threads, HELPERS) : 1;
+        if (k == 1)
+            p[0] = forward_part(&e->worker[0], x, first, keep);
+        PARALLEL_FOR_DYNAMIC (e->threads)
+        for (int i = 0; i < (k == 1 ? 0 : k); i++)
+            p[i] = forward_part(&e->worker[i], x, first + i, keep);
+        e->worker[0].threads = 1;
+        backward(e, m, p, k);
+        CHECK(e->worker[0].threads == 1 && e->arena.used == 0,
+              "backward does not leave the engine as it found it");
+    }
+}
+
 /* The gradient over n batches, coef[i] = dL / d log p of target i, in memory of exactly the size
  * that pass_bytes asks for. The gradients stay in the model too, not yet finished. */
-static Outcome outcome_of(Model *m, const Batch *b, int n, const float *coef, float temperature,
+static Outcome outcome_of(Model *m, const Batch *b, int n, float *coef, float temperature,
                           int threads)
 {
     Outcome o = {.d = (size_t)m->config.hidden_size, .n_grads = m->n_grads};
     Parts parts = {m, b, coef, temperature, &o};
-    size_t most = 0, targets = 0;
-    double seconds[2] = {0};
+    size_t most = 0, piece = 0;
     for (int i = 0; i < n; i++) {
-        size_t count = (size_t)b[i].n_targets;
-        o.n += count;
-        targets = count > targets ? count : targets;
-        size_t bytes = pass_bytes(m, (size_t)b[i].n_rows, count, batch_keys(&b[i]),
+        size_t bytes = pass_bytes(m, b[i].n_rows, b[i].n_targets, batch_keys(&b[i]),
                                   m->recompute ? KEEP_INPUTS : KEEP_ALL);
         most = bytes > most ? bytes : most;
+        bytes = pieces_bytes(&m->config, b[i].n_targets);
+        piece = bytes > piece ? bytes : piece;
+        o.n += (size_t)b[i].n_targets;
     }
     o.logprob = nan_new(o.n);
     o.entropy = nan_new(o.n);
     o.phi = nan_new(o.n * o.d);
     o.hidden = nan_new(o.n * o.d);
-    Engine e = m->recompute ? engine_one_pass(threads, 1 << 12, most, pieces_bytes(&m->config, targets))
-                         : engine_new(threads, 1 << 12, most);
+    Engine e = m->recompute ? engine_one_pass(threads, 1 << 12, most, piece)
+                            : engine_new(threads, 1 << 12, most);
     for (int i = 0; i < threads; i++)
         memset(e.worker[i].base, 0xFF, e.worker[i].capacity);
     grads_zero(m);
-    gradient(&e, m, n, look_at_batch, &parts, seconds);
-    CHECK(e.worker[0].used == 0 && e.worker[0].threads == 1 && e.arena.used == 0,
-          "the engine was not left as found");
+    parts_gradient(&e, m, &parts, n);
     o.grads = copy_new(m->grads, m->n_grads);
     engine_free(&e);
     return o;
@@ -233,7 +252,7 @@ static void check_oracle_updates(const char *root, const char *model, const char
         coef[i] = -1.0f / (float)b->n_targets;
     for (int step = 0; step < 3; step++) {
         Outcome o = outcome_of(m, b, 1, coef, 1.0f, 2);
-        adamw_step(m, &adam, 1e-3, 2);
+        adamw_step(&(Engine){.threads = 2}, m, &adam, 1e-3);
         outcome_free(&o);
     }
     for (int t = 0; t < m->n_tensors; t++) {
@@ -357,7 +376,7 @@ static Story story_read(const char *line, size_t length)
 }
 
 /* The sampler at temperature 0 finds the same tokens. */
-static void check_story_decoded(const Model *m, const Story *s, int index)
+static void check_story_decoded(Model *m, const Story *s, int index)
 {
     Extent x = {1, 1, s->n_prompt, s->n - s->n_prompt, 1, KEEP_NOTHING, false, SAVE_NOTHING};
     Engine e = extent_engine(m, 1, x);
@@ -377,26 +396,27 @@ static void check_story_decoded(const Model *m, const Story *s, int index)
 static void check_story(Model *m, const Story *s, const SafeTensors *st, int index)
 {
     const Config *c = &m->config;
-    size_t V = (size_t)c->vocab_size, d = (size_t)c->hidden_size, rows = (size_t)s->n - 1;
+    int V = c->vocab_size, d = c->hidden_size;
+    size_t rows = (size_t)s->n - 1, n_logits = rows * (size_t)V;
     Arena a = arena_new(1 << 16);
     Batch b = batch_new(&a, s->n, 1, s->n);
-    float *coef = xcalloc(rows, sizeof *coef), *logits = nan_new(rows * V);
+    float *coef = xcalloc(rows, sizeof *coef), *logits = nan_new(n_logits);
     double worst = 0;
     char name[32];
     batch_seq(&b, s->id, s->n - 1, 0, -1);
     for (int i = 1; i < s->n; i++)
         batch_target(&b, i - 1, s->id[i]);
     Outcome o = outcome_of(m, &b, 1, coef, 1.0f, 1);
-    gemm_naive((int)rows, (int)V, (int)d, o.hidden, (ptrdiff_t)d, 1, head_weight(m), 1,
-               (ptrdiff_t)d, logits, (ptrdiff_t)V, false);
+    gemm_naive(logits, V, mat(o.hidden, s->n - 1, d), transposed(mat(head_weight(m), V, d)), NULL);
     snprintf(name, sizeof name, "logits.%d", index);
-    check_close(st, name, logits, rows * V, 5e-5);
-    for (size_t i = 0; i < rows; i++) {
-        size_t best = 0;
-        for (size_t v = 1; v < V; v++)
-            best = logits[i * V + v] > logits[i * V + best] ? v : best;
-        CHECK((int)i + 1 < s->n_prompt || (int)best == s->id[i + 1],
-              "story %d, token %zu: %zu; expected %d", index, i + 1, best, s->id[i + 1]);
+    check_close(st, name, logits, n_logits, 5e-5);
+    for (int i = 0; i < s->n - 1; i++) {
+        const float *z = logits + (ptrdiff_t)i * V;
+        int best = 0;
+        for (int v = 1; v < V; v++)
+            best = z[v] > z[best] ? v : best;
+        CHECK(i + 1 < s->n_prompt || best == s->id[i + 1], "story %d, token %d: %d; expected %d",
+              index, i + 1, best, s->id[i + 1]);
         worst = fmax(worst, fabs((double)o.logprob[i] - s->logprob[i]));
     }
     CHECK(worst < 5e-5, "story %d: log-probs are off by %.1e", index, worst);
@@ -492,7 +512,7 @@ static void check_phi(Model *m, float temperature, bool packed)
     Pass f = {.batch = b, .hidden = hidden};
     for (int i = 0; i < N * d; i++)
         hidden[i] *= 2;
-    forward_head(&e.worker[0], m, &f, temperature, true);
+    forward_head(&e.worker[0], m, &f, temperature, true, NULL);
     for (int k = 0; k < N; k++) {
         double entropy, logprob;
         for (int i = 0; i < d; i++)
@@ -575,10 +595,10 @@ static void check_invariance(ModelType type, bool tied)
         int pieces = 0;
         for (int i = 0; i < TREES; i += size)
             each[pieces++] = forest(&a, i, imin(size, TREES - i));
-        for (int frugal = 0; frugal < 2; frugal++) {
-            m.recompute = frugal;
+        for (int recompute = 0; recompute < 2; recompute++) {
+            m.recompute = recompute;
             other = outcome_of(&m, each, pieces, coef, 0.7f, size);
-            check_same_outcome(&o, &other, frugal ? "recomputation" : "micro-batches");
+            check_same_outcome(&o, &other, recompute ? "recomputation" : "micro-batches");
             outcome_free(&other);
         }
         m.recompute = false;
@@ -670,18 +690,19 @@ static void test_kl_exact(void)
     for (int i = 0; i < TREES; i++)
         add_tree(&b, &FOREST[i], FEWER, (uint32_t)i);
     Pass p = forward(&e.worker[0], &m, &b, KEEP_NOTHING);
-    Pass other = forward(&e.worker[1], &q, &b, KEEP_NOTHING);
+    Pass alone = forward(&e.worker[1], &q, &b, KEEP_NOTHING);
     Pass same = forward(&e.worker[2], &m, &b, KEEP_NOTHING);
-    forward_head(&e.worker[1], &q, &other, (float)T, false);
-    forward_head(&e.worker[2], &m, &same, (float)T, false, &m, same.hidden);
-    forward_head(&e.worker[0], &m, &p, (float)T, true, &q, other.hidden);
+    Reference ref = {&q, alone.hidden}, itself = {&m, same.hidden};
+    forward_head(&e.worker[1], &q, &alone, (float)T, false, NULL);
+    forward_head(&e.worker[2], &m, &same, (float)T, false, &itself);
+    forward_head(&e.worker[0], &m, &p, (float)T, true, &ref);
     size_t n = (size_t)b.n_targets;
-    CHECK(same_bits(p.head.other_logprob, other.head.logprob, n), "q has other log-probs beside p");
-    CHECK(same_bits(p.head.logprob, same.head.logprob, n), "p has other log-probs beside q");
+    CHECK(same_bits(p.head.ref_logprob, alone.head.logprob, n), "q as a reference: other log-probs");
+    CHECK(same_bits(p.head.logprob, same.head.logprob, n), "p with a reference: other log-probs");
     double largest = 0;
     for (size_t i = 0; i < n; i++) {
         logits_naive(&m, p.hidden + i * d, FEWER, z[0]);
-        logits_naive(&q, other.hidden + i * d, FEWER, z[1]);
+        logits_naive(&q, alone.hidden + i * d, FEWER, z[1]);
         double lse[2] = {log_sum_exp(z[0], FEWER, T), log_sum_exp(z[1], FEWER, T)}, kl = 0;
         for (int v = 0; v < FEWER; v++)
             kl += exp(z[0][v] / T - lse[0]) * ((z[0][v] - z[1][v]) / T - lse[0] + lse[1]);
@@ -708,24 +729,25 @@ static void test_kl_bias(void)
     Engine e = nan_engine(1, 8 << 20);
     Arena *a = &e.worker[0];
     float *h = noise_new(58, (size_t)d), *g = noise_new(59, (size_t)d);
-    float *rows = nan_new((size_t)(V * d)), *other = nan_new((size_t)(V * d));
+    float *rows = nan_new((size_t)(V * d)), *ref_rows = nan_new((size_t)(V * d));
     float coef[3][V], one[V] = {1}, *dh = nan_new((size_t)(V * d));
     Batch b = batch_new(&e.arena, 1, 1, V);
     row_scale(h, h, 3, d);
     for (int v = 0; v < V; v++) {
         batch_target(&b, 0, v);
         memcpy(rows + v * d, h, (size_t)d * sizeof(float));
-        memcpy(other + v * d, g, (size_t)d * sizeof(float));
+        memcpy(ref_rows + v * d, g, (size_t)d * sizeof(float));
     }
     Pass p = {.batch = b, .hidden = rows};
-    forward_head(a, &m, &p, T, true, &q, other);
+    Reference ref = {&q, ref_rows};
+    forward_head(a, &m, &p, T, true, &ref);
     for (int v = 0; v < V; v++) {
         double P = exp((double)p.head.logprob[v]), gap, slope;
         MethodOptions o = {.kl_coef = 1, .clip_low = 1, .clip_high = 1};
         LossSums sums = {0};
-        gap = (double)p.head.other_logprob[v];
+        gap = (double)p.head.ref_logprob[v];
         for (int k = KL_K3; k <= KL_K2; k++) {
-            o.kl = (KlTerm)k;
+            o.kl = k;
             token_loss((double)p.head.logprob[v], (double)p.head.logprob[v], gap, 0, &o, &slope,
                        &sums);
             coef[k][v] = (float)(P * slope);
@@ -735,14 +757,15 @@ static void test_kl_bias(void)
     double sum[3][D] = {{0}}, error[2] = {0}, norm[2] = {0};
     for (int k = 0; k < 3; k++) {
         Coef c = {.logprob = coef[k], .kl = k == KL_EXACT ? one : NULL};
-        head_backward(a, &m, rows, k == KL_EXACT ? 1 : V, &p.head, &c, dh);
+        p.head.targets = k == KL_EXACT ? 1 : V;
+        head_backward(a, &m, &p.head, &c, dh);
         for (int i = 0; i < (k == KL_EXACT ? 1 : V) * d; i++)
             sum[k][i % d] += (double)dh[i];
     }
     for (int i = 0; i < d; i++) {
         double reverse = 0; /* of KL(q || p) by h */
         for (int v = 0; v < V; v++)
-            reverse += (exp((double)p.head.logprob[v]) - exp((double)p.head.other_logprob[v])) /
+            reverse += (exp((double)p.head.logprob[v]) - exp((double)p.head.ref_logprob[v])) /
                        (double)T * (double)head_weight(&m)[v * d + i];
         error[0] += pow(sum[KL_K2][i] - sum[KL_EXACT][i], 2);
         error[1] += pow(sum[KL_K3][i] - reverse, 2);
@@ -757,7 +780,7 @@ static void test_kl_bias(void)
     free(h);
     free(g);
     free(rows);
-    free(other);
+    free(ref_rows);
     free(dh);
     engine_free(&e);
     model_free(&m);
@@ -798,12 +821,12 @@ static void check_written_out(Model *m)
 
 /* Adds the head's gradient of targets first .. first + n - 1 alone; tells whether the logits were
  * kept. */
-static bool add_head_gradient(Model *m, const float *hidden, const float *coef, int first, int n,
-                              bool keep)
+static bool add_head_gradient(Model *m, const float *hidden, float *coef, int first, int n,
+                              Keep keep)
 {
     size_t d = (size_t)m->config.hidden_size, skip_rows = (size_t)first * d;
     int V = m->config.vocab_size;
-    Engine e = engine_new(1, 1 << 20, pass_bytes(m, 1, (size_t)n, 1, true));
+    Engine e = engine_new(1, 1 << 20, pass_bytes(m, 1, n, 1, KEEP_ALL));
     Batch b = batch_new(&e.arena, 1, 1, n);
     memset(e.worker->base, 0xFF, e.worker->capacity);
     float *mine = copy_new(hidden + skip_rows, (size_t)n * d);
@@ -811,8 +834,8 @@ static bool add_head_gradient(Model *m, const float *hidden, const float *coef, 
         batch_target(&b, 0, (int)((int64_t)i * 7919 % V));
     Pass f = {.batch = b, .hidden = mine, .keep = keep};
     f.coef.logprob = coef + first;
-    forward_head(&e.worker[0], m, &f, 0.9f, true);
-    head_weights_backward(&e.worker[0], m, mine, b.target, n, &f.head, &f.coef, 0, V,
+    forward_head(&e.worker[0], m, &f, 0.9f, true, NULL);
+    head_weights_backward(&e.worker[0], m, &f.head, &f.coef, 0, V,
                           at(m, m->grads, lm_head(&m->config)));
     free(mine);
     engine_free(&e);
@@ -826,12 +849,13 @@ static void check_many_targets(Model *m, int n, int cut, bool kept)
     float *hidden = noise_new(63, (size_t)n * (size_t)m->config.hidden_size);
     float *coef = noise_new(64, (size_t)n);
     grads_zero(m);
-    bool whole_kept = add_head_gradient(m, hidden, coef, 0, n, true);
+    bool whole_kept = add_head_gradient(m, hidden, coef, 0, n, KEEP_ALL);
     CHECK(whole_kept == kept, "the logits of %d targets: kept is %d", n, whole_kept);
     float *whole = copy_new(m->grads, m->n_grads);
     grads_zero(m);
-    CHECK(add_head_gradient(m, hidden, coef, 0, cut, true), "%d targets: nothing kept", cut);
-    CHECK(!add_head_gradient(m, hidden, coef, cut, n - cut, false), "logits kept for nothing");
+    CHECK(add_head_gradient(m, hidden, coef, 0, cut, KEEP_ALL), "%d targets: nothing kept", cut);
+    CHECK(!add_head_gradient(m, hidden, coef, cut, n - cut, KEEP_NOTHING),
+          "logits kept for nothing");
     CHECK(is_alive(whole, m->n_grads) && same_bits(whole, m->grads, m->n_grads),
           "%d targets: dW changes when they come in two batches", n);
     free(whole);
@@ -847,9 +871,9 @@ static void check_most_logits(void)
     Model m = tiny_model(LLAMA, false, V);
     check_many_targets(&m, MOST + 1, MOST, false);
     size_t before = 0;
-    for (size_t targets = MOST - 2; targets < MOST + 3; targets++) {
-        size_t bytes = pass_bytes(&m, 1, targets, 1, true);
-        CHECK(bytes > before, "%zu targets: less memory than for a shorter pass", targets);
+    for (int targets = MOST - 2; targets < MOST + 3; targets++) {
+        size_t bytes = pass_bytes(&m, 1, targets, 1, KEEP_ALL);
+        CHECK(bytes > before, "%d targets: less memory than for a shorter pass", targets);
         before = bytes;
     }
     model_free(&m);
@@ -863,7 +887,7 @@ static void check_kept_logits(bool tied, bool packed)
     enum { V = 1024 + TILE + 44, PASSES = 3 };
     static const int first[PASSES] = {0, 1, 3}, end[PASSES] = {1, 4, 5};
     Model m = tiny_model(QWEN3, tied, V);
-    Engine e = nan_engine(PASSES, pass_bytes(&m, 256, 256, 128, true));
+    Engine e = nan_engine(PASSES, pass_bytes(&m, 256, 256, 128, KEEP_ALL));
     float *coef = noise_new(65, FOREST_ROWS), *dw = at(&m, m.grads, lm_head(&m.config));
     size_t d = (size_t)m.config.hidden_size, mark[PASSES];
     Pass p[PASSES];
@@ -873,8 +897,8 @@ static void check_kept_logits(bool tied, bool packed)
         Batch b = batch_new(&e.arena, 256, 16, 256);
         for (int k = first[i]; k < end[i]; k++)
             add_tree(&b, &FOREST[k], V, (uint32_t)k);
-        p[i] = forward(&e.worker[i], &m, &b, true);
-        forward_head(&e.worker[i], &m, &p[i], 0.7f, true);
+        p[i] = forward(&e.worker[i], &m, &b, KEEP_ALL);
+        forward_head(&e.worker[i], &m, &p[i], 0.7f, true, NULL);
         p[i].coef.logprob = coef + 9 * i;
         mark[i] = e.worker[i].used;
         CHECK(p[i].head.logits, "pass %d did not keep its logits", i);
@@ -891,8 +915,7 @@ static void check_kept_logits(bool tied, bool packed)
           "tied %d, packed %d: logits made again give another gradient", tied, packed);
     grads_zero(&m);
     for (int i = 0; i < PASSES; i++)
-        head_weights_backward(&e.worker[i], &m, p[i].hidden, p[i].batch.target,
-                              p[i].batch.n_targets, &p[i].head, &p[i].coef, 0, V, dw);
+        head_weights_backward(&e.worker[i], &m, &p[i].head, &p[i].coef, 0, V, dw);
     CHECK(same_bits(dw, at(&m, kept, lm_head(&m.config)), V * d),
           "tied %d, packed %d: the head's gradient changes with its pieces", tied, packed);
     free(kept);
@@ -917,8 +940,9 @@ static void check_pieces(void)
                       "%d threads: piece %d is of %d, from %d on", threads[i], k, piece[k].n,
                       piece[k].first);
             for (int kind = 0; kind <= FINAL_NORM; kind++) {
-                bool end = kind > VECTORS, matrix_kind = kind < MATRICES;
-                int all = matrix_kind ? imax(matrix(&m, 0, kind).n, matrix(&m, 0, kind).k)
+                bool end = kind > VECTORS;
+                Place w = place(&m.config, 0, kind < MATRICES ? kind : 0);
+                int all = kind < MATRICES ? imax(w.n, w.k)
                           : kind == HEAD || kind == EMBEDDING ? m.config.vocab_size : 1;
                 all = end == (layer == ENDS) ? all : 0;
                 CHECK(done[kind] == all, "%d threads: %d of %d are cut", threads[i], done[kind],
@@ -935,11 +959,11 @@ static void check_packing_order(void)
     memcpy(early.params, m.params, m.n_params * sizeof(float));
     model_pack(&m, 3);
     model_pack(&early, 1);
-    CHECK(!early.packed_back, "a frozen model is packed for a backward pass");
+    CHECK(!early.packed, "a frozen model is packed for a backward pass");
     model_trainable(&early, false);
-    CHECK(early.packed_back && m.packed_back &&
-              same_bits(early.packed, m.packed, model_packed_floats(&m, false)) &&
-              same_bits(early.packed_back, m.packed_back, model_packed_floats(&m, true)),
+    CHECK(early.packed && m.packed &&
+              same_bits(early.packed_t, m.packed_t, packed_t_size(&m.config)) &&
+              same_bits(early.packed, m.packed, packed_size(&m.config)),
           "packed before or after model_trainable: other weights");
     model_free(&early);
     model_free(&m);
@@ -974,15 +998,16 @@ enum { NEW = 70, RESPONSES = 2 };
 
 static float *training_hidden(Model *m, int prompt, const int *tokens)
 {
-    size_t d = (size_t)m->config.hidden_size, rows = (size_t)(prompt + RESPONSES * NEW);
-    Engine e = nan_engine(1, pass_bytes(m, rows, rows, prompt + NEW, false));
-    Batch b = batch_new(&e.arena, (int)rows, 1 + RESPONSES, (int)rows);
+    int d = m->config.hidden_size, rows = prompt + RESPONSES * NEW;
+    Engine e = nan_engine(1, pass_bytes(m, rows, rows, prompt + NEW, KEEP_NOTHING));
+    Batch b = batch_new(&e.arena, rows, 1 + RESPONSES, rows);
     batch_seq(&b, tokens, prompt, 0, -1);
     for (int k = 0; k < RESPONSES; k++)
         batch_seq(&b, tokens + prompt + k * NEW, NEW, prompt, 0);
     for (int i = 0; i < b.n_rows; i++)
         batch_target(&b, i, 0);
-    float *hidden = copy_new(forward(&e.worker[0], m, &b, false).hidden, rows * d);
+    float *hidden = copy_new(forward(&e.worker[0], m, &b, KEEP_NOTHING).hidden,
+                             (size_t)(rows * d));
     engine_free(&e);
     return hidden;
 }
@@ -994,10 +1019,12 @@ static void check_decoding(Model *m, int prompt, int threads)
     size_t d = (size_t)m->config.hidden_size;
     tree_tokens(tokens, prompt + RESPONSES * NEW, m->config.vocab_size, 5, 0);
     float *expected = training_hidden(m, prompt, tokens);
-    Engine e = nan_engine(1, pass_bytes(m, 64, 64, prompt + NEW, false) +
-                                 kv_pool_bytes(&m->config, blocks) + (1 << 16));
+    Heads heads = heads_of(&m->config);
+    int layers = m->config.num_hidden_layers;
+    Engine e = nan_engine(1, pass_bytes(m, 64, 64, prompt + NEW, KEEP_NOTHING) +
+                                 kv_pool_bytes(&heads, layers, blocks) + (1 << 16));
     e.worker->threads = threads;
-    KvPool pool = kv_pool_new(&e.arena, &m->config, blocks); /* not a block more than needed */
+    KvPool pool = kv_pool_new(&e.arena, &heads, layers, blocks); /* not a block more than needed */
     KvSeq prompt_kv = kv_seq_new(&e.arena, prompt), kv[RESPONSES];
     Batch b = batch_new(&e.arena, prompt, 1, prompt);
     b.pool = &pool;
@@ -1005,7 +1032,7 @@ static void check_decoding(Model *m, int prompt, int threads)
     kv_reserve(&pool, &prompt_kv, prompt);
     for (int i = 0; i < prompt; i++)
         batch_target(&b, i, 0);
-    CHECK(same_bits(forward(&e.worker[0], m, &b, false).hidden, expected, (size_t)prompt * d),
+    CHECK(same_bits(forward(&e.worker[0], m, &b, KEEP_NOTHING).hidden, expected, (size_t)prompt * d),
           "prompt of %d: other bits in the cache", prompt);
     for (int k = 0; k < RESPONSES; k++)
         kv[k] = kv_seq_new(&e.arena, NEW);
@@ -1022,7 +1049,7 @@ static void check_decoding(Model *m, int prompt, int threads)
             s->prefix_length = prompt;
             batch_target(&b, k, 0);
         }
-        const float *hidden = forward(&e.worker[0], m, &b, false).hidden;
+        const float *hidden = forward(&e.worker[0], m, &b, KEEP_NOTHING).hidden;
         for (size_t k = 0; k < RESPONSES; k++)
             CHECK(same_bits(hidden + k * d, expected + ((size_t)(prompt + t) + k * NEW) * d, d),
                   "prompt of %d, response %zu, token %d: other bits", prompt, k, t);
@@ -1058,9 +1085,9 @@ static void test_decoding(void)
 typedef struct {
     double *w, *m, *v;
     size_t n;
-} Reference;
+} DoubleAdamW;
 
-static double reference_step(Reference *r, const AdamW *o, const float *g, double lr, int t)
+static double double_adamw(DoubleAdamW *r, const AdamW *o, const float *g, double lr, int t)
 {
     double norm = 0, clip = 1;
     for (size_t i = 0; i < r->n; i++)
@@ -1099,8 +1126,8 @@ static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash
     AdamW o = {.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-3, .weight_decay = 0.1,
                .clip_norm = clip_norm};
     size_t n = m.n_params;
-    Reference r = {xmalloc(n * sizeof(double)), xcalloc(n, sizeof(double)),
-                   xcalloc(n, sizeof(double)), n};
+    DoubleAdamW r = {xmalloc(n * sizeof(double)), xcalloc(n, sizeof(double)),
+                     xcalloc(n, sizeof(double)), n};
     float *whole = nan_new(n), *start = copy_new(m.params, n);
     double error = 0, change = 0;
     for (size_t i = 0; i < n; i++)
@@ -1109,8 +1136,8 @@ static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash
     for (int step = 0; step < 5; step++) {
         double lr = 0.01 / (step + 1);
         random_gradient(&m, step, whole);
-        double norm = adamw_step(&m, &o, lr, threads);
-        double expected = reference_step(&r, &o, whole, lr, step + 1);
+        double norm = adamw_step(&(Engine){.threads = threads}, &m, &o, lr);
+        double expected = double_adamw(&r, &o, whole, lr, step + 1);
         CHECK(fabs(norm / expected - 1) < 1e-12, "norm %.17g; expected %.17g", norm, expected);
     }
     for (size_t i = 0; i < n; i++) {
@@ -1120,15 +1147,15 @@ static void check_adamw(double clip_norm, bool tied, int threads, uint64_t *hash
     CHECK(sqrt(error / change) < 1e-5, "clip %g: five updates are off by %.1e of the change",
           clip_norm, sqrt(error / change));
     CHECK(o.step == 5, "%d updates counted", (int)o.step);
-    float *packed = m.packed, *back = m.packed_back;
-    m.packed = m.packed_back = NULL;
+    float *packed = m.packed, *packed_t = m.packed_t;
+    m.packed = m.packed_t = NULL;
     model_pack(&m, 1);
-    CHECK(same_bits(packed, m.packed, model_packed_floats(&m, false)) &&
-              same_bits(back, m.packed_back, model_packed_floats(&m, true)),
+    CHECK(same_bits(packed_t, m.packed_t, packed_t_size(&m.config)) &&
+              same_bits(packed, m.packed, packed_size(&m.config)),
           "the packed weights are not up to date");
     *hash = weights_hash(&m);
     free(packed);
-    free(back);
+    free(packed_t);
     free(start);
     free(whole);
     free(r.w);

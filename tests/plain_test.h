@@ -194,7 +194,7 @@ static void check_plain_update(Model *m, AdamW *o, PlainGap *gap)
     float *start = copy_new(m->params, m->n_params);
     double *plain_start = xmalloc(m->n_params * sizeof(double)), error = 0, norm = 0, lr = 1e-3;
     memcpy(plain_start, p.params, m->n_params * sizeof(double));
-    adamw_step(m, o, lr, 1);
+    adamw_step(&(Engine){.threads = 1}, m, o, lr);
     plain_adamw(lr, (int)o->step);
     for (size_t i = 0; i < m->n_params; i++) {
         double change = (double)m->params[i] - (double)start[i];
@@ -218,8 +218,7 @@ static void check_plain_step(Engine *e, Model *m, AdamW *o, int step, bool drift
                             .clip_high = PLAIN_CLIP};
     Sampling s = {.temperature = PLAIN_TEMPERATURE, .top_p = 1, .max_tokens = x.max_tokens,
                   .seed = PLAIN_SEED, .step = step};
-    Update u = {.view = {m, NULL, PLAIN_TEMPERATURE, method, PLAIN_SEED, step}, .micro_batch = 2};
-    LossSums sums = {0};
+    Learner l = test_learner(e, m, PLAIN_TEMPERATURE, &method, 2);
     size_t mark = e->arena.used;
     Group *g = groups_new(e, m, x);
     plain_prompts(step);
@@ -242,7 +241,7 @@ static void check_plain_step(Engine *e, Model *m, AdamW *o, int step, bool drift
         }
     }
     grads_zero(m);
-    accumulate_gradient(e, m, g, PLAIN_GROUPS, &u, true, &sums);
+    LossSums sums = groups_gradient(&l, g, PLAIN_GROUPS, KEEP_ALL);
     int tokens = plain_forward();
     for (int k = 0; k < PLAIN_GROUPS; k++) {
         plain_advantages(k);

@@ -39,17 +39,17 @@ static void test_on_policy(void)
     char error[200];
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
-    View view = {&m, NULL, 0.8, {.method = G2RL, .lambda = 1}, 1, 0};
+    MethodOptions o = {.method = G2RL, .lambda = 1};
     Sampling s = {.temperature = 0.8, .top_p = 1, .max_tokens = 40, .seed = 3};
     Engine e = engine_new(3, 1 << 24, 1 << 26);
+    Learner l = test_learner(&e, &m, 0.8, &o, 1);
     e.threads = 1;
     Group *alone = sampled(&e, &m, &task, 1, 2, 5, &s);
     Group *g = sampled(&e, &m, &task, 4, 0, 5, &s);
     CHECK(same_responses(alone, &g[2]), "a group sampled alone differs from the same in a batch");
     e.threads = 3;
     Group *threads = sampled(&e, &m, &task, 4, 0, 5, &s);
-    free(m.packed);
-    m.packed = NULL;
+    model_unpack(&m);
     Group *unpacked = sampled(&e, &m, &task, 4, 0, 5, &s);
     int longest = 0, shortest = 99;
     for (int k = 0; k < 4; k++) {
@@ -63,10 +63,10 @@ static void test_on_policy(void)
     CHECK(longest > 34 && shortest < 20, "lengths %d to %d exercise nothing", shortest, longest);
     for (int at_once = 1; at_once <= 4; at_once += 3)
         for (int i = 0; i < 4; i += at_once) {
-            look(&e.worker[0], &view, g + i, at_once, KEEP_NOTHING, FRESH);
+            forward_groups(&e.worker[0], &l, g + i, at_once, KEEP_NOTHING);
             for (int k = i; k < i + at_once; k++)
                 CHECK(!memcmp(g[k].logprob, g[k].logprob_old,
-                              (size_t)g[k].n_tokens * sizeof(float)),
+                              (size_t)g[k].n_tokens * sizeof(float)) && g[k].logp_gap == 0,
                       "sampler and trainer disagree on group %d (%d at once)", k, at_once);
         }
     s.step = 1;
@@ -160,7 +160,8 @@ static void check_shared_attention(void)
     int tokens[ROWS] = {0};
     for (int k = 0; k < 2; k++) {
         Engine e = nan_engine(1, 1 << 18);
-        KvPool pool = kv_pool_new(&e.arena, &m.config, SEQUENCES * kv_blocks(ROWS));
+        KvPool pool = kv_pool_new(&e.arena, &h, m.config.num_hidden_layers,
+                                  SEQUENCES * kv_blocks(ROWS));
         KvSeq kv[SEQUENCES];
         Batch b = batch_new(&e.arena, (int)rows, SEQUENCES, 1);
         b.pool = &pool;
@@ -171,7 +172,7 @@ static void check_shared_attention(void)
         }
         att[k] = nan_new(n + LANES);
         e.worker->threads = k ? 3 : 1;
-        attention_cached(e.worker, &m.config, 1, &b, qkv, qkv, att[k]);
+        attention_cached(e.worker, h, 1, &b, qkv, qkv, att[k]);
         written[k] = touched(&e);
         engine_free(&e);
     }
@@ -346,94 +347,155 @@ static bool same_layer(const Config *c, const Layer *x, const Layer *y, size_t r
     return true;
 }
 
-enum { TRACED_GROUPS = 3, TRACED_M = 5, TRACED_PROMPT = 35, TRACED_TOKENS = 40 };
+enum { SAVED_GROUPS = 3, SAVED_M = 5, SAVED_PROMPT = 35, SAVED_TOKENS = 40 };
 
 /* Three groups with prompts of different lengths, sampled by all of an engine's threads. */
-static Group *sample_traced(Engine *e, Model *m, Saving trace)
+static Group *sample_saving(Engine *e, Model *m, Saving what)
 {
-    Extent x = {TRACED_GROUPS, TRACED_M, TRACED_PROMPT, TRACED_TOKENS, 1, KEEP_ALL, false, trace};
-    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = TRACED_TOKENS, .seed = 4};
+    Extent x = {SAVED_GROUPS, SAVED_M, SAVED_PROMPT, SAVED_TOKENS, 1, KEEP_ALL, false, what};
+    Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = SAVED_TOKENS, .seed = 4};
     Group *g = groups_new(e, m, x);
-    for (int k = 0; k < TRACED_GROUPS; k++) {
+    for (int k = 0; k < SAVED_GROUPS; k++) {
         g[k].index = (uint32_t)k;
-        g[k].prompt_length = TRACED_PROMPT - 17 * k;
-        tree_tokens(g[k].prompt, TRACED_PROMPT, m->config.vocab_size, (uint32_t)k, 0);
+        g[k].prompt_length = SAVED_PROMPT - 17 * k;
+        tree_tokens(g[k].prompt, SAVED_PROMPT, m->config.vocab_size, (uint32_t)k, 0);
+        g[k].seen = true;
     }
-    sample_groups(e, m, g, TRACED_GROUPS, &s);
-    for (int i = 0; i < TRACED_GROUPS * TRACED_M; i++) {
-        g[i / TRACED_M].reward[i % TRACED_M] = i % 3 ? -1 : 1;
-        g[i / TRACED_M].answered[i % TRACED_M] = true;
-    }
+    sample_groups(e, m, g, SAVED_GROUPS, &s);
+    for (int k = 0; k < SAVED_GROUPS; k++)
+        CHECK(g[k].reads_saved && !g[k].seen, "group %d: activations saved, not seen yet", k);
     return g;
 }
 
-/* A pass over groups k .. k + n - 1 that reads the trace is the pass that makes all again. */
-static void check_traced_pass(Arena *a, const View *view, Group *g, int k, int n, Saving trace)
+/* Whether groups read what sampling saved. */
+static void set_reads_saved(Group *g, int n, bool reads)
 {
-    const Config *c = &view->m->config;
-    Keep keep = trace == SAVE_ALL ? KEEP_ALL : KEEP_NOTHING;
+    for (int i = 0; i < n; i++)
+        g[i].reads_saved = reads;
+}
+
+/* A pass over n groups that reads the saved activations is the pass that computes all of them. */
+static void check_restored_pass(Arena *a, const Learner *l, Group *g, int n, Saving what)
+{
+    const Config *c = &l->policy->config;
+    Keep keep = what == SAVE_ALL ? KEEP_ALL : KEEP_NOTHING;
     a->used = 0;
-    Pass made = look(a, view, g + k, n, KEEP_ALL, FRESH);
-    Pass read = look(a, view, g + k, n, keep, TRACED);
+    set_reads_saved(g, n, false);
+    Pass made = forward_groups(a, l, g, n, KEEP_ALL);
+    set_reads_saved(g, n, true);
+    Pass read = forward_groups(a, l, g, n, keep);
     size_t rows = (size_t)made.batch.n_rows, d = (size_t)c->hidden_size;
     size_t targets = (size_t)made.batch.n_targets;
-    for (int l = 0; l < c->num_hidden_layers && keep; l++)
-        CHECK(same_layer(c, &made.layer[l], &read.layer[l], rows), "layer %d", l);
+    for (int k = 0; k < c->num_hidden_layers && keep; k++)
+        CHECK(same_layer(c, &made.layer[k], &read.layer[k], rows), "layer %d", k);
     CHECK(is_alive(read.hidden, targets * d) && same_bits(made.x, read.x, rows * d) &&
               same_bits(made.hidden, read.hidden, targets * d),
-          "groups %d to %d: the output", k, k + n - 1);
-    float *last = group_saved(&g[k], 0, 0).row - 1, before = *last; /* the prompt's last number */
+          "groups %u to %u: the output", g->index, g[n - 1].index);
+    float *last = group_saved(g, 0, 0).row - 1, before = *last; /* the prompt's last number */
     *last += 1;
-    read = look(a, view, g + k, n, keep, TRACED);
-    CHECK(!same_bits(made.x, read.x, rows * d), "the trace is not read");
+    read = forward_groups(a, l, g, n, keep);
+    CHECK(!same_bits(made.x, read.x, rows * d), "the saved activations are not read");
     *last = before;
 }
 
 /* Every cut of groups into passes. Returns the lengths of their responses, as bits. */
-static unsigned check_traces(Model *m, Saving trace, int threads)
+static unsigned check_saved(Model *m, Saving what, int threads)
 {
     Engine e = nan_engine(threads, 16 << 20);
-    View view = {m, NULL, 1, {.method = G2RL, .lambda = 1}, 1, 0};
-    Group *g = sample_traced(&e, m, trace);
+    MethodOptions o = {.method = G2RL, .lambda = 1};
+    Learner l = test_learner(&e, m, 1, &o, 1);
+    Group *g = sample_saving(&e, m, what);
     unsigned lengths = 0;
     e.worker[0].threads = threads;
-    for (int n = 1; n <= TRACED_GROUPS; n += 2)
-        for (int k = 0; k < TRACED_GROUPS; k += n)
-            check_traced_pass(&e.worker[0], &view, g, k, n, trace);
-    for (int i = 0; i < TRACED_GROUPS * TRACED_M; i++)
-        lengths |= 1u << imin(response_length(&g[i / TRACED_M], i % TRACED_M), 31);
+    for (int n = 1; n <= SAVED_GROUPS; n += 2)
+        for (int k = 0; k < SAVED_GROUPS; k += n)
+            check_restored_pass(&e.worker[0], &l, g + k, n, what);
+    for (int i = 0; i < SAVED_GROUPS * SAVED_M; i++)
+        lengths |= 1u << imin(response_length(&g[i / SAVED_M], i % SAVED_M), 31);
     engine_free(&e);
     return lengths;
 }
 
-/* The first pass of a step reads no trace, so that logp_gap is a measurement; the others do. */
-static void check_first_pass(Model *m)
+/* A trainer that runs one group at a time, and the groups of its first step. */
+static Group *roll_out_once(Trainer *t, Session *s, const Model *m)
 {
-    Engine e = nan_engine(1, 16 << 20);
-    Group *g = sample_traced(&e, m, SAVE_ALL);
-    Update u = {.view = {m, NULL, 1, {.method = G2RL, .lambda = 1, .clip_high = 0.2}, 1, 0},
-                .micro_batch = 1};
-    GroupBatch all = {.groups = g, .n = TRACED_GROUPS, .update = &u};
-    for (int broken = 0; broken < 2; broken++) {
-        LossSums sums = {0};
-        group_saved(&g[broken], -1, 0).row[0] = NAN; /* a q of the prompt's first row */
-        grads_zero(m);
-        accumulate_gradient(&e, m, g, TRACED_GROUPS, &u, true, &sums);
-        CHECK(all_finite(m->grads, m->n_grads) == !broken, "group %d: %s", broken,
-              broken ? "the trace is not read" : "the trace is read");
-        float *last = group_saved(&g[broken], 0, 0).row - 1;
-        *last = NAN;
-        annotate_group(&e.worker[0], broken, &all);
-        CHECK(isnan(g[broken].logprob[0]) == broken, "group %d annotated", broken);
+    *s = (Session){.model = *m, .engine = nan_engine(1, 16 << 20),
+                   .tokenizer = tokenizer_characters(TASK_ALPHABET)};
+    s->o.prompts = SAVED_GROUPS;
+    s->o.rollouts = SAVED_M;
+    s->o.max_tokens = SAVED_TOKENS;
+    s->o.temperature = 1;
+    s->o.rl = (MethodOptions){.method = G2RL, .lambda = 1, .clip_high = 0.2};
+    *t = (Trainer){.s = s, .extent = {SAVED_GROUPS, SAVED_M, TASK_PROMPT_MAX, SAVED_TOKENS, 1,
+                                      KEEP_ALL, false, SAVE_ALL}};
+    char error[200];
+    task_parse("countdown:numbers=3", &t->problems.task, error, sizeof error);
+    t->learner = test_learner(&s->engine, &s->model, 1, &s->o.rl, 1);
+    Group *g = roll_out(t, 0);
+    for (int i = 0; i < SAVED_GROUPS * SAVED_M; i++) {
+        g[i / SAVED_M].reward[i % SAVED_M] = i % 3 ? -1 : 1;
+        g[i / SAVED_M].answered[i % SAVED_M] = true;
     }
-    g[0].logprob_old[2] -= 0.25f;
-    annotate_group(&e.worker[0], 0, &all);
-    CHECK(g[0].logp_gap == 0.25, "logp_gap is %g", g[0].logp_gap);
-    engine_free(&e);
+    return g;
 }
 
-/* What sampling left of each row is what the trainer would make of it, for every kind of model. */
-static void test_traces(void)
+/* The first pass of a step reads no saved activations, so that logp_gap is a measurement; the
+ * others do. Advantages and logp_gap are those of the first time that a group is seen. */
+static void check_first_pass(const Model *m)
+{
+    Session s;
+    Trainer t;
+    Group *g = roll_out_once(&t, &s, m);
+    Model *policy = &s.model;
+    for (int broken = 0; broken < 2; broken++) {
+        group_saved(&g[broken], -1, 0).row[0] = NAN; /* a q of the prompt's first row */
+        for (int i = 0; i < SAVED_GROUPS; i++) {     /* as roll_out left them */
+            g[i].seen = false;
+            g[i].reads_saved = i > 0;
+        }
+        grads_zero(policy);
+        groups_gradient(&t.learner, g, SAVED_GROUPS, KEEP_ALL);
+        CHECK(all_finite(policy->grads, policy->n_grads) == !broken, "group %d: %s", broken,
+              broken ? "saved activations are not read" : "saved activations are read");
+        CHECK(g[1].seen && !g[1].reads_saved, "group 1 is not marked as seen");
+    }
+    engine_free(&s.engine);
+    tokenizer_free(&s.tokenizer);
+}
+
+/* Before several updates on one batch of rollouts all groups get their advantages, by the outputs
+ * that sampling saved; later passes keep these and logp_gap. */
+static void check_several_updates(const Model *m)
+{
+    Session s;
+    Trainer t;
+    Group *g = roll_out_once(&t, &s, m);
+    double advantage[SAVED_M];
+    for (int k = 0; k < 2; k++)
+        group_saved(&g[k], 0, 0).row[-1] = NAN; /* the output of the prompt's last row */
+    g[0].logprob_old[2] -= 0.25f;
+    CHECK(!g[0].reads_saved && g[1].reads_saved && g[2].reads_saved, "the first one reads nothing");
+    all_advantages(&t.learner, g, SAVED_GROUPS);
+    for (int k = 0; k < SAVED_GROUPS; k++)
+        CHECK(isnan(g[k].logprob[0]) == (k == 1) && g[k].seen && !g[k].reads_saved,
+              "group %d: log p %g", k, (double)g[k].logprob[0]);
+    CHECK(g[0].logp_gap == 0.25 && g[2].logp_gap == 0, "logp_gap is %g and %g", g[0].logp_gap,
+          g[2].logp_gap);
+    memcpy(advantage, g[0].advantage, sizeof advantage);
+    row_scale(s.model.params, s.model.params, 1.01f, (int)s.model.n_params);
+    model_pack(&s.model, 1);
+    grads_zero(&s.model);
+    groups_gradient(&t.learner, g, SAVED_GROUPS, KEEP_ALL);
+    CHECK(!memcmp(advantage, g[0].advantage, sizeof advantage) && g[0].logp_gap == 0.25,
+          "a second update has advantages of its own");
+    CHECK(all_finite(s.model.grads, s.model.n_grads), "a second update reads saved activations");
+    row_scale(s.model.params, s.model.params, 1 / 1.01f, (int)s.model.n_params);
+    engine_free(&s.engine);
+    tokenizer_free(&s.tokenizer);
+}
+
+/* What sampling saved of each row is what the trainer would make of it, for every kind of model. */
+static void test_saved_activations(void)
 {
     unsigned lengths = 0;
     for (int type = 0; type < 3; type++)
@@ -442,15 +504,16 @@ static void test_traces(void)
             for (m.config.n_eos = 0; m.config.n_eos < 4; m.config.n_eos++)
                 m.config.eos_token_id[m.config.n_eos] = 7 * m.config.n_eos;
             model_pack(&m, 1);
-            lengths |= check_traces(&m, SAVE_ALL, threads);
-            lengths |= check_traces(&m, SAVE_OUTPUT, threads);
+            lengths |= check_saved(&m, SAVE_ALL, threads);
+            lengths |= check_saved(&m, SAVE_OUTPUT, threads);
             check_first_pass(&m);
+            check_several_updates(&m);
             model_free(&m);
         }
     CHECK((lengths & 2) && lengths >> 31, "no response of one token, or none of 31: %x", lengths);
 }
 
-/* Another prompt's group beside it changes not one bit of a group's numbers; permuting its
+/* Another prompt's group in the same pass changes not one bit of a group's numbers; permuting its
  * responses only permutes them, within rounding. */
 static void test_groups_stand_alone(void)
 {
@@ -458,13 +521,14 @@ static void test_groups_stand_alone(void)
     char error[200];
     task_parse("countdown:numbers=3", &task, error, sizeof error);
     Model m = small_model(6.0f);
-    View view = {&m, NULL, 1, {.method = G2RL, .lambda = 1}, 1, 0};
+    MethodOptions o = {.method = G2RL, .lambda = 1};
     Sampling s = {.temperature = 1, .top_p = 1, .max_tokens = 30, .seed = 8};
     Engine e = engine_new(2, 1 << 24, 1 << 26);
+    Learner l = test_learner(&e, &m, 1, &o, 1);
     Group *g = sampled(&e, &m, &task, 2, 0, 4, &s), *alone = sampled(&e, &m, &task, 1, 0, 4, &s);
     g[0].reward[1] = alone->reward[1] = 1;
-    look(&e.worker[0], &view, g, 2, KEEP_NOTHING, FRESH);
-    look(&e.worker[0], &view, alone, 1, KEEP_NOTHING, FRESH);
+    forward_advantages(&e.worker[0], &l, g, 2, KEEP_NOTHING);
+    forward_advantages(&e.worker[0], &l, alone, 1, KEEP_NOTHING);
     CHECK(!memcmp(g->advantage, alone->advantage, 4 * sizeof(double)) &&
               !memcmp(g->Phi, alone->Phi, 4 * 64 * sizeof(float)) &&
               !memcmp(g->entropy, alone->entropy, (size_t)alone->n_tokens * sizeof(float)),
@@ -477,7 +541,7 @@ static void test_groups_stand_alone(void)
         turned->start[i + 1] = turned->start[i] + n;
         turned->reward[i] = alone->reward[3 - i];
     }
-    look(&e.worker[0], &view, turned, 1, KEEP_NOTHING, FRESH);
+    forward_advantages(&e.worker[0], &l, turned, 1, KEEP_NOTHING);
     for (int i = 0; i < 4; i++)
         CHECK(fabs(turned->advantage[i] - alone->advantage[3 - i]) < 1e-5 &&
                   fabs(alone->advantage[i]) > 1e-3,

@@ -67,9 +67,9 @@ static void test_train_repeats(void)
     const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
     setenv("OMP_WAIT_POLICY", "passive", 1); /* they are more than there may be cores */
     for (int i = 0; i < 5; i++) {
-        bool frugal = strstr(how[i], "--recompute") != NULL;
+        bool recompute = strstr(how[i], "--recompute") != NULL;
         CHECK(cli("train --model %s %s --force --out %s/%c %s", base, common, dir, i ? 'b' : 'a',
-                  how[i]) == 0 && !strstr(cli_err, "kept from sampling") == frugal,
+                  how[i]) == 0 && !strstr(cli_err, "kept from sampling") == recompute,
               "%s", cli_err);
         CHECK(cli("sft --preset nano --steps 2 --batch 7 --force --out %s/sft-%c %s", dir,
                   i ? 'b' : 'a', how[i]) == 0 && !strstr(cli_err, "kept"),
@@ -283,7 +283,7 @@ static void test_lambda_zero(void)
     }
     CHECK(hash[0] == hash[1], "lambda 0 is not GRPO");
     CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda, --mini-batch: no effect");
-    CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first look is on-policy");
+    CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first forward pass is on-policy");
     CHECK(cli("train --model %s %s --rollouts 2 --force --out %s/few", base, common, dir) == 0 &&
           strstr(cli_err, "--rollouts 2: "), "%s", cli_err);
     CHECK(cli("train --model %s %s --rollouts 3 --force --out %s/few", base, common, dir) == 0 &&

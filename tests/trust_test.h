@@ -777,7 +777,7 @@ static void test_run_failures(void)
 static double differs_from_plain(const Model *m, const int *ids, int prompt, int n,
                                  double *given[3])
 {
-    size_t bytes = pass_bytes(m, (size_t)(n - 1), (size_t)(n - prompt), n, KEEP_NOTHING);
+    size_t bytes = pass_bytes(m, n - 1, n - prompt, n, KEEP_NOTHING);
     Arena a = arena_new(2 * bytes + (1 << 20));
     Batch b = batch_new(&a, n - 1, 1, n - prompt);
     double worst = 0;
@@ -785,7 +785,7 @@ static double differs_from_plain(const Model *m, const int *ids, int prompt, int
     for (int t = prompt; t < n; t++)
         batch_target(&b, t - 1, ids[t]);
     Pass p = forward(&a, m, &b, KEEP_NOTHING);
-    forward_head(&a, m, &p, 1.0f, true);
+    forward_head(&a, m, &p, 1.0f, true, NULL);
     int d = m->config.hidden_size;
     for (int t = 0; t < n - prompt; t++) {
         double length = 0;
