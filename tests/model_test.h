@@ -102,13 +102,15 @@ static void parts_gradient(Engine *e, Model *m, const Parts *x, int n)
     for (int first = 0, k; first < n; first += k) {
         k = imin(passes_at_once(e, n), n - first);
         workers_reset(e);
-        e->worker[0].threads = k == 1 ? imin(e->threads, HELPERS) : 1;
-        if (k == 1)
+        if (k == 1) {
+            e->worker[0].threads = imin(e->threads, HELPERS);
             p[0] = forward_part(&e->worker[0], x, first, keep);
-        PARALLEL_FOR_DYNAMIC (e->threads)
-        for (int i = 0; i < (k == 1 ? 0 : k); i++)
-            p[i] = forward_part(&e->worker[i], x, first + i, keep);
-        e->worker[0].threads = 1;
+            e->worker[0].threads = 1;
+        } else {
+            PARALLEL_FOR_DYNAMIC (e->threads)
+            for (int i = 0; i < k; i++)
+                p[i] = forward_part(&e->worker[i], x, first + i, keep);
+        }
         backward(e, m, p, k);
         CHECK(e->worker[0].threads == 1 && e->arena.used == 0,
               "backward does not leave the engine as it found it");
@@ -697,7 +699,7 @@ static void test_kl_exact(void)
     forward_head(&e.worker[2], &m, &same, (float)T, false, &itself);
     forward_head(&e.worker[0], &m, &p, (float)T, true, &ref);
     size_t n = (size_t)b.n_targets;
-    CHECK(same_bits(p.head.ref_logprob, alone.head.logprob, n), "q as a reference: other log-probs");
+    CHECK(same_bits(p.head.ref_logprob, alone.head.logprob, n), "q as reference: other log-probs");
     CHECK(same_bits(p.head.logprob, same.head.logprob, n), "p with a reference: other log-probs");
     double largest = 0;
     for (size_t i = 0; i < n; i++) {
@@ -1024,7 +1026,7 @@ static void check_decoding(Model *m, int prompt, int threads)
     Engine e = nan_engine(1, pass_bytes(m, 64, 64, prompt + NEW, KEEP_NOTHING) +
                                  kv_pool_bytes(&heads, layers, blocks) + (1 << 16));
     e.worker->threads = threads;
-    KvPool pool = kv_pool_new(&e.arena, &heads, layers, blocks); /* not a block more than needed */
+    KvPool pool = kv_pool_new(&e.arena, &heads, layers, blocks); /* no block more than needed */
     KvSeq prompt_kv = kv_seq_new(&e.arena, prompt), kv[RESPONSES];
     Batch b = batch_new(&e.arena, prompt, 1, prompt);
     b.pool = &pool;
@@ -1032,8 +1034,9 @@ static void check_decoding(Model *m, int prompt, int threads)
     kv_reserve(&pool, &prompt_kv, prompt);
     for (int i = 0; i < prompt; i++)
         batch_target(&b, i, 0);
-    CHECK(same_bits(forward(&e.worker[0], m, &b, KEEP_NOTHING).hidden, expected, (size_t)prompt * d),
-          "prompt of %d: other bits in the cache", prompt);
+    const float *first = forward(&e.worker[0], m, &b, KEEP_NOTHING).hidden;
+    CHECK(same_bits(first, expected, (size_t)prompt * d), "prompt of %d: other bits in the cache",
+          prompt);
     for (int k = 0; k < RESPONSES; k++)
         kv[k] = kv_seq_new(&e.arena, NEW);
 

@@ -283,7 +283,8 @@ static void test_lambda_zero(void)
     }
     CHECK(hash[0] == hash[1], "lambda 0 is not GRPO");
     CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda, --mini-batch: no effect");
-    CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2), "the first forward pass is on-policy");
+    CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2),
+          "the first forward pass is on-policy");
     CHECK(cli("train --model %s %s --rollouts 2 --force --out %s/few", base, common, dir) == 0 &&
           strstr(cli_err, "--rollouts 2: "), "%s", cli_err);
     CHECK(cli("train --model %s %s --rollouts 3 --force --out %s/few", base, common, dir) == 0 &&

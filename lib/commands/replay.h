@@ -92,6 +92,7 @@ static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
     sampling.first = r;
     sample_groups(&s->engine, &s->model, group, 1, &sampling);
     group->reads_saved = false;
+    t->learner.reference = NULL; /* a step that was done again left it there */
     *pass = forward_groups(&s->engine.worker[0], &t->learner, group, 1, KEEP_NOTHING);
     return group;
 }
