@@ -360,10 +360,12 @@ static Group *sample_saving(Engine *e, Model *m, Saving what)
         g[k].prompt_length = SAVED_PROMPT - 17 * k;
         tree_tokens(g[k].prompt, SAVED_PROMPT, m->config.vocab_size, (uint32_t)k, 0);
         g[k].seen = true;
+        g[k].step = -1;
     }
     sample_groups(e, m, g, SAVED_GROUPS, &s);
     for (int k = 0; k < SAVED_GROUPS; k++)
-        CHECK(g[k].reads_saved && !g[k].seen, "group %d: activations saved, not seen yet", k);
+        CHECK(g[k].reads_saved && !g[k].seen && g[k].seed == s.seed && g[k].step == s.step,
+              "group %d: activations saved, not seen yet, and the counters", k);
     return g;
 }
 
