@@ -1033,8 +1033,8 @@ static void bench_rl_child(void *argument)
     Options o = {.json = true, .quick = true};
     Bench b = {&o, 1, 1, 1};
     StepWork w = step_work("nano", 1, true);
-    bench_rl(&b, "nano", &w);
-    model_free(&w.m);
+    bench_rl(&b, &w);
+    model_free(&w.s.model);
 }
 
 /* bench: a row's figures belong together. (How fast it is, no test can say.) */
