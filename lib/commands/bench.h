@@ -72,41 +72,34 @@ static void end_row(const Bench *b, int n, double gflops, double tokens_per_s)
 /* ---------------------------------------------------------------- products */
 
 typedef struct {
-    int m, n, k;
+    int layout, m, n, k; /* layout: forward, dx or dw */
     float *x, *w, *y;
     Mat W; /* [n, k], with its transpose packed */
     Arena arena;
 } GemmWork;
 
-static void gemm_forward_run(void *work)
+static void gemm_run(void *work)
 {
     GemmWork *g = work;
-    linear_forward(&g->arena, g->y, g->x, g->m, g->W, NULL);
-}
-
-static void gemm_dx_run(void *work)
-{
-    GemmWork *g = work;
-    linear_backward(&g->arena, g->x, g->y, g->m, g->W);
-}
-
-static void gemm_dw_run(void *work)
-{
-    GemmWork *g = work;
-    linear_weights_backward(&g->arena, g->w, g->k, mat(g->y, g->m, g->n), mat(g->x, g->m, g->k));
+    if (g->layout == 0)
+        linear_forward(&g->arena, g->y, g->x, g->m, g->W, NULL);
+    else if (g->layout == 1)
+        linear_backward(&g->arena, g->x, g->y, g->m, g->W);
+    else
+        linear_weights_backward(&g->arena, g->w, g->k, mat(g->y, g->m, g->n),
+                                mat(g->x, g->m, g->k));
 }
 
 static float *bench_noise(size_t n)
 {
     float *x = floats_new(n);
     for (size_t i = 0; i < n; i++)
-        x[i] = (float)uniform(philox(1, STREAM_DATA, (uint32_t)i, 0, 0, 0)) - 0.5f;
+        x[i] = (float)(i * 2654435761u % 65536) / 65536.0f - 0.5f;
     return x;
 }
 
 static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
 {
-    static void (*const run[])(void *) = {gemm_forward_run, gemm_dx_run, gemm_dw_run};
     static const char *const layouts[] = {"fwd", "dx", "dw"};
     float *packed = floats_new(packed_floats(k, n));
     size_t scratch = packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK;
@@ -116,11 +109,11 @@ static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
     g.W = mat(g.w, n, k);
     gemm_pack(transposed(g.W), packed);
     g.W.packed_t = packed;
-    for (int i = 0; i < (training ? 3 : 1); i++) {
-        double gflops = 2e-9 * m * n * k / seconds_of(b, run[i], &g, 0.01);
+    for (; g.layout < (training ? 3 : 1); g.layout++) {
+        double gflops = 2e-9 * m * n * k / seconds_of(b, gemm_run, &g, 0.01);
         int printed = printf(b->o->json ? "{\"name\": \"gemm\", \"layout\": \"%s\", \"m\": %d, "
                                           "\"k\": %d, \"n\": %d"
-                                        : "gemm        %-3s %4d x %4d x %4d", layouts[i], m, k, n);
+                                        : "gemm        %-3s %4d x %4d x %4d", layouts[g.layout], m, k, n);
         end_row(b, printed, gflops, 0);
     }
     free(g.x);
@@ -142,16 +135,10 @@ static void bench_gemms(const Bench *b, const Config *c)
 
 /* ---------------------------------------------------------------- the head and a training step */
 
-/* Floating-point operations a token: training on sequences of `length`, or one token sampled with
- * `length` keys before it. */
-static double train_flops(const Config *c, int length)
+/* Floating-point operations of a forward pass over one token with `keys` keys. */
+static double token_flops(const Config *c, double keys)
 {
-    return 6 * (layer_weights(c) + head_weights(c)) + 3 * attention_flops(c) * length / 2;
-}
-
-static double sample_flops(const Config *c, int length)
-{
-    return 2 * (layer_weights(c) + head_weights(c)) + attention_flops(c) * length;
+    return 2 * (layer_weights(c) + head_weights(c)) + attention_flops(c) * keys;
 }
 
 /* A preset's model and engine, and the work of a row: records to train on, or groups. */
@@ -173,11 +160,7 @@ static StepWork step_work(const char *preset, int threads, bool train)
 {
     StepWork w = {.preset = preset, .adam = {0.9, 0.99, 1e-8, 0, 1, 0}};
     Model m = model_new(preset_find(preset));
-    for (size_t i = 0; i < m.n_params; i++)
-        m.params[i] = 0.02f * ((float)(i * 2654435761u % 65536) / 65536.0f - 0.5f);
-    for (int t = 0; t < m.n_tensors; t++)
-        for (size_t i = 0; !m.tensors[t].cols && i < m.tensors[t].size; i++)
-            at(&m, m.params, t)[i] = 1;
+    model_init(&m, 1);
     if (train)
         model_trainable(&m, false);
     model_pack(&m, threads);
@@ -211,7 +194,7 @@ static void bench_head(const Bench *b, StepWork *w)
     int printed = printf(b->o->json ? "{\"name\": \"head\", \"kernel\": \"head\", \"preset\": "
                                       "\"%s\", \"rows\": %.0f, \"seconds\": %.6g, "
                                       "\"gb_per_s\": %.4g"
-                                    : "head        %-6s %.0f rows, %.3g s, %.1f GB/s",
+                                    : "head        %-6s %.0f rows, %.3g s",
                          w->preset, n, seconds, gb / seconds);
     end_row(b, printed, 4e-9 * n * head_weights(c) / seconds, 0); /* logits and phi */
 }
@@ -241,7 +224,8 @@ static void bench_training(const Bench *b, int batch, int length, StepWork *w)
                                           "\"batch\": %d, \"length\": %d"
                                         : "train_step  %-6s %3d x %3d tokens",
                              w->preset, batch, length);
-        end_row(b, printed, 1e-9 * tokens * train_flops(c, length) / seconds, tokens / seconds);
+        end_row(b, printed, 3e-9 * tokens * token_flops(c, length / 2.0) / seconds,
+                tokens / seconds);
     }
     free(id);
     free(w->records);
@@ -272,12 +256,6 @@ static void bench_groups(StepWork *w, int threads, int groups, int m, int new_to
     }
 }
 
-static void bench_groups_free(StepWork *w)
-{
-    free(w->learner.pass);
-    engine_free(&w->s.engine);
-}
-
 static double sample_run(StepWork *w)
 {
     return sample_groups(&w->s.engine, &w->s.model, w->groups, w->n_groups, &w->sampling);
@@ -296,8 +274,9 @@ static void bench_sample(const Bench *b, StepWork *w, int sequences)
                                       "\"sequences\": %d, \"new_tokens\": %d"
                                     : "sample      %-6s %3d sequences x %2d tokens",
                          w->preset, sequences, new_tokens);
-    end_row(b, printed, 1e-9 * rate * sample_flops(&w->s.model.config, 16 + new_tokens / 2), rate);
-    bench_groups_free(w);
+    end_row(b, printed, 1e-9 * rate * token_flops(&w->s.model.config, 16 + new_tokens / 2), rate);
+    free(w->learner.pass);
+    engine_free(&w->s.engine);
 }
 
 /* One step of reinforcement learning, as train_step makes it; the reference is the model itself,
@@ -338,7 +317,7 @@ static void rl_run(StepWork *w, Method method)
     e->arena.used = mark;
 }
 
-/* The methods that bench_rl compares: with the first. */
+/* The methods that bench_rl compares with the first. */
 static const Method RL_METHODS[] = {GRPO, G2RL};
 
 /* Seconds of a step: of each method, phase (the last one: the whole step), and repetition. */
@@ -385,7 +364,8 @@ static void bench_rl(const Bench *b, StepWork *w)
         }
     for (int k = 0; k < 2; k++)
         rl_row(b, w->preset, prompts, k, seconds);
-    bench_groups_free(w);
+    free(w->learner.pass);
+    engine_free(&w->s.engine);
 }
 
 /* ---------------------------------------------------------------- the command */
@@ -419,12 +399,11 @@ static void cmd_bench(Session *s)
             end_row(&b[i], printf(o->json ? "{\"name\": \"peak\", \"simd\": \"%s\""
                                           : "peak        %s", SIMD_NAME), b[i].peak, 0);
     }
-    bool train = bench_wants(b, "head") || bench_wants(b, "train_step") ||
-                 bench_wants(b, "rl_step"), any = train || bench_wants(b, "gemm") ||
-                 bench_wants(b, "sample");
+    bool any = !o->only || !bench_wants(b, "peak");
     for (int p = 0; p < 3 && any; p++) {
         if (o->shape && o->shape != p + 1)
             continue;
+        bool train = !o->only || !(bench_wants(b, "gemm") || bench_wants(b, "sample"));
         StepWork w = step_work(presets[p].name, threads, train);
         for (int i = 0; i < runs; i++)
             bench_preset(&b[i], o->quick && p ? 2 : presets[p].batch, presets[p].length, &w);

@@ -57,11 +57,11 @@ static Evaluation evaluation_new(const char *name, const Problems *p, const Opti
     int n = imin(p->n, o->problems);
     Evaluation ev = {.name = name, .temperature = o->temperature, .problems = n,
                      .samples = o->samples, .few = imin(MAJORITY, o->samples), .seed = o->seed};
+    ev.right = xcalloc((3 + passes(o->samples)) * (size_t)n, sizeof(double));
+    ev.maj = ev.right + n;
+    ev.distinct_right = ev.maj + n;
     for (int k = 0; k < passes(o->samples); k++)
-        ev.pass[k] = xcalloc(n, sizeof(double));
-    ev.right = xcalloc(n, sizeof(double));
-    ev.maj = xcalloc(n, sizeof(double));
-    ev.distinct_right = xcalloc(n, sizeof(double));
+        ev.pass[k] = ev.distinct_right + (k + 1) * (size_t)n;
     ev.class = xcalloc(n, sizeof(int));
     ev.distinct = problems_classes(p, n, ev.class);
     return ev;
@@ -69,11 +69,7 @@ static Evaluation evaluation_new(const char *name, const Problems *p, const Opti
 
 static void evaluation_free(Evaluation *ev)
 {
-    for (int k = 0; k < MAX_K; k++)
-        free(ev->pass[k]);
-    free(ev->right);
-    free(ev->maj);
-    free(ev->distinct_right);
+    free(ev->right); /* and all that follow it */
     free(ev->class);
 }
 
@@ -277,14 +273,11 @@ enum { MOST_TEMPERATURES = 16, EVAL_COLUMNS = 5 };
  * where that is more, and distinct right answers. Returns their number. */
 static int eval_columns(const Evaluation *ev, int column[EVAL_COLUMNS])
 {
-    int last = passes(ev->samples), sixteen = passes(imin(ev->samples, 16)) - 1, n = 0;
-    column[n++] = 0;
-    column[n++] = last;
-    column[n++] = sixteen;
-    if (last - 1 > sixteen)
-        column[n++] = last - 1;
-    column[n++] = last + 1;
-    return n;
+    int last = passes(ev->samples), sixteen = passes(imin(ev->samples, 16)) - 1;
+    bool more = last - 1 > sixteen;
+    int all[] = {0, last, sixteen, more ? last - 1 : last + 1, last + 1};
+    memcpy(column, all, sizeof all);
+    return EVAL_COLUMNS - !more;
 }
 
 /* A row of estimates, or, with `from`, of differences: shares in percent, distinct right answers as
@@ -428,11 +421,9 @@ static void print_json(const Evaluation *all, int models, int temperatures, bool
 static void cmd_eval(Session *s)
 {
     const Options *o = &s->o;
-    int models = imax(1, s->words.n_words);
+    int models = session_models(s, "eval");
     double temperature[MOST_TEMPERATURES];
     Buf written = {0}, *responses = o->responses ? &written : NULL;
-    if (!s->words.n_words == !o->model)
-        usage("eval: expected --model DIR, or models to compare as NAME=DIR");
     int each = read_temperatures(o->temperatures, temperature), rows = models * each;
     Problems p = session_evaluated(s, o->data);
     session_fit(s, &p, models);

@@ -570,11 +570,8 @@ static void cmd_explain(Session *s)
     problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
     Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true, SAVE_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
-    Group *g = groups_new(&s->engine, &s->model, x);
-    group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);
-    Sampling sampling = session_sampling(s, 0);
-    rope_reserve(&s->model, g->prompt_length + o->max_tokens);
-    sample_groups(&s->engine, &s->model, g, 1, &sampling);
+    rope_reserve(&s->model, x.max_prompt + o->max_tokens);
+    Group *g = sample_problems(s, &p, x, 0);
     verify_groups(g, 1, &p.judge, &s->tokenizer);
     explain_group(s, g);
     problems_free(&p);

@@ -175,15 +175,12 @@ static Geometry geometry_new(const char *name, const char *model, int groups, co
     if (all > INT_MAX)
         usage("--problems %d and --samples %d: %zu pairs; expected at most %d", groups, m, all,
               INT_MAX);
-    Geometry x = {.name = xstrdup(name), .model = xstrdup(model), .groups = groups, .samples = m,
-                  .pairs = pairs, .o = o, .pass_1 = (double)NAN,
-                  .same = xcalloc(all, sizeof(bool)), .cosine = xcalloc(all, sizeof(double)),
-                  .semantic = xcalloc(all, sizeof(double))};
-    for (int f = 0; f < FORMS; f++) {
-        x.cross[f] = xcalloc(groups, sizeof(double));
-        x.square[f] = xcalloc(groups, sizeof(double));
-    }
-    return x;
+    double *numbers = xcalloc(2 * all + 2 * FORMS * groups, sizeof(double)), *of = numbers + 2 * all;
+    return (Geometry){.name = xstrdup(name), .model = xstrdup(model), .groups = groups,
+                      .samples = m, .pairs = pairs, .o = o, .pass_1 = (double)NAN,
+                      .same = xcalloc(all, sizeof(bool)), .cosine = numbers,
+                      .semantic = numbers + all, .cross = {of, of + groups},
+                      .square = {of + 2 * groups, of + 3 * groups}};
 }
 
 static void geometry_free(Geometry *x)
@@ -192,12 +189,7 @@ static void geometry_free(Geometry *x)
     free((char *)x->model);
     free(x->same);
     free(x->right);
-    free(x->cosine);
-    free(x->semantic);
-    for (int f = 0; f < FORMS; f++) {
-        free(x->cross[f]);
-        free(x->square[f]);
-    }
+    free(x->cosine); /* and all that follow it */
     free(x->truth);
 }
 
@@ -704,11 +696,9 @@ static bool geometry_judged(const Problems *p)
 static void cmd_geometry(Session *s)
 {
     const Options *o = &s->o;
-    int n = imax(1, s->words.n_words);
+    int n = session_models(s, "geometry");
     Ruler ruler = {.encoder = o->rl.encoder};
     Model kept = {0};
-    if (!s->words.n_words == !o->model)
-        usage("geometry: expected --model DIR, or models to compare as NAME=DIR");
     Problems p = session_prompts(s, o->data, o->split, o->verifier != VERIFY_AUTO);
     bool judged = geometry_judged(&p);
     if (!o->data)

@@ -31,14 +31,16 @@ typedef struct {
 
 #define BENCH_ROWS "all|peak|gemm|head|train_step|sample|rl_step" /* --only */
 
+/* Sets of commands. BARE: neither model nor task. */
 #define C(x) (1u << (x))
-#define LEARN (C(SFT) | C(TRAIN))
-#define RL (C(TRAIN) | C(EXPLAIN))
-#define JUDGED (C(SFT) | C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(EXPLAIN))
-#define DRAW (C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN))
-/* Neither model nor task. */
-#define BARE (C(REPORT) | C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH))
-#define ALL ((1u << N_COMMANDS) - 1)
+enum {
+    LEARN = C(SFT) | C(TRAIN),
+    RL = C(TRAIN) | C(EXPLAIN),
+    JUDGED = C(SFT) | C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(EXPLAIN),
+    DRAW = C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(SAMPLE_TEXT) | C(EXPLAIN),
+    BARE = C(REPORT) | C(TOKENIZE) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH),
+    EVERY = (1 << N_COMMANDS) - 1
+};
 #define O(field) offsetof(Options, field)
 #define TEXT(name, field, standard, commands, shown, help) \
     {name, OPT_TEXT, O(field), standard, 0, 0, commands, shown, help}
@@ -52,7 +54,7 @@ typedef struct {
 #define HEADING(text) {"", OPT_FLAG, 0, NULL, 0, 0, 0, "", text}
 static const Option OPTIONS[] = {
     HEADING("The model"),
-    TEXT("model", model, NULL, ALL & ~(BARE | C(DATA)), "DIR",
+    TEXT("model", model, NULL, EVERY & ~(BARE | C(DATA)), "DIR",
          "a model, or a run: its newest checkpoint"),
     TEXT("preset", preset, NULL, C(SFT), "NAME",
          "random weights of a shape: nano, tiny, small, medium, qwen3-0.6b"),
@@ -63,7 +65,7 @@ static const Option OPTIONS[] = {
          "tokenizer.json, or a directory or run with one (required)"),
 
     HEADING("Problems and rewards"),
-    TEXT("task", task, "countdown", ALL & ~(BARE | C(SCORE)), "NAME[:key=value,..]",
+    TEXT("task", task, "countdown", EVERY & ~(BARE | C(SCORE)), "NAME[:key=value,..]",
          "built-in task (see g2rl data --help)"),
     TEXT("task", task, NULL, C(VERIFY_ANSWER), "NAME[:key=value,..]",
          "whose rules judge the responses of --data (see g2rl data --help)"),
@@ -210,9 +212,9 @@ static const Option OPTIONS[] = {
     FLAG("json", json,
          C(EVAL) | C(GEOMETRY) | C(REPORT) | C(EXPLAIN) | C(REPLAY) | C(VERIFY_ANSWER) | C(BENCH),
          "results as JSON"),
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, ALL & ~(BARE | C(SCORE)), "N", "of all random numbers"},
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, EVERY & ~(BARE | C(SCORE)), "N", "of all random numbers"},
     INT("threads", threads, "0", 0, MOST_THREADS,
-        ALL & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA) | C(REPORT)),
+        EVERY & ~(C(TOKENIZE) | C(VERIFY_ANSWER) | C(DATA) | C(REPORT)),
         "0: one for each core; results do not depend on it"),
     INT("micro-batch", micro_batch, "0", 0, 65536, C(SFT),
         "sequences in one pass; 0: automatic; results do not depend on it"),
@@ -228,12 +230,6 @@ static const Option OPTIONS[] = {
 #undef CHOICE
 #undef TEXT
 #undef O
-#undef ALL
-#undef BARE
-#undef DRAW
-#undef JUDGED
-#undef RL
-#undef LEARN
 #undef C
 enum { N_OPTIONS = sizeof OPTIONS / sizeof *OPTIONS };
 
@@ -481,7 +477,15 @@ static void problems_fit(Problems *p, const Tokenizer *t, int limit)
     buf_free(&text);
 }
 
-/* The name and the directory of model i: --model, or a word NAME=DIR. */
+/* The number of models to compare: --model, or words NAME=DIR. */
+static int session_models(const Session *s, const char *command)
+{
+    if (!s->words.n_words == !s->o.model)
+        usage("%s: expected --model DIR, or models to compare as NAME=DIR", command);
+    return imax(1, s->words.n_words);
+}
+
+/* The name and the directory of model i. */
 static const char *session_named(const Session *s, int i, char name[64])
 {
     const char *word = s->o.model ? s->o.model : s->words.word[i], *equals = strchr(word, '=');
