@@ -19,7 +19,6 @@ typedef struct {
     int threads, repetitions;
 } Bench;
 
-/* Sorts x, and returns its median. */
 static double median(double *x, int n)
 {
     qsort(x, n, sizeof *x, by_value);
@@ -113,7 +112,8 @@ static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
         double gflops = 2e-9 * m * n * k / seconds_of(b, gemm_run, &g, 0.01);
         int printed = printf(b->o->json ? "{\"name\": \"gemm\", \"layout\": \"%s\", \"m\": %d, "
                                           "\"k\": %d, \"n\": %d"
-                                        : "gemm        %-3s %4d x %4d x %4d", layouts[g.layout], m, k, n);
+                                        : "gemm        %-3s %4d x %4d x %4d",
+                             layouts[g.layout], m, k, n);
         end_row(b, printed, gflops, 0);
     }
     free(g.x);
@@ -203,7 +203,8 @@ static void bench_head(const Bench *b, StepWork *w)
 static void bench_training(const Bench *b, int batch, int length, StepWork *w)
 {
     const Config *c = &w->s.model.config;
-    int rows = good_micro_batch(0, batch, length) * length, *id = xcalloc(batch * (length + 1), sizeof *id);
+    int rows = good_micro_batch(0, batch, length) * length;
+    int *id = xcalloc(batch * (length + 1), sizeof *id);
     w->batch = batch;
     w->length = length;
     w->at_once = rows / length;
@@ -370,7 +371,6 @@ static void bench_rl(const Bench *b, StepWork *w)
 
 /* ---------------------------------------------------------------- the command */
 
-/* All rows of one preset on b->threads threads. */
 static void bench_preset(const Bench *b, int batch, int length, StepWork *w)
 {
     if (bench_wants(b, "gemm") && b->threads == 1)

@@ -1,6 +1,5 @@
-/* eval.h: the command `eval`: models compared on held-out problems, each at one temperature or
- * several, as a table with intervals, as JSON, and with --responses every sampled response. And the
- * evaluations of --eval-every. */
+/* eval.h: the command `eval`: models compared on held-out problems, at one temperature or several,
+ * as a table with intervals or JSON; and the evaluations of --eval-every. */
 #ifndef EVAL_H
 #define EVAL_H
 
@@ -51,7 +50,6 @@ static int passes(int samples)
     return n;
 }
 
-/* For the first --problems of a list. */
 static Evaluation evaluation_new(const char *name, const Problems *p, const Options *o)
 {
     int n = imin(p->n, o->problems);
@@ -73,8 +71,7 @@ static void evaluation_free(Evaluation *ev)
     free(ev->class);
 }
 
-/* Metric k, a value for each problem: pass@1, pass@2, pass@4, .., maj@k, distinct_right@k; then
- * NULL. */
+/* Metric k, a value a problem: pass@1, pass@2, pass@4, .., maj@k, distinct_right@k; then NULL. */
 static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
 {
     int last = passes(ev->samples);
@@ -104,7 +101,6 @@ static void put_means(Buf *b, const Evaluation *ev, const Evaluation *from)
     }
 }
 
-/* The whole evaluation as the members of a JSON object. */
 static void evaluation_json(const Evaluation *ev, Buf *b)
 {
     const GroupSums *s = &ev->sums;
@@ -280,8 +276,7 @@ static int eval_columns(const Evaluation *ev, int column[EVAL_COLUMNS])
     return EVAL_COLUMNS - !more;
 }
 
-/* A row of estimates, or, with `from`, of differences: shares in percent, distinct right answers as
- * a count. */
+/* A row of means or, with `from`, differences: shares in percent, distinct answers as counts. */
 static void print_means(const Evaluation *ev, const Evaluation *from, int width, FILE *f)
 {
     int column[EVAL_COLUMNS], n = eval_columns(ev, column);
@@ -369,7 +364,6 @@ static int read_temperatures(const char *text, double t[MOST_TEMPERATURES])
     }
 }
 
-/* One model at each temperature, a row each. */
 static void evaluate_model(Session *s, const char *name, Problems *p, const double *temperature,
                            int n, Evaluation *row, Buf *responses)
 {
@@ -389,7 +383,7 @@ static void evaluate_model(Session *s, const char *name, Problems *p, const doub
     tokenizer_free(&s->tokenizer);
 }
 
-/* One object; or, of several rows, an object of objects by their names. */
+/* One object, or an object of objects by name. */
 static void print_json(const Evaluation *all, int models, int temperatures, bool bare)
 {
     Buf b = {0};

@@ -13,8 +13,7 @@
 
 /* ================================================================ true gradients */
 
-/* The parts of the parameters. A tied matrix counts as embedding by one use, as head by the
- * other. */
+/* The parts of the parameters. A tied matrix is embedding by one use, head by the other. */
 enum { ALL_PART, HEAD_PART, EMBEDDING_PART, FIRST_LAYER_PART };
 
 static int gradient_parts(const Config *c) { return FIRST_LAYER_PART + c->num_hidden_layers; }
@@ -74,8 +73,7 @@ typedef struct {
     float *grads; /* [m, n_grads] */
 } Responses;
 
-/* Forward over response i alone, ready for the gradient of sum_t log p(y_t): each token's
- * coefficient is 1. */
+/* Forward over response i alone, for the gradient of sum_t log p(y_t): all coefficients are 1. */
 static Pass response_forward(Arena *a, const Responses *x, int i)
 {
     int length = response_length(x->g, i), start[2] = {0, length};
@@ -147,7 +145,7 @@ typedef struct {
     Tokenizer tokenizer;
 } Ruler;
 
-static const char *const ENCODER_NAMES[] = {"ref", "ngram"}; /* as Embedding has them */
+static const char *const ENCODER_NAMES[] = {"ref", "ngram"}; /* by Embedding */
 
 enum { SUM_FORM, MEAN_FORM, FORMS };
 
@@ -175,12 +173,12 @@ static Geometry geometry_new(const char *name, const char *model, int groups, co
     if (all > INT_MAX)
         usage("--problems %d and --samples %d: %zu pairs; expected at most %d", groups, m, all,
               INT_MAX);
-    double *numbers = xcalloc(2 * all + 2 * FORMS * groups, sizeof(double)), *of = numbers + 2 * all;
+    double *x = xcalloc(2 * all + 2 * FORMS * groups, sizeof *x), *form = x + 2 * all;
     return (Geometry){.name = xstrdup(name), .model = xstrdup(model), .groups = groups,
                       .samples = m, .pairs = pairs, .o = o, .pass_1 = (double)NAN,
-                      .same = xcalloc(all, sizeof(bool)), .cosine = numbers,
-                      .semantic = numbers + all, .cross = {of, of + groups},
-                      .square = {of + 2 * groups, of + 3 * groups}};
+                      .same = xcalloc(all, sizeof(bool)), .cosine = x, .semantic = x + all,
+                      .cross = {form, form + groups},
+                      .square = {form + 2 * groups, form + 3 * groups}};
 }
 
 static void geometry_free(Geometry *x)
@@ -202,7 +200,7 @@ static void upper_triangle(const double *matrix, int m, double *pair)
 }
 
 /* The zero-mean check: on-policy, E[sum_t phi_t] = 0, so <Phi_i, Phi_j> of two responses has mean
- * 0. Estimates it from one group, by sum_{i != j} <Phi_i, Phi_j> = |sum_i Phi_i|^2 - sum_i |Phi_i|^2.
+ * 0; here of one group, by  sum_{i != j} <Phi_i, Phi_j> = |sum_i Phi_i|^2 - sum_i |Phi_i|^2.
  * In the sum form Phi = sum_t phi_t; the mean form is Eq 8. */
 static void zero_mean(const Group *g, int d, int form, double *cross, double *square)
 {
@@ -234,14 +232,12 @@ typedef struct {
 /* The cosines of a group's texts: g->semantic. */
 static void measure_texts(Arena *a, const Ruler *ruler, Group *g)
 {
-    int d = 0;
     if (ruler->model) {
         g->reads_saved = false;
         Batch b = pack_groups(a, g, 1);
         g->hidden_ref = forward(a, ruler->model, &b, KEEP_NOTHING).hidden;
-        d = ruler->model->config.hidden_size;
     }
-    semantic_similarity(a, g, ruler->encoder, d);
+    semantic_similarity(a, g, ruler->encoder, ruler->model ? ruler->model->config.hidden_size : 0);
     g->hidden_ref = NULL;
 }
 
@@ -307,8 +303,7 @@ static float *gradients_new(const Model *m, int samples)
     return floats_new((size_t)samples * m->n_grads);
 }
 
-/* The engine of one model: for sampling, features, hidden states of the encoder, and the gradient
- * of one response. */
+/* The engine of one model, for sampling, both models' forward passes, and true gradients. */
 static Engine geometry_engine(const Session *s, const Problems *p, const Ruler *ruler)
 {
     const Model *m = &s->model;
@@ -380,7 +375,6 @@ static int count_pairs(const Geometry *x, int which)
 
 static int count_distinct(const Geometry *x) { return count_pairs(x, DISTINCT); }
 
-/* One quantity of each chosen pair, or two. */
 static Grouped over_pairs(const Geometry *x, int which, const double *first, const double *second)
 {
     int all = all_pairs(x);
@@ -410,7 +404,6 @@ static Estimate pair_mean(const Geometry *x, const double *cosine, int which)
     return e;
 }
 
-/* The correlation of one cosine with another. */
 static Estimate pair_correlation(const Geometry *x, bool distinct, const double *predictor,
                                  const double *truth, Measure *f)
 {
@@ -427,10 +420,9 @@ static Estimate pair_correlation(const Geometry *x, bool distinct, const double 
 /* The mean of <Phi_i, Phi_j> over pairs i != j, as a share of the mean of |Phi|^2. */
 static Estimate zero_mean_check(const Geometry *x, int form)
 {
-    int n = x->groups;
-    Grouped g = {.n = n, .groups = n, .group = xcalloc(n, sizeof(int)),
+    Grouped g = {.n = x->groups, .groups = x->groups, .group = xcalloc(x->groups, sizeof(int)),
                  .x = x->cross[form], .y = x->square[form]};
-    for (int k = 0; k < n; k++)
+    for (int k = 0; k < g.n; k++)
         g.group[k] = k;
     Estimate e = group_bootstrap(&g, mean_ratio, x->o->seed, x->threads);
     free(g.group);
@@ -493,8 +485,7 @@ static void put_truth(Buf *b, const Geometry *x)
     buf_str(b, "}");
 }
 
-/* [cosine of Phi, of the true gradients, of the texts] of up to 500 distinct pairs, evenly
- * spaced. */
+/* [cosine of Phi, of true gradients, of texts] of up to 500 distinct pairs, evenly spaced. */
 static void put_true_pairs(Buf *b, const Geometry *x)
 {
     enum { MOST = 500 };
@@ -512,7 +503,6 @@ static void put_true_pairs(Buf *b, const Geometry *x)
     free(row);
 }
 
-/* One model, one line. */
 static void geometry_json(const Geometry *x)
 {
     const Options *o = x->o;
@@ -566,8 +556,7 @@ static void print_estimate(const char *before, Estimate e, double scale, int dig
                scale * e.high);
 }
 
-/* Of each model a row for all pairs, one for distinct pairs and, if judged, one for each kind of
- * these. */
+/* Rows of each model for all pairs, for distinct ones and, if judged, for kinds of these. */
 static void print_pairs(const Geometry *all, int n)
 {
     static const struct {
@@ -591,10 +580,10 @@ static void print_pairs(const Geometry *all, int n)
 static void print_zero_mean(const Geometry *all, int n)
 {
     printf("\n%-28s%-26s%s\n", "zero-mean check", "sum of phi_t", "mean of phi_t");
-    for (int i = 0; i < n; i++) {
-        printf("%-26s", all[i].name);
-        print_estimate("", zero_mean_check(&all[i], SUM_FORM), 1, 4);
-        print_estimate("  ", zero_mean_check(&all[i], MEAN_FORM), 1, 4);
+    for (const Geometry *x = all; x < all + n; x++) {
+        printf("%-26s", x->name);
+        print_estimate("", zero_mean_check(x, SUM_FORM), 1, 4);
+        print_estimate("  ", zero_mean_check(x, MEAN_FORM), 1, 4);
         putchar('\n');
     }
 }
@@ -616,14 +605,14 @@ static void print_truth(const Geometry *all, int n)
     printf("\n%-28s%-36s%-36s%s\n%-26s%24s %8s   %24s %8s   %7s\n", "true gradients",
            "predicted by Phi", "predicted by texts", "mean", "", "Pearson", "Spearman", "Pearson",
            "Spearman", "cosine");
-    for (int i = 0; i < n; i++)
-        for (int part = 0; part < all[i].parts; part++) {
+    for (const Geometry *x = all; x < all + n; x++)
+        for (int part = 0; part < x->parts; part++) {
             char name[32], row[128];
             part_name(part, name);
-            snprintf(row, sizeof row, "%s %s", part ? " " : all[i].name, name);
-            print_prediction(&all[i], row, part, true);
-            if (part == ALL_PART && count_distinct(&all[i]) < all_pairs(&all[i]))
-                print_prediction(&all[i], "  all, identical pairs too", part, false);
+            snprintf(row, sizeof row, "%s %s", part ? " " : x->name, name);
+            print_prediction(x, row, part, true);
+            if (part == ALL_PART && count_distinct(x) < all_pairs(x))
+                print_prediction(x, "  all, identical pairs too", part, false);
         }
 }
 

@@ -114,7 +114,6 @@ static void record_read(Session *s, Json *j, const char *path, int line, Records
     buf_free(&key, &prompt, &response, &text);
 }
 
-/* The records of a JSONL file or of plain text, a file *.txt. */
 static Records records_read(Session *s, const char *path)
 {
     Records all = {0};
@@ -176,7 +175,6 @@ typedef struct {
     float *logprob; /* [targets] */
 } RecordBatch;
 
-/* Allocated in the engine's arena. */
 static RecordBatch record_batch(Session *s, const Record *r, int n, int at_once)
 {
     RecordBatch x = {.m = &s->model, .records = r, .n = n, .at_once = at_once};
@@ -324,7 +322,6 @@ static void sft_model(Session *s, const Run *run)
     model_init(&s->model, o->seed);
 }
 
-/* A supervised run. */
 typedef struct {
     Session *s;
     Records records, valid; /* of --data and --valid */

@@ -104,7 +104,6 @@ static void put_response(Buf *b, const Group *g, int i, const Tokenizer *t)
     buf_free(&text);
 }
 
-/* One row of the ledger. */
 static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer *t)
 {
     buf_printf(b, "{\"step\": %d, \"prompt_index\": %u, \"rollout\": %d", step, g->index, i);
