@@ -1049,10 +1049,10 @@ static void test_bench(void)
     CHECK(peak > 0.1 && field(cli_out, "fraction") == 1, "%s", cli_out);
     CHECK(cli("bench --only peaks") == 2 && strstr(cli_err, "--only"), "%s", cli_err);
     CHECK(cli("bench --preset nano") == 2 && strstr(cli_err, "--preset"), "%s", cli_err);
-    CHECK(train_flops(preset_find("tiny"), 64) == 6 * (786432 + 64 * 128.0) + 6 * 128.0 * 64 * 4,
-          "operations a token of tiny: %g", train_flops(preset_find("tiny"), 64));
-    CHECK(fabs(sample_flops(preset_find("small"), 48) / 22.46e6 - 1) < 0.001,
-          "operations a sampled token of small: %g", sample_flops(preset_find("small"), 48));
+    CHECK(token_flops(preset_find("tiny"), 32) == 2 * (786432 + 64 * 128.0) + 2 * 128.0 * 64 * 4,
+          "operations a token of tiny: %g", token_flops(preset_find("tiny"), 32));
+    CHECK(fabs(token_flops(preset_find("small"), 48) / 22.46e6 - 1) < 0.001,
+          "operations a sampled token of small: %g", token_flops(preset_find("small"), 48));
 }
 
 /* What goes wrong on a command line gets one line and status 2. */

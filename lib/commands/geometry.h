@@ -20,11 +20,8 @@ static int gradient_parts(const Config *c) { return FIRST_LAYER_PART + c->num_hi
 
 static void part_name(int part, char name[32])
 {
-    static const char *const names[] = {"all", "head", "embedding"};
-    if (part < FIRST_LAYER_PART)
-        snprintf(name, 32, "%s", names[part]);
-    else
-        snprintf(name, 32, "layer %d", part - FIRST_LAYER_PART);
+    static const char *const names[] = {"all", "head", "embedding", "layer %d"};
+    snprintf(name, 32, names[imin(part, FIRST_LAYER_PART)], part - FIRST_LAYER_PART);
 }
 
 /* sum a_k b_k in double, in 16 chains */
@@ -490,29 +487,26 @@ static void put_true_pairs(Buf *b, const Geometry *x)
 {
     enum { MOST = 500 };
     int n = count_distinct(x), rows = 0, seen = 0;
-    double *row = xcalloc(3 * MOST, sizeof *row);
-    for (int k = 0; k < all_pairs(x); k++) {
-        if (x->same[k])
-            continue;
-        if ((int64_t)rows * n <= (int64_t)seen++ * MOST) {
+    double row[MOST][3];
+    for (int k = 0; k < all_pairs(x); k++)
+        if (!x->same[k] && (int64_t)rows * n <= (int64_t)seen++ * MOST) {
             double one[] = {x->cosine[k], x->truth[k], x->semantic[k]};
-            memcpy(row + 3 * rows++, one, sizeof one);
+            memcpy(row[rows++], one, sizeof one);
         }
-    }
-    put_matrix(b, "true_pairs", row, rows, 3);
-    free(row);
+    put_matrix(b, "true_pairs", row[0], rows, 3);
 }
 
 static void geometry_json(const Geometry *x)
 {
     const Options *o = x->o;
+    const char *encoder = ENCODER_NAMES[o->rl.encoder];
     int n = all_pairs(x), distinct = count_distinct(x);
     Buf b = {0};
     put_text(&b, "name", x->name, strlen(x->name));
     put_text(&b, "model", x->model, strlen(x->model));
     put(&b, "temperature", o->temperature);
     put(&b, "feature_temperature", o->temperature);
-    put_text(&b, "encoder", ENCODER_NAMES[o->rl.encoder], strlen(ENCODER_NAMES[o->rl.encoder]));
+    put_text(&b, "encoder", encoder, strlen(encoder));
     put(&b, "groups", x->groups);
     put(&b, "samples", x->samples);
     put(&b, "pairs", n);

@@ -14,36 +14,30 @@ typedef struct {
     double length, logprob;
 } RolloutRow;
 
-/* The next line of this step; false at the end of the file. */
-static bool next_of_step(FILE *f, int step, char **line, size_t *room)
-{
-    int at;
-    while (getline(line, room, f) > 0)
-        if (sscanf(*line, "{\"step\": %d", &at) == 1 && at == step)
-            return true;
-    return false;
-}
-
-static FILE *open_run_file(const Path *path)
+/* Row `index` of a step in a file of the run; the caller frees it. */
+static char *row_of_step(const Path *path, int step, int index)
 {
     FILE *f = fopen(path->s, "rb");
+    char *line = NULL;
+    size_t room = 0;
+    int at, rows = 0;
     if (!f)
         die("%s: cannot be opened: %s", path->s, strerror(errno));
-    return f;
+    while (rows <= index && getline(&line, &room, f) > 0)
+        rows += sscanf(line, "{\"step\": %d", &at) == 1 && at == step;
+    if (rows <= index)
+        die("%s: step %d has %d rows; expected one for row %d", path->s, step, rows, index);
+    fclose(f);
+    return line;
 }
 
-/* Row number `index` of a step. The caller frees its texts. */
+/* Row `index` of the ledger at a step. The caller frees its texts. */
 static RolloutRow rollout_row(const char *run, int step, int index)
 {
     Path path = path_join(run, "rollouts.jsonl");
-    FILE *f = open_run_file(&path);
+    char *line = row_of_step(&path, step, index);
     RolloutRow row = {0};
     Buf key = {0};
-    char *line = NULL;
-    size_t room = 0;
-    for (int i = 0; i <= index; i++)
-        if (!next_of_step(f, step, &line, &room))
-            die("%s: step %d has %d rows; expected one for row %d", path.s, step, i, index);
     Json j = json_open(line, strlen(line));
     for (json_object(&j); json_key(&j, &key);)
         if (among(key.s, "prompt|response"))
@@ -54,7 +48,6 @@ static RolloutRow rollout_row(const char *run, int step, int index)
             json_skip(&j);
     if (!json_end(&j) || !row.prompt.s || !row.response.s)
         die("%s: step %d, row %d: %s", path.s, step, index, j.error ? j.error : "not a rollout");
-    fclose(f);
     free(line);
     buf_free(&key);
     return row;
@@ -64,15 +57,12 @@ static RolloutRow rollout_row(const char *run, int step, int index)
 static void demand_hash(const Trainer *t)
 {
     Path path = path_join(t->s->o.out, "metrics.jsonl");
-    FILE *f = open_run_file(&path);
-    char *line = NULL, expected[64];
-    size_t room = 0;
+    char *line = row_of_step(&path, t->run.step, 0), expected[64];
     unsigned long long hash = weights_hash(&t->s->model);
     snprintf(expected, sizeof expected, "\"weights_hash\": \"%016llx\"", hash);
-    if (!next_of_step(f, t->run.step, &line, &room) || !strstr(line, expected))
+    if (!strstr(line, expected))
         die("%s: step %d, done again, ends with weights_hash %016llx; expected that of its line",
             path.s, t->run.step, hash);
-    fclose(f);
     free(line);
 }
 
@@ -175,9 +165,8 @@ static void replay_table(const Trainer *t, const Options *own, const Group *g, c
     double sum[3] = {0};
     response_text(g, 0, tokenizer, &text);
     printf("step %d, group %d, rollout %d, as the run has it\nprompt    %s\nresponse  %s\n\n"
-           "%5s %7s  %-16s %9s %9s %9s\n",
-           own->step, own->group, own->rollout, g->text, text.s, "t", "id", "token", "log-prob",
-           "entropy", "|phi|");
+           "    t      id  token             log-prob   entropy     |phi|\n",
+           own->step, own->group, own->rollout, g->text, text.s);
     for (int i = 0; i < g->n_tokens; i++) {
         token_text(tokenizer, g->token[i], &text);
         printf("%5d %7d  %-16s %9.4f %9.4f %9.4f\n", i, g->token[i], shown(text.s, text.n).s,
@@ -186,7 +175,7 @@ static void replay_table(const Trainer *t, const Options *own, const Group *g, c
         sum[1] += (double)g->entropy[i];
         sum[2] += phi[i];
     }
-    printf("%5s %7s  %-16s %9.4f %9.4f %9.4f\n", "", "", "sum, mean, mean", sum[0],
+    printf("%15s%-16s %9.4f %9.4f %9.4f\n", "", "sum, mean, mean", sum[0],
            sum[1] / g->n_tokens, sum[2] / g->n_tokens);
     buf_free(&text);
 }
