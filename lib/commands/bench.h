@@ -1,4 +1,4 @@
-/* bench.h: the command `bench`: how fast this machine runs the program, beside its own limit.
+/* bench.h: the command `bench`: how fast this machine runs the program, against its own limit.
  *
  *   peak        fused multiply-adds in registers: the limit, measured in the same run
  *   gemm        each product of the presets: forward, dx (backward), dw (weights)
@@ -44,7 +44,7 @@ static double seconds_of(const Bench *b, void (*run)(void *), void *work, double
     return median(sample, b->repetitions);
 }
 
-/* Is a row of this BENCH_ROWS name asked for (--only)? */
+/* Whether --only selects this row of BENCH_ROWS. */
 static bool bench_wants(const Bench *b, const char *name)
 {
     return !b->o->only || choice_index(BENCH_ROWS, name, strlen(name)) == b->o->only;
@@ -147,8 +147,8 @@ typedef struct {
     const char *preset;
     AdamW adam;
     Record *records;
-    int batch, length, at_once; /* sequences, tokens each, sequences in one pass */
-    Pass pass;                  /* over the first of them */
+    int batch, at_once; /* records; records in one pass */
+    Pass pass;          /* over the first of them */
     Group *groups;
     int n_groups;
     Sampling sampling;
@@ -194,7 +194,7 @@ static void bench_head(const Bench *b, StepWork *w)
     int printed = printf(b->o->json ? "{\"name\": \"head\", \"kernel\": \"head\", \"preset\": "
                                       "\"%s\", \"rows\": %.0f, \"seconds\": %.6g, "
                                       "\"gb_per_s\": %.4g"
-                                    : "head        %-6s %.0f rows, %.3g s",
+                                    : "head        %-6s %3.0f rows %.0e s %.1f GB/s",
                          w->preset, n, seconds, gb / seconds);
     end_row(b, printed, 4e-9 * n * head_weights(c) / seconds, 0); /* logits and phi */
 }
@@ -206,7 +206,6 @@ static void bench_training(const Bench *b, int batch, int length, StepWork *w)
     int rows = good_micro_batch(0, batch, length) * length;
     int *id = xcalloc(batch * (length + 1), sizeof *id);
     w->batch = batch;
-    w->length = length;
     w->at_once = rows / length;
     w->records = xcalloc(batch, sizeof(Record));
     for (int i = 0; i < batch * (length + 1); i++)
@@ -347,7 +346,7 @@ static void rl_row(const Bench *b, const char *preset, int prompts, int k, RlSec
     fflush(stdout);
 }
 
-/* GRPO and G2RL steps by turns, so that what disturbs one disturbs the other. */
+/* GRPO and G2RL steps by turns, so that disturbances hit both. */
 static void bench_rl(const Bench *b, StepWork *w)
 {
     enum { ROLLOUTS = 16, NEW_TOKENS = 48 };

@@ -86,7 +86,7 @@ static void say_twins(const Group *g, int i, Buf *b)
         buf_printf(b, " and %d more", twins - NAMED);
 }
 
-/* What response j subtracts from nu_i (Eq 11). */
+/* The part of nu_i that response j takes away (Eq 11). */
 static double taken(const Group *g, int i, int j)
 {
     double S = g->S[i * g->m + j];
@@ -208,7 +208,7 @@ static void explain_response(const Group *g, int i, const MethodOptions *o, Buf 
     say_advantage(g, i, o, b);
 }
 
-/* Appends what holds for the group as a whole; nothing in the usual case. */
+/* Appends special cases of the whole group; nothing in the usual case. */
 static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
 {
     static const char *const dead_names[] = {"full", "zero", "right", "wrong"}; /* by DeadGroups */
@@ -243,8 +243,8 @@ static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
 
 enum { WIDTH = 100 };
 
-/* Makes text one line of at most `most` characters: line breaks become blanks, and ".." ends what
- * is cut off. Returns its length in characters. */
+/* Makes text one line of at most `most` characters, with ".." in place of more; returns their
+ * number. */
 static int one_line(Buf *text, int most)
 {
     int characters = 0;

@@ -61,7 +61,7 @@ static void demand_hash(const Trainer *t)
     unsigned long long hash = weights_hash(&t->s->model);
     snprintf(expected, sizeof expected, "\"weights_hash\": \"%016llx\"", hash);
     if (!strstr(line, expected))
-        die("%s: step %d, done again, ends with weights_hash %016llx; expected that of its line",
+        die("%s: step %d, replayed, ends with weights_hash %016llx; expected that of its line",
             path.s, t->run.step, hash);
     free(line);
 }
@@ -93,13 +93,13 @@ static void demand_equal(const Trainer *t, const Group *g, const RolloutRow *row
         logprob += (double)g->logprob_old[i];
     response_text(g, 0, &t->s->tokenizer, &text);
     if (strcmp(g->text, row->prompt.s))
-        die("%s/rollouts.jsonl: the prompt is '%.60s', and comes out as '%.60s'", out,
-            row->prompt.s, g->text);
+        die("%s/rollouts.jsonl: the prompt is '%.60s'; replayed: '%.60s'", out, row->prompt.s,
+            g->text);
     if (g->n_tokens != (int)row->length || strcmp(text.s, row->response.s))
-        die("%s/rollouts.jsonl: the response is '%.60s' of %g tokens, and comes out as '%.60s' of "
-            "%d", out, row->response.s, row->length, text.s, g->n_tokens);
+        die("%s/rollouts.jsonl: the response is '%.60s' of %g tokens; replayed: '%.60s' of %d", out,
+            row->response.s, row->length, text.s, g->n_tokens);
     if (logprob != row->logprob)
-        die("%s/rollouts.jsonl: the response's log-prob is %.17g, and comes out as %.17g", out,
+        die("%s/rollouts.jsonl: the response's log-prob is %.17g; replayed: %.17g", out,
             row->logprob, logprob);
     for (int i = 0; i < g->n_tokens; i++)
         if (g->logprob[i] != g->logprob_old[i])

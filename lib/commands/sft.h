@@ -11,7 +11,7 @@ typedef struct {
 
 typedef struct {
     Record *record;
-    int n;
+    int n, longest;
 } Records;
 
 /* A record of these ids, which it takes over; those before `first` are not trained on. */
@@ -37,14 +37,14 @@ static void add_eos(const Session *s, Ids *ids)
 
 /* Prompt (--template), response and end token; the prompt is not trained on. */
 static Record record_of_text(Session *s, const char *problem, const char *response,
-                             const char *what)
+                             const char *source)
 {
     int room = s->model.config.max_position_embeddings;
     Buf text = {0};
     session_tokenizer(s);
     template_render(&s->template, problem, &text);
-    Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, what);
-    Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, what);
+    Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, source);
+    Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, source);
     int first = ids.n;
     for (int i = 0; i < answer.n; i++)
         ids_add(&ids, answer.id[i]);
@@ -56,12 +56,12 @@ static Record record_of_text(Session *s, const char *problem, const char *respon
 
 /* Plain text with its begin and end tokens, all trained on, cut into records of at most
  * --max-length tokens. */
-static void records_of_plain(Session *s, const char *text, size_t n, const char *what,
+static void records_of_plain(Session *s, const char *text, size_t n, const char *source,
                              Records *all)
 {
     int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
     session_tokenizer(s);
-    Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, what);
+    Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, source);
     add_eos(s, &ids);
     for (int first = 0; most > 1 && first + 1 < ids.n; first += most) {
         Ids part = {0};
@@ -94,21 +94,21 @@ static void record_read(Session *s, Json *j, const char *path, int line, Records
         else
             json_skip(j);
     jsonl_end(j, path, line);
-    Path what = path_printf("%s: line %d", path, line);
+    Path source = path_printf("%s: line %d", path, line);
     if (!r.ids) { /* labels of nothing */
         free(r.labels);
         if (prompt.n && response.n)
-            APPEND(all->record, all->n, record_of_text(s, prompt.s, response.s, what.s));
+            APPEND(all->record, all->n, record_of_text(s, prompt.s, response.s, source.s));
         else if (text.n)
-            records_of_plain(s, text.s, text.n, what.s, all);
+            records_of_plain(s, text.s, text.n, source.s, all);
     }
     if (r.ids ? r.n < 2 : !(prompt.n && response.n) && !text.n)
-        die("%s: expected prompt and response, text, or at least two input_ids", what.s);
+        die("%s: expected prompt and response, text, or at least two input_ids", source.s);
     if (r.ids && r.n > c->max_position_embeddings)
-        die("%s: %d input_ids; expected at most %d (max_position_embeddings)", what.s, r.n,
+        die("%s: %d input_ids; expected at most %d (max_position_embeddings)", source.s, r.n,
             c->max_position_embeddings);
     if (r.ids && labels >= 0 && labels != r.n)
-        die("%s: %d labels for %d input_ids; expected as many", what.s, labels, r.n);
+        die("%s: %d labels for %d input_ids; expected as many", source.s, labels, r.n);
     if (r.ids)
         APPEND(all->record, all->n, labels < 0 ? record_of_ids((Ids){r.ids, r.n}, 0) : r);
     buf_free(&key, &prompt, &response, &text);
@@ -127,16 +127,10 @@ static Records records_read(Session *s, const char *path)
             record_read(s, &j, path, line, &all);
     if (!all.n)
         die("%s: holds no records", path);
+    for (int i = 0; i < all.n; i++)
+        all.longest = imax(all.longest, all.record[i].n);
     free(text);
     return all;
-}
-
-static int longest_record(const Records *all)
-{
-    int longest = 0;
-    for (int i = 0; i < all->n; i++)
-        longest = imax(longest, all->record[i].n);
-    return longest;
 }
 
 static void records_free(Records *all)
@@ -157,15 +151,6 @@ static Record record_draw(Session *s, uint32_t index)
     return r;
 }
 
-/* The number of trained-on tokens: the first one has nothing to be predicted from. */
-static int record_targets(const Record *r)
-{
-    int n = 0;
-    for (int i = 1; i < r->n; i++)
-        n += r->labels[i] != NOT_TRAINED;
-    return n;
-}
-
 /* A batch of records, at_once of them in a micro-batch. */
 typedef struct {
     const Model *m;
@@ -181,7 +166,8 @@ static RecordBatch record_batch(Session *s, const Record *r, int n, int at_once)
     x.offset = arena_alloc(&s->engine.arena, n, sizeof(int));
     for (int i = 0; i < n; i++) {
         x.offset[i] = x.targets;
-        x.targets += record_targets(&r[i]);
+        for (int t = 1; t < r[i].n; t++) /* the first token has nothing to be predicted from */
+            x.targets += r[i].labels[t] != NOT_TRAINED;
     }
     x.logprob = arena_floats(&s->engine.arena, x.targets);
     return x;
@@ -422,13 +408,13 @@ static int sft_records(Sft *t)
     int longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX;
     if (o->data) {
         t->records = records_read(t->s, o->data);
-        longest = longest_record(&t->records);
+        longest = t->records.longest;
     }
     if (o->valid) {
         if (!o->eval_every)
             usage("--valid: expected --eval-every too");
         t->valid = records_read(t->s, o->valid);
-        longest = imax(longest, longest_record(&t->valid));
+        longest = imax(longest, t->valid.longest);
     }
     t->samples = o->eval_every && (!o->valid || o->eval_data || !o->data);
     return longest;

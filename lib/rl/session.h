@@ -61,7 +61,6 @@ static const Option OPTIONS[] = {
     TEXT("tokenizer", tokenizer, NULL, C(SFT), "FILE|DIR",
          "tokenizer.json for --preset in place of the tasks' characters, or where it is"),
     TEXT("tokenizer", tokenizer, NULL, C(TOKENIZE), "FILE|DIR", "file, model or run (required)"),
-
     HEADING("Problems and rewards"),
     TEXT("task", task, "countdown", EVERY & ~(BARE | C(SCORE)), "NAME[:key=value,..]",
          "built-in task (see g2rl data --help)"),
@@ -85,7 +84,6 @@ static const Option OPTIONS[] = {
     CHOICE("verifier", verifier, "auto", JUDGED, VERIFIERS, "who judges the responses (see below)"),
     TEXT("reward-cmd", reward_cmd, NULL, JUDGED, "CMD", "program that gives rewards (see below)"),
     NUMBER("reward-timeout", reward_timeout, "60", 0.01, 1e6, JUDGED, "seconds to wait for it"),
-
     HEADING("Sampling"),
     INT("prompts", prompts, "16", 1, 65536, C(TRAIN), "prompts a step"),
     INT("rollouts", rollouts, "16", 2, 4096, RL, "responses to each: m, the size of a group"),
@@ -104,7 +102,6 @@ static const Option OPTIONS[] = {
         "sample from the N most likely tokens; 0: all"),
     INT("max-tokens", max_tokens, "48", 1, 1e6, DRAW, "longest response, with its end token"),
     TEXT("stop", stop, NULL, JUDGED | C(SAMPLE_TEXT), "TEXT", "a response ends before this text"),
-
     HEADING("The method"),
     CHOICE("method", rl.method, "g2rl", RL, "grpo|entropy|evol|g2rl", "see below"),
     NUMBER("lambda", rl.lambda, "0.5", 0, 1e6, RL,
@@ -134,7 +131,6 @@ static const Option OPTIONS[] = {
            "weight of the entropy bonus [0.003 for entropy, else 0]"),
     FLAG("mask-truncated", rl.mask_truncated, C(TRAIN),
          "responses cut off at --max-tokens have no loss"),
-
     HEADING("Learning"),
     INT("steps", steps, "1000", 0, 1e9, C(SFT), "updates"),
     INT("steps", steps, "150", 0, 1e9, C(TRAIN), "batches of rollouts"),
@@ -156,7 +152,6 @@ static const Option OPTIONS[] = {
     NUMBER("adam-eps", adam_eps, "1e-8", 0, 1, LEARN, "AdamW's epsilon"),
     NUMBER("weight-decay", weight_decay, "0", 0, 10, LEARN, "decoupled, all tensors"),
     NUMBER("clip-norm", clip_norm, "1", 0, 1e9, LEARN, "gradient's largest norm; 0: no clipping"),
-
     HEADING("Evaluation on the way"),
     INT("eval-every", eval_every, "0", 0, 1e9, LEARN, "steps between evaluations; 0: none"),
     TEXT("eval-data", eval_data, NULL, LEARN, "FILE", "problems to evaluate, else those of --task"),
@@ -166,11 +161,10 @@ static const Option OPTIONS[] = {
     NUMBER("temperature", temperature, "1", 0, 100, C(SFT), "of sampling; 0: greedy"),
     INT("max-tokens", max_tokens, "48", 1, 1e6, C(SFT), "longest response, with its end token"),
     TEXT("valid", valid, NULL, C(SFT), "FILE", "records whose loss is evaluated"),
-
     HEADING("The run"),
     TEXT("out", out, NULL, LEARN, "DIR", "run directory to write (required)"),
     TEXT("responses", responses, NULL, C(EVAL), "FILE", "write the responses, a line of JSON each"),
-    TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html beside the first run"),
+    TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
     INT("save-every", save_every, "0", 0, 1e9, LEARN, "steps between checkpoints; 0: at the end"),
@@ -183,7 +177,6 @@ static const Option OPTIONS[] = {
     INT("step", step, NULL, 1, 1e9, C(REPLAY), "of the run, from 1 (required)"),
     INT("group", group, "0", 0, 65535, C(REPLAY), "of the step, from 0"),
     INT("rollout", rollout, "0", 0, 4095, C(REPLAY), "of the group, from 0"),
-
     HEADING("Program"),
     CHOICE("template", chat, "qwen3", C(TOKENIZE), "qwen3", "from messages to a prompt"),
     FLAG("decode", decode, C(TOKENIZE), "input_ids in, text out"),
@@ -245,13 +238,12 @@ typedef struct {
 } Command;
 static const Command COMMANDS[N_COMMANDS];
 
-static int default_threads(int asked)
+static int default_threads(int threads)
 {
 #ifdef _OPENMP
-    return asked ? asked : imin(omp_get_max_threads(), MOST_THREADS);
+    return threads ? threads : imin(omp_get_max_threads(), MOST_THREADS);
 #else
-    (void)asked;
-    return 1;
+    return (void)threads, 1;
 #endif
 }
 
@@ -270,7 +262,7 @@ static void session_begin(Session *s)
         s->template = template_open(o->template, o->system);
     if (o->system && s->template.kind == TEMPLATE_PLAIN)
         usage("--system: expected --template qwen3, or a file with {system} in it");
-    if (o->reward_cmd) /* before there are weights: it begins as a copy of this process */
+    if (o->reward_cmd) /* fork before the weights are loaded */
         s->reward = reward_start(o->reward_cmd, o->reward_timeout);
     s->engine.threads = default_threads(o->threads);
 }
