@@ -589,6 +589,7 @@ static void train_step(Trainer *t)
 /* Each is a file of lib/commands, and part of this one: it includes no other. */
 #include "lib/commands/eval.h"     /* defines: cmd_eval, eval_on_the_side */
 #include "lib/commands/train.h"    /* defines: cmd_train, check_method */
+#include "lib/commands/sft.h"      /* defines: cmd_sft, sft_gradient */
 #include "lib/commands/bench.h"    /* defines: cmd_bench */
 #include "lib/commands/data.h"     /* defines: cmd_data */
 #include "lib/commands/explain.h"  /* defines: cmd_explain */
@@ -597,7 +598,6 @@ static void train_step(Trainer *t)
 #include "lib/commands/replay.h"   /* defines: cmd_replay */
 #include "lib/commands/sample.h"   /* defines: cmd_sample */
 #include "lib/commands/score.h"    /* defines: cmd_score */
-#include "lib/commands/sft.h"      /* defines: cmd_sft */
 #include "lib/commands/tokenize.h" /* defines: cmd_tokenize */
 #include "lib/commands/verify.h"   /* defines: cmd_verify */
 #include "lib/report/report.h"     /* defines: cmd_report */

@@ -1,16 +1,15 @@
-/* bench.h: how fast this machine runs the program, beside what it could do at most.
+/* bench.h: the command `bench`: how fast this machine runs the program, against its own limit.
  *
- *   peak        fused multiply-adds in registers: the machine's own limit, measured here and now
- *   gemm        each product that the presets use: forward, dx (backward), dw (weights)
+ *   peak        fused multiply-adds in registers: the limit, measured in the same run
+ *   gemm        each product of the presets: forward, dx (backward), dw (weights)
  *   head        the streamed head with phi, 256 targets
- *   kernel      what lies between the products, for one layer and 256 rows
- *   train_step  forward, backward and AdamW of presets tiny, small and medium
- *   sample      64 new tokens after a prompt of 16, from when the prompts are in the cache
+ *   train_step  forward, backward and AdamW of tiny, small and medium
+ *   sample      64 new tokens after a prompt of 16 that is already in the cache
  *   rl_step     16 prompts x 16 rollouts: sampling, reference, update
  *
- * Work is counted as floating-point operations that the mathematics asks for: 6 (training) or 2
- * (sampling) for each weight of a matrix and token, and causal attention. What is computed twice
- * or padded does not count. Each figure is a median of 7; --quick takes one, of less work. */
+ * Work is counted as floating-point operations of the mathematics: 6 (training) or 2 (sampling) for
+ * each weight of a matrix and token, and causal attention. Recomputation and padding do not count.
+ * Each figure is a median of 7; --quick measures once, with less work. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -20,114 +19,102 @@ typedef struct {
     int threads, repetitions;
 } Bench;
 
-/* Sorts x, and gives its middle. */
 static double median(double *x, int n)
 {
-    qsort(x, (size_t)n, sizeof *x, by_value);
+    qsort(x, n, sizeof *x, by_value);
     return x[n / 2];
 }
 
-/* Median seconds of one call, over the bench's repetitions; short work is repeated inside one, for
- * at least `least` seconds. The first call warms up (with --quick, long work is not done again). */
-static double seconds_of(const Bench *b, void (*run)(void *), void *what, double least)
+/* Median seconds of one call; short work is repeated within a measurement, for `least` seconds or
+ * more. The first call warms up; with --quick it is the measurement of long work. */
+static double seconds_of(const Bench *b, void (*run)(void *), void *work, double least)
 {
-    double sample[16], once, clock = now_seconds();
-    run(what);
-    once = lap(&clock);
+    double sample[16], clock = now_seconds();
+    run(work);
+    double once = lap(&clock);
     if (b->o->quick && once > 0.3)
         return once;
     int inner = imax(1, (int)fmin(1e6, least / fmax(once, 1e-9)));
     for (int r = 0; r < b->repetitions; r++) {
         clock = now_seconds();
         for (int i = 0; i < inner; i++)
-            run(what);
+            run(work);
         sample[r] = lap(&clock) / inner;
     }
     return median(sample, b->repetitions);
 }
 
-static const char *const ROW_NAMES[] = {"peak",       "gemm",   "head",   "kernel",
-                                        "train_step", "sample", "rl_step"};
-
-/* Is a row of this name wanted (--only)? */
+/* Whether --only selects this row of BENCH_ROWS. */
 static bool bench_wants(const Bench *b, const char *name)
 {
-    return !b->o->only || !strcmp(b->o->only, name);
+    return !b->o->only || choice_index(BENCH_ROWS, name, strlen(name)) == b->o->only;
 }
 
-/* Prints a row: as JSON, or as a line. `json`: its members before the figures; `text`: the same. */
-static void bench_row(const Bench *b, const char *name, const char *json, const char *text,
-                      double gflops, double tokens_per_s)
+/* Ends a row of which n characters are printed, as JSON or text. tokens_per_s 0: not counted. */
+static void end_row(const Bench *b, int n, double gflops, double tokens_per_s)
 {
-    if (b->o->json) {
-        printf("{\"name\": \"%s\", %s, \"threads\": %d", name, json, b->threads);
-        if (tokens_per_s > 0)
-            printf(", \"tokens_per_s\": %.6g", tokens_per_s);
+    bool json = b->o->json;
+    if (json)
+        printf(", \"threads\": %d", b->threads);
+    else
+        printf("%*s %d thr", imax(0, 46 - n), "", b->threads);
+    if (tokens_per_s > 0)
+        printf(json ? ", \"tokens_per_s\": %.6g" : "  %9.0f tokens/s", tokens_per_s);
+    if (json)
         printf(", \"gflops\": %.6g, \"peak_gflops\": %.6g, \"fraction\": %.4g}\n", gflops, b->peak,
                gflops / b->peak);
-    } else {
-        printf("%-11s %-34s %d thr", name, text, b->threads);
-        if (tokens_per_s > 0)
-            printf("  %9.0f tokens/s", tokens_per_s);
+    else
         printf("  %7.1f GFLOP/s  %5.1f %%\n", gflops, 100 * gflops / b->peak);
-    }
     fflush(stdout);
 }
 
 /* ---------------------------------------------------------------- products */
 
 typedef struct {
-    int m, n, k;
+    int layout, m, n, k; /* layout: forward, dx or dw */
     float *x, *w, *y;
     Mat W; /* [n, k], with its transpose packed */
     Arena arena;
 } GemmWork;
 
-static void gemm_forward_run(void *what)
+static void gemm_run(void *work)
 {
-    GemmWork *g = what;
-    linear_forward(&g->arena, g->y, g->x, g->m, g->W, NULL);
+    GemmWork *g = work;
+    if (g->layout == 0)
+        linear_forward(&g->arena, g->y, g->x, g->m, g->W, NULL);
+    else if (g->layout == 1)
+        linear_backward(&g->arena, g->x, g->y, g->m, g->W);
+    else
+        linear_weights_backward(&g->arena, g->w, g->k, mat(g->y, g->m, g->n),
+                                mat(g->x, g->m, g->k));
 }
 
-static void gemm_dx_run(void *what)
-{
-    GemmWork *g = what;
-    linear_backward(&g->arena, g->x, g->y, g->m, g->W);
-}
-
-static void gemm_dw_run(void *what)
-{
-    GemmWork *g = what;
-    linear_weights_backward(&g->arena, g->w, g->k, mat(g->y, g->m, g->n), mat(g->x, g->m, g->k));
-}
-
-static float *bench_noise(size_t n, float scale)
+static float *bench_noise(size_t n)
 {
     float *x = floats_new(n);
     for (size_t i = 0; i < n; i++)
-        x[i] = scale * ((float)uniform(philox(1, STREAM_DATA, (uint32_t)i, 0, 0, 0)) - 0.5f);
+        x[i] = (float)(i * 2654435761u % 65536) / 65536.0f - 0.5f;
     return x;
 }
 
 static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
 {
-    static void (*const run[])(void *) = {gemm_forward_run, gemm_dx_run, gemm_dw_run};
     static const char *const layouts[] = {"fwd", "dx", "dw"};
-    size_t mk = (size_t)m * (size_t)k, nk = (size_t)n * (size_t)k, mn = (size_t)m * (size_t)n;
-    GemmWork g = {.m = m, .n = n, .k = k, .x = bench_noise(mk, 1), .w = bench_noise(nk, 1),
-                  .y = bench_noise(mn, 1)};
     float *packed = floats_new(packed_floats(k, n));
+    size_t scratch = packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK;
+    GemmWork g = {.m = m, .n = n, .k = k, .x = bench_noise((size_t)m * k),
+                  .w = bench_noise((size_t)n * k), .y = bench_noise((size_t)m * n),
+                  .arena = arena_new(scratch * sizeof(float))};
     g.W = mat(g.w, n, k);
     gemm_pack(transposed(g.W), packed);
     g.W.packed_t = packed;
-    g.arena = arena_new((packed_floats(n, k) + packed_floats(m, k) + 4 * BLOCK) * sizeof(float));
-    for (int i = 0; i < (training ? 3 : 1); i++) {
-        char json[128], text[64];
-        double seconds = seconds_of(b, run[i], &g, 0.01);
-        snprintf(json, sizeof json, "\"layout\": \"%s\", \"m\": %d, \"k\": %d, \"n\": %d",
-                 layouts[i], m, k, n);
-        snprintf(text, sizeof text, "%-3s %4d x %4d x %4d", layouts[i], m, k, n);
-        bench_row(b, "gemm", json, text, 2e-9 * (double)mn * k / seconds, 0);
+    for (; g.layout < (training ? 3 : 1); g.layout++) {
+        double gflops = 2e-9 * m * n * k / seconds_of(b, gemm_run, &g, 0.01);
+        int printed = printf(b->o->json ? "{\"name\": \"gemm\", \"layout\": \"%s\", \"m\": %d, "
+                                          "\"k\": %d, \"n\": %d"
+                                        : "gemm        %-3s %4d x %4d x %4d",
+                             layouts[g.layout], m, k, n);
+        end_row(b, printed, gflops, 0);
     }
     free(g.x);
     free(g.w);
@@ -136,282 +123,170 @@ static void bench_gemm(const Bench *b, int m, int k, int n, bool training)
     arena_free(&g.arena);
 }
 
-/* Every product of a preset's layer, with the rows of a pass, of a large batch, and of sampling. */
+/* Every product of a preset's layer, with the rows of sampling, of a pass, and of a large batch. */
 static void bench_gemms(const Bench *b, const Config *c)
 {
-    static const int rows[] = {16, 64, 256, 1024};
     for (int i = 0; i < MATRICES; i++)
-        for (int r = 0; r < 4; r++) {
+        for (int rows = 16; rows <= 1024; rows *= 4) {
             Place x = place(c, 0, i);
-            bench_gemm(b, rows[r], x.k, x.n, rows[r] >= 256);
+            bench_gemm(b, rows, x.k, x.n, rows >= 256);
         }
 }
 
-/* ---------------------------------------------------------------- whole steps */
+/* ---------------------------------------------------------------- the head and a training step */
 
-/* Floating-point operations a token: training on sequences of `length`, or one token sampled with
- * `length` keys before it. */
-static double train_flops(const Config *c, int length)
+/* Floating-point operations of a forward pass over one token with `keys` keys. */
+static double token_flops(const Config *c, double keys)
 {
-    return 6 * (layer_weights(c) + head_weights(c)) + 3 * attention_flops(c) * length / 2;
+    return 2 * (layer_weights(c) + head_weights(c)) + attention_flops(c) * keys;
 }
 
-static double sample_flops(const Config *c, int length)
-{
-    return 2 * (layer_weights(c) + head_weights(c)) + attention_flops(c) * length;
-}
-
+/* A preset's model and engine, and the work of a row: records to train on, or groups. */
 typedef struct {
-    Model m;
-    Engine e;
+    Session s;
+    const char *preset;
     AdamW adam;
-    int batch, length, at_once; /* sequences, tokens each, sequences in one pass */
-    int *token;
+    Record *records;
+    int batch, at_once; /* records; records in one pass */
+    Pass pass;          /* over the first of them */
     Group *groups;
+    int n_groups;
     Sampling sampling;
     Learner learner;
-    int n_groups;
-    int kernel; /* which one kernel_run runs, on this pass, writing to `out` */
-    Pass pass, *passes; /* passes: [threads] */
-    float *out;
 } StepWork;
 
-/* Micro-batch `part`, forward. */
-static void bench_forward(StepWork *w, Arena *a, int part, Pass *p)
-{
-    int first = part * w->at_once, n = imin(w->at_once, w->batch - first);
-    Batch b = batch_new(a, n * w->length, n, n * w->length);
-    float *coef = arena_floats(a, (size_t)(n * w->length));
-    for (int i = 0; i < n; i++) {
-        const int *ids = w->token + (first + i) * (w->length + 1);
-        batch_seq(&b, ids, w->length, 0, -1);
-        for (int t = 0; t < w->length; t++) {
-            coef[i * w->length + t] = -1.0f / (float)(w->batch * w->length);
-            batch_target(&b, i * w->length + t, ids[t + 1]);
-        }
-    }
-    *p = forward(a, &w->m, &b, KEEP_ALL);
-    forward_head(a, &w->m, p, 1.0f, true, NULL);
-    p->coef.logprob = coef;
-}
-
-static void train_run(void *what)
-{
-    StepWork *w = what;
-    Engine *e = &w->e;
-    int parts = (w->batch + w->at_once - 1) / w->at_once, most = passes_at_once(e, parts);
-    grads_zero(&w->m);
-    for (int k = 0; k < parts; k += most) {
-        int n = imin(most, parts - k);
-        workers_reset(e);
-        if (n == 1) {
-            e->worker[0].threads = imin(e->threads, HELPERS);
-            bench_forward(w, &e->worker[0], k, w->passes);
-            e->worker[0].threads = 1;
-        } else {
-            PARALLEL_FOR_DYNAMIC (e->threads)
-            for (int i = 0; i < n; i++)
-                bench_forward(w, &e->worker[i], k + i, &w->passes[i]);
-        }
-        backward(e, &w->m, w->passes, n);
-    }
-    adamw_step(e, &w->m, &w->adam, 1e-5);
-}
-
-static double sample_run(StepWork *w)
-{
-    return sample_groups(&w->e, &w->m, w->groups, w->n_groups, &w->sampling);
-}
-
-/* A model of a preset's shape. Its gradients and moments only where a row trains. */
+/* A model of a preset's shape; with gradients and moments to train it. */
 static StepWork step_work(const char *preset, int threads, bool train)
 {
-    StepWork w = {.adam = {0.9, 0.99, 1e-8, 0, 1, 0}};
-    w.m = model_new(preset_find(preset));
-    for (size_t i = 0; i < w.m.n_params; i++)
-        w.m.params[i] = 0.02f * ((float)(i * 2654435761u % 65536) / 65536.0f - 0.5f);
-    for (int t = 0; t < w.m.n_tensors; t++)
-        for (size_t i = 0; !w.m.tensors[t].cols && i < w.m.tensors[t].size; i++)
-            at(&w.m, w.m.params, t)[i] = 1;
+    StepWork w = {.preset = preset, .adam = {0.9, 0.99, 1e-8, 0, 1, 0}};
+    Model m = model_new(preset_find(preset));
+    model_init(&m, 1);
     if (train)
-        model_trainable(&w.m, false);
-    model_pack(&w.m, threads);
-    rope_reserve(&w.m, 512);
+        model_trainable(&m, false);
+    model_pack(&m, threads);
+    rope_reserve(&m, 512);
+    w.s.model = m;
     return w;
 }
 
-/* Random sequences, and memory for a pass over them. */
-static void train_begin(StepWork *w, int threads, int batch, int length)
+static void train_run(void *work)
 {
+    StepWork *w = work;
+    int tokens;
+    grads_zero(&w->s.model);
+    sft_gradient(&w->s, w->records, w->batch, w->at_once, &tokens);
+    adamw_step(&w->s.engine, &w->s.model, &w->adam, 1e-5);
+}
+
+static void head_run(void *work)
+{
+    StepWork *w = work;
+    head_forward(&w->s.engine.worker[0], &w->s.model, &w->pass.head);
+}
+
+static void bench_head(const Bench *b, StepWork *w)
+{
+    const Config *c = &w->s.model.config;
+    RecordBatch batch = record_batch(&w->s, w->records, w->batch, w->at_once);
+    w->pass = records_forward(&w->s.engine.worker[0], &batch, 0, KEEP_ALL);
+    double n = w->pass.batch.n_rows, seconds = seconds_of(b, head_run, w, 0.01);
+    double gb = 4e-9 * (head_weights(c) + 2 * n * c->hidden_size); /* read and written */
+    int printed = printf(b->o->json ? "{\"name\": \"head\", \"kernel\": \"head\", \"preset\": "
+                                      "\"%s\", \"rows\": %.0f, \"seconds\": %.6g, "
+                                      "\"gb_per_s\": %.4g"
+                                    : "head        %-6s %3.0f rows %.0e s %.1f GB/s",
+                         w->preset, n, seconds, gb / seconds);
+    end_row(b, printed, 4e-9 * n * head_weights(c) / seconds, 0); /* logits and phi */
+}
+
+/* The rows of head and train_step, over random sequences. */
+static void bench_training(const Bench *b, int batch, int length, StepWork *w)
+{
+    const Config *c = &w->s.model.config;
+    int rows = good_micro_batch(0, batch, length) * length;
+    int *id = xcalloc(batch * (length + 1), sizeof *id);
     w->batch = batch;
-    w->length = length;
-    w->at_once = good_micro_batch(0, batch, length);
-    w->token = xmalloc((size_t)(batch * (length + 1)) * sizeof(int));
+    w->at_once = rows / length;
+    w->records = xcalloc(batch, sizeof(Record));
     for (int i = 0; i < batch * (length + 1); i++)
-        w->token[i] = (int)below(philox(2, STREAM_DATA, (uint32_t)i, 0, 0, 0),
-                                 (uint32_t)w->m.config.vocab_size);
-    int rows = w->at_once * length;
-    size_t bytes = pass_bytes(&w->m, rows, rows, length, KEEP_ALL) + (size_t)rows * 8;
-    w->e = engine_new(threads, 1 << 16, bytes);
-    w->passes = xcalloc((size_t)threads, sizeof(Pass));
-}
-
-static void train_end(StepWork *w)
-{
-    free(w->token);
-    free(w->passes);
-    engine_free(&w->e);
-}
-
-static void bench_train(const Bench *b, const char *preset, StepWork *w)
-{
-    char json[128], text[64];
-    double seconds = seconds_of(b, train_run, w, 0), tokens = (double)w->batch * w->length;
-    snprintf(json, sizeof json, "\"preset\": \"%s\", \"batch\": %d, \"length\": %d", preset,
-             w->batch, w->length);
-    snprintf(text, sizeof text, "%-6s %3d x %3d tokens", preset, w->batch, w->length);
-    double gflops = 1e-9 * tokens * train_flops(&w->m.config, w->length) / seconds;
-    bench_row(b, "train_step", json, text, gflops, tokens / seconds);
-}
-
-/* ---------------------------------------------------------------- the head and the kernels */
-
-enum { HEAD_K, RMSNORM_K, RMSNORM_BACK_K, HEADS_K, HEADS_BACK_K, ATTENTION_K, ATTENTION_BACK_K,
-       SWIGLU_K, SWIGLU_BACK_K, EXP_K, ADAMW_K, KERNELS };
-static const char *const KERNEL_NAMES[KERNELS] = {
-    "head", "rmsnorm", "rmsnorm backward", "norm + rope", "norm + rope back", "attention",
-    "attention back", "swiglu", "swiglu backward", "exp", "adamw + packing"};
-
-static void kernel_run(void *what)
-{
-    StepWork *w = what;
-    const Config *c = &w->m.config;
-    const Batch *b = &w->pass.batch;
-    const Layer *l = &w->pass.layer[0];
-    LayerGrad *g = &w->pass.grad;
-    const float *norm = at(&w->m, w->m.params, layer_tensor(0, INPUT_NORM));
-    Arena *a = &w->e.worker[0];
-    int n = b->n_rows, d = c->hidden_size, ff = c->intermediate_size;
-    switch (w->kernel) {
-    case HEAD_K: head_forward(a, &w->m, &w->pass.head); break;
-    case RMSNORM_K: rmsnorm_forward(w->out, l->rstd1, mat(l->x, n, d), norm, 1e-6f, 1); break;
-    case RMSNORM_BACK_K:
-        rmsnorm_backward(w->out, g->x2, g->normed1, mat(l->x, n, d), norm, l->rstd1, 1);
-        break;
-    case HEADS_K: heads_forward(&w->m, 0, b, l->qkv, l->qk, l->rstd_head, 1); break;
-    case HEADS_BACK_K: heads_backward(&w->m, 0, b, l, g, 1); break;
-    case ATTENTION_K: attention_forward(a, heads_of(c), b, l->qk, l->qkv, l->att); break;
-    case ATTENTION_BACK_K: attention_backward(a, heads_of(c), b, l, l->att, g->qkv); break;
-    case SWIGLU_K: swiglu_forward(l->act, l->gate_up, n, ff, 1); break;
-    case SWIGLU_BACK_K: swiglu_backward(w->out, l->act, l->gate_up, n, ff, 1); break;
-    case EXP_K: row_exp(w->out, l->gate_up, n * ff, 0, 1); break;
-    case ADAMW_K: adamw_step(&w->e, &w->m, &w->adam, 0); break;
+        id[i] = (int)below(philox(2, STREAM_DATA, i, 0, 0, 0), c->vocab_size);
+    for (int i = 0; i < batch; i++) {
+        int *ids = id + i * (length + 1);
+        w->records[i] = (Record){ids, ids, length + 1};
     }
-}
-
-/* The numbers that a kernel reads and writes, and the operations of those that consist of products
- * (the head makes two: logits and phi; attention has as many rows as keys, half of them seen). */
-static void kernel_cost(const StepWork *w, int kernel, double *floats, double *flops)
-{
-    const Config *c = &w->m.config;
-    double n = w->pass.batch.n_rows, d = c->hidden_size, ff = c->intermediate_size;
-    double params = (double)w->m.n_params, hd = c->head_dim;
-    double qk = (c->num_attention_heads + c->num_key_value_heads) * hd;
-    double qkv = qk + c->num_key_value_heads * hd, att = c->num_attention_heads * hd;
-    double moved[KERNELS] = {head_weights(c) + 2 * n * d, 2 * n * d, 4 * n * d, 2 * n * qk,
-                             4 * n * qk, n * (qkv + att), 2 * n * (qkv + att), 3 * n * ff,
-                             5 * n * ff, 2 * n * ff, 9 * params};
-    double one = attention_flops(c) / c->num_hidden_layers * n * w->length / 2;
-    *floats = moved[kernel];
-    *flops = kernel == HEAD_K ? 4 * n * head_weights(c) : kernel == ATTENTION_K ? one
-           : kernel == ATTENTION_BACK_K ? 2 * one : 0;
-}
-
-/* The streamed head with phi, and what lies between the products, over 256 rows. */
-static void bench_kernels(const Bench *b, const char *preset, StepWork *w)
-{
-    w->e.worker[0].used = 0;
-    Arena *a = &w->e.worker[0];
-    bench_forward(w, a, 0, &w->pass);
-    backward(&w->e, &w->m, &w->pass, 1);
-    w->out = floats_new((size_t)w->pass.batch.n_rows * 2 * (size_t)w->m.config.intermediate_size);
-    for (w->kernel = 0; w->kernel < KERNELS; w->kernel++) {
-        double floats, flops;
-        const char *kernel = KERNEL_NAMES[w->kernel];
-        const char *name = w->kernel == HEAD_K ? "head" : "kernel";
-        if (!bench_wants(b, name))
-            continue;
-        double seconds = seconds_of(b, kernel_run, w, 0.01);
-        kernel_cost(w, w->kernel, &floats, &flops);
-        double gb = 4e-9 * floats / seconds, rate = 1e-9 * flops / seconds;
-        if (b->o->json) {
-            printf("{\"name\": \"%s\", \"kernel\": \"%s\", \"preset\": \"%s\", \"rows\": %d, "
-                   "\"threads\": 1, \"seconds\": %.6g, \"gb_per_s\": %.4g", name, kernel, preset,
-                   w->pass.batch.n_rows, seconds, gb);
-            if (flops > 0)
-                printf(", \"gflops\": %.6g, \"peak_gflops\": %.6g, \"fraction\": %.4g", rate,
-                       b->peak, rate / b->peak);
-            puts("}");
-        } else {
-            printf("%-11s %-6s %-27s 1 thr  %9.1f us", name, preset, kernel, 1e6 * seconds);
-            if (flops > 0)
-                printf("        %7.1f GFLOP/s  %5.1f %%\n", rate, 100 * rate / b->peak);
-            else
-                printf("        %7.1f GB/s\n", gb);
-        }
-        fflush(stdout);
+    w->s.engine = engine_new(b->threads, 1 << 20,
+                             pass_bytes(&w->s.model, rows, rows, length, KEEP_ALL) + rows * 8);
+    if (bench_wants(b, "head") && b->threads == 1)
+        bench_head(b, w);
+    if (bench_wants(b, "train_step")) {
+        double seconds = seconds_of(b, train_run, w, 0), tokens = batch * length;
+        int printed = printf(b->o->json ? "{\"name\": \"train_step\", \"preset\": \"%s\", "
+                                          "\"batch\": %d, \"length\": %d"
+                                        : "train_step  %-6s %3d x %3d tokens",
+                             w->preset, batch, length);
+        end_row(b, printed, 3e-9 * tokens * token_flops(c, length / 2.0) / seconds,
+                tokens / seconds);
     }
-    free(w->out);
+    free(id);
+    free(w->records);
+    engine_free(&w->s.engine);
 }
 
 /* ---------------------------------------------------------------- sampling, and whole RL steps */
 
 /* Groups of m with a prompt of 16 tokens; there is no end token, so every response is full. */
-static void bench_groups(StepWork *w, int groups, int m, int new_tokens, Keep keep)
+static void bench_groups(StepWork *w, int threads, int groups, int m, int new_tokens, Keep keep)
 {
-    int at_once = good_micro_batch(0, groups, 16 + m * new_tokens);
-    Extent x = {groups, m, 16, new_tokens, at_once, keep, keep != KEEP_NOTHING,
+    enum { PROMPT = 16 };
+    Engine *e = &w->s.engine;
+    Model *model = &w->s.model;
+    int at_once = good_micro_batch(0, groups, PROMPT + m * new_tokens);
+    Extent x = {groups, m, PROMPT, new_tokens, at_once, keep, keep != KEEP_NOTHING,
                 keep ? SAVE_ALL : SAVE_NOTHING};
-    w->e = extent_engine(&w->m, w->e.threads, x);
+    *e = extent_engine(model, threads, x);
     w->n_groups = groups;
-    w->groups = groups_new(&w->e, &w->m, x);
-    w->learner = (Learner){&w->e, &w->m, &w->m, 1, NULL, at_once,
-                           xcalloc((size_t)w->e.threads, sizeof(Pass))};
+    w->groups = groups_new(e, model, x);
+    w->learner = (Learner){e, model, model, 1, NULL, at_once, xcalloc(threads, sizeof(Pass))};
     w->sampling = (Sampling){.temperature = 1, .top_p = 1, .max_tokens = new_tokens, .seed = 1};
     for (int i = 0; i < groups; i++) {
-        w->groups[i].index = (uint32_t)i;
-        w->groups[i].prompt_length = 16;
-        for (int t = 0; t < 16; t++)
-            w->groups[i].prompt[t] = (i * 7 + t * 3) % w->m.config.vocab_size;
+        w->groups[i].index = i;
+        w->groups[i].prompt_length = PROMPT;
+        for (int t = 0; t < PROMPT; t++)
+            w->groups[i].prompt[t] = (i * 7 + t * 3) % model->config.vocab_size;
     }
 }
 
-/* 64 new tokens for each of `sequences` sequences, from when their prompts are in the cache. */
-static void bench_sample(const Bench *b, const char *preset, StepWork *w, int sequences)
+static double sample_run(StepWork *w)
 {
-    int new_tokens = b->o->quick ? 8 : 64;
-    double each[16], tokens = (double)sequences * new_tokens;
-    char json[128], text[64];
-    bench_groups(w, sequences, 1, new_tokens, KEEP_NOTHING);
-    for (int r = b->o->quick ? 0 : -1; r < b->repetitions; r++) /* -1 warms up */
-        each[imax(r, 0)] = sample_run(w);
-    double seconds = median(each, b->repetitions);
-    double flops = sample_flops(&w->m.config, 16 + new_tokens / 2);
-    snprintf(json, sizeof json, "\"preset\": \"%s\", \"sequences\": %d, \"new_tokens\": %d", preset,
-             sequences, new_tokens);
-    snprintf(text, sizeof text, "%-6s %3d sequences", preset, sequences);
-    bench_row(b, "sample", json, text, 1e-9 * tokens * flops / seconds, tokens / seconds);
-    free(w->learner.pass);
-    engine_free(&w->e);
+    return sample_groups(&w->s.engine, &w->s.model, w->groups, w->n_groups, &w->sampling);
 }
 
-/* One step of reinforcement learning, as train_step makes it; the reference is the model itself.
- * Rewards are made up: every third response is right. The engine has the seconds of each phase. */
+/* New tokens of each of `sequences` sequences, measured once their prompts are in the cache. */
+static void bench_sample(const Bench *b, StepWork *w, int sequences)
+{
+    int new_tokens = b->o->quick ? 8 : 64;
+    double each[16], tokens = sequences * new_tokens;
+    bench_groups(w, b->threads, sequences, 1, new_tokens, KEEP_NOTHING);
+    for (int r = b->o->quick ? 0 : -1; r < b->repetitions; r++) /* -1 warms up */
+        each[imax(r, 0)] = sample_run(w);
+    double rate = tokens / median(each, b->repetitions);
+    int printed = printf(b->o->json ? "{\"name\": \"sample\", \"preset\": \"%s\", "
+                                      "\"sequences\": %d, \"new_tokens\": %d"
+                                    : "sample      %-6s %3d sequences x %2d tokens",
+                         w->preset, sequences, new_tokens);
+    end_row(b, printed, 1e-9 * rate * token_flops(&w->s.model.config, 16 + new_tokens / 2), rate);
+    free(w->learner.pass);
+    engine_free(&w->s.engine);
+}
+
+/* One step of reinforcement learning, as train_step makes it; the reference is the model itself,
+ * and every third response counts as right. The engine has the seconds of each phase. */
 static void rl_run(StepWork *w, Method method)
 {
     const MethodOptions o = {.method = method, .lambda = 0.5, .clip_low = 0.2, .clip_high = 0.2,
                              .kl_coef = 0.001};
-    Engine *e = &w->e;
+    Engine *e = &w->s.engine;
+    Model *m = &w->s.model;
     Learner *l = &w->learner;
     LossSums sums = {0};
     size_t mark = e->arena.used;
@@ -427,35 +302,37 @@ static void rl_run(StepWork *w, Method method)
     for (int i = 0; i < l->micro_batch; i++)
         w->groups[i].reads_saved = false;
     phase_ends(e, VERIFY);
-    reference_hidden(e, &w->m, w->groups, w->n_groups);
+    reference_hidden(e, m, w->groups, w->n_groups);
     LossSize size = loss_size(w->groups, w->n_groups, &o);
-    grads_zero(&w->m);
+    grads_zero(m);
     for (int k = 0; k < w->n_groups;) {
         Wave wave = next_wave(l, w->groups + k, w->n_groups - k);
         forward_wave(l, &wave, KEEP_ALL);
         wave_advantages(l, &wave);
         wave_loss(l, &wave, size, &sums);
-        backward(e, &w->m, l->pass, wave.passes);
+        backward(e, m, l->pass, wave.passes);
         k += wave.n;
     }
-    adamw_step(e, &w->m, &w->adam, 1e-6);
+    adamw_step(e, m, &w->adam, 1e-6);
     e->arena.used = mark;
 }
 
-/* The methods that bench_rl compares: with the first. */
+/* The methods that bench_rl compares with the first. */
 static const Method RL_METHODS[] = {GRPO, G2RL};
 
-/* The medians of the steps of method k, and of their ratios to the steps of GRPO made by turns.
- * seconds: of each method, phase (after the last one: of the whole step), and repetition. */
-static void rl_row(const Bench *b, const char *preset, int prompts, int k,
-                   double seconds[2][PHASES + 1][16])
+/* Seconds of a step: of each method, phase (the last one: the whole step), and repetition. */
+typedef double RlSeconds[2][PHASES + 1][16];
+
+/* The medians of the steps of method k, and of their ratios to the GRPO steps next to them. */
+static void rl_row(const Bench *b, const char *preset, int prompts, int k, RlSeconds seconds)
 {
-    double middle[PHASES + 1], sorted[16], ratios[16];
+    double middle[PHASES + 1], ratios[16];
     int n = b->repetitions;
     for (int r = 0; r < n; r++)
         ratios[r] = seconds[k][PHASES][r] / seconds[0][PHASES][r];
     for (int i = 0; i <= PHASES; i++) {
-        memcpy(sorted, seconds[k][i], (size_t)n * sizeof(double));
+        double sorted[16];
+        memcpy(sorted, seconds[k][i], sizeof sorted);
         middle[i] = median(sorted, n);
     }
     printf(b->o->json ? "{\"name\": \"rl_step\", \"preset\": \"%s\", \"method\": \"%s\", "
@@ -469,14 +346,13 @@ static void rl_row(const Bench *b, const char *preset, int prompts, int k,
     fflush(stdout);
 }
 
-/* GRPO and G2RL steps by turns, so that what disturbs one disturbs the other. */
-static void bench_rl(const Bench *b, const char *preset, StepWork *w)
+/* GRPO and G2RL steps by turns, so that disturbances hit both. */
+static void bench_rl(const Bench *b, StepWork *w)
 {
     enum { ROLLOUTS = 16, NEW_TOKENS = 48 };
     int prompts = b->o->quick ? 2 : 16;
-    double seconds[2][PHASES + 1][16];
-    w->e.threads = b->threads;
-    bench_groups(w, prompts, ROLLOUTS, NEW_TOKENS, KEEP_ALL);
+    RlSeconds seconds = {0};
+    bench_groups(w, b->threads, prompts, ROLLOUTS, NEW_TOKENS, KEEP_ALL);
     for (int r = -1; r < b->repetitions; r++) /* -1 warms up */
         for (int k = 0; k < 2; k++) {
             int turn = (r + 1 + k) % 2; /* each goes first in every other repetition */
@@ -484,34 +360,26 @@ static void bench_rl(const Bench *b, const char *preset, StepWork *w)
             rl_run(w, RL_METHODS[turn]);
             seconds[turn][PHASES][imax(r, 0)] = lap(&clock);
             for (int i = 0; i < PHASES; i++)
-                seconds[turn][i][imax(r, 0)] = w->e.seconds[i];
+                seconds[turn][i][imax(r, 0)] = w->s.engine.seconds[i];
         }
     for (int k = 0; k < 2; k++)
-        rl_row(b, preset, prompts, k, seconds);
+        rl_row(b, w->preset, prompts, k, seconds);
     free(w->learner.pass);
-    engine_free(&w->e);
+    engine_free(&w->s.engine);
 }
 
-/* All rows of one preset on b->threads threads. */
-static void bench_preset(const Bench *b, const char *preset, int batch, int length, StepWork *w)
+/* ---------------------------------------------------------------- the command */
+
+static void bench_preset(const Bench *b, int batch, int length, StepWork *w)
 {
-    bool kernels = b->threads == 1 && (bench_wants(b, "head") || bench_wants(b, "kernel"));
     if (bench_wants(b, "gemm") && b->threads == 1)
-        bench_gemms(b, &w->m.config);
-    if (kernels || bench_wants(b, "train_step")) {
-        train_begin(w, b->threads, batch, length);
-        if (kernels)
-            bench_kernels(b, preset, w);
-        if (bench_wants(b, "train_step"))
-            bench_train(b, preset, w);
-        train_end(w);
-    }
-    for (int sequences = 16; sequences <= 64 && bench_wants(b, "sample"); sequences += 48) {
-        w->e.threads = b->threads;
-        bench_sample(b, preset, w, sequences);
-    }
-    if (bench_wants(b, "rl_step") && strcmp(preset, "medium"))
-        bench_rl(b, preset, w);
+        bench_gemms(b, &w->s.model.config);
+    if (bench_wants(b, "head") || bench_wants(b, "train_step"))
+        bench_training(b, batch, length, w);
+    for (int sequences = 16; sequences <= 64 && bench_wants(b, "sample"); sequences += 48)
+        bench_sample(b, w, sequences);
+    if (bench_wants(b, "rl_step") && strcmp(w->preset, "medium"))
+        bench_rl(b, w);
 }
 
 static void cmd_bench(Session *s)
@@ -519,35 +387,26 @@ static void cmd_bench(Session *s)
     static const struct {
         const char *name;
         int batch, length;
-    } presets[] = {{"tiny", 64, 64}, {"small", 16, 256}, {"medium", 4, 256}};
+    } presets[] = {{"tiny", 64, 64}, {"small", 16, 256}, {"medium", 4, 256}}; /* --preset's order */
     const Options *o = &s->o;
-    int counts[2] = {1, s->engine.threads}, runs = s->engine.threads > 1 && !o->threads ? 2 : 1;
-    if (o->threads)
-        counts[0] = o->threads;
-    bool row = !o->only, preset = !o->preset;
-    for (size_t i = 0; i < sizeof ROW_NAMES / sizeof *ROW_NAMES; i++)
-        row |= o->only && !strcmp(o->only, ROW_NAMES[i]);
-    for (int i = 0; i < 3; i++)
-        preset |= o->preset && !strcmp(o->preset, presets[i].name);
-    if (!row)
-        usage("--only: '%.60s'; see g2rl bench --help for the names of the rows", o->only);
-    if (!preset)
-        usage("--preset: '%.60s'; bench knows tiny, small and medium", o->preset);
+    int threads = s->engine.threads, runs = threads > 1 && !o->threads ? 2 : 1;
     Bench b[2];
     for (int i = 0; i < runs; i++) {
-        b[i] = (Bench){o, measure_peak(counts[i]), counts[i], o->quick ? 1 : 7};
+        int n = i == runs - 1 ? threads : 1;
+        b[i] = (Bench){o, measure_peak(n), n, o->quick ? 1 : 7};
         if (bench_wants(&b[i], "peak"))
-            bench_row(&b[i], "peak", "\"simd\": \"" SIMD_NAME "\"", SIMD_NAME, b[i].peak, 0);
+            end_row(&b[i], printf(o->json ? "{\"name\": \"peak\", \"simd\": \"%s\""
+                                          : "peak        %s", SIMD_NAME), b[i].peak, 0);
     }
-    for (int p = 0; p < 3 && (!o->only || strcmp(o->only, "peak")); p++) {
-        if (o->preset && strcmp(o->preset, presets[p].name))
+    bool any = !o->only || !bench_wants(b, "peak");
+    for (int p = 0; p < 3 && any; p++) {
+        if (o->shape && o->shape != p + 1)
             continue;
-        bool train = !o->only || (strcmp(o->only, "gemm") && strcmp(o->only, "sample"));
-        StepWork w = step_work(presets[p].name, counts[runs - 1], train);
+        bool train = !o->only || !(bench_wants(b, "gemm") || bench_wants(b, "sample"));
+        StepWork w = step_work(presets[p].name, threads, train);
         for (int i = 0; i < runs; i++)
-            bench_preset(&b[i], presets[p].name, o->quick && p ? 2 : presets[p].batch,
-                         presets[p].length, &w);
-        model_free(&w.m);
+            bench_preset(&b[i], o->quick && p ? 2 : presets[p].batch, presets[p].length, &w);
+        model_free(&w.s.model);
     }
 }
 

@@ -1,57 +1,47 @@
-/* eval.h: the command `eval`: models compared on held-out problems, each at one temperature or
- * several, as a table with intervals, as JSON, and with --responses every answer that was sampled.
- * What is measured is in g2rl.c (Evaluation). */
+/* eval.h: the command `eval`: models compared on held-out problems, at one temperature or several,
+ * as a table with intervals or JSON; and the evaluations of --eval-every. */
 #ifndef EVAL_H
 #define EVAL_H
 
-enum { MAX_K = 13 }; /* pass@k for k = 1, 2, 4, .. 4096 */
+enum { MAX_K = 13, MAJORITY = 16 }; /* pass@k for k = 1, 2, 4, .. 4096; maj@16 or less */
 
-/* One model on held-out problems at one temperature, a row for each problem. */
+/* One model on held-out problems at one temperature. */
 typedef struct {
     const char *name;
     double temperature;
     int problems, samples;
-    int few;         /* votes and distinct answers are counted among so many samples: 16, or all */
-    int distinct;    /* problems that differ */
-    int *class;      /* [problems] the first that is the same one */
-    double *right, *pass[MAX_K], *maj; /* [problems] right: samples that are */
+    int few;         /* votes and distinct answers are among so many samples: 16, or all */
+    int distinct;    /* number of different problems */
+    int *class;      /* [problems] the first equal problem */
+    double *right, *pass[MAX_K], *maj; /* [problems] right: number of right samples */
     double *distinct_right;            /* [problems] expected among `few` samples */
-    double right_classes, two_right;   /* sums: distinct right answers among all samples; problems
-                                          that have two or more */
+    double right_classes, two_right;   /* distinct right answers among all samples; problems with
+                                          two or more */
     GroupSums sums;
     uint64_t seed;
-    Buf *responses; /* a line for each is added; or NULL */
+    Buf *responses; /* gets a line for each response; or NULL */
 } Evaluation;
 
-/* The class of response i: the first response, perhaps itself, that answers the same. */
-static int first_alike(const Group *g, const Judge *j, char **answer, const int *class, int i)
-{
-    for (int k = 0; k < i; k++)
-        if (class[k] == k && g->truncated[k] == g->truncated[i] &&
-            judge_same(j, answer[k], answer[i]))
-            return k;
-    return i;
-}
-
-/* Which responses of a group answer the same.   class: [m] */
+/* The answer class of each response: the first response with the same answer.   class: [m] */
 static void group_classes(const Group *g, const Judge *j, const Tokenizer *t, int *class)
 {
-    char **answer = xcalloc((size_t)g->m, sizeof *answer);
-    Buf text = {0}, name = {0};
+    Buf text = {0}, *answer = xcalloc(g->m, sizeof *answer);
     for (int i = 0; i < g->m; i++) {
         response_text(g, i, t, &text);
-        judge_class(j, g->text, text.s, &name);
-        answer[i] = xstrdup(name.s);
-        class[i] = first_alike(g, j, answer, class, i);
+        judge_class(j, g->text, text.s, &answer[i]);
+        class[i] = i;
+        for (int k = 0; k < i && class[i] == i; k++)
+            if (class[k] == k && g->truncated[k] == g->truncated[i] &&
+                judge_same(j, answer[k].s, answer[i].s))
+                class[i] = k;
     }
     for (int i = 0; i < g->m; i++)
-        free(answer[i]);
+        buf_free(&answer[i]);
     free(answer);
     buf_free(&text);
-    buf_free(&name);
 }
 
-/* How many pass@k there are of so many samples: k = 1, 2, 4, .. */
+/* The number of pass@k for so many samples: k = 1, 2, 4, .. */
 static int passes(int samples)
 {
     int n = 0;
@@ -60,34 +50,28 @@ static int passes(int samples)
     return n;
 }
 
-/* Of the first --problems of a list. */
 static Evaluation evaluation_new(const char *name, const Problems *p, const Options *o)
 {
-    size_t n = (size_t)imin(p->n, o->problems);
-    Evaluation ev = {.name = name, .temperature = o->temperature, .problems = (int)n,
-                     .samples = o->samples, .few = imin(16, o->samples), .seed = o->seed};
+    int n = imin(p->n, o->problems);
+    Evaluation ev = {.name = name, .temperature = o->temperature, .problems = n,
+                     .samples = o->samples, .few = imin(MAJORITY, o->samples), .seed = o->seed};
+    ev.right = xcalloc((3 + passes(o->samples)) * (size_t)n, sizeof(double));
+    ev.maj = ev.right + n;
+    ev.distinct_right = ev.maj + n;
     for (int k = 0; k < passes(o->samples); k++)
-        ev.pass[k] = xcalloc(n, sizeof(double));
-    ev.right = xcalloc(n, sizeof(double));
-    ev.maj = xcalloc(n, sizeof(double));
-    ev.distinct_right = xcalloc(n, sizeof(double));
+        ev.pass[k] = ev.distinct_right + (k + 1) * (size_t)n;
     ev.class = xcalloc(n, sizeof(int));
-    ev.distinct = problems_classes(p, (int)n, ev.class);
+    ev.distinct = problems_classes(p, n, ev.class);
     return ev;
 }
 
 static void evaluation_free(Evaluation *ev)
 {
-    for (int k = 0; k < MAX_K; k++)
-        free(ev->pass[k]);
-    free(ev->right);
-    free(ev->maj);
-    free(ev->distinct_right);
+    free(ev->right); /* and all that follow it */
     free(ev->class);
 }
 
-/* Metric k of an evaluation, a value for each problem: pass@1, pass@2, pass@4, ..; after these
- * maj@k and distinct_right@k; then NULL. */
+/* Metric k, a value a problem: pass@1, pass@2, pass@4, .., maj@k, distinct_right@k; then NULL. */
 static const double *evaluation_metric(const Evaluation *ev, int k, char name[32])
 {
     int last = passes(ev->samples);
@@ -96,45 +80,32 @@ static const double *evaluation_metric(const Evaluation *ev, int k, char name[32
     return k < last ? ev->pass[k] : k == last ? ev->maj : k == last + 1 ? ev->distinct_right : NULL;
 }
 
-/* The mean of a metric, its interval over problems that differ; and what it is above another's. */
-static Estimate evaluation_mean(const Evaluation *ev, const double *x)
+/* The mean of metric k, or of its difference from another evaluation of the same problems, with an
+ * interval over different problems. */
+static Estimate evaluation_mean(const Evaluation *ev, const Evaluation *from, int k)
 {
-    return bootstrap(x, ev->class, ev->problems, ev->seed);
-}
-
-static Estimate evaluation_difference(const Evaluation *ev, const double *x, const double *y)
-{
-    return paired(x, y, ev->class, ev->problems, ev->seed);
-}
-
-static void put_estimate(Buf *b, const char *name, Estimate x)
-{
-    put(b, name, x.value);
-    buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
-}
-
-/* How an evaluation differs from another on the same problems, metric by metric. */
-static void difference_json(const Evaluation *ev, const Evaluation *from, Buf *b)
-{
-    const double *x, *y;
     char name[32];
-    buf_str(b, ", \"difference\": {\"from\": ");
-    json_put_string(b, from->name, strlen(from->name));
-    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++) {
-        y = evaluation_metric(from, k, name);
-        put_estimate(b, name, evaluation_difference(ev, x, y));
-    }
-    buf_str(b, "}");
+    const double *x = evaluation_metric(ev, k, name);
+    return from ? paired(x, evaluation_metric(from, k, name), ev->class, ev->problems, ev->seed)
+                : bootstrap(x, ev->class, ev->problems, ev->seed);
 }
 
-/* The whole evaluation as the members of a JSON object. */
+/* The means of all metrics, or of their differences, as members of a JSON object. */
+static void put_means(Buf *b, const Evaluation *ev, const Evaluation *from)
+{
+    char name[32];
+    for (int k = 0; evaluation_metric(ev, k, name); k++) {
+        Estimate x = evaluation_mean(ev, from, k);
+        put(b, name, x.value);
+        buf_printf(b, ", \"%s/interval\": [%.6g, %.6g]", name, x.low, x.high);
+    }
+}
+
 static void evaluation_json(const Evaluation *ev, Buf *b)
 {
     const GroupSums *s = &ev->sums;
-    const double *x;
     char name[32];
-    for (int k = 0; (x = evaluation_metric(ev, k, name)); k++)
-        put_estimate(b, name, evaluation_mean(ev, x));
+    put_means(b, ev, NULL);
     snprintf(name, sizeof name, "mean@%d", ev->samples);
     put(b, name, ratio(s->right, s->responses));
     put(b, "problems", ev->problems);
@@ -156,19 +127,17 @@ static void evaluation_json(const Evaluation *ev, Buf *b)
     put_vector(b, "distinct_right", ev->distinct_right, ev->problems);
     if (ev->distinct == ev->problems)
         return;
-    buf_str(b, ", \"problem_class\": [");
-    for (int i = 0; i < ev->problems; i++)
-        buf_printf(b, i ? ", %d" : "%d", ev->class[i]);
-    buf_str(b, "]");
+    buf_str(b, ", \"problem_class\": ");
+    json_put_ints(b, ev->class, ev->problems);
 }
 
-/* What a group's answer classes say of a problem: maj@k, the mean over its disjoint blocks of k
- * samples, and distinct right answers. An answer that n_c of m samples give is among k of them,
- * drawn without putting back, with the chance pass_at_k(m, n_c, k). */
+/* From a group's answer classes to a problem's maj@k, the mean over disjoint blocks of k samples,
+ * and distinct right answers. An answer of n_c of the m samples is among k of them, drawn without
+ * replacement, with probability pass_at_k(m, n_c, k). */
 static void evaluate_classes(Evaluation *ev, int row, const Group *g, const int *class)
 {
-    int k = ev->few, *count = xcalloc((size_t)g->m, sizeof *count), kinds = 0;
-    bool *right = xcalloc((size_t)g->m, sizeof *right);
+    int k = ev->few, *count = xcalloc(g->m, sizeof *count), kinds = 0;
+    bool *right = xcalloc(g->m, sizeof *right);
     for (int i = 0; i < g->m; i++) {
         right[i] = is_right(g->reward[i]);
         count[class[i]] += right[i];
@@ -185,13 +154,11 @@ static void evaluate_classes(Evaluation *ev, int row, const Group *g, const int 
     free(right);
 }
 
-/* A few problems of an evaluation, sampled: rows `first`, first + 1, ... */
+/* A few sampled problems of an evaluation: rows `first`, first + 1, ... */
 typedef struct {
-    Model *m;
-    const Tokenizer *t;
+    Session *s;
     const Judge *judge;
     Group *groups;
-    const Sampling *s;
     Evaluation *ev;
     int first, *class; /* class: [groups, samples] */
 } Answers;
@@ -203,17 +170,17 @@ static void evaluate_group(Arena *a, int i, void *context)
     Evaluation *ev = x->ev;
     Group *g = &x->groups[i];
     const MethodOptions plain = {.method = GRPO};
-    Learner l = {.policy = x->m, .method = &plain,
-                 .temperature = x->s->temperature > 0 ? x->s->temperature : 1};
+    double T = x->s->o.temperature;
+    Learner l = {.policy = &x->s->model, .method = &plain, .temperature = T > 0 ? T : 1};
     forward_groups(a, &l, g, 1, KEEP_NOTHING);
-    group_advantages(a, g, &plain, x->m->config.hidden_size);
+    group_advantages(a, g, &plain, l.policy->config.hidden_size);
     for (int k = 0; k < passes(ev->samples); k++)
         ev->pass[k][x->first + i] = pass_at_k(ev->samples, count_right(g), 1 << k);
     ev->right[x->first + i] = count_right(g);
-    group_classes(g, x->judge, x->t, x->class + (ptrdiff_t)i * g->m);
+    group_classes(g, x->judge, &x->s->tokenizer, x->class + i * g->m);
 }
 
-/* A line of eval --responses for each response of a problem; class: [m] */
+/* A line of --responses for each response of a problem; class: [m] */
 static void write_responses(const Evaluation *ev, int row, const Group *g, const int *class,
                             const Tokenizer *t)
 {
@@ -231,36 +198,45 @@ static void write_responses(const Evaluation *ev, int row, const Group *g, const
     buf_free(&b);
 }
 
-/* The groups of an evaluation that are sampled together: about 512 responses. */
+/* The groups of an evaluation that are sampled at a time: about 512 responses. */
 static Extent eval_extent(const Problems *p, int samples, int max_tokens)
 {
     int at_once = imax(1, 512 / samples);
     return (Extent){at_once, samples, p->longest, max_tokens, 1, KEEP_NOTHING, false, SAVE_OUTPUT};
 }
 
-/* Samples and judges every problem, `at_once` together, and takes their features as well. The same
- * seed draws the same random numbers for every model: comparisons are paired. */
-static void evaluate(Engine *e, Model *m, const Tokenizer *t, Problems *p, const Sampling *s,
-                     int at_once, Evaluation *ev, Progress *report)
+/* Samples problems `first`, first + 1, ..., as many as x has groups. */
+static Group *sample_problems(Session *s, Problems *p, Extent x, int first)
 {
-    Extent x = eval_extent(p, ev->samples, s->max_tokens);
-    rope_reserve(m, x.max_prompt + x.max_tokens);
-    int *class = xcalloc((size_t)at_once * (size_t)ev->samples, sizeof *class);
+    Engine *e = &s->engine;
+    Sampling sampling = session_sampling(s, 0);
+    Group *g = groups_new(e, &s->model, x);
+    for (int k = 0; k < x.groups; k++)
+        group_ask(&g[k], &e->arena, p, first + k, &s->tokenizer, x.max_prompt);
+    sample_groups(e, &s->model, g, x.groups, &sampling);
+    return g;
+}
+
+/* Samples, judges and measures every problem. The same seed draws the same random numbers for every
+ * model: comparisons are paired. */
+static void evaluate(Session *s, Problems *p, Evaluation *ev, Progress *report)
+{
+    Engine *e = &s->engine;
+    Extent x = eval_extent(p, ev->samples, s->o.max_tokens);
+    rope_reserve(&s->model, x.max_prompt + x.max_tokens);
+    int at_once = x.groups, *class = xcalloc(at_once * ev->samples, sizeof *class);
     for (int i = 0; i < ev->problems; i += x.groups) {
         size_t mark = e->arena.used;
         x.groups = imin(at_once, ev->problems - i);
-        Group *g = groups_new(e, m, x);
-        for (int k = 0; k < x.groups; k++)
-            group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), t, x.max_prompt);
-        sample_groups(e, m, g, x.groups, s);
-        verify_groups(g, x.groups, &p->judge, t);
-        Answers answers = {m, t, &p->judge, g, s, ev, i, class};
+        Group *g = sample_problems(s, p, x, i);
+        verify_groups(g, x.groups, &p->judge, &s->tokenizer);
+        Answers answers = {s, &p->judge, g, ev, i, class};
         engine_each(e, x.groups, evaluate_group, &answers);
         for (int k = 0; k < x.groups; k++) {
-            const int *of_group = class + (ptrdiff_t)k * ev->samples;
+            const int *of_group = class + k * ev->samples;
             group_sums(&ev->sums, &g[k]);
             evaluate_classes(ev, i + k, &g[k], of_group);
-            write_responses(ev, i + k, &g[k], of_group, t);
+            write_responses(ev, i + k, &g[k], of_group, &s->tokenizer);
         }
         e->arena.used = mark;
         if (report)
@@ -274,11 +250,9 @@ static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int ste
 {
     Buf b = {0};
     Evaluation ev = evaluation_new("held-out", held_out, &s->o);
-    Sampling sampling = session_sampling(s, 0);
-    Extent x = eval_extent(held_out, s->o.samples, s->o.max_tokens);
     int n_vocab = s->model.n_vocab;
-    s->model.n_vocab = s->tokenizer.n_vocab; /* sft trains on all ids, some without a text */
-    evaluate(&s->engine, &s->model, &s->tokenizer, held_out, &sampling, x.groups, &ev, NULL);
+    s->model.n_vocab = s->tokenizer.n_vocab; /* sft trains on all ids, also without a text */
+    evaluate(s, held_out, &ev, NULL);
     s->model.n_vocab = n_vocab;
     buf_printf(&b, "{\"step\": %d", step);
     evaluation_json(&ev, &b);
@@ -291,33 +265,31 @@ static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int ste
 
 enum { MOST_TEMPERATURES = 16, EVAL_COLUMNS = 5 };
 
-/* The metrics of the table: pass@1, maj@k, pass@16 or as much of it as there is, pass@k of all
- * samples where that is more, and distinct right answers. Returns how many. */
+/* The metrics of the table: pass@1, maj@k, pass@16 or the last before it, pass@k of all samples
+ * where that is more, and distinct right answers. Returns their number. */
 static int eval_columns(const Evaluation *ev, int column[EVAL_COLUMNS])
 {
-    int last = passes(ev->samples), sixteen = passes(imin(ev->samples, 16)) - 1, n = 0;
-    column[n++] = 0;
-    column[n++] = last;
-    column[n++] = sixteen;
-    if (last - 1 > sixteen)
-        column[n++] = last - 1;
-    column[n++] = last + 1;
-    return n;
+    int last = passes(ev->samples), sixteen = passes(imin(ev->samples, 16)) - 1;
+    bool more = last - 1 > sixteen;
+    int all[] = {0, last, sixteen, more ? last - 1 : last + 1, last + 1};
+    memcpy(column, all, sizeof all);
+    return EVAL_COLUMNS - !more;
 }
 
-/* Shares are printed in percent; distinct right answers are a count. */
-static double eval_scale(const Evaluation *ev, int column)
+/* A row of means or, with `from`, differences: shares in percent, distinct answers as counts. */
+static void print_means(const Evaluation *ev, const Evaluation *from, int width, FILE *f)
 {
-    return column > passes(ev->samples) ? 1 : 100;
-}
-
-/* Columns for the names of the rows. */
-static int eval_width(const Evaluation *all, int n)
-{
-    int width = 10;
-    for (int i = 0; i < n; i++)
-        width = imax(width, (int)strlen(all[i].name));
-    return width;
+    int column[EVAL_COLUMNS], n = eval_columns(ev, column);
+    fprintf(f, "%-*s", width, ev->name);
+    for (int k = 0; k < n; k++) {
+        Estimate e = evaluation_mean(ev, from, column[k]);
+        bool share = column[k] <= passes(ev->samples);
+        double scale = share ? 100 : 1;
+        int digits = share ? 1 : 2;
+        fprintf(f, from ? "  %+5.*f [%+5.*f, %+5.*f]" : "  %5.*f [%5.*f, %5.*f]", digits,
+                scale * e.value, digits, scale * e.low, digits, scale * e.high);
+    }
+    fputc('\n', f);
 }
 
 static void print_head(const Evaluation *ev, const char *first, int width, FILE *f)
@@ -332,22 +304,23 @@ static void print_head(const Evaluation *ev, const char *first, int width, FILE 
     fputc('\n', f);
 }
 
-/* The table of models, a row each; then what their responses are like. */
-static void print_evaluations(const Evaluation *all, int n, FILE *f)
+/* The row that row i is compared with: the first model's at the same temperature; of one model
+ * alone, its first temperature. */
+static int compared_with(int i, int models, int temperatures)
 {
-    int column[EVAL_COLUMNS], columns = eval_columns(all, column), width = eval_width(all, n);
-    char name[32];
+    return models > 1 ? i % temperatures : 0;
+}
+
+/* A row for each model: means with intervals, properties of the responses, differences. */
+static void print_evaluations(const Evaluation *all, int models, int temperatures, FILE *f)
+{
+    int width = 10, n = models * temperatures;
+    char head[80];
+    for (int i = 0; i < n; i++)
+        width = imax(width, strlen(all[i].name));
     print_head(all, "percent", width, f);
-    for (const Evaluation *ev = all; ev < all + n; ev++) {
-        fprintf(f, "%-*s", width, ev->name);
-        for (int k = 0; k < columns; k++) {
-            Estimate e = evaluation_mean(ev, evaluation_metric(ev, column[k], name));
-            double scale = eval_scale(ev, column[k]);
-            fprintf(f, "  %5.*f [%5.*f, %5.*f]", scale > 1 ? 1 : 2, scale * e.value,
-                    scale > 1 ? 1 : 2, scale * e.low, scale > 1 ? 1 : 2, scale * e.high);
-        }
-        fputc('\n', f);
-    }
+    for (int i = 0; i < n; i++)
+        print_means(&all[i], NULL, width, f);
     fprintf(f, "\n%-*s  cosine  negative  entropy  length  copies  two right  all right  all "
             "wrong\n", width, "responses");
     for (const Evaluation *ev = all; ev < all + n; ev++) {
@@ -361,37 +334,15 @@ static void print_evaluations(const Evaluation *all, int n, FILE *f)
     }
     fprintf(f, "\n%d problems, %d of them different, %d samples of each; 95 %% intervals from "
             "resampling problems.\n", all->problems, all->distinct, all->samples);
-}
-
-/* The row that row i is compared with: the first model at the same temperature; of one model alone,
- * its first temperature. */
-static int compared_with(int i, int models, int temperatures)
-{
-    return models > 1 ? i % temperatures : 0;
-}
-
-/* What each later row has more than the one that it is compared with, problem by problem. */
-static void print_differences(const Evaluation *all, int models, int temperatures, FILE *f)
-{
-    int column[EVAL_COLUMNS], columns = eval_columns(all, column), n = models * temperatures;
-    int width = eval_width(all, n);
-    char name[32], head[80];
+    if (n == 1)
+        return;
     snprintf(head, sizeof head, "minus %.64s", all->name);
     fputc('\n', f);
-    print_head(all, models > 1 && temperatures > 1 ? "difference" : head, imax(width, 10), f);
+    print_head(all, models > 1 && temperatures > 1 ? "difference" : head, width, f);
     for (int i = 0; i < n; i++) {
-        const Evaluation *ev = &all[i], *from = &all[compared_with(i, models, temperatures)];
-        if (ev == from)
-            continue;
-        fprintf(f, "%-*s", width, ev->name);
-        for (int k = 0; k < columns; k++) {
-            Estimate e = evaluation_difference(ev, evaluation_metric(ev, column[k], name),
-                                               evaluation_metric(from, column[k], name));
-            double scale = eval_scale(ev, column[k]);
-            fprintf(f, "  %+5.*f [%+5.*f, %+5.*f]", scale > 1 ? 1 : 2, scale * e.value,
-                    scale > 1 ? 1 : 2, scale * e.low, scale > 1 ? 1 : 2, scale * e.high);
-        }
-        fputc('\n', f);
+        const Evaluation *from = &all[compared_with(i, models, temperatures)];
+        if (from != &all[i])
+            print_means(&all[i], from, width, f);
     }
 }
 
@@ -399,8 +350,7 @@ static void print_differences(const Evaluation *all, int models, int temperature
 static int read_temperatures(const char *text, double t[MOST_TEMPERATURES])
 {
     int n = 0;
-    const char *at = text;
-    for (;; at++) {
+    for (const char *at = text;; at++) {
         char *end;
         double x = strtod(at, &end);
         bool decimal = end > at && strspn(at, "0123456789.e+-") == (size_t)(end - at);
@@ -414,11 +364,9 @@ static int read_temperatures(const char *text, double t[MOST_TEMPERATURES])
     }
 }
 
-/* One model at each temperature, a row each. */
-static void evaluate_model(Session *s, const char *name, const char *dir, Problems *p,
-                           const double *temperature, int n, Evaluation *row, Buf *responses)
+static void evaluate_model(Session *s, const char *name, Problems *p, const double *temperature,
+                           int n, Evaluation *row, Buf *responses)
 {
-    session_sampler(s, dir);
     Extent x = eval_extent(p, s->o.samples, s->o.max_tokens);
     s->engine = extent_engine(&s->model, s->engine.threads, x);
     for (int i = 0; i < n; i++) {
@@ -427,23 +375,22 @@ static void evaluate_model(Session *s, const char *name, const char *dir, Proble
         s->o.temperature = temperature[i];
         row[i] = evaluation_new(xstrdup(label), p, &s->o);
         row[i].responses = responses;
-        Sampling sampling = session_sampling(s, 0);
         Progress report = progress_new(label, row[i].problems);
-        evaluate(&s->engine, &s->model, &s->tokenizer, p, &sampling, x.groups, &row[i], &report);
+        evaluate(s, p, &row[i], &report);
     }
     engine_free(&s->engine);
     model_free(&s->model);
     tokenizer_free(&s->tokenizer);
 }
 
-/* One object; or, of several rows, an object of objects by their names. */
+/* One object, or an object of objects by name. */
 static void print_json(const Evaluation *all, int models, int temperatures, bool bare)
 {
     Buf b = {0};
     buf_str(&b, bare ? "" : "{");
     for (int i = 0; i < models * temperatures; i++) {
         const char *name = all[i].name;
-        int from = compared_with(i, models, temperatures);
+        const Evaluation *from = &all[compared_with(i, models, temperatures)];
         if (!bare) {
             buf_str(&b, i ? ",\n  " : "\n  ");
             json_put_string(&b, name, strlen(name));
@@ -452,40 +399,40 @@ static void print_json(const Evaluation *all, int models, int temperatures, bool
         buf_str(&b, "{\"name\": ");
         json_put_string(&b, name, strlen(name));
         evaluation_json(&all[i], &b);
-        if (from != i)
-            difference_json(&all[i], &all[from], &b);
+        if (from != &all[i]) {
+            buf_str(&b, ", \"difference\": {\"from\": ");
+            json_put_string(&b, from->name, strlen(from->name));
+            put_means(&b, &all[i], from);
+            buf_str(&b, "}");
+        }
         buf_str(&b, "}");
     }
     printf("%s%s\n", b.s, bare ? "" : "\n}");
     buf_free(&b);
 }
 
-/* The models to evaluate, --model, or words NAME=DIR, on the same problems. */
+/* Evaluates models, --model or words NAME=DIR, on the same problems. */
 static void cmd_eval(Session *s)
 {
     const Options *o = &s->o;
-    int models = imax(1, s->words.n_words);
+    int models = session_models(s, "eval");
     double temperature[MOST_TEMPERATURES];
-    Buf said = {0}, *responses = o->responses ? &said : NULL;
-    if (!s->words.n_words == !o->model)
-        usage("eval: expected --model DIR, or models to compare as NAME=DIR");
+    Buf written = {0}, *responses = o->responses ? &written : NULL;
     int each = read_temperatures(o->temperatures, temperature), rows = models * each;
     Problems p = session_evaluated(s, o->data);
     session_fit(s, &p, models);
-    Evaluation *all = xcalloc((size_t)rows, sizeof *all);
+    Evaluation *all = xcalloc(rows, sizeof *all);
     for (int i = 0; i < models; i++) {
         char name[64];
-        const char *dir = session_named(s, i, name);
-        evaluate_model(s, name, dir, &p, temperature, each, all + i * each, responses);
+        session_sampler(s, session_named(s, i, name));
+        evaluate_model(s, name, &p, temperature, each, all + i * each, responses);
     }
-    print_evaluations(all, rows, o->json ? stderr : stdout);
-    if (rows > 1)
-        print_differences(all, models, each, o->json ? stderr : stdout);
+    print_evaluations(all, models, each, o->json ? stderr : stdout);
     if (o->json)
         print_json(all, models, each, o->model && each == 1);
-    if (responses) /* last: where it cannot be written, the table is there */
-        write_file(o->responses, said.s, said.n);
-    buf_free(&said);
+    if (responses) /* last: if it cannot be written, the table is there */
+        write_file(o->responses, written.s, written.n);
+    buf_free(&written);
     for (int i = 0; i < rows; i++) {
         free((char *)all[i].name);
         evaluation_free(&all[i]);

@@ -1,12 +1,12 @@
-/* explain.h: what the method does to one group, for people: a table with a response a row, the
- * matrices that made it, and a sentence for each response that says why its advantage is what it
- * is. At most 100 columns for up to 8 responses; everything said is read off the Group. */
+/* explain.h: the command `explain`: the whole computation of one group, for people: a table with a
+ * row for each response, S and w, and a sentence for each advantage. At most 100 columns for up to
+ * 8 responses. --json has the same numbers for programs. */
 #ifndef EXPLAIN_H
 #define EXPLAIN_H
 
 /* ---------------------------------------------------------------- a sentence for each response */
 
-/* Are all rewards +1 or -1? Then people say right and wrong. */
+/* Are all rewards +1 or -1? Then the words are right and wrong. */
 static bool is_binary(const Group *g)
 {
     for (int i = 0; i < g->m; i++)
@@ -20,47 +20,41 @@ static bool same_reward(const Group *g, int i, int j)
     return fabs(g->reward[i] - g->reward[j]) < FLOOR;
 }
 
-/* Is nothing shaped by novelty, since all novelty is equal? */
-static bool novelty_is_flat(const Group *g)
+static bool all_zero(const double *x, int n)
 {
-    for (int i = 0; i < g->m; i++)
-        if (g->nubar[i] != 0)
+    for (int i = 0; i < n; i++)
+        if (x[i] != 0)
             return false;
     return true;
 }
+
+/* Is all novelty equal? Then it shapes nothing. */
+static bool novelty_is_flat(const Group *g) { return all_zero(g->nubar, g->m); }
+
+static bool has_no_advantage(const Group *g) { return all_zero(g->advantage, g->m); }
 
 static bool shapes_by_novelty(const MethodOptions *o)
 {
     return o->method == G2RL && o->lambda > 0;
 }
 
-/* Has the group no advantage at all? */
-static bool is_silent(const Group *g)
-{
-    for (int i = 0; i < g->m; i++)
-        if (g->advantage[i] != 0)
-            return false;
-    return true;
-}
-
 /* "right", "wrong (the verifier's reason)", "reward 0.5 (the command's reason)". */
 static void say_reward(const Group *g, int i, Buf *b)
 {
-    bool binary = is_binary(g);
     const char *why = g->reason[i] ? g->reason[i] : "";
-    if (binary)
+    if (is_binary(g))
         buf_str(b, is_right(g->reward[i]) ? "right" : "wrong");
     else
         buf_printf(b, "reward %.3g", g->reward[i]);
-    if (*why && !is_one_of(why, "right", "wrong", "given"))
+    if (*why && !among(why, "right|wrong|given"))
         buf_printf(b, " (%s)", why);
 }
 
-/* Where a novelty x_i lies among those of equal reward: ", the most novel of the right ones". NAN:
- * not counted. */
+/* The rank of novelty x_i among responses of equal reward: ", the most novel of the right ones".
+ * NAN is not counted. */
 static void say_rank(const Group *g, const double *x, int i, Buf *b)
 {
-    int alike = 0, above = 0, below = 0; /* above, below: as novel, or more, or less */
+    int alike = 0, above = 0, below = 0; /* at least as novel; at most */
     const char *class = !is_binary(g) ? "those with this reward"
                         : is_right(g->reward[i]) ? "the right ones" : "the wrong ones";
     for (int j = 0; j < g->m; j++)
@@ -75,7 +69,7 @@ static void say_rank(const Group *g, const double *x, int i, Buf *b)
         buf_printf(b, ", the %s novel of %s", above ? "least" : "most", class);
 }
 
-/* The responses of the very same tokens: ", the same answer as 0, 3 and 5". */
+/* The responses of the same tokens: ", the same answer as 0, 3 and 5". */
 static void say_twins(const Group *g, int i, Buf *b)
 {
     enum { NAMED = 4 };
@@ -92,19 +86,19 @@ static void say_twins(const Group *g, int i, Buf *b)
         buf_printf(b, " and %d more", twins - NAMED);
 }
 
-/* How much response j takes from nu_i (Eq 11), by the cosines of features. */
+/* The part of nu_i that response j takes away (Eq 11). */
 static double taken(const Group *g, int i, int j)
 {
     double S = g->S[i * g->m + j];
     return g->w[i * g->m + j] * S * S;
 }
 
-/* The response that takes most from nu_i; and the next one if it takes at least half as much, from
- * the same side: ", most like 2 and 4 (S +0.83, +0.71)". */
+/* The response that subtracts most from nu_i; and the next one if it subtracts at least half as
+ * much, with an S of the same sign: ", most like 2 and 4 (S +0.83, +0.71)". */
 static void say_nearest(const Group *g, int i, Buf *b)
 {
     const double *S = g->S + (ptrdiff_t)i * g->m;
-    int best = i, second = i; /* w_ii = 0: nothing is taken */
+    int best = i, second = i; /* w_ii = 0: taken is 0 */
     for (int j = 0; j < g->m; j++)
         if (taken(g, i, j) > taken(g, i, best)) {
             second = best;
@@ -126,22 +120,19 @@ static void say_nearest(const Group *g, int i, Buf *b)
         buf_printf(b, " (S %+.2f)", S[first]);
 }
 
-/* What makes a response novel, or not, in the eyes of G2RL. */
+/* The novelty of a response under G2RL. */
 static void say_novelty(const Group *g, int i, const MethodOptions *o, Buf *b)
 {
     if (o->novelty == NOVELTY_RANDOM)
         buf_printf(b, ", dealt nu %.2f", g->nu[i]);
-    else if (o->novelty == NOVELTY_COUNT) {
-        say_twins(g, i, b);
-        say_rank(g, g->nu, i, b);
-        buf_printf(b, ", nu %.2f", g->nu[i]);
-    } else if (g->S[i * g->m + i] == 0)
+    else if (o->novelty == NOVELTY_GRADIENT && g->S[i * g->m + i] == 0)
         buf_str(b, ", the policy certain of its every token (certainty is not novelty: nu 0)");
     else {
         say_twins(g, i, b);
         say_rank(g, g->nu, i, b);
         buf_printf(b, ", nu %.2f", g->nu[i]);
-        say_nearest(g, i, b);
+        if (o->novelty == NOVELTY_GRADIENT)
+            say_nearest(g, i, b);
     }
 }
 
@@ -149,23 +140,22 @@ static void say_novelty(const Group *g, int i, const MethodOptions *o, Buf *b)
 static void say_shaping(const Group *g, int i, const MethodOptions *o, Buf *b)
 {
     double r = g->reward[i], shaped = g->shaped[i] + 0; /* no -0 */
+    bool text = o->shaping == SHAPING_TEXT;
     if (fabs(r) > SHAPED_LIMIT)
         buf_printf(b, ": clipped to %+.0f", shaped);
     else if (fabs(shaped - r) < 0.005) {
         bool least_novel = r < 0 && g->nubar[i] < FLOOR && !novelty_is_flat(g);
         buf_printf(b, ": stays at %+.2f%s", shaped, !least_novel ? "" :
-                   o->shaping == SHAPING_TEXT ? ", the least loss" : ", the full loss");
+                   text ? ", the least loss" : ", the full loss");
     } else if (fabs(shaped) == SHAPED_LIMIT)
         buf_printf(b, ": %s as far as the clip at %+.0f", shaped > r ? "raised" : "lowered",
                    shaped);
-    else if (r > 0)
-        buf_printf(b, ": boosted to %+.2f", shaped);
     else
-        buf_printf(b, ": %s to %+.2f", o->shaping == SHAPING_TEXT ? "loses more, down" :
-                   "loses less, up", shaped);
+        buf_printf(b, ": %s to %+.2f",
+                   r > 0 ? "boosted" : text ? "loses more, down" : "loses less, up", shaped);
 }
 
-/* EVOL-RL: novelty from embeddings, and the reward that it makes, inside each class. */
+/* EVOL-RL: the novelty of the embedding, and the reward it makes within its class. */
 static void say_meaning(const Group *g, int i, Buf *b)
 {
     const double *cosine = g->semantic + (ptrdiff_t)i * g->m;
@@ -187,24 +177,23 @@ static void say_meaning(const Group *g, int i, Buf *b)
                is_right(g->reward[i]) ? "+0.5 and +1" : "-1 and -0.5");
 }
 
-/* What the group's mean and standard deviation make of r~ (Eq 2). */
+/* From r~ to A (Eq 2). */
 static void say_advantage(const Group *g, int i, const MethodOptions *o, Buf *b)
 {
     double A = g->advantage[i];
-    const char *unit = o->adv_norm == ADV_STD ? " standard deviations" : "";
-    if (is_silent(g))
+    const char *unit = o->adv_norm == ADV_STD ? " standard deviations" : "", *though = "";
+    if (is_binary(g) && (A > 0) != is_right(g->reward[i]))
+        though = A > 0 ? ", so more likely though wrong" : ", so less likely though right";
+    if (has_no_advantage(g))
         buf_str(b, "; no advantage.");
     else if (fabs(A) < 0.005)
         buf_str(b, "; at the group's mean.");
-    else {
-        buf_printf(b, "; %s the group's mean by %.2f%s", A > 0 ? "above" : "below", fabs(A), unit);
-        if (is_binary(g) && (A > 0) != is_right(g->reward[i]))
-            buf_str(b, A > 0 ? ", so more likely though wrong" : ", so less likely though right");
-        buf_str(b, ".");
-    }
+    else
+        buf_printf(b, "; %s the group's mean by %.2f%s%s.", A > 0 ? "above" : "below", fabs(A),
+                   unit, though);
 }
 
-/* The sentence of response i, appended. */
+/* Appends the sentence of response i. */
 static void explain_response(const Group *g, int i, const MethodOptions *o, Buf *b)
 {
     buf_printf(b, "%d: ", i);
@@ -219,12 +208,11 @@ static void explain_response(const Group *g, int i, const MethodOptions *o, Buf 
     say_advantage(g, i, o, b);
 }
 
-static const char *const DEAD_NAMES[] = {"full", "zero", "right", "wrong"}; /* by DeadGroups */
-
-/* What holds for the group as a whole, appended; nothing where all is as usual. */
+/* Appends special cases of the whole group; nothing in the usual case. */
 static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
 {
-    bool flat = novelty_is_flat(g) || !shapes_by_novelty(o);
+    static const char *const dead_names[] = {"full", "zero", "right", "wrong"}; /* by DeadGroups */
+    bool flat = novelty_is_flat(g) && shapes_by_novelty(o);
     if (o->method == GRPO || o->method == ENTROPY)
         buf_printf(b, "%s shapes nothing: r~ = r, whatever nu is. ", METHODS[o->method]);
     else if (o->method == G2RL && !(o->lambda > 0))
@@ -240,13 +228,12 @@ static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
         buf_str(b, "All rewards are equal");
         if (!shapes_dead(g, o->dead_groups))
             buf_printf(b, ": with --dead-groups %s this group teaches nothing.",
-                       DEAD_NAMES[o->dead_groups]);
-        else if (is_silent(g))
-            buf_printf(b, "%s: this group teaches nothing.",
-                       flat && shapes_by_novelty(o) ? ", and so is all novelty" : "");
+                       dead_names[o->dead_groups]);
+        else if (has_no_advantage(g))
+            buf_printf(b, "%s: this group teaches nothing.", flat ? ", and so is all novelty" : "");
         else
             buf_str(b, ": under GRPO this group would teach nothing; here only novelty speaks.");
-    } else if (flat && shapes_by_novelty(o))
+    } else if (flat)
         buf_str(b, "All nu are equal: nothing is shaped, as under GRPO.");
     while (b->n && b->s[b->n - 1] == ' ')
         b->s[--b->n] = 0;
@@ -256,8 +243,8 @@ static void explain_whole(const Group *g, const MethodOptions *o, Buf *b)
 
 enum { WIDTH = 100 };
 
-/* One line of at most `most` characters: what breaks lines becomes a blank, and what does not fit
- * is cut off behind "..". Returns its length in characters. */
+/* Makes text one line of at most `most` characters, with ".." in place of more; returns their
+ * number. */
 static int one_line(Buf *text, int most)
 {
     int characters = 0;
@@ -275,7 +262,7 @@ static int one_line(Buf *text, int most)
     return most;
 }
 
-/* The responses, a row each, with the numbers that made their advantages. */
+/* A row for each response, with the numbers that made its advantage. */
 static void print_responses(const Group *g, const Tokenizer *t, const MethodOptions *o)
 {
     enum { LONGEST = 56 };
@@ -291,66 +278,53 @@ static void print_responses(const Group *g, const Tokenizer *t, const MethodOpti
     for (int i = 0; i < g->m; i++) {
         response_text(g, i, t, &text);
         int blank = width - one_line(&text, LONGEST);
-        printf("%3d  %s%*s %+5.3g  %6.3f %6.3f %+6.2f %+7.3f\n", i, text.n ? text.s : "", blank, "",
+        printf("%3d  %s%*s %+5.3g  %6.3f %6.3f %+6.2f %+7.3f\n", i, text.s, blank, "",
                g->reward[i], evol ? g->u[i] : g->nu[i], g->nubar[i], g->shaped[i] + 0,
                g->advantage[i]);
     }
     buf_free(&text);
 }
 
+/* Row i of a matrix, a cell by `form`; row -1: the numbers of its columns. */
 static void print_row(const double *x, int m, int i, int width, const char *form)
 {
-    printf("%3d ", i);
-    for (int j = 0; j < m; j++) {
-        char cell[32];
-        snprintf(cell, sizeof cell, form, x[i * m + j]);
-        printf("%*s", width, cell);
-    }
-}
-
-static void print_columns(int m, int width)
-{
-    printf("    ");
+    if (i < 0)
+        printf("    ");
+    else
+        printf("%3d ", i);
     for (int j = 0; j < m; j++)
-        printf("%*d", width, j);
+        printf(i < 0 ? "%*.0f" : form, width, i < 0 ? j : x[i * m + j]);
 }
 
-/* S, and w beside it where there is room. */
+/* S, and w next to it if there is room. */
 static void print_matrices(const Group *g, const MethodOptions *o)
 {
-    enum { BESIDE = 8, S_WIDTH = 6, W_WIDTH = 5 };
-    bool evol = o->method == EVOL, beside = !evol && g->m <= BESIDE;
-    int gap = imax(2, 46 - (4 + g->m * S_WIDTH)); /* under its title */
+    enum { NARROW = 8, S_WIDTH = 6, W_WIDTH = 5 };
+    bool evol = o->method == EVOL, both = !evol && g->m <= NARROW;
+    int m = g->m, gap = imax(2, 46 - (4 + m * S_WIDTH));
     const char *of = evol ? "cosines of embeddings (--encoder)" :
                      o->novelty == NOVELTY_COUNT ? "S: 1 where responses are equal" :
                      "S: cosines of features (Eq 9)";
     const char *title = "w: whose likeness counts (Eq 10)";
-    printf("\n%-*s%s\n", beside ? 4 + g->m * S_WIDTH + gap : 0, of, beside ? title : "");
-    print_columns(g->m, S_WIDTH);
-    if (beside) {
-        printf("%*s", gap, "");
-        print_columns(g->m, W_WIDTH);
-    }
-    for (int i = 0; i < g->m; i++) {
-        putchar('\n');
-        print_row(evol ? g->semantic : g->S, g->m, i, S_WIDTH, "%+.2f");
-        if (beside) {
+    printf("\n%-*s%s\n", both ? 4 + m * S_WIDTH + gap : 0, of, both ? title : "");
+    for (int i = -1; i < m; i++) {
+        print_row(evol ? g->semantic : g->S, m, i, S_WIDTH, "%+*.2f");
+        if (both) {
             printf("%*s", gap, "");
-            print_row(g->w, g->m, i, W_WIDTH, "%.2f");
+            print_row(g->w, m, i, W_WIDTH, "%*.2f");
         }
+        putchar('\n');
     }
-    if (!beside && !evol) {
-        printf("\n\n%s\n", title);
-        print_columns(g->m, S_WIDTH);
-        for (int i = 0; i < g->m; i++) {
-            putchar('\n');
-            print_row(g->w, g->m, i, S_WIDTH, "%.3f");
-        }
+    if (both || evol)
+        return;
+    printf("\n%s\n", title);
+    for (int i = -1; i < m; i++) {
+        print_row(g->w, m, i, S_WIDTH, "%*.3f");
+        putchar('\n');
     }
-    putchar('\n');
 }
 
-/* The whole computation of one group: table, matrices, a sentence for each response, and a key. */
+/* The whole computation of one group: table, matrices, sentences, and a key. */
 static void explain_table(const Group *g, const Tokenizer *t, const MethodOptions *o)
 {
     Buf text = {0};
@@ -385,9 +359,7 @@ static void explain_table(const Group *g, const Tokenizer *t, const MethodOption
 static void explain_json(const Group *g, int d)
 {
     Buf b = {0};
-    double *Phi = xmalloc((size_t)(g->m * d) * sizeof *Phi);
-    for (int i = 0; i < g->m * d; i++)
-        Phi[i] = (double)g->Phi[i];
+    double *Phi = doubles_of(g->Phi, g->m * d);
     put_matrix(&b, "Phi", Phi, g->m, d);
     put_matrix(&b, "S", g->S, g->m, g->m);
     put_matrix(&b, "w", g->w, g->m, g->m);
@@ -406,7 +378,7 @@ static void explain_json(const Group *g, int d)
 
 /* ================================================================ the command */
 
-/* Features, advantages and output of a group whose responses and rewards are there. */
+/* Features, advantages and output of a group with responses and rewards. */
 static void explain_group(Session *s, Group *g)
 {
     Learner l = learner_new(s, 1);
@@ -427,88 +399,73 @@ enum { MOST_GIVEN = 4096 }; /* responses, as for --rollouts */
 
 /* A line of --data: a prompt, its responses and their rewards. */
 typedef struct {
-    int *prompt, prompt_length, m, rewards;
-    int **response, *length;
+    Ids prompt, *response;
+    int m, rewards;
     double *reward;
 } Given;
 
 static void given_free(Given *x)
 {
     for (int i = 0; i < x->m; i++)
-        free(x->response[i]);
+        ids_free(&x->response[i]);
+    ids_free(&x->prompt);
     free(x->response);
-    free(x->length);
     free(x->reward);
-    free(x->prompt);
 }
 
-/* Appends a response to what is given. */
-static void given_response(Given *x, int *ids, int n)
-{
-    x->response = room_for_one(x->response, x->m, sizeof *x->response);
-    x->length = room_for_one(x->length, x->m, sizeof *x->length);
-    x->response[x->m] = ids;
-    x->length[x->m++] = n;
-}
-
-/* Text to ids: a prompt by --template; a response with the end token, which is part of y. */
-static int *given_text(Session *s, Json *j, bool response, int *n)
+/* The ids of a text: a prompt by --template; a response with the end token, which is part of y. */
+static Ids given_text(Session *s, Json *j, bool response)
 {
     Buf given = {0}, text = {0};
+    Ids ids = {0};
     if (!json_string(j, &given))
-        return NULL;
+        return ids;
     session_tokenizer(s);
     if (response)
         buf_str(&text, given.s);
     else
         template_render(&s->template, given.s, &text);
-    Ids ids = {0};
     if (text.n)
         ids = encode(&s->tokenizer, !response, text.s, text.n, INT_MAX, "--data");
     if (response && s->model.config.n_eos)
         ids_add(&ids, s->model.config.eos_token_id[0]);
-    buf_free(&given);
-    buf_free(&text);
-    *n = ids.n;
-    return ids.id;
+    buf_free(&given, &text);
+    return ids;
+}
+
+static Ids given_ids(Session *s, Json *j, const char *path, int line)
+{
+    Ids ids = {0};
+    ids.n = read_ids(j, &s->model.config, false, &ids.id, path, line);
+    return ids;
 }
 
 /* {"prompt", "responses", "rewards"}, or prompt_ids and response_ids in place of the texts. */
 static Given given_read(Session *s, Json *j, const char *path, int line)
 {
-    const Config *c = &s->model.config;
     Given x = {0};
     Buf key = {0};
     for (json_object(j); json_key(j, &key);)
-        if (!strcmp(key.s, "prompt")) {
-            free(x.prompt);
-            x.prompt = given_text(s, j, false, &x.prompt_length);
-        } else if (!strcmp(key.s, "prompt_ids"))
-            x.prompt_length = read_ids(j, c, false, &x.prompt, path, line);
-        else if (!strcmp(key.s, "responses") || !strcmp(key.s, "response_ids")) {
-            for (json_array(j); json_item(j);) {
-                int *ids = NULL, n = 0;
-                if (key.s[8] == 's')
-                    ids = given_text(s, j, true, &n);
-                else
-                    n = read_ids(j, c, false, &ids, path, line);
-                given_response(&x, ids, n);
-            }
+        if (among(key.s, "prompt|prompt_ids")) {
+            ids_free(&x.prompt);
+            x.prompt = key.s[6] ? given_ids(s, j, path, line) : given_text(s, j, false);
+        } else if (among(key.s, "responses|response_ids")) {
+            for (json_array(j); json_item(j);)
+                APPEND(x.response, x.m, key.s[8] == 's' ? given_text(s, j, true)
+                                                        : given_ids(s, j, path, line));
         } else if (!strcmp(key.s, "rewards")) {
-            for (json_array(j); json_item(j); x.rewards++) {
-                x.reward = room_for_one(x.reward, x.rewards, sizeof(double));
-                if (!json_number(j, &x.reward[x.rewards]))
-                    break;
-            }
+            double reward;
+            for (json_array(j); json_item(j) && json_number(j, &reward);)
+                APPEND(x.reward, x.rewards, reward);
         } else
             json_skip(j);
     jsonl_end(j, path, line);
-    if (x.prompt_length < 1 || x.m < 2 || x.m > MOST_GIVEN || x.rewards != x.m)
+    if (x.prompt.n < 1 || x.m < 2 || x.m > MOST_GIVEN || x.rewards != x.m)
         die("%s: line %d: a prompt of %d tokens, %d responses, %d rewards; expected a prompt, two "
-            "to %d responses, and as many rewards", path, line, x.prompt_length, x.m, x.rewards,
+            "to %d responses, and as many rewards", path, line, x.prompt.n, x.m, x.rewards,
             MOST_GIVEN);
     for (int i = 0; i < x.m; i++)
-        if (x.length[i] < 1)
+        if (x.response[i].n < 1)
             die("%s: line %d: response %d is empty", path, line, i);
     buf_free(&key);
     return x;
@@ -518,16 +475,17 @@ static void explain_given(Session *s, const Given *x)
 {
     int longest = 1, threads = s->engine.threads;
     for (int i = 0; i < x->m; i++)
-        longest = imax(longest, x->length[i]);
-    Extent extent = {1, x->m, x->prompt_length, longest, 1, KEEP_NOTHING, true, SAVE_NOTHING};
+        longest = imax(longest, x->response[i].n);
+    Extent extent = {1, x->m, x->prompt.n, longest, 1, KEEP_NOTHING, true, SAVE_NOTHING};
     s->engine = extent_engine(&s->model, threads, extent);
-    rope_reserve(&s->model, x->prompt_length + longest);
+    rope_reserve(&s->model, x->prompt.n + longest);
     Group *g = groups_new(&s->engine, &s->model, extent);
-    g->prompt_length = x->prompt_length;
-    memcpy(g->prompt, x->prompt, (size_t)x->prompt_length * sizeof(int));
+    g->prompt_length = x->prompt.n;
+    memcpy(g->prompt, x->prompt.id, x->prompt.n * sizeof(int));
     for (int i = 0; i < x->m; i++) {
-        memcpy(g->token + g->start[i], x->response[i], (size_t)x->length[i] * sizeof(int));
-        g->start[i + 1] = g->start[i] + x->length[i];
+        Ids y = x->response[i];
+        memcpy(g->token + g->start[i], y.id, y.n * sizeof(int));
+        g->start[i + 1] = g->start[i] + y.n;
         g->truncated[i] = false;
         g->reward[i] = x->reward[i];
         g->answered[i] = true;
@@ -544,7 +502,7 @@ static void explain_given(Session *s, const Given *x)
     engine_free(&s->engine);
 }
 
-/* Does a file give groups, responses and all? Else its lines are problems. The first line tells. */
+/* Does the first line of a file hold a group? Else the file holds problems. */
 static bool holds_groups(const char *path)
 {
     size_t n, offset = 0;
@@ -555,8 +513,7 @@ static bool holds_groups(const char *path)
     Json j = json_open("", 0);
     jsonl_next(text, n, &offset, &line, &j);
     for (json_object(&j); json_key(&j, &key); json_skip(&j))
-        groups |= is_one_of(key.s, "responses", "response_ids", "prompt_ids") ||
-                  !strcmp(key.s, "rewards");
+        groups |= among(key.s, "responses|response_ids|prompt_ids|rewards");
     buf_free(&key);
     free(text);
     return groups;
@@ -577,16 +534,16 @@ static void explain_file(Session *s)
     free(text);
 }
 
-/* The problem of --prompt, which has no gold answer; or those of --data or --task. */
+/* The problem of --prompt, without a gold answer; or those of --data or --task. */
 static Problems explain_problems(Session *s)
 {
     const Options *o = &s->o;
-    Problems p = session_problems(s, o->data, (Split)o->split);
+    Problems p = session_problems(s, o->data, o->split);
     if (o->prompt) {
         p.path = "--prompt";
         problems_add(&p, o->prompt, "", 0);
         Reward *command = p.judge.command;
-        p.judge = judge_new((Verifier)o->verifier, &s->task, o->prompt);
+        p.judge = judge_new(o->verifier, &s->task, o->prompt);
         p.judge.command = command;
         if (!command && p.judge.verifier >= VERIFY_MATH)
             usage("--prompt: has no gold answer to compare with; expected a problem of --task, "
@@ -613,11 +570,8 @@ static void cmd_explain(Session *s)
     problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
     Extent x = {1, o->rollouts, p.longest, o->max_tokens, 1, KEEP_NOTHING, true, SAVE_NOTHING};
     s->engine = extent_engine(&s->model, s->engine.threads, x);
-    Group *g = groups_new(&s->engine, &s->model, x);
-    group_ask(g, &s->engine.arena, &p, 0, &s->tokenizer, x.max_prompt);
-    Sampling sampling = session_sampling(s, 0);
-    rope_reserve(&s->model, g->prompt_length + o->max_tokens);
-    sample_groups(&s->engine, &s->model, g, 1, &sampling);
+    rope_reserve(&s->model, x.max_prompt + o->max_tokens);
+    Group *g = sample_problems(s, &p, x, 0);
     verify_groups(g, 1, &p.judge, &s->tokenizer);
     explain_group(s, g);
     problems_free(&p);

@@ -1,11 +1,11 @@
-/* geometry.h: the command `geometry`. How alike are the responses that a model gives to one
- * problem: as directions of the gradient (the features of the method), as texts, and, with
- * --true-gradients, by the gradients of all its parameters.
+/* geometry.h: the command `geometry`: the similarity of a model's responses to one problem: of
+ * their gradient features (Eq 9), of their texts, and, with --true-gradients, of the gradients of
+ * all parameters.
  *
- * Each number is counted over pairs i < j of a group's responses; intervals come from resampling
- * groups, since pairs of one group are not independent. Responses that are equal token by token
- * have cosine 1 whatever is measured, so everything is said of distinct pairs too. Every model
- * gets the same problems and the same random numbers. */
+ * Statistics are over pairs i < j of a group's responses; intervals come from resampling groups,
+ * since pairs of one group are not independent. Responses of equal tokens have cosine 1 by any
+ * measure, so there are statistics of distinct pairs too. All models have the same problems and
+ * random numbers. */
 #ifndef GEOMETRY_H
 #define GEOMETRY_H
 
@@ -13,22 +13,18 @@
 
 /* ================================================================ true gradients */
 
-/* The parts of the parameters whose gradients are compared. A tied matrix is both embedding and
- * head: its gradient by the one use and by the other. */
+/* The parts of the parameters. A tied matrix is embedding by one use, head by the other. */
 enum { ALL_PART, HEAD_PART, EMBEDDING_PART, FIRST_LAYER_PART };
 
 static int gradient_parts(const Config *c) { return FIRST_LAYER_PART + c->num_hidden_layers; }
 
 static void part_name(int part, char name[32])
 {
-    static const char *const names[] = {"all", "head", "embedding"};
-    if (part < FIRST_LAYER_PART)
-        snprintf(name, 32, "%s", names[part]);
-    else
-        snprintf(name, 32, "layer %d", part - FIRST_LAYER_PART);
+    static const char *const names[] = {"all", "head", "embedding", "layer %d"};
+    snprintf(name, 32, names[imin(part, FIRST_LAYER_PART)], part - FIRST_LAYER_PART);
 }
 
-/* sum a_k b_k in double, in 16 chains; the rest behind the last 16 goes to the first */
+/* sum a_k b_k in double, in 16 chains */
 static double span_dot(const float *a, const float *b, size_t n)
 {
     enum { AT_ONCE = 16 };
@@ -44,8 +40,8 @@ static double span_dot(const float *a, const float *b, size_t n)
     return sum;
 }
 
-/* <a, b> of two gradients (Model.grads before grads_finish), for each part; dot: [parts]. With all
- * parameters, a tied matrix's gradient is the sum of both uses: <e + h, e' + h'>. */
+/* <a, b> of two gradients (Model.grads before grads_finish), for each part; dot: [parts]. As a part
+ * of all, a tied matrix's gradient is the sum over both uses: <e + h, e' + h'>. */
 static void part_dots(const Model *m, const float *a, const float *b, double *dot)
 {
     const Config *c = &m->config;
@@ -65,7 +61,7 @@ static void part_dots(const Model *m, const float *a, const float *b, double *do
         dot[ALL_PART] += span_dot(a, b + head, matrix_size) + span_dot(a + head, b, matrix_size);
 }
 
-/* The responses of a group, and where their gradients go. */
+/* The responses of a group, and room for their gradients. */
 typedef struct {
     Engine *e;
     const Model *m;
@@ -74,8 +70,7 @@ typedef struct {
     float *grads; /* [m, n_grads] */
 } Responses;
 
-/* Forward over response i alone, ready for the gradient of sum_t log p(y_t): each token's
- * coefficient is 1. */
+/* Forward over response i alone, for the gradient of sum_t log p(y_t): all coefficients are 1. */
 static Pass response_forward(Arena *a, const Responses *x, int i)
 {
     int length = response_length(x->g, i), start[2] = {0, length};
@@ -86,7 +81,7 @@ static Pass response_forward(Arena *a, const Responses *x, int i)
     one.start = start;
     one.reads_saved = false;
     Batch b = pack_groups(a, &one, 1);
-    float *coef = arena_floats(a, (size_t)length);
+    float *coef = arena_floats(a, length);
     for (int t = 0; t < length; t++)
         coef[t] = 1;
     Pass p = forward(a, x->m, &b, KEEP_ALL);
@@ -95,7 +90,7 @@ static Pass response_forward(Arena *a, const Responses *x, int i)
     return p;
 }
 
-/* The gradient of response i, by one thread, or, where responses come one by one, by all. */
+/* The gradient of response i, by one thread; by all, where responses come one at a time. */
 static void response_gradient(Arena *a, int i, void *context)
 {
     const Responses *x = context;
@@ -120,7 +115,7 @@ static void true_gradients(Engine *e, const Model *m, const Group *g, double tem
 static void gradient_cosines(Engine *e, const Model *m, const float *grads, int n, double *cosine)
 {
     int parts = gradient_parts(&m->config), square = n * n;
-    double *dot = xcalloc((size_t)(square * parts), sizeof *dot);
+    double *dot = xcalloc(square * parts, sizeof *dot);
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int k = 0; k < square; k++)
         if (k % n <= k / n)
@@ -138,26 +133,26 @@ static void gradient_cosines(Engine *e, const Model *m, const float *grads, int 
     free(dot);
 }
 
-/* ================================================================ what is measured */
+/* ================================================================ measurements */
 
-/* The first model named, which measures how alike texts are, for all models. */
+/* The encoder of texts, for all models: the first model named, or n-grams. */
 typedef struct {
     Embedding encoder;
-    const Model *model;   /* NULL: not needed */
+    const Model *model; /* NULL: n-grams */
     Tokenizer tokenizer;
 } Ruler;
 
-static const char *const ENCODER_NAMES[] = {"ref", "ngram"}; /* as Embedding has them */
+static const char *const ENCODER_NAMES[] = {"ref", "ngram"}; /* by Embedding */
 
 enum { SUM_FORM, MEAN_FORM, FORMS };
 
-/* What one model's responses show. Pair k belongs to group k / pairs. */
+/* The measurements of one model. Pair k belongs to group k / pairs. */
 typedef struct {
     const char *name, *model;
     int groups, samples, pairs; /* pairs of one group: samples (samples - 1) / 2 */
-    bool *same;                 /* [groups * pairs] token by token */
+    bool *same;                 /* [groups * pairs] equal tokens */
     int *right;                 /* [groups * pairs] how many of the two are right; or NULL */
-    double pass_1;              /* the share of right responses; NAN where none is judged */
+    double pass_1;              /* the share of right responses; NAN if none is judged */
     double *cosine, *semantic;  /* [groups * pairs] Eq 9, and of the texts */
     double *cross[FORMS], *square[FORMS]; /* [groups] mean <Phi_i, Phi_j>, i != j; mean |Phi|^2 */
     int parts;
@@ -166,31 +161,21 @@ typedef struct {
     int threads;
 } Geometry;
 
-static double feature_temperature(const Options *o)
-{
-    return o->feature_temperature > 0 ? o->feature_temperature : o->temperature;
-}
-
 static int all_pairs(const Geometry *x) { return x->groups * x->pairs; }
 
 static Geometry geometry_new(const char *name, const char *model, int groups, const Options *o)
 {
     int m = o->samples, pairs = m * (m - 1) / 2;
-    size_t all = (size_t)groups * (size_t)pairs;
+    size_t all = (size_t)groups * pairs;
     if (all > INT_MAX)
         usage("--problems %d and --samples %d: %zu pairs; expected at most %d", groups, m, all,
               INT_MAX);
-    Geometry x = {.name = xstrdup(name), .model = xstrdup(model), .groups = groups, .samples = m,
-                  .pairs = pairs, .o = o};
-    x.same = xcalloc(all, sizeof *x.same);
-    x.pass_1 = (double)NAN;
-    x.cosine = xcalloc(all, sizeof *x.cosine);
-    x.semantic = xcalloc(all, sizeof *x.semantic);
-    for (int f = 0; f < FORMS; f++) {
-        x.cross[f] = xcalloc((size_t)groups, sizeof(double));
-        x.square[f] = xcalloc((size_t)groups, sizeof(double));
-    }
-    return x;
+    double *x = xcalloc(2 * all + 2 * FORMS * groups, sizeof *x), *form = x + 2 * all;
+    return (Geometry){.name = xstrdup(name), .model = xstrdup(model), .groups = groups,
+                      .samples = m, .pairs = pairs, .o = o, .pass_1 = (double)NAN,
+                      .same = xcalloc(all, sizeof(bool)), .cosine = x, .semantic = x + all,
+                      .cross = {form, form + groups},
+                      .square = {form + 2 * groups, form + 3 * groups}};
 }
 
 static void geometry_free(Geometry *x)
@@ -199,12 +184,7 @@ static void geometry_free(Geometry *x)
     free((char *)x->model);
     free(x->same);
     free(x->right);
-    free(x->cosine);
-    free(x->semantic);
-    for (int f = 0; f < FORMS; f++) {
-        free(x->cross[f]);
-        free(x->square[f]);
-    }
+    free(x->cosine); /* and all that follow it */
     free(x->truth);
 }
 
@@ -216,9 +196,9 @@ static void upper_triangle(const double *matrix, int m, double *pair)
             *pair++ = matrix[i * m + j];
 }
 
-/* On-policy, E[sum_t phi_t] = 0, so <Phi_i, Phi_j> of two responses has mean 0: what a group says
- * of that, by  sum_{i != j} <Phi_i, Phi_j> = |sum_i Phi_i|^2 - sum_i |Phi_i|^2.  In the sum form
- * Phi = sum_t phi_t; the mean form is Eq 8. */
+/* The zero-mean check: on-policy, E[sum_t phi_t] = 0, so <Phi_i, Phi_j> of two responses has mean
+ * 0; here of one group, by  sum_{i != j} <Phi_i, Phi_j> = |sum_i Phi_i|^2 - sum_i |Phi_i|^2.
+ * In the sum form Phi = sum_t phi_t; the mean form is Eq 8. */
 static void zero_mean(const Group *g, int d, int form, double *cross, double *square)
 {
     double total = 0, squares = 0;
@@ -236,7 +216,7 @@ static void zero_mean(const Group *g, int d, int form, double *cross, double *sq
     *square = squares / g->m;
 }
 
-/* A few groups of a model, and where their numbers go: rows `first`, first + 1, ... */
+/* A few groups of a model, measured into rows `first`, first + 1, ... of `out`. */
 typedef struct {
     Model *m;
     Group *groups;
@@ -249,14 +229,12 @@ typedef struct {
 /* The cosines of a group's texts: g->semantic. */
 static void measure_texts(Arena *a, const Ruler *ruler, Group *g)
 {
-    int d = 0;
     if (ruler->model) {
         g->reads_saved = false;
         Batch b = pack_groups(a, g, 1);
         g->hidden_ref = forward(a, ruler->model, &b, KEEP_NOTHING).hidden;
-        d = ruler->model->config.hidden_size;
     }
-    semantic_similarity(a, g, ruler->encoder, d);
+    semantic_similarity(a, g, ruler->encoder, ruler->model ? ruler->model->config.hidden_size : 0);
     g->hidden_ref = NULL;
 }
 
@@ -266,8 +244,7 @@ static void measure_group(Arena *a, int index, void *context)
     const Sampled *x = context;
     Geometry *out = x->out;
     Group *g = &x->groups[index];
-    int d = x->m->config.hidden_size, row = x->first + index, m = g->m;
-    ptrdiff_t at_pair = (ptrdiff_t)row * out->pairs;
+    int d = x->m->config.hidden_size, row = x->first + index, m = g->m, at_pair = row * out->pairs;
     const MethodOptions plain = {.method = GRPO};
     Learner l = {.policy = x->m, .temperature = x->features, .method = &plain};
     forward_groups(a, &l, g, 1, KEEP_NOTHING);
@@ -283,37 +260,36 @@ static void measure_group(Arena *a, int index, void *context)
         zero_mean(g, d, f, &out->cross[f][row], &out->square[f][row]);
 }
 
+/* The cosines of the true gradients' part: [groups * pairs]. */
+static double *truth_of(const Geometry *x, int part)
+{
+    return x->truth + (ptrdiff_t)part * all_pairs(x);
+}
+
 /* One group: the cosines of true gradients.   grads: [m, n_grads] */
 static void measure_truth(Engine *e, const Model *m, const Group *g, double temperature,
                           float *grads, Geometry *out, int row)
 {
     int square = g->m * g->m;
-    double *cosine = xcalloc((size_t)(out->parts * square), sizeof *cosine);
+    double *cosine = xcalloc(out->parts * square, sizeof *cosine);
     true_gradients(e, m, g, temperature, grads);
     gradient_cosines(e, m, grads, g->m, cosine);
     for (int part = 0; part < out->parts; part++)
-        upper_triangle(cosine + (ptrdiff_t)part * square, g->m,
-                       out->truth + (ptrdiff_t)part * all_pairs(out) + (ptrdiff_t)row * out->pairs);
+        upper_triangle(cosine + part * square, g->m, truth_of(out, part) + row * out->pairs);
     free(cosine);
 }
 
-/* What a judged group says of its pairs. */
+/* One judged group: how many responses of each pair are right. */
 static void measure_rewards(const Group *g, Geometry *out, int row)
 {
-    int *pair = out->right + (ptrdiff_t)row * out->pairs;
+    int *pair = out->right + row * out->pairs;
     for (int i = 0; i < g->m; i++)
         for (int j = i + 1; j < g->m; j++)
             *pair++ = is_right(g->reward[i]) + is_right(g->reward[j]);
     out->pass_1 += (double)count_right(g) / g->m / out->groups;
 }
 
-/* How many groups are sampled at once, and how large they are. */
-static Extent geometry_extent(const Problems *p, const Options *o)
-{
-    return eval_extent(p, o->samples, o->max_tokens);
-}
-
-/* Room for all gradients of a group, or an end with a hint.   [samples, n_grads] */
+/* Room for all gradients of a group; dies with a hint where memory is short. [samples, n_grads] */
 static float *gradients_new(const Model *m, int samples)
 {
     double bytes = (double)sizeof(float) * samples * (double)m->n_grads, MiB = 1 << 20;
@@ -324,11 +300,11 @@ static float *gradients_new(const Model *m, int samples)
     return floats_new((size_t)samples * m->n_grads);
 }
 
-/* The engine of one model: for sampling, for features of both models, for one true gradient. */
+/* The engine of one model, for sampling, both models' forward passes, and true gradients. */
 static Engine geometry_engine(const Session *s, const Problems *p, const Ruler *ruler)
 {
     const Model *m = &s->model;
-    Extent x = geometry_extent(p, &s->o), one = x;
+    Extent x = eval_extent(p, s->o.samples, s->o.max_tokens), one = x;
     one.m = 1;
     one.keep = KEEP_ALL;
     size_t bytes = worker_bytes(m, x), more = ruler->model ? groups_pass_bytes(ruler->model, x) : 0;
@@ -337,35 +313,30 @@ static Engine geometry_engine(const Session *s, const Problems *p, const Ruler *
     return engine_new(s->engine.threads, groups_bytes(m, x), bytes);
 }
 
-/* Samples every problem and fills in all that is measured; the rewards too, where problems have
- * answers or a command to judge by. */
+/* Samples and measures every problem; the rewards too if `judged`. */
 static void measure(Session *s, Problems *p, const Ruler *ruler, bool judged, Geometry *out)
 {
     const Options *o = &s->o;
     Engine *e = &s->engine;
     Model *m = &s->model;
-    Sampling sampling = session_sampling(s, 0);
-    Extent x = geometry_extent(p, o);
+    Extent x = eval_extent(p, o->samples, o->max_tokens);
     Progress report = progress_new(out->name, out->groups);
     float *grads = o->true_gradients ? gradients_new(m, o->samples) : NULL;
     int at_once = x.groups;
     if (grads) {
         out->parts = gradient_parts(&m->config);
-        out->truth = xcalloc((size_t)out->parts * (size_t)all_pairs(out), sizeof(double));
+        out->truth = xcalloc((size_t)out->parts * all_pairs(out), sizeof(double));
     }
     if (judged) {
-        out->right = xcalloc((size_t)all_pairs(out), sizeof *out->right);
+        out->right = xcalloc(all_pairs(out), sizeof *out->right);
         out->pass_1 = 0;
     }
     for (int i = 0; i < out->groups; i += x.groups) {
         size_t mark = e->arena.used;
         x.groups = imin(at_once, out->groups - i);
-        Group *g = groups_new(e, m, x);
-        for (int k = 0; k < x.groups; k++)
-            group_ask(&g[k], &e->arena, p, (uint32_t)(i + k), &s->tokenizer, x.max_prompt);
-        sample_groups(e, m, g, x.groups, &sampling);
-        Sampled sampled_groups = {m, g, ruler, feature_temperature(o), out, i};
-        engine_each(e, x.groups, measure_group, &sampled_groups);
+        Group *g = sample_problems(s, p, x, i);
+        Sampled sampled = {m, g, ruler, o->temperature, out, i};
+        engine_each(e, x.groups, measure_group, &sampled);
         if (judged)
             verify_groups(g, x.groups, &p->judge, &s->tokenizer);
         for (int k = 0; k < x.groups && judged; k++)
@@ -378,13 +349,13 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, bool judged, Ge
     free(grads);
 }
 
-/* ================================================================ what it says */
+/* ================================================================ statistics */
 
-/* Which pairs: those that differ alone; those of two right responses, of a right and a wrong one,
- * of two wrong ones. And what: the share below 0 in place of the mean. */
+/* Flags that choose pairs: distinct ones; two right responses, one, none. NEGATIVE: the share below
+ * 0 instead of the mean. */
 enum { DISTINCT = 1, NEGATIVE = 2, BOTH_RIGHT = 4, ONE_RIGHT = 8, BOTH_WRONG = 16 };
 
-static bool pair_counts(const Geometry *x, size_t k, int which)
+static bool pair_counts(const Geometry *x, int k, int which)
 {
     static const int by_right[] = {BOTH_WRONG, ONE_RIGHT, BOTH_RIGHT};
     int rewards = which & (BOTH_RIGHT | ONE_RIGHT | BOTH_WRONG);
@@ -395,23 +366,22 @@ static int count_pairs(const Geometry *x, int which)
 {
     int n = 0;
     for (int k = 0; k < all_pairs(x); k++)
-        n += pair_counts(x, (size_t)k, which);
+        n += pair_counts(x, k, which);
     return n;
 }
 
 static int count_distinct(const Geometry *x) { return count_pairs(x, DISTINCT); }
 
-/* Pairs of all groups, with one quantity of each, or two. */
 static Grouped over_pairs(const Geometry *x, int which, const double *first, const double *second)
 {
-    size_t all = (size_t)all_pairs(x);
+    int all = all_pairs(x);
     Grouped g = {.groups = x->groups, .group = xcalloc(all, sizeof(int)),
                  .x = xcalloc(all, sizeof(double)),
                  .y = second ? xcalloc(all, sizeof(double)) : NULL};
-    for (size_t k = 0; k < all; k++) {
+    for (int k = 0; k < all; k++) {
         if (!pair_counts(x, k, which))
             continue;
-        g.group[g.n] = (int)k / x->pairs;
+        g.group[g.n] = k / x->pairs;
         g.x[g.n] = first[k];
         if (second)
             g.y[g.n] = second[k];
@@ -420,19 +390,17 @@ static Grouped over_pairs(const Geometry *x, int which, const double *first, con
     return g;
 }
 
-/* The mean of a cosine over pairs, or the share of them where it is negative. how: DISTINCT,
- * NEGATIVE and so on, added; or 0. */
-static Estimate pair_mean(const Geometry *x, const double *cosine, int how)
+/* The mean of a cosine over the pairs of `which`, or the share of negative ones. */
+static Estimate pair_mean(const Geometry *x, const double *cosine, int which)
 {
-    Grouped g = over_pairs(x, how, cosine, NULL);
-    for (int k = 0; k < g.n && how & NEGATIVE; k++)
+    Grouped g = over_pairs(x, which, cosine, NULL);
+    for (int k = 0; k < g.n && which & NEGATIVE; k++)
         g.x[k] = g.x[k] < 0;
     Estimate e = group_bootstrap(&g, mean_ratio, x->o->seed, x->threads);
     grouped_free(&g);
     return e;
 }
 
-/* How well one cosine predicts another. */
 static Estimate pair_correlation(const Geometry *x, bool distinct, const double *predictor,
                                  const double *truth, Measure *f)
 {
@@ -449,25 +417,24 @@ static Estimate pair_correlation(const Geometry *x, bool distinct, const double 
 /* The mean of <Phi_i, Phi_j> over pairs i != j, as a share of the mean of |Phi|^2. */
 static Estimate zero_mean_check(const Geometry *x, int form)
 {
-    int n = x->groups;
-    Grouped g = {.n = n, .groups = n, .group = xcalloc((size_t)n, sizeof(int)),
+    Grouped g = {.n = x->groups, .groups = x->groups, .group = xcalloc(x->groups, sizeof(int)),
                  .x = x->cross[form], .y = x->square[form]};
-    for (int k = 0; k < n; k++)
+    for (int k = 0; k < g.n; k++)
         g.group[k] = k;
     Estimate e = group_bootstrap(&g, mean_ratio, x->o->seed, x->threads);
     free(g.group);
     return e;
 }
 
-/* Counts of x in equal bins from `low` to 1, of all entries or of those not `without`. What is
- * within rounding of an edge goes to the bin above. */
+/* Counts of x in equal bins from `low` to 1, without the entries of `without` (NULL: none). Within
+ * rounding of an edge, an entry goes to the bin above. */
 static void put_histogram(Buf *b, const char *name, const double *x, const bool *without, int n,
                           double low, int bins)
 {
     double count[64] = {0};
     for (int k = 0; k < n; k++)
         if (!without || !without[k])
-            count[imax(0, imin(bins - 1, (int)floor((x[k] - low) / (1 - low) * bins + 1e-9)))]++;
+            count[imax(0, imin(bins - 1, floor((x[k] - low) / (1 - low) * bins + 1e-9)))]++;
     put_vector(b, name, count, bins);
 }
 
@@ -482,7 +449,7 @@ static void put_interval(Buf *b, const char *name, Estimate e)
 /* The share of negative pairs of each group, as a histogram. */
 static void put_negative_groups(Buf *b, const Geometry *x)
 {
-    double *share = xcalloc((size_t)x->groups, sizeof *share);
+    double *share = xcalloc(x->groups, sizeof *share);
     for (int k = 0; k < all_pairs(x); k++)
         share[k / x->pairs] += x->cosine[k] < 0;
     for (int i = 0; i < x->groups; i++)
@@ -494,20 +461,18 @@ static void put_negative_groups(Buf *b, const Geometry *x)
 /* {"all": {"pearson/phi": .., ..}, "head": .., ..} over distinct pairs */
 static void put_truth(Buf *b, const Geometry *x)
 {
-    static const char *const names[2][2] = {{"pearson/phi", "spearman/phi"},
-                                            {"pearson/semantic", "spearman/semantic"}};
-    const double *predictor[2] = {x->cosine, x->semantic};
+    static const char *const names[] = {"pearson/phi", "spearman/phi", "pearson/semantic",
+                                        "spearman/semantic"};
+    const double *predictor[] = {x->cosine, x->cosine, x->semantic, x->semantic};
     buf_str(b, ", \"true\": {");
     for (int part = 0; part < x->parts; part++) {
-        const double *truth = x->truth + (ptrdiff_t)part * all_pairs(x);
+        const double *truth = truth_of(x, part);
         char name[32];
         Buf one = {0};
         part_name(part, name);
-        for (int i = 0; i < 2; i++)
-            for (int rank = 0; rank < 2; rank++)
-                put_interval(&one, names[i][rank],
-                             pair_correlation(x, true, predictor[i], truth,
-                                              rank ? spearman : pearson));
+        for (int i = 0; i < 4; i++)
+            put_interval(&one, names[i], pair_correlation(x, true, predictor[i], truth,
+                                                          i % 2 ? spearman : pearson));
         put_interval(&one, "cos", pair_mean(x, truth, DISTINCT));
         buf_printf(b, "%s\"%s\": {", part ? ", " : "", name);
         buf_str(b, one.s + 2);
@@ -517,38 +482,31 @@ static void put_truth(Buf *b, const Geometry *x)
     buf_str(b, "}");
 }
 
-/* [cosine of Phi, of the true gradients, of the texts] of distinct pairs, evenly chosen. */
+/* [cosine of Phi, of true gradients, of texts] of up to 500 distinct pairs, evenly spaced. */
 static void put_true_pairs(Buf *b, const Geometry *x)
 {
     enum { MOST = 500 };
     int n = count_distinct(x), rows = 0, seen = 0;
-    double *row = xcalloc(3 * MOST, sizeof *row);
-    for (int k = 0; k < all_pairs(x); k++) {
-        if (x->same[k])
-            continue;
-        if ((int64_t)rows * n <= (int64_t)seen++ * MOST) {
-            double *to = row + 3 * rows++;
-            to[0] = x->cosine[k];
-            to[1] = x->truth[k];
-            to[2] = x->semantic[k];
+    double row[MOST][3];
+    for (int k = 0; k < all_pairs(x); k++)
+        if (!x->same[k] && (int64_t)rows * n <= (int64_t)seen++ * MOST) {
+            double one[] = {x->cosine[k], x->truth[k], x->semantic[k]};
+            memcpy(row[rows++], one, sizeof one);
         }
-    }
-    put_matrix(b, "true_pairs", row, rows, 3);
-    free(row);
+    put_matrix(b, "true_pairs", row[0], rows, 3);
 }
 
-/* One model, one line. */
 static void geometry_json(const Geometry *x)
 {
     const Options *o = x->o;
+    const char *encoder = ENCODER_NAMES[o->rl.encoder];
     int n = all_pairs(x), distinct = count_distinct(x);
-    double features = feature_temperature(o);
     Buf b = {0};
     put_text(&b, "name", x->name, strlen(x->name));
     put_text(&b, "model", x->model, strlen(x->model));
     put(&b, "temperature", o->temperature);
-    put(&b, "feature_temperature", features);
-    put_text(&b, "encoder", ENCODER_NAMES[o->rl.encoder], strlen(ENCODER_NAMES[o->rl.encoder]));
+    put(&b, "feature_temperature", o->temperature);
+    put_text(&b, "encoder", encoder, strlen(encoder));
     put(&b, "groups", x->groups);
     put(&b, "samples", x->samples);
     put(&b, "pairs", n);
@@ -581,9 +539,10 @@ static void geometry_json(const Geometry *x)
     buf_free(&b);
 }
 
-/* "mean [low, high]", 24 columns */
-static void print_estimate(Estimate e, double scale, int digits)
+/* "mean [low, high]" in 24 columns, after `before` */
+static void print_estimate(const char *before, Estimate e, double scale, int digits)
 {
+    fputs(before, stdout);
     if (isnan(e.value))
         printf("%7s%17s", "-", "");
     else
@@ -591,8 +550,7 @@ static void print_estimate(Estimate e, double scale, int digits)
                scale * e.high);
 }
 
-/* The distributions, a row for all pairs of each model and one for distinct pairs; of these, where
- * they were judged, one for each kind. */
+/* Rows of each model for all pairs, for distinct ones and, if judged, for kinds of these. */
 static void print_pairs(const Geometry *all, int n)
 {
     static const struct {
@@ -606,11 +564,9 @@ static void print_pairs(const Geometry *all, int n)
         for (int i = 0; i < (x->right ? 5 : 2); i++) {
             int which = rows[i].which;
             printf("%-18s %7d", i ? rows[i].name : x->name, count_pairs(x, which));
-            print_estimate(pair_mean(x, x->cosine, which), 1, 3);
-            printf("  ");
-            print_estimate(pair_mean(x, x->cosine, which | NEGATIVE), 100, 1);
-            printf("  ");
-            print_estimate(pair_mean(x, x->semantic, which), 1, 3);
+            print_estimate("", pair_mean(x, x->cosine, which), 1, 3);
+            print_estimate("  ", pair_mean(x, x->cosine, which | NEGATIVE), 100, 1);
+            print_estimate("  ", pair_mean(x, x->semantic, which), 1, 3);
             putchar('\n');
         }
 }
@@ -618,23 +574,21 @@ static void print_pairs(const Geometry *all, int n)
 static void print_zero_mean(const Geometry *all, int n)
 {
     printf("\n%-28s%-26s%s\n", "zero-mean check", "sum of phi_t", "mean of phi_t");
-    for (int i = 0; i < n; i++) {
-        printf("%-26s", all[i].name);
-        print_estimate(zero_mean_check(&all[i], SUM_FORM), 1, 4);
-        printf("  ");
-        print_estimate(zero_mean_check(&all[i], MEAN_FORM), 1, 4);
+    for (const Geometry *x = all; x < all + n; x++) {
+        printf("%-26s", x->name);
+        print_estimate("", zero_mean_check(x, SUM_FORM), 1, 4);
+        print_estimate("  ", zero_mean_check(x, MEAN_FORM), 1, 4);
         putchar('\n');
     }
 }
 
-/* One row: how well cosines of features and of texts predict those of the true gradients. */
+/* A row: correlations of the cosines of features and of texts with those of true gradients. */
 static void print_prediction(const Geometry *x, const char *name, int part, bool distinct)
 {
-    const double *truth = x->truth + (ptrdiff_t)part * all_pairs(x);
-    const double *predictor[2] = {x->cosine, x->semantic};
+    const double *truth = truth_of(x, part), *predictor[2] = {x->cosine, x->semantic};
     printf("%-26s", name);
     for (int i = 0; i < 2; i++) {
-        print_estimate(pair_correlation(x, distinct, predictor[i], truth, pearson), 1, 3);
+        print_estimate("", pair_correlation(x, distinct, predictor[i], truth, pearson), 1, 3);
         printf(" %8.3f   ", pair_correlation(x, distinct, predictor[i], truth, spearman).value);
     }
     printf("%7.3f\n", pair_mean(x, truth, distinct).value);
@@ -645,30 +599,27 @@ static void print_truth(const Geometry *all, int n)
     printf("\n%-28s%-36s%-36s%s\n%-26s%24s %8s   %24s %8s   %7s\n", "true gradients",
            "predicted by Phi", "predicted by texts", "mean", "", "Pearson", "Spearman", "Pearson",
            "Spearman", "cosine");
-    for (int i = 0; i < n; i++)
-        for (int part = 0; part < all[i].parts; part++) {
+    for (const Geometry *x = all; x < all + n; x++)
+        for (int part = 0; part < x->parts; part++) {
             char name[32], row[128];
             part_name(part, name);
-            snprintf(row, sizeof row, "%s %s", part ? " " : all[i].name, name);
-            print_prediction(&all[i], row, part, true);
-            if (part == ALL_PART && count_distinct(&all[i]) < all_pairs(&all[i]))
-                print_prediction(&all[i], "  all, identical pairs too", part, false);
+            snprintf(row, sizeof row, "%s %s", part ? " " : x->name, name);
+            print_prediction(x, row, part, true);
+            if (part == ALL_PART && count_distinct(x) < all_pairs(x))
+                print_prediction(x, "  all, identical pairs too", part, false);
         }
 }
 
-/* What the numbers are, and how to read the check. */
-static void print_reading(const Geometry *x, bool on_policy)
+/* A key to the tables. */
+static void print_key(const Geometry *x)
 {
     printf("\nPairs: of responses to one problem; distinct: their tokens differ. Gradient cosine: "
            "S of Eq 9;\nnegative: the share of pairs where it is below 0. In brackets: 95 %% "
            "intervals over problems.\n"
-           "Zero-mean check: mean <Phi_i, Phi_j> of two responses, over mean |Phi|^2. ");
-    if (on_policy)
-        printf("For the sum it is 0\nin expectation. An interval without 0 is chance once in about "
-               "20 times, else an error: does it\nstay with more --problems? For the mean over "
-               "tokens it need not be 0.\n");
-    else
-        printf("It need not be 0\nhere: features have another temperature than the sampling.\n");
+           "Zero-mean check: mean <Phi_i, Phi_j> of two responses, over mean |Phi|^2. For the sum "
+           "it is 0\nin expectation. An interval without 0 is chance once in about 20 times, else "
+           "an error: does it\nstay with more --problems? For the mean over tokens it need not be "
+           "0.\n");
     if (x->truth)
         printf("True gradients: of a response's log-prob by all parameters, or by a part of them. "
                "Over distinct\npairs: identical ones have cosine 1 by any measure, and make every "
@@ -678,16 +629,15 @@ static void print_reading(const Geometry *x, bool on_policy)
 static void print_geometry(const Geometry *all, int n)
 {
     const Options *o = all->o;
-    double features = feature_temperature(o);
     bool reference = o->rl.encoder == EMBED_REF;
     printf("%d problems, %d responses to each. Temperatures: sampling %g, features %g. Encoder: %s"
-           "%s%s.\n\n", all->groups, all->samples, o->temperature, features,
+           "%s%s.\n\n", all->groups, all->samples, o->temperature, o->temperature,
            ENCODER_NAMES[o->rl.encoder], reference ? ", " : "", reference ? all->name : "");
     print_pairs(all, n);
     print_zero_mean(all, n);
     if (all->truth)
         print_truth(all, n);
-    print_reading(all, features == o->temperature);
+    print_key(all);
 }
 
 /* ================================================================ the command */
@@ -698,11 +648,11 @@ static bool same_vocabulary(const Tokenizer *a, const Tokenizer *b)
     for (int i = 0; same && i < a->n_vocab; i++)
         same = a->token[i].length == b->token[i].length &&
                !memcmp(a->bytes.s + a->token[i].at, b->bytes.s + b->token[i].at,
-                       (size_t)a->token[i].length);
+                       a->token[i].length);
     return same;
 }
 
-/* The first model stays where texts are measured by it; every other one goes. */
+/* Keeps the first model if it is the encoder, and frees any other. */
 static void keep_or_free(Session *s, Ruler *ruler, Model *kept)
 {
     if (ruler->model == &s->model) {
@@ -725,23 +675,21 @@ static bool geometry_judged(const Problems *p)
     return true;
 }
 
-/* The models to look at: --model, or words NAME=DIR, each a row of every table. */
+/* Measures models, --model or words NAME=DIR: each a row of every table. */
 static void cmd_geometry(Session *s)
 {
     const Options *o = &s->o;
-    int n = imax(1, s->words.n_words);
-    Ruler ruler = {.encoder = (Embedding)o->rl.encoder};
+    int n = session_models(s, "geometry");
+    Ruler ruler = {.encoder = o->rl.encoder};
     Model kept = {0};
-    if (!s->words.n_words == !o->model)
-        usage("geometry: expected --model DIR, or models to compare as NAME=DIR");
-    Problems p = session_prompts(s, o->data, (Split)o->split, o->verifier != VERIFY_AUTO);
+    Problems p = session_prompts(s, o->data, o->split, o->verifier != VERIFY_AUTO);
     bool judged = geometry_judged(&p);
     if (!o->data)
         problems_draw(&p, o->problems);
     else if (judged)
         problems_check_gold(&p, false);
     session_fit(s, &p, n);
-    Geometry *all = xcalloc((size_t)n, sizeof *all);
+    Geometry *all = xcalloc(n, sizeof *all);
     for (int i = 0; i < n; i++) {
         char name[64];
         const char *dir = session_named(s, i, name);

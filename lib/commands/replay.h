@@ -1,86 +1,72 @@
-/* replay.h: the command `replay`: one rollout of a run again, alone, token by token.
+/* replay.h: the command `replay`: regenerates one rollout of a run, alone, token by token.
  *
  * A rollout depends on the weights before its step and on the counters (seed, step, prompt,
- * rollout, position): so it can be made again without the others of its batch. The weights come
- * from the newest checkpoint before the step, from where training goes on in memory, or from the
- * model that the run began with. What comes out must be what the run's files say, to the bit; else
- * the command says what differs, and its status is 1. It writes no file. */
+ * rollout, position), not on the rest of its batch. The weights are those of the newest checkpoint
+ * before the step or, without one, of the run's start, trained in memory up to the step. The result
+ * must equal the run's files to the bit; else the command names the difference, with status 1. It
+ * writes no file. */
 #ifndef REPLAY_H
 #define REPLAY_H
 
-/* A row of the ledger, as far as it is checked. */
+/* The members of a row of the ledger that are checked. */
 typedef struct {
     Buf prompt, response;
     double length, logprob;
 } RolloutRow;
 
-/* The next line of a file of the run that is of this step; false at the end of the file. */
-static bool next_of_step(FILE *f, int step, char **line, size_t *room)
-{
-    int at;
-    while (getline(line, room, f) > 0)
-        if (sscanf(*line, "{\"step\": %d", &at) == 1 && at == step)
-            return true;
-    return false;
-}
-
-static FILE *open_run_file(const Path *path)
+/* Row `index` of a step in a file of the run; the caller frees it. */
+static char *row_of_step(const Path *path, int step, int index)
 {
     FILE *f = fopen(path->s, "rb");
+    char *line = NULL;
+    size_t room = 0;
+    int at, rows = 0;
     if (!f)
         die("%s: cannot be opened: %s", path->s, strerror(errno));
-    return f;
+    while (rows <= index && getline(&line, &room, f) > 0)
+        rows += sscanf(line, "{\"step\": %d", &at) == 1 && at == step;
+    if (rows <= index)
+        die("%s: step %d has %d rows; expected one for row %d", path->s, step, rows, index);
+    fclose(f);
+    return line;
 }
 
-/* Row number `index` of a step. The caller frees its texts. */
+/* Row `index` of the ledger at a step. The caller frees its texts. */
 static RolloutRow rollout_row(const char *run, int step, int index)
 {
     Path path = path_join(run, "rollouts.jsonl");
-    FILE *f = open_run_file(&path);
+    char *line = row_of_step(&path, step, index);
     RolloutRow row = {0};
     Buf key = {0};
-    char *line = NULL;
-    size_t room = 0;
-    for (int i = 0; i <= index; i++)
-        if (!next_of_step(f, step, &line, &room))
-            die("%s: step %d has %d rows; expected one for row %d", path.s, step, i, index);
     Json j = json_open(line, strlen(line));
     for (json_object(&j); json_key(&j, &key);)
-        if (!strcmp(key.s, "prompt"))
-            json_string(&j, &row.prompt);
-        else if (!strcmp(key.s, "response"))
-            json_string(&j, &row.response);
-        else if (!strcmp(key.s, "length"))
-            json_number(&j, &row.length);
-        else if (!strcmp(key.s, "logprob"))
-            json_number(&j, &row.logprob);
+        if (among(key.s, "prompt|response"))
+            json_string(&j, *key.s == 'p' ? &row.prompt : &row.response);
+        else if (among(key.s, "length|logprob"))
+            json_number(&j, key.s[1] == 'e' ? &row.length : &row.logprob);
         else
             json_skip(&j);
     if (!json_end(&j) || !row.prompt.s || !row.response.s)
         die("%s: step %d, row %d: %s", path.s, step, index, j.error ? j.error : "not a rollout");
-    fclose(f);
     free(line);
     buf_free(&key);
     return row;
 }
 
-/* Dies unless the run's metrics name the weights after this step as they are. */
+/* Dies unless the run's metrics have the weights_hash of this step. */
 static void demand_hash(const Trainer *t)
 {
     Path path = path_join(t->s->o.out, "metrics.jsonl");
-    FILE *f = open_run_file(&path);
-    char *line = NULL, expected[64];
-    size_t room = 0;
+    char *line = row_of_step(&path, t->run.step, 0), expected[64];
     unsigned long long hash = weights_hash(&t->s->model);
     snprintf(expected, sizeof expected, "\"weights_hash\": \"%016llx\"", hash);
-    if (!next_of_step(f, t->run.step, &line, &room) || !strstr(line, expected))
-        die("%s: step %d, done again, ends with weights_hash %016llx; expected that of its line",
+    if (!strstr(line, expected))
+        die("%s: step %d, replayed, ends with weights_hash %016llx; expected that of its line",
             path.s, t->run.step, hash);
-    fclose(f);
     free(line);
 }
 
-/* Rollout r of group g of the next step, alone, and what its tokens' features are. */
+/* Regenerates rollout r of group g of the next step, and runs the forward pass over it. */
 static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
 {
     Session *s = t->s;
@@ -92,12 +78,12 @@ static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
     sampling.first = r;
     sample_groups(&s->engine, &s->model, group, 1, &sampling);
     group->reads_saved = false;
-    t->learner.reference = NULL; /* a step that was done again left it there */
+    t->learner.reference = NULL; /* set by train_step */
     *pass = forward_groups(&s->engine.worker[0], &t->learner, group, 1, KEEP_NOTHING);
     return group;
 }
 
-/* Dies, saying what differs, unless the rollout is that of the ledger's row. */
+/* Dies unless the rollout equals the ledger's row. */
 static void demand_equal(const Trainer *t, const Group *g, const RolloutRow *row)
 {
     const char *out = t->s->o.out;
@@ -107,14 +93,13 @@ static void demand_equal(const Trainer *t, const Group *g, const RolloutRow *row
         logprob += (double)g->logprob_old[i];
     response_text(g, 0, &t->s->tokenizer, &text);
     if (strcmp(g->text, row->prompt.s))
-        die("%s/rollouts.jsonl: the prompt is '%.60s', and comes out as '%.60s'", out,
-            row->prompt.s, g->text);
+        die("%s/rollouts.jsonl: the prompt is '%.60s'; replayed: '%.60s'", out, row->prompt.s,
+            g->text);
     if (g->n_tokens != (int)row->length || strcmp(text.s, row->response.s))
-        die("%s/rollouts.jsonl: the response is '%.60s' of %g tokens, and comes out as '%.60s' of "
-            "%d",
-            out, row->response.s, row->length, text.s, g->n_tokens);
+        die("%s/rollouts.jsonl: the response is '%.60s' of %g tokens; replayed: '%.60s' of %d", out,
+            row->response.s, row->length, text.s, g->n_tokens);
     if (logprob != row->logprob)
-        die("%s/rollouts.jsonl: the response's log-prob is %.17g, and comes out as %.17g", out,
+        die("%s/rollouts.jsonl: the response's log-prob is %.17g; replayed: %.17g", out,
             row->logprob, logprob);
     for (int i = 0; i < g->n_tokens; i++)
         if (g->logprob[i] != g->logprob_old[i])
@@ -126,10 +111,10 @@ static void demand_equal(const Trainer *t, const Group *g, const RolloutRow *row
 /* |phi| of each token. phi: [tokens, d] */
 static double *phi_lengths(const float *phi, int tokens, int d)
 {
-    double *x = xcalloc((size_t)tokens, sizeof *x);
-    for (int t = 0; t < tokens; t++) {
+    double *x = xcalloc(tokens, sizeof *x);
+    for (int t = 0; t < tokens; t++, phi += d) {
         for (int k = 0; k < d; k++)
-            x[t] += (double)phi[(ptrdiff_t)t * d + k] * (double)phi[(ptrdiff_t)t * d + k];
+            x[t] += (double)phi[k] * (double)phi[k];
         x[t] = sqrt(x[t]);
     }
     return x;
@@ -137,18 +122,14 @@ static double *phi_lengths(const float *phi, int tokens, int d)
 
 static void put_floats(Buf *b, const char *name, const float *x, int n)
 {
-    double *copy = xcalloc((size_t)n, sizeof *copy);
-    for (int i = 0; i < n; i++)
-        copy[i] = (double)x[i];
+    double *copy = doubles_of(x, n);
     put_vector(b, name, copy, n);
     free(copy);
 }
 
-/* One token's text, whatever it is. */
 static void token_text(const Tokenizer *t, int id, Buf *text)
 {
     text->n = 0;
-    buf_add(text, "", 0);
     tokenizer_decode(t, &id, 1, false, text);
 }
 
@@ -161,10 +142,9 @@ static void replay_json(const Trainer *t, const Options *own, const Group *g, co
     put_text(&b, "prompt", g->text, strlen(g->text));
     response_text(g, 0, tokenizer, &text);
     put_text(&b, "response", text.s, text.n);
-    buf_str(&b, ", \"ids\": [");
-    for (int i = 0; i < g->n_tokens; i++)
-        buf_printf(&b, i ? ", %d" : "%d", g->token[i]);
-    buf_str(&b, "], \"tokens\": [");
+    buf_str(&b, ", \"ids\": ");
+    json_put_ints(&b, g->token, g->n_tokens);
+    buf_str(&b, ", \"tokens\": [");
     for (int i = 0; i < g->n_tokens; i++) {
         token_text(tokenizer, g->token[i], &text);
         buf_str(&b, i ? ", " : "");
@@ -175,8 +155,7 @@ static void replay_json(const Trainer *t, const Options *own, const Group *g, co
     put_floats(&b, "entropy", g->entropy, g->n_tokens);
     put_vector(&b, "phi", phi, g->n_tokens);
     printf("%s}\n", b.s);
-    buf_free(&b);
-    buf_free(&text);
+    buf_free(&b, &text);
 }
 
 static void replay_table(const Trainer *t, const Options *own, const Group *g, const double *phi)
@@ -186,9 +165,8 @@ static void replay_table(const Trainer *t, const Options *own, const Group *g, c
     double sum[3] = {0};
     response_text(g, 0, tokenizer, &text);
     printf("step %d, group %d, rollout %d, as the run has it\nprompt    %s\nresponse  %s\n\n"
-           "%5s %7s  %-16s %9s %9s %9s\n",
-           own->step, own->group, own->rollout, g->text, text.s, "t", "id", "token", "log-prob",
-           "entropy", "|phi|");
+           "    t      id  token             log-prob   entropy     |phi|\n",
+           own->step, own->group, own->rollout, g->text, text.s);
     for (int i = 0; i < g->n_tokens; i++) {
         token_text(tokenizer, g->token[i], &text);
         printf("%5d %7d  %-16s %9.4f %9.4f %9.4f\n", i, g->token[i], shown(text.s, text.n).s,
@@ -197,12 +175,12 @@ static void replay_table(const Trainer *t, const Options *own, const Group *g, c
         sum[1] += (double)g->entropy[i];
         sum[2] += phi[i];
     }
-    printf("%5s %7s  %-16s %9.4f %9.4f %9.4f\n", "", "", "sum, mean, mean", sum[0],
+    printf("%15s%-16s %9.4f %9.4f %9.4f\n", "", "sum, mean, mean", sum[0],
            sum[1] / g->n_tokens, sum[2] / g->n_tokens);
     buf_free(&text);
 }
 
-/* Takes a run's options in the place of the command's own. */
+/* The run, whose options replace the command's. */
 static Run replay_run(Session *s, const Options *own)
 {
     const char *dir = s->words.word[0];
@@ -241,8 +219,7 @@ static void cmd_replay(Session *s)
     double *phi = phi_lengths(pass.head.phi, g->n_tokens, s->model.config.hidden_size);
     (own.json ? replay_json : replay_table)(&t, &own, g, phi);
     free(phi);
-    buf_free(&row.prompt);
-    buf_free(&row.response);
+    buf_free(&row.prompt, &row.response);
     train_close(&t);
 }
 

@@ -1,71 +1,26 @@
 /* sft.h: the command `sft`: supervised next-token training, which makes the model that
  * reinforcement learning begins with. Records come from a file or are drawn from a task; a step is
- * a batch of them, forward, backward and AdamW: no reward, no group. */
+ * forward, backward and AdamW over a batch of them. */
 #ifndef SFT_H
 #define SFT_H
 
-/* One supervised example: token ids, and for each position the id to be learned there, or -100. */
+/* One example: token ids, and for each position the id to be predicted there, or NOT_TRAINED. */
 typedef struct {
     int *ids, *labels, n;
 } Record;
 
-/* The problem as a prompt (--template) + response + end token, of which the prompt is not trained
- * on. */
-static Record record_of_text(Session *s, const char *problem, const char *response,
-                             const char *what)
+typedef struct {
+    Record *record;
+    int n, longest;
+} Records;
+
+/* A record of these ids, which it takes over; those before `first` are not trained on. */
+static Record record_of_ids(Ids ids, int first)
 {
-    int room = s->model.config.max_position_embeddings;
-    Buf text = {0};
-    session_tokenizer(s);
-    template_render(&s->template, problem, &text);
-    Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, what);
-    Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, what);
-    buf_free(&text);
-    int first = ids.n;
-    for (int i = 0; i < answer.n; i++)
-        ids_add(&ids, answer.id[i]);
-    if (s->model.config.n_eos)
-        ids_add(&ids, s->model.config.eos_token_id[0]);
-    ids_free(&answer);
-    Record r = {ids.id, xmalloc((size_t)ids.n * sizeof(int)), ids.n};
+    Record r = {ids.id, xcalloc(ids.n, sizeof(int)), ids.n};
     for (int i = 0; i < r.n; i++)
         r.labels[i] = i < first ? NOT_TRAINED : r.ids[i];
     return r;
-}
-
-/* A list of records that grows. */
-typedef struct {
-    Record *record;
-    int n;
-} Records;
-
-static void records_add(Records *all, Record r)
-{
-    all->record = room_for_one(all->record, all->n, sizeof r);
-    all->record[all->n++] = r;
-}
-
-/* Plain text, all of it trained on: the token that begins a text, its own, and the end token, cut
- * into records of at most --max-length tokens. */
-static void records_of_plain(Session *s, const char *text, size_t n, const char *what,
-                             Records *all)
-{
-    int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
-    session_tokenizer(s);
-    Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, what);
-    if (s->model.config.n_eos)
-        ids_add(&ids, s->model.config.eos_token_id[0]);
-    for (int first = 0; first + 1 < ids.n; first += most) {
-        int length = imin(most, ids.n - first);
-        size_t bytes = (size_t)length * sizeof(int);
-        if (length < 2) /* nothing to predict it from */
-            break;
-        Record r = {xmalloc(bytes), xmalloc(bytes), length};
-        memcpy(r.ids, ids.id + first, bytes);
-        memcpy(r.labels, ids.id + first, bytes);
-        records_add(all, r);
-    }
-    ids_free(&ids);
 }
 
 static void record_free(Record *r)
@@ -74,55 +29,91 @@ static void record_free(Record *r)
     free(r->labels);
 }
 
+static void add_eos(const Session *s, Ids *ids)
+{
+    if (s->model.config.n_eos)
+        ids_add(ids, s->model.config.eos_token_id[0]);
+}
+
+/* Prompt (--template), response and end token; the prompt is not trained on. */
+static Record record_of_text(Session *s, const char *problem, const char *response,
+                             const char *source)
+{
+    int room = s->model.config.max_position_embeddings;
+    Buf text = {0};
+    session_tokenizer(s);
+    template_render(&s->template, problem, &text);
+    Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, source);
+    Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, source);
+    int first = ids.n;
+    for (int i = 0; i < answer.n; i++)
+        ids_add(&ids, answer.id[i]);
+    add_eos(s, &ids);
+    ids_free(&answer);
+    buf_free(&text);
+    return record_of_ids(ids, first);
+}
+
+/* Plain text with its begin and end tokens, all trained on, cut into records of at most
+ * --max-length tokens. */
+static void records_of_plain(Session *s, const char *text, size_t n, const char *source,
+                             Records *all)
+{
+    int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
+    session_tokenizer(s);
+    Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, source);
+    add_eos(s, &ids);
+    for (int first = 0; most > 1 && first + 1 < ids.n; first += most) {
+        Ids part = {0};
+        for (int i = first; i < imin(first + most, ids.n); i++)
+            ids_add(&part, ids.id[i]);
+        APPEND(all->record, all->n, record_of_ids(part, 0));
+    }
+    ids_free(&ids);
+}
+
 /* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids),
  * which need no tokenizer. */
 static void record_read(Session *s, Json *j, const char *path, int line, Records *all)
 {
+    const Config *c = &s->model.config;
     Record r = {0};
     int labels = -1;
     Buf key = {0}, prompt = {0}, response = {0}, text = {0};
-    char what[sizeof(Path) + 32];
     for (json_object(j); json_key(j, &key);)
-        if (is_one_of(key.s, "prompt", "question", "problem"))
+        if (among(key.s, "prompt|question|problem"))
             json_string(j, &prompt);
-        else if (is_one_of(key.s, "response", "completion", "answer"))
+        else if (among(key.s, "response|completion|answer"))
             json_string(j, &response);
-        else if (!strcmp(key.s, "text"))
+        else if (among(key.s, "text"))
             json_string(j, &text);
-        else if (!strcmp(key.s, "input_ids"))
-            r.n = read_ids(j, &s->model.config, false, &r.ids, path, line);
-        else if (!strcmp(key.s, "labels"))
-            labels = read_ids(j, &s->model.config, true, &r.labels, path, line);
+        else if (among(key.s, "input_ids"))
+            r.n = read_ids(j, c, false, &r.ids, path, line);
+        else if (among(key.s, "labels"))
+            labels = read_ids(j, c, true, &r.labels, path, line);
         else
             json_skip(j);
     jsonl_end(j, path, line);
-    if (!r.ids) /* labels of nothing */
+    Path source = path_printf("%s: line %d", path, line);
+    if (!r.ids) { /* labels of nothing */
         free(r.labels);
-    snprintf(what, sizeof what, "%s: line %d", path, line);
-    if (!r.ids && prompt.n && response.n)
-        r = record_of_text(s, prompt.s, response.s, what);
-    else if (!r.ids && text.n)
-        records_of_plain(s, text.s, text.n, what, all);
-    else if (!r.ids || r.n < 2)
-        die("%s: line %d: expected prompt and response, text, or at least two input_ids", path,
-            line);
-    else if (r.n > s->model.config.max_position_embeddings)
-        die("%s: line %d: %d input_ids; expected at most %d (max_position_embeddings)", path, line,
-            r.n, s->model.config.max_position_embeddings);
-    else if (labels < 0) {
-        r.labels = xmalloc((size_t)r.n * sizeof(int));
-        memcpy(r.labels, r.ids, (size_t)r.n * sizeof(int));
-    } else if (labels != r.n)
-        die("%s: line %d: %d labels for %d input_ids; expected as many", path, line, labels, r.n);
+        if (prompt.n && response.n)
+            APPEND(all->record, all->n, record_of_text(s, prompt.s, response.s, source.s));
+        else if (text.n)
+            records_of_plain(s, text.s, text.n, source.s, all);
+    }
+    if (r.ids ? r.n < 2 : !(prompt.n && response.n) && !text.n)
+        die("%s: expected prompt and response, text, or at least two input_ids", source.s);
+    if (r.ids && r.n > c->max_position_embeddings)
+        die("%s: %d input_ids; expected at most %d (max_position_embeddings)", source.s, r.n,
+            c->max_position_embeddings);
+    if (r.ids && labels >= 0 && labels != r.n)
+        die("%s: %d labels for %d input_ids; expected as many", source.s, labels, r.n);
     if (r.ids)
-        records_add(all, r);
-    buf_free(&key);
-    buf_free(&prompt);
-    buf_free(&response);
-    buf_free(&text);
+        APPEND(all->record, all->n, labels < 0 ? record_of_ids((Ids){r.ids, r.n}, 0) : r);
+    buf_free(&key, &prompt, &response, &text);
 }
 
-/* The records of a file: JSONL, or, where its name ends in .txt, plain text. */
 static Records records_read(Session *s, const char *path)
 {
     Records all = {0};
@@ -136,16 +127,10 @@ static Records records_read(Session *s, const char *path)
             record_read(s, &j, path, line, &all);
     if (!all.n)
         die("%s: holds no records", path);
+    for (int i = 0; i < all.n; i++)
+        all.longest = imax(all.longest, all.record[i].n);
     free(text);
     return all;
-}
-
-static int longest_record(const Records *all)
-{
-    int longest = 0;
-    for (int i = 0; i < all->n; i++)
-        longest = imax(longest, all->record[i].n);
-    return longest;
 }
 
 static void records_free(Records *all)
@@ -155,29 +140,18 @@ static void records_free(Records *all)
     free(all->record);
 }
 
-/* A fresh example of the task: a training problem with one of its derivations. */
+/* A training problem of the task with one of its solutions. */
 static Record record_draw(Session *s, uint32_t index)
 {
     Buf prompt = {0}, answer = {0}, response = {0};
     task_problem(&s->task, s->o.seed, SPLIT_TRAIN, index, &prompt, &answer);
     task_solution(&s->task, prompt.s, s->o.seed, index, &response);
     Record r = record_of_text(s, prompt.s, response.s, "task");
-    buf_free(&prompt);
-    buf_free(&answer);
-    buf_free(&response);
+    buf_free(&prompt, &answer, &response);
     return r;
 }
 
-/* Labels of a record that have something before them to be predicted from. */
-static int record_targets(const Record *r)
-{
-    int n = 0;
-    for (int i = 1; i < r->n; i++)
-        n += r->labels[i] != NOT_TRAINED;
-    return n;
-}
-
-/* The records of one batch. */
+/* A batch of records, at_once of them in a micro-batch. */
 typedef struct {
     const Model *m;
     const Record *records;
@@ -186,20 +160,20 @@ typedef struct {
     float *logprob; /* [targets] */
 } RecordBatch;
 
-/* n records as a batch, in the engine's memory. */
 static RecordBatch record_batch(Session *s, const Record *r, int n, int at_once)
 {
     RecordBatch x = {.m = &s->model, .records = r, .n = n, .at_once = at_once};
-    x.offset = arena_alloc(&s->engine.arena, (size_t)n, sizeof(int));
+    x.offset = arena_alloc(&s->engine.arena, n, sizeof(int));
     for (int i = 0; i < n; i++) {
         x.offset[i] = x.targets;
-        x.targets += record_targets(&r[i]);
+        for (int t = 1; t < r[i].n; t++) /* the first token has nothing to be predicted from */
+            x.targets += r[i].labels[t] != NOT_TRAINED;
     }
-    x.logprob = arena_floats(&s->engine.arena, (size_t)x.targets);
+    x.logprob = arena_floats(&s->engine.arena, x.targets);
     return x;
 }
 
-/* Micro-batch i, forward: loss = mean of -log p over all trained-on tokens of the batch. */
+/* Forward over micro-batch i. loss = mean of -log p over the trained-on tokens of the batch. */
 static Pass records_forward(Arena *a, const RecordBatch *x, int i, Keep keep)
 {
     int first = i * x->at_once, end = imin(first + x->at_once, x->n), rows = 0;
@@ -214,17 +188,17 @@ static Pass records_forward(Arena *a, const RecordBatch *x, int i, Keep keep)
             if (r->labels[t] != NOT_TRAINED)
                 batch_target(&b, row + t - 1, r->labels[t]);
     }
-    float *coef = arena_floats(a, (size_t)b.n_targets);
+    float *coef = arena_floats(a, b.n_targets);
     for (int t = 0; t < b.n_targets; t++)
-        coef[t] = (float)(-1.0 / x->targets);
+        coef[t] = -1.0 / x->targets;
     Pass p = forward(a, x->m, &b, keep);
     forward_head(a, x->m, &p, 1.0f, keep != KEEP_NOTHING, NULL);
-    memcpy(x->logprob + x->offset[first], p.head.logprob, (size_t)b.n_targets * sizeof(float));
+    memcpy(x->logprob + x->offset[first], p.head.logprob, b.n_targets * sizeof(float));
     p.coef.logprob = coef;
     return p;
 }
 
-/* Micro-batches first .. first + n - 1, side by side; one alone has the help of all threads. */
+/* Forward over micro-batches first .. first + n - 1 in parallel; all threads help a single one. */
 static void records_wave(Engine *e, const RecordBatch *x, int first, int n, Pass *p)
 {
     Keep keep = e->one_pass ? KEEP_INPUTS : KEEP_ALL;
@@ -240,7 +214,7 @@ static void records_wave(Engine *e, const RecordBatch *x, int first, int n, Pass
         p[i] = records_forward(&e->worker[i], x, first + i, keep);
 }
 
-/* Adds the gradient of one batch to the model's, and returns its loss, a mean over *tokens. */
+/* Adds the gradient of a batch to the model's, and returns its loss, a mean over *tokens. */
 static double sft_gradient(Session *s, const Record *r, int n, int at_once, int *tokens)
 {
     Engine *e = &s->engine;
@@ -248,7 +222,7 @@ static double sft_gradient(Session *s, const Record *r, int n, int at_once, int 
     size_t mark = e->arena.used;
     RecordBatch x = record_batch(s, r, n, at_once);
     int parts = x.targets ? (n + at_once - 1) / at_once : 0, most = passes_at_once(e, parts);
-    Pass *p = arena_alloc(&e->arena, (size_t)most, sizeof *p);
+    Pass *p = arena_alloc(&e->arena, most, sizeof *p);
     for (int i = 0; i < parts; i += most) {
         int k = imin(most, parts - i);
         records_wave(e, &x, i, k, p);
@@ -262,8 +236,8 @@ static double sft_gradient(Session *s, const Record *r, int n, int at_once, int 
     return loss;
 }
 
-/* --tokenizer: the preset keeps its own vocab_size where that is enough, so that the shapes are
- * those that it is named for. Responses end with END_TOKEN. */
+/* Loads --tokenizer. The preset keeps its own vocab_size if that is enough, and so its shapes.
+ * Responses end with END_TOKEN. */
 static void sft_tokenizer(Session *s, Config *c)
 {
     Path at = model_dir(s->o.tokenizer);
@@ -307,7 +281,7 @@ static double validation_loss(Session *s, const Records *all, int at_once, int *
     return *tokens ? sum / *tokens : 0;
 }
 
-/* Weights and tokenizer to start from: --preset at random, or --model; or those of a checkpoint. */
+/* The initial weights and tokenizer: of --preset, --model, or a checkpoint. */
 static void sft_model(Session *s, const Run *run)
 {
     const Options *o = &s->o;
@@ -334,42 +308,40 @@ static void sft_model(Session *s, const Run *run)
     model_init(&s->model, o->seed);
 }
 
-/* A supervised run: what lasts from step to step. */
 typedef struct {
     Session *s;
     Records records, valid; /* of --data and --valid */
     Record *batch;          /* the step's */
     int *order, epoch, at_once;
-    bool ask; /* problems too, with --eval-every */
+    bool samples; /* --eval-every samples responses to problems */
     Problems held_out;
     Run run;
-} Teacher;
+} Sft;
 
-/* The records of one step: fresh from the task, or the next ones of the file. */
-static void sft_batch(Teacher *t, int step)
+/* The records of one step: drawn from the task, or the next ones of the file. */
+static void sft_batch(Sft *t, int step)
 {
     const Options *o = &t->s->o;
     for (int i = 0; i < o->batch; i++) {
-        uint32_t index = (uint32_t)step * (uint32_t)o->batch + (uint32_t)i;
-        if (!t->records.n) {
+        uint32_t index = (uint32_t)step * o->batch + i, n = t->records.n;
+        if (!n) {
             t->batch[i] = record_draw(t->s, index);
             continue;
         }
-        int pass = (int)(index / (uint32_t)t->records.n);
-        int at = (int)(index % (uint32_t)t->records.n);
-        if (pass != t->epoch)
-            shuffle(t->order, t->records.n, o->seed, t->epoch = pass);
-        t->batch[i] = t->records.record[o->shuffle ? t->order[at] : at];
+        int epoch = index / n;
+        if (epoch != t->epoch)
+            shuffle(t->order, n, o->seed, epoch);
+        t->epoch = epoch;
+        t->batch[i] = t->records.record[o->shuffle ? t->order[index % n] : (int)(index % n)];
     }
 }
 
-static void sft_step(Teacher *t, Progress *report)
+static void sft_step(Sft *t, Progress *report)
 {
     Session *s = t->s;
     const Options *o = &s->o;
-    int step = t->run.step++;
+    int tokens, step = t->run.step++;
     double start = now_seconds(), lr = learning_rate(o, step);
-    int tokens;
     Buf line = {0};
     char note[64];
     sft_batch(t, step);
@@ -392,17 +364,17 @@ static void sft_step(Teacher *t, Progress *report)
     buf_free(&line);
 }
 
-/* Memory for a pass over the longest records, and for evaluation on the side. */
-static Engine sft_engine(const Teacher *t, int longest)
+/* Memory for a pass over the longest records, and for evaluations. */
+static Engine sft_engine(const Sft *t, int longest)
 {
     const Session *s = t->s;
     const Model *m = &s->model;
     int rows = t->at_once * longest;
     Keep keep = s->o.recompute ? KEEP_INPUTS : KEEP_ALL;
-    Needs n = {.shared = (size_t)s->o.batch * (8 + (size_t)longest * 4) + (2 << 20),
-               .pass = pass_bytes(m, rows, rows, longest, keep) + (size_t)rows * 8,
+    Needs n = {.shared = s->o.batch * (8 + (size_t)longest * 4) + (2 << 20),
+               .pass = pass_bytes(m, rows, rows, longest, keep) + rows * (size_t)8,
                .piece = pieces_bytes(&m->config, rows)};
-    if (t->ask) {
+    if (t->samples) {
         Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
         n.shared += groups_bytes(m, x);
         n.sampling = worker_bytes(m, x);
@@ -410,17 +382,16 @@ static Engine sft_engine(const Teacher *t, int longest)
     return run_engine(s, n);
 }
 
-/* A row of eval.jsonl: the loss on --valid, what the model answers to held-out problems, or both,
- * a row each. */
-static void sft_eval(Teacher *t, int step)
+/* Rows of eval.jsonl: responses to held-out problems, the loss on --valid, or both. */
+static void sft_eval(Sft *t, int step)
 {
     Session *s = t->s;
     Buf line = {0};
-    if (t->ask)
+    int tokens;
+    if (t->samples)
         eval_on_the_side(s, &t->held_out, t->run.evals, step);
     if (!t->valid.n)
         return;
-    int tokens;
     double loss = validation_loss(s, &t->valid, t->at_once, &tokens);
     buf_printf(&line, "{\"step\": %d", step);
     put(&line, "loss", loss);
@@ -431,43 +402,43 @@ static void sft_eval(Teacher *t, int step)
 }
 
 /* The records to train on and those of --valid; returns the length of the longest. */
-static int sft_records(Teacher *t)
+static int sft_records(Sft *t)
 {
     const Options *o = &t->s->o;
     int longest = TASK_PROMPT_MAX + TASK_RESPONSE_MAX;
     if (o->data) {
         t->records = records_read(t->s, o->data);
-        longest = longest_record(&t->records);
+        longest = t->records.longest;
     }
     if (o->valid) {
         if (!o->eval_every)
             usage("--valid: expected --eval-every too");
         t->valid = records_read(t->s, o->valid);
-        longest = imax(longest, longest_record(&t->valid));
+        longest = imax(longest, t->valid.longest);
     }
-    t->ask = o->eval_every && (!o->valid || o->eval_data || !o->data);
+    t->samples = o->eval_every && (!o->valid || o->eval_data || !o->data);
     return longest;
 }
 
 static void cmd_sft(Session *s)
 {
-    enum { TYPICAL = 32 }; /* tokens of a drawn record; the longest has many more */
+    enum { TYPICAL = 32 }; /* tokens of a drawn record */
     const Options *o = &s->o;
     if (o->reward_cmd && !o->eval_every)
         usage("--reward-cmd: judges the answers of --eval-every; expected that too");
-    Teacher t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
+    Sft t = {.s = s, .epoch = -1, .run = run_find(s, SFT)};
     Run *run = &t.run;
     sft_model(s, run);
     int longest = sft_records(&t);
     rope_reserve(&s->model, longest);
-    if (t.ask) {
+    if (t.samples) {
         session_tokenizer(s);
         t.held_out = session_evaluated(s, s->o.eval_data);
         problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
     }
     session_prepare_saving(s, run->from.s);
-    t.order = xcalloc((size_t)t.records.n, sizeof(int));
-    t.batch = xcalloc((size_t)o->batch, sizeof(Record));
+    t.order = xcalloc(t.records.n, sizeof(int));
+    t.batch = xcalloc(o->batch, sizeof(Record));
     t.at_once = good_micro_batch(o->micro_batch, o->batch, o->data ? longest : TYPICAL);
     s->engine = o->steps ? sft_engine(&t, longest) : s->engine;
     if (o->steps) /* none: the model is only saved */

@@ -1,5 +1,5 @@
-/* records.h: what is written down of a training step: the metrics of its groups, and the ledger, a
- * row for each rollout with every number that made its advantage. */
+/* records.h: the records of a training step: the metrics of its groups, and the ledger, a row for
+ * each rollout with every number that made its advantage. */
 #ifndef RECORDS_H
 #define RECORDS_H
 
@@ -14,12 +14,11 @@ typedef struct {
     double reward, reward_std;
     double pairs, cosine, negative, nu, entropy, kl, semantic;
     double logp_gap;             /* the largest */
-    double advantage2, novelty2; /* sums of A^2, and of its part among equal rewards */
+    double advantage2, novelty2; /* A^2, and its part among equal rewards */
 } GroupSums;
 
-/* The part of a group's A^2 that novelty makes: what is left among responses of equal reward, as
- * all right ones are, and all wrong ones. (Where real-valued rewards are all different it is 0:
- * then nothing tells the two apart.) */
+/* The part of a group's A^2 that is due to novelty: the variance of A among responses of equal
+ * reward, such as all right ones. (0 where real-valued rewards are all different.) */
 static double novelty_part(const Group *g)
 {
     double part = 0;
@@ -73,7 +72,16 @@ static void group_sums(GroupSums *s, const Group *g)
 /* a / b; 0 where there is nothing to divide by. */
 static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-/* Response i by itself, as members of a JSON object. */
+/* A copy, to print; the caller frees it. */
+static double *doubles_of(const float *x, int n)
+{
+    double *copy = xcalloc(n, sizeof *copy);
+    for (int i = 0; i < n; i++)
+        copy[i] = (double)x[i];
+    return copy;
+}
+
+/* Response i, as members of a JSON object. */
 static void put_response(Buf *b, const Group *g, int i, const Tokenizer *t)
 {
     Buf text = {0};
@@ -96,17 +104,16 @@ static void put_response(Buf *b, const Group *g, int i, const Tokenizer *t)
     buf_free(&text);
 }
 
-/* One row of the ledger: a rollout with every number that made its advantage. */
 static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer *t)
 {
     buf_printf(b, "{\"step\": %d, \"prompt_index\": %u, \"rollout\": %d", step, g->index, i);
     put_response(b, g, i, t);
-    put_vector(b, "S", g->S + (ptrdiff_t)i * g->m, g->m);
-    put_vector(b, "w", g->w + (ptrdiff_t)i * g->m, g->m);
+    put_vector(b, "S", g->S + i * g->m, g->m);
+    put_vector(b, "w", g->w + i * g->m, g->m);
     put(b, "nu", g->nu[i]);
     put(b, "nubar", g->nubar[i]);
     if (g->embedded)
-        put_vector(b, "semantic", g->semantic + (ptrdiff_t)i * g->m, g->m);
+        put_vector(b, "semantic", g->semantic + i * g->m, g->m);
     put(b, "u", g->u[i]);
     put(b, "rtilde", g->shaped[i]);
     put(b, "advantage", g->advantage[i]);
@@ -139,8 +146,8 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
     put(b, "logp_gap", s->logp_gap);
 }
 
-/* Ends a run whose numbers are no numbers any more, before they reach a file: to be called after
- * each update, with the step's number from 1, its loss, and the gradient's norm. */
+/* Ends a run whose loss, gradient or weights are not finite, before they are saved. Called after
+ * each update, with the step's number from 1. */
 static void demand_finite(const Model *m, int step, double loss, double norm)
 {
     const char *gradient = isfinite(norm) ? NULL : first_not_finite(m, m->grads);

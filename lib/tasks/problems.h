@@ -29,11 +29,6 @@ typedef struct {
     const char *path;
 } Problems;
 
-static bool is_one_of(const char *key, const char *a, const char *b, const char *c)
-{
-    return !strcmp(key, a) || !strcmp(key, b) || !strcmp(key, c);
-}
-
 
 /* Adds a problem, with copies of its texts. */
 static void problems_add(Problems *p, const char *prompt, const char *answer, int line)
