@@ -411,6 +411,12 @@ static void product_cut(Product *x)
                      .next_row = tiles > 6 ? x->ldc : 0}; /* the C of a few tiles is near anyway */
 }
 
+/* The rows of A of tile k, the first of which is row i0. */
+static const float *tile_rows(const Product *x, int k, int i0)
+{
+    return x->A.a + (x->A.tiled ? (ptrdiff_t)k * x->K * TILED : i0 * x->A.rs);
+}
+
 /* The columns of the last panel, where it is wider than C: its tiles go through a small copy, so
  * that nothing beyond C is written. */
 static void multiply_edge(const Product *x, int p)
@@ -426,7 +432,7 @@ static void multiply_edge(const Product *x, int p)
     t.every = 0;
     for (int k = 0, i0 = 0, i1; k < x->cut.tiles; k++, i0 = i1) {
         i1 = tile_begin(x->cut, k + 1);
-        t.a = x->A.a + (x->A.tiled ? (ptrdiff_t)k * x->K * TILED : i0 * x->A.rs);
+        t.a = tile_rows(x, k, i0);
         for (int i = i0; x->base && i < i1; i++)
             memcpy(edge + (i - i0) * NR, x->base + i * x->ldc + j, bytes);
         tile_panel(i1 - i0, x->A.rs == 1, &t);
@@ -448,7 +454,7 @@ static void multiply_panel(const Product *x, int p)
     t.b = panel;
     for (int k = 0, i0 = 0, i1; k < x->cut.tiles; k++, i0 = i1) {
         i1 = tile_begin(x->cut, k + 1);
-        t.a = x->A.a + (x->A.tiled ? (ptrdiff_t)k * x->K * TILED : i0 * x->A.rs);
+        t.a = tile_rows(x, k, i0);
         t.base = x->base ? x->base + i0 * x->ldc + j : NULL;
         t.c = x->c + i0 * x->ldc + j;
         t.next = panel + (ptrdiff_t)x->K * NR + (ptrdiff_t)k * x->lines * LINE;
