@@ -562,9 +562,10 @@ static void train_step(Trainer *t)
         reference_hidden(e, l->reference, g, n);
     if (size < n || s->o.epochs > 1)
         all_advantages(l, g, n);
-    for (int i = 0; i < n * s->o.epochs; i += size, updates++) {
-        Group *batch = g + i % n, *end = batch + imin(size, n - i % n);
-        LossSize all = loss_size(batch, (int)(end - batch), l->method);
+    for (int i = 0, k; i < n * s->o.epochs; i += k, updates++) {
+        k = imin(size, n - i % n); /* the last update of an epoch may have fewer groups */
+        Group *batch = g + i % n, *end = batch + k;
+        LossSize all = loss_size(batch, k, l->method);
         grads_zero(policy);
         while (batch < end) {
             Wave w = next_wave(l, batch, (int)(end - batch));

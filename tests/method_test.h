@@ -367,6 +367,9 @@ static void test_group_loss(void)
         g.coef = c;
         group_loss(&g, &o, NOISE_SIZE);
         CHECK(g.loss.tokens == (o.mask_truncated ? 3 : 6), "%d tokens", g.loss.tokens);
+        LossSize size = loss_size(&g, 1, &o);
+        CHECK(size.tokens == g.loss.tokens && size.responses == (o.mask_truncated ? 2 : 3),
+              "a loss over %d tokens, %d responses", size.tokens, size.responses);
         for (size_t t = 0; t < n; t++) {
             double p = loss_slope(&g, &o, scratch, &g.logprob[t]) - (double)c.logprob[t];
             double h = loss_slope(&g, &o, scratch, &g.entropy[t]) -
@@ -569,6 +572,27 @@ static void check_copies_novelty(Engine *e)
           g.nu[3] == 1, "count, live: nu_1 is %g, nu_3 %g", g.nu[1], g.nu[3]);
 }
 
+/* --novelty random: the same values in another order, by the group's seed, step and index. */
+static void check_random_novelty(Group *g)
+{
+    double dealt[4][4];
+    for (int k = 0; k < 4; k++) {
+        double sum = 0, before = 0;
+        for (int i = 0; i < 4; i++)
+            before += g->nu[i] = i * i;
+        g->seed = k == 1 ? 8 : 7;
+        g->step = k == 2 ? 4 : 3;
+        g->index = k == 3;
+        permute_novelty(g);
+        for (int i = 0; i < 4; i++)
+            sum += g->nu[i];
+        memcpy(dealt[k], g->nu, sizeof dealt[k]);
+        CHECK(sum == before && (g->nu[0] != 0 || g->nu[1] != 1 || g->nu[2] != 4),
+              "--novelty random deals out the same values");
+        CHECK(k == 0 || memcmp(dealt[k], dealt[0], sizeof dealt[k]), "counter %d has no effect", k);
+    }
+}
+
 /* Eq 12-13 in both readings, the clip, Eq 2, dead groups, and novelty's share of A^2. */
 static void test_shaping(void)
 {
@@ -616,16 +640,7 @@ static void test_shaping(void)
     advantages(&g, &grpo);
     CHECK(fabs(g.advantage[0] - 3.375) < 1e-6, "--adv-norm none only takes the mean out");
 
-    double sum = 0, before = 0;
-    for (int i = 0; i < 4; i++)
-        before += g.nu[i] = i * i;
-    g.seed = 7;
-    g.step = 3;
-    permute_novelty(&g);
-    bool moved = g.nu[0] != 0 || g.nu[1] != 1 || g.nu[2] != 4;
-    for (int i = 0; i < 4; i++)
-        sum += g.nu[i];
-    CHECK(sum == before && moved, "--novelty random deals out the same values");
+    check_random_novelty(&g);
     check_copies_novelty(&e);
     engine_free(&e);
 }

@@ -360,10 +360,12 @@ static Group *sample_saving(Engine *e, Model *m, Saving what)
         g[k].prompt_length = SAVED_PROMPT - 17 * k;
         tree_tokens(g[k].prompt, SAVED_PROMPT, m->config.vocab_size, (uint32_t)k, 0);
         g[k].seen = true;
+        g[k].step = -1;
     }
     sample_groups(e, m, g, SAVED_GROUPS, &s);
     for (int k = 0; k < SAVED_GROUPS; k++)
-        CHECK(g[k].reads_saved && !g[k].seen, "group %d: activations saved, not seen yet", k);
+        CHECK(g[k].reads_saved && !g[k].seen && g[k].seed == s.seed && g[k].step == s.step,
+              "group %d: activations saved, not seen yet, and the counters", k);
     return g;
 }
 
@@ -475,6 +477,11 @@ static void check_several_updates(const Model *m)
         group_saved(&g[k], 0, 0).row[-1] = NAN; /* the output of the prompt's last row */
     g[0].logprob_old[2] -= 0.25f;
     CHECK(!g[0].reads_saved && g[1].reads_saved && g[2].reads_saved, "the first one reads nothing");
+    reference_hidden(&s.engine, &s.model, g, SAVED_GROUPS);
+    CHECK(all_finite(g[1].hidden_ref, (size_t)(g[1].n_tokens * m->config.hidden_size)),
+          "the reference reads the policy's saved activations");
+    for (int k = 0; k < SAVED_GROUPS; k++)
+        g[k].hidden_ref = NULL;
     all_advantages(&t.learner, g, SAVED_GROUPS);
     for (int k = 0; k < SAVED_GROUPS; k++)
         CHECK(isnan(g[k].logprob[0]) == (k == 1) && g[k].seen && !g[k].reads_saved,

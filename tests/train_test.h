@@ -285,6 +285,16 @@ static void test_lambda_zero(void)
     CHECK(hash[0] != hash[2] && hash[2] != hash[3], "lambda, --mini-batch: no effect");
     CHECK(always_on_policy(tmp_path("many/metrics.jsonl").s, 2),
           "the first forward pass is on-policy");
+    CHECK(cli("train --model %s %s --out %s/uneven --mini-batch 3 --epochs 2 --temperature 0.8",
+              base, common, dir) == 0 &&
+              always_on_policy(tmp_path("uneven/metrics.jsonl").s, 2), "%s", cli_err);
+    SafeTensors st = {0};
+    Buf error = {0};
+    CHECK(st_try(&st, tmp_path("uneven/checkpoint-2/trainer.safetensors").s, &error) &&
+              !strcmp(trainer_note(&st, "updates"), "8"),
+          "2 steps of 2 epochs, 3 groups and then the fourth: not 8 updates");
+    st_close(&st);
+    buf_free(&error);
     CHECK(cli("train --model %s %s --rollouts 2 --force --out %s/few", base, common, dir) == 0 &&
           strstr(cli_err, "--rollouts 2: "), "%s", cli_err);
     CHECK(cli("train --model %s %s --rollouts 3 --force --out %s/few", base, common, dir) == 0 &&
