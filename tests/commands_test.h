@@ -840,7 +840,8 @@ static void test_metrics(void)
 static void test_geometry(void)
 {
     static const char *const common =
-        "--task add:digits=1 --split train --problems 6 --samples 4 --max-tokens 20 --seed 4";
+        "--task add:digits=1 --split train --problems 6 --samples 4 --max-tokens 20 --seed 4 "
+        "--temperature 1.2";
     static const char *const members[] = {
         "name", "model", "temperature", "feature_temperature", "encoder", "groups", "samples",
         "pairs", "distinct_pairs", "identical", "cos", "cos_distinct", "neg_ratio",
