@@ -190,7 +190,7 @@ static bool shapes_dead(const Group *g, int which)
  * fluctuates less. (The group's mean knows y_i, by 1 / m of it: a scale of (m - 1) / m.)
  * log p(y) is the sum of its tokens' log p: hence a loss for each token, whose derivative by its
  * log p is -A_i (token_loss, at rho = 1). The division by std gives each group the same weight,
- * however little its rewards differ; no estimate of the gradient asks for it. */
+ * however little its rewards differ; an unbiased estimate of the gradient does not need it. */
 static void advantages(Group *g, const MethodOptions *o)
 {
     double mean = 0, variance = 0;
@@ -255,7 +255,7 @@ static double clamp(double x, double low, double high) { return fmax(low, fmin(h
  * rho = p / p_old = e^(log p - log p_old), so d rho / d log p = rho, and -rho A has the derivative
  * -rho A. Where the clipped branch is the smaller one it is a constant, with derivative 0: with
  * A > 0 above 1 + clip_high, with A < 0 below 1 - clip_low, where the policy has gone far enough
- * in the direction that A asks for. On the other side the clip does nothing, and A pulls rho
+ * in the direction of A. On the other side the clip does nothing, and A pulls rho
  * back. */
 static double clipped_loss(double log_ratio, double advantage, const MethodOptions *o,
                            double *derivative)
@@ -508,10 +508,10 @@ typedef struct {
 enum { FIRST_PROMPT = 1 << 30 };
 
 /* Puts the problem of group i of a step to it. */
-static void train_ask(Trainer *t, Group *g, int step, int i)
+static void train_prompt(Trainer *t, Group *g, int step, int i)
 {
     uint32_t index = (uint32_t)step * (uint32_t)t->s->o.prompts + (uint32_t)i;
-    group_ask(g, &t->s->engine.arena, &t->problems, index + (t->problems.n ? 0 : FIRST_PROMPT),
+    group_pose(g, &t->s->engine.arena, &t->problems, index + (t->problems.n ? 0 : FIRST_PROMPT),
               &t->s->tokenizer, t->extent.max_prompt);
 }
 
@@ -523,7 +523,7 @@ static Group *roll_out(Trainer *t, int step)
     Sampling sampling = session_sampling(s, step);
     Group *g = groups_new(&s->engine, &s->model, t->extent);
     for (int i = 0; i < s->o.prompts; i++)
-        train_ask(t, &g[i], step, i);
+        train_prompt(t, &g[i], step, i);
     sample_groups(&s->engine, &s->model, g, s->o.prompts, &sampling);
     for (int i = 0; i < t->extent.at_once; i++)
         g[i].reads_saved = false;

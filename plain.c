@@ -521,7 +521,7 @@ static void draw_maze(Group *g, int held_out)
 }
 
 /* Draws problem `index` and makes it the prompt of m responses to come. */
-static void ask(Group *g, int index, int m, int held_out)
+static void pose(Group *g, int index, int m, int held_out)
 {
     g->index = index;
     g->m = m;
@@ -600,7 +600,7 @@ static double evaluate(const Tensors *w, Group *g, const char *name)
 {
     double one = 0, any = 0, vote = 0;
     for (int i = 0; i < PROBLEMS; i++) {
-        ask(g, i, TRIES, 1);
+        pose(g, i, TRIES, 1);
         sample(w, g, 0);
         int right = verify(g);
         one += pass_at_k(TRIES, right, 1) / PROBLEMS;
@@ -617,7 +617,7 @@ static double supervised_step(Model *model, Group *g, double lr, int step)
     double loss = 0;
     for (int i = 0; i < EXAMPLES; i++) {
         Sequence *s = g->response;
-        ask(g, step * EXAMPLES + i, 1, 0);
+        pose(g, step * EXAMPLES + i, 1, 0);
         show(g, s);
         forward(&model->params, s);
         for (int t = s->prompt; t < s->length; t++) {
@@ -636,7 +636,7 @@ static double train_step(Model *model, Group *batch, double lr, int step)
     Tensors *w = &model->params, *dw = &model->grads;
     int tokens = 0, right = 0;
     for (Group *g = batch; g < batch + GROUPS; g++) {
-        ask(g, step * GROUPS + (int)(g - batch), M, 0);
+        pose(g, step * GROUPS + (int)(g - batch), M, 0);
         sample(w, g, step);                          /* 1. responses */
         right += verify(g);                          /* 2. rewards */
         for (int k = 0; k < M; k++)

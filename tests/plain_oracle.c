@@ -127,7 +127,7 @@ void plain_gradient(int i, int k)
 }
 
 void plain_adamw(double lr, int step) { adamw(&model, lr, step); }
-void plain_ask(int i, int index, int held_out) { ask(group(i), index, M, held_out); }
+void plain_pose(int i, int index, int held_out) { pose(group(i), index, M, held_out); }
 void plain_show(int i, int k) { show(group(i), &group(i)->response[k]); }
 int plain_verify(int i) { return verify(group(i)); }
 double plain_pass_at_k(int n, int c, int k) { return pass_at_k(n, c, k); }

@@ -69,7 +69,7 @@ void plain_backward(void);
 void plain_gradient(int group, int k); /* grads: of log p of the whole response */
 void plain_adamw(double lr, int step);
 
-void plain_ask(int group, int index, int held_out); /* a maze */
+void plain_pose(int group, int index, int held_out); /* a maze */
 void plain_show(int group, int k);                  /* a right response */
 int plain_verify(int group);
 double plain_pass_at_k(int n, int c, int k);

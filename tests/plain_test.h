@@ -297,7 +297,7 @@ static void test_plain_maze(void)
     for (int index = 0; index < 200; index++) {
         char prompt[64], response[64];
         Maze maze;
-        plain_ask(0, index, index % 2);
+        plain_pose(0, index, index % 2);
         PlainResponse first = plain_response(0, 0);
         plain_text(prompt, first.token, *first.prompt);
         if (!CHECK(maze_read_prompt(&task, prompt, &maze), "%s is no maze", prompt))

@@ -15,7 +15,7 @@ static Group *sampled(Engine *e, Model *m, const Task *task, int n, int first, i
     Extent x = {n, size, TASK_PROMPT_MAX, s->max_tokens, 1, KEEP_NOTHING, false, SAVE_NOTHING};
     Group *g = groups_new(e, m, x);
     for (int i = 0; i < n; i++)
-        group_ask(&g[i], &e->arena, &p, (uint32_t)(first + i), &t, TASK_PROMPT_MAX);
+        group_pose(&g[i], &e->arena, &p, (uint32_t)(first + i), &t, TASK_PROMPT_MAX);
     sample_groups(e, m, g, n, s);
     for (int i = 0; i < n; i++)
         verify_group(&g[i], &p.judge, &t);

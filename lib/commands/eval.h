@@ -212,7 +212,7 @@ static Group *sample_problems(Session *s, Problems *p, Extent x, int first)
     Sampling sampling = session_sampling(s, 0);
     Group *g = groups_new(e, &s->model, x);
     for (int k = 0; k < x.groups; k++)
-        group_ask(&g[k], &e->arena, p, first + k, &s->tokenizer, x.max_prompt);
+        group_pose(&g[k], &e->arena, p, first + k, &s->tokenizer, x.max_prompt);
     sample_groups(e, &s->model, g, x.groups, &sampling);
     return g;
 }

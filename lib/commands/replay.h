@@ -73,7 +73,7 @@ static Group *replay_group(Trainer *t, int g, int r, Pass *pass)
     Extent x = t->extent;
     x.groups = x.m = 1;
     Group *group = groups_new(&s->engine, &s->model, x);
-    train_ask(t, group, t->run.step, g);
+    train_prompt(t, group, t->run.step, g);
     Sampling sampling = session_sampling(s, t->run.step);
     sampling.first = r;
     sample_groups(&s->engine, &s->model, group, 1, &sampling);

@@ -93,7 +93,7 @@ static Config config_read(const char *path, char **text)
 }
 
 /* Reads a model's configuration and its weights. Every tensor must be there with its exact shape,
- * in F32, BF16 or F16; tensors that nobody asks for are let be. A tied model may store its head
+ * in F32, BF16 or F16; others are ignored. A tied model may store its head
  * again: then it must be the embedding. */
 static Model model_load(const char *path)
 {

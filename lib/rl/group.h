@@ -213,10 +213,10 @@ static const char *arena_text(Arena *a, const Buf *text)
 
 /* Sets problem `index` as a group's prompt. A list's texts stay where they are; those of a problem
  * drawn here, which are short, go into the arena. */
-static void group_ask(Group *g, Arena *a, Problems *p, uint32_t index, const Tokenizer *t,
+static void group_pose(Group *g, Arena *a, Problems *p, uint32_t index, const Tokenizer *t,
                       int max_prompt)
 {
-    Buf prompt = {0}, answer = {0}, asked = {0};
+    Buf prompt = {0}, answer = {0}, rendered = {0};
     g->index = index;
     if (p->n) {
         const Problem *q = problem_of_list(p, index);
@@ -227,11 +227,11 @@ static void group_ask(Group *g, Arena *a, Problems *p, uint32_t index, const Tok
         g->text = arena_text(a, &prompt);
         g->answer = arena_text(a, &answer);
     }
-    template_render(&p->template, g->text, &asked);
-    group_prompt(g, encode(t, true, asked.s, asked.n, max_prompt, p->n ? p->path : "prompt"));
+    template_render(&p->template, g->text, &rendered);
+    group_prompt(g, encode(t, true, rendered.s, rendered.n, max_prompt, p->n ? p->path : "prompt"));
     buf_free(&prompt);
     buf_free(&answer);
-    buf_free(&asked);
+    buf_free(&rendered);
 }
 
 /* A response as text, without the end token, and up to the stop text. */
@@ -263,8 +263,8 @@ static void verify_group(Group *g, const Judge *j, const Tokenizer *t)
 }
 
 /* Rewards by --reward-cmd, for all responses at once: what it says of each, finished or cut off.
- * The reasons last until it is asked again. */
-static void ask_command(Group *groups, int n, Reward *command, const Tokenizer *t)
+ * The reasons last until its next rewards. */
+static void command_rewards(Group *groups, int n, Reward *command, const Tokenizer *t)
 {
     Buf text = {0}, lines = {0};
     int total = 0;
@@ -275,7 +275,7 @@ static void ask_command(Group *groups, int n, Reward *command, const Tokenizer *
         }
     double *reward = xcalloc(total, sizeof *reward), *r = reward;
     const char **reason = xcalloc(total, sizeof *reason), **why = reason;
-    reward_ask(command, &lines, total, reward, reason);
+    reward_exchange(command, &lines, total, reward, reason);
     for (int k = 0; k < n; k++)
         for (int i = 0; i < groups[k].m; i++) {
             groups[k].reward[i] = *r++;
@@ -291,7 +291,7 @@ static void ask_command(Group *groups, int n, Reward *command, const Tokenizer *
 static void verify_groups(Group *groups, int n, const Judge *j, const Tokenizer *t)
 {
     if (j->command)
-        ask_command(groups, n, j->command, t);
+        command_rewards(groups, n, j->command, t);
     for (int i = 0; i < n && !j->command; i++)
         verify_group(&groups[i], j, t);
 }

@@ -11,7 +11,7 @@
  * */
 static bool is_restored(Extent x, int i) { return x.saved == SAVE_ALL && i >= x.at_once; }
 
-/* Adds the floating-point operations that one group asked for in each phase: one multiply-add for
+/* Adds the floating-point operations of one group in each phase: one multiply-add for
  * every weight and row, and attention; twice that going back. What is done again counts once, what
  * sampling saved not at all. */
 static void count_work(const Session *s, const Group *g, bool restored, double *flops)

@@ -85,10 +85,10 @@ static Engine extent_engine(const Model *m, int threads, Extent x)
 
 /* Sequences or groups that make a good pass: enough rows for the kernels, few enough that what
  * they leave behind stays in the cache. */
-static int good_micro_batch(int asked, int n, int rows_each)
+static int good_micro_batch(int given, int n, int rows_each)
 {
     enum { GOOD_ROWS = 256 };
-    return asked ? imin(asked, n) : imax(1, imin(n, GOOD_ROWS / rows_each));
+    return given ? imin(given, n) : imax(1, imin(n, GOOD_ROWS / rows_each));
 }
 
 /* Bytes that a run's work takes: one worker's, to sample and for a pass, and what all share. */
