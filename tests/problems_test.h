@@ -429,7 +429,7 @@ static void exchange_to_die(void *argument)
         struct pollfd unasked = {.fd = r.out, .events = POLLIN};
         if (i > 0)
             poll(&unasked, 1, 5000);
-        reward_exchange(&r, &lines, 4, reward, reason);
+        reward_get(&r, &lines, 4, reward, reason);
     }
     buf_free(&lines);
     reward_stop(&r);
@@ -541,13 +541,13 @@ static void test_reward_exchange(void)
         buf_str(&big, "x");
     for (int i = 0; i < N; i++)
         reward_request(big.s, "r", 1, "", &lines);
-    reward_exchange(&r, &lines, N, reward, reason);
+    reward_get(&r, &lines, N, reward, reason);
     for (int i = 0; i < N; i++)
         CHECK(reward[i] == -(i + 1.25) && strlen(reason[i]) == REWARD_REASON_MAX,
               "answer %d: %g", i, reward[i]);
     lines.n = 0;
     reward_request("p", "r", 1, "", &lines);
-    reward_exchange(&r, &lines, 1, reward, reason);
+    reward_get(&r, &lines, 1, reward, reason);
     CHECK(reward[0] == -(N + 1.25), "the next step goes on: %g", reward[0]);
     reward_stop(&r);
     char command[256];
@@ -556,7 +556,7 @@ static void test_reward_exchange(void)
     r = reward_start(command, 5);
     lines.n = 0;
     reward_request("a\n\"b\"", "\xE2\x80\xA8\\\x01", 5, "#### 1", &lines);
-    reward_exchange(&r, &lines, 1, reward, reason);
+    reward_get(&r, &lines, 1, reward, reason);
     size_t n;
     char *text = read_file(tmp_path("request").s, &n);
     CHECK(!strcmp(text, "{\"prompt\": \"a\\n\\\"b\\\"\", "
@@ -586,7 +586,7 @@ static void test_reward_story(void)
     for (int i = 0; i < 5; i++)
         reward_request("A bear, \"response\": \"mouse", cases[i].response,
                        strlen(cases[i].response), "fish", &lines);
-    reward_exchange(&r, &lines, 5, reward, reason);
+    reward_get(&r, &lines, 5, reward, reason);
     for (int i = 0; i < 5; i++)
         CHECK(reward[i] == cases[i].reward && !strcmp(reason[i], cases[i].reason), "'%s': %g, %s",
               cases[i].response, reward[i], reason[i]);

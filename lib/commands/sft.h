@@ -110,7 +110,8 @@ static void record_read(Session *s, Json *j, const char *path, int line, Records
     if (r.ids && labels >= 0 && labels != r.n)
         die("%s: %d labels for %d input_ids; expected as many", source.s, labels, r.n);
     if (r.ids)
-        APPEND(all->record, all->n, labels < 0 ? record_of_ids((Ids){.id = r.ids, .n = r.n}, 0) : r);
+        APPEND(all->record, all->n,
+               labels < 0 ? record_of_ids((Ids){.id = r.ids, .n = r.n}, 0) : r);
     buf_free(&key, &prompt, &response, &text);
 }
 

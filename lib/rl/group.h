@@ -275,7 +275,7 @@ static void command_rewards(Group *groups, int n, Reward *command, const Tokeniz
         }
     double *reward = xcalloc(total, sizeof *reward), *r = reward;
     const char **reason = xcalloc(total, sizeof *reason), **why = reason;
-    reward_exchange(command, &lines, total, reward, reason);
+    reward_get(command, &lines, total, reward, reason);
     for (int k = 0; k < n; k++)
         for (int i = 0; i < groups[k].m; i++) {
             groups[k].reward[i] = *r++;

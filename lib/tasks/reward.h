@@ -10,7 +10,7 @@
  *
  *   reward_start(command, timeout)           starts it
  *   reward_request(prompt, ..., &lines)      appends one request
- *   reward_exchange(&r, &lines, n, ...)           sends n requests and reads n answers
+ *   reward_get(&r, &lines, n, ...)          sends n requests and reads n answers
  *   reward_stop(&r)                          ends it; its exit status
  *
  * Writing and reading are interleaved by poll, so that neither side can block the other. Where the
@@ -262,7 +262,7 @@ static void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
 
 /* The rewards of n requests (`lines`), in order. The reasons, "" for none, are valid until the next
  * call. */
-static void reward_exchange(Reward *r, const Buf *lines, int n, double *reward, const char **reason)
+static void reward_get(Reward *r, const Buf *lines, int n, double *reward, const char **reason)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
     r->reasons.n = 0;
