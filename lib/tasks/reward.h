@@ -10,7 +10,7 @@
  *
  *   reward_start(command, timeout)           starts it
  *   reward_request(prompt, ..., &lines)      appends one request
- *   reward_get(&r, &lines, n, ...)          sends n requests and reads n answers
+ *   reward_get(&r, &lines, n, ...)           sends n requests and reads n answers
  *   reward_stop(&r)                          ends it; its exit status
  *
  * Writing and reading are interleaved by poll, so that neither side can block the other. Where the
