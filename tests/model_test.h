@@ -977,12 +977,35 @@ static void test_masked_vocabulary(void)
     check_masked_vocabulary(true);
 }
 
+/* What a counting arena says grows by all that a pass holds: activations and gradients by the row,
+ * the head, its packed rows and the reference's rows by the target. */
+static void check_counted_memory(const Model *m)
+{
+    enum { MANY = 1 << 16, LONGEST = 8 };
+    const Config *c = &m->config;
+    Activation t[ACTIVATIONS];
+    size_t d = (size_t)c->hidden_size, L = (size_t)c->num_hidden_layers, f = sizeof(float);
+    size_t row = 2 * d + (size_t)(c->intermediate_size + c->num_attention_heads * c->head_dim);
+    activations(c, t);
+    for (int i = 0; i < ACTIVATIONS; i++)
+        row += (size_t)t[i].width * ((t[i].layer >= 0) * L + (t[i].grad >= 0));
+    row += 3 * LINE; /* of a product's scratch */
+    CHECK(pass_bytes(m, MANY, 1, LONGEST, KEEP_ALL) >= MANY * row * f, "rows are forgotten");
+    CHECK(pass_bytes(m, 1, MANY, LONGEST, KEEP_ALL) >= (MANY * 6 * d + MOST_LOGITS) * f,
+          "targets are forgotten");
+    Extent x = {1, 4, LONGEST, 1 << 13, 1, KEEP_ALL, false, SAVE_NOTHING}, y = x;
+    y.reference = true;
+    CHECK(groups_pass_bytes(m, y) - groups_pass_bytes(m, x) == 4 * (1 << 13) * d * f,
+          "the reference's rows are forgotten");
+}
+
 static void test_invariance(void)
 {
     check_invariance(QWEN3, true);
     check_invariance(QWEN2, false);
     check_invariance(LLAMA, true);
     Model m = tiny_model(QWEN3, true, FOREST_V);
+    check_counted_memory(&m);
     check_written_out(&m);
     check_many_targets(&m, KC + 76, 500, true);
     model_free(&m);
