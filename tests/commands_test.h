@@ -15,18 +15,18 @@ static void test_sft(void)
     double first = field(text, "loss"), last = field(strrchr(text, '{'), "loss");
     free(text);
     CHECK(first > 2.5 && last < 1.0, "loss from %g to %g", first, last);
-    double losses[2], norms[2];
+    double losses[2], grad_norms[2];
     for (int k = 0; k < 2; k++) { /* one micro-batch; and three, of 2, 2 and 1, by two threads */
         CHECK(cli("sft --preset nano --task add:digits=1 --steps 2 --batch 5 --micro-batch %d "
                   "--threads %d --out %s/cut%d", 5 - 3 * k, 1 + k, dir, k) == 0, "%s", cli_err);
         text = read_file(tmp_path(k ? "cut1/metrics.jsonl" : "cut0/metrics.jsonl").s, &n);
         losses[k] = field(strrchr(text, '{'), "loss");
-        norms[k] = field(strrchr(text, '{'), "grad_norm");
+        grad_norms[k] = field(strrchr(text, '{'), "grad_norm");
         free(text);
     }
-    CHECK(losses[0] == losses[1] && norms[0] == norms[1],
+    CHECK(losses[0] == losses[1] && grad_norms[0] == grad_norms[1],
           "micro-batches change the loss, %g and %g, or the gradient, %g and %g", losses[0],
-          losses[1], norms[0], norms[1]);
+          losses[1], grad_norms[0], grad_norms[1]);
     Path data = tmp_path("two.jsonl");
     const char *records = "{\"input_ids\": [1, 2, 3, 4, 5]}\n"
                           "{\"input_ids\": [6, 7, 8, 9], \"labels\": [-100, -100, 8, -100]}\n";

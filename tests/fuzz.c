@@ -148,7 +148,7 @@ static char *next_text(Slice *rest, bool last)
 }
 
 /* A file that holds these bytes; none where there are none. */
-static void place(const char *name, Slice x)
+static void put_slice(const char *name, Slice x)
 {
     unlink(work_path(name).s);
     if (!x.n)
@@ -162,7 +162,7 @@ static void place(const char *name, Slice x)
 static void place_parts(Slice x, const char *const *names, int n)
 {
     for (int i = 0; i < n; i++)
-        place(names[i], next_part(&x, i == n - 1));
+        put_slice(names[i], next_part(&x, i == n - 1));
 }
 
 static bool same_bytes(const Buf *a, const Buf *b)
@@ -248,7 +248,7 @@ static void fuzz_safetensors(Slice x)
 /* Beside two shards that are good: first.safetensors has a and b, second.safetensors c. */
 static void fuzz_index(Slice x)
 {
-    place("index/model.safetensors.index.json", x);
+    put_slice("index/model.safetensors.index.json", x);
     SafeTensors st = st_open_dir(work_path("index").s);
     float values[4];
     for (int i = 0; i < st.n; i++)
@@ -259,7 +259,7 @@ static void fuzz_index(Slice x)
 /* The weights of the smaller model. What was loaded and saved is loaded again to the same bits. */
 static void fuzz_model(Slice x)
 {
-    place("model/model.safetensors", x);
+    put_slice("model/model.safetensors", x);
     Model m = model_load(work_path("model").s);
     guard.accepted = true;
     model_save(&m, work_path("saved").s);
@@ -274,7 +274,7 @@ static void fuzz_trainer(Slice x)
 {
     Run r = {.s = &few, .command = TRAIN, .saved = 1, .step = 1, .from = work_path("model")};
     Buf why = {0};
-    place("model/trainer.safetensors", x);
+    put_slice("model/trainer.safetensors", x);
     is_whole(r.from.s, "trainer.safetensors", 1, &why);
     buf_free(&why);
     model_init(&few.model, 1);
@@ -291,7 +291,7 @@ static void fuzz_config(Slice x)
     Config c = config_read(work_path("model").s, &text);
     guard.accepted = true;
     config_write(&c, ST_F32, work_path("saved/config.json").s);
-    place("saved/generation_config.json", (Slice){"{}", 2});
+    put_slice("saved/generation_config.json", (Slice){"{}", 2});
     Config d = config_read(work_path("saved").s, &again);
     config_write(&d, ST_F32, work_path("saved/again.json").s);
     Buf one = {0}, two = {0};
@@ -336,7 +336,7 @@ static void fuzz_tokenizer(Slice x)
                                         "tokenizer/tokenizer_config.json"};
     Buf text = {0};
     for (int i = 0; i < 2; i++)
-        place(names[i], next_part(&x, false));
+        put_slice(names[i], next_part(&x, false));
     Tokenizer t = tokenizer_load(work_path("tokenizer").s);
     guard.accepted = true;
     encode_and_back(&t, x, &text);
@@ -392,7 +392,7 @@ static void fuzz_decode(Slice x) { tokenize_lines(x, true); }
 static void fuzz_template(Slice x)
 {
     Buf out = {0};
-    place("template", next_part(&x, false));
+    put_slice("template", next_part(&x, false));
     char *system = next_text(&x, false), *problem = next_text(&x, true);
     for (int i = 0; i < 2; i++) {
         Template t = template_open(i ? work_path("template").s : "qwen3", *system ? system : NULL);
@@ -410,7 +410,7 @@ static void fuzz_template(Slice x)
 
 static void fuzz_problems(Slice x)
 {
-    place("problems.jsonl", x);
+    put_slice("problems.jsonl", x);
     Problems p = problems_read(work_path("problems.jsonl").s, true);
     p.judge = judge_new(VERIFY_AUTO, &fixed.task, p.problem[0].prompt);
     problems_check_gold(&p, false);
@@ -424,7 +424,7 @@ static void fuzz_problems(Slice x)
 static void fuzz_records(Slice x)
 {
     const char *name = x.n && *x.s == '{' ? "records.jsonl" : "records.txt";
-    place(name, x);
+    put_slice(name, x);
     Records all = records_read(&fixed, work_path(name).s);
     for (int i = 0; i < all.n; i++)
         for (int k = 0; k < all.record[i].n; k++) {
@@ -438,7 +438,7 @@ static void fuzz_records(Slice x)
 /* Groups go through the whole method, on the tiny model. */
 static void fuzz_explain(Slice x)
 {
-    place("groups.jsonl", x);
+    put_slice("groups.jsonl", x);
     Session s = {.o = fixed.o, .tokenizer = fixed.tokenizer, .model = fixed.model};
     Path path = work_path("groups.jsonl");
     s.o.data = path.s;
@@ -456,7 +456,7 @@ static void fuzz_options(Slice x)
     int c = command_find(name);
     Options o = {0};
     Words words = {0};
-    place("run/options", x);
+    put_slice("run/options", x);
     snprintf(argument, sizeof argument, "@%s", work_path("run/options").s);
     options_default(OPTIONS, N_OPTIONS, c, &o);
     options_parse(OPTIONS, N_OPTIONS, c, name, &o, 1, (char *[]){argument}, &words);
@@ -465,7 +465,7 @@ static void fuzz_options(Slice x)
     buf_str(&one, "{");
     options_json(OPTIONS, N_OPTIONS, c, &o, &one);
     buf_str(&one, "}");
-    place("run/run.json", (Slice){one.s, one.n});
+    put_slice("run/run.json", (Slice){one.s, one.n});
     RunOptions again = run_options(work_path("run").s, c, &words);
     again.o.force = o.force; /* these two are not a run's own */
     again.o.resume = o.resume;
@@ -504,10 +504,10 @@ static void fuzz_report(Slice x)
     Path geometry = work_path("geometry.jsonl"), svg = work_path("frontier.svg");
     for (int i = 0; i < 3; i++) {
         Slice part = next_part(&x, false);
-        place(path_join("grpo", files[i]).s, part);
-        place(path_join("g2rl", files[i]).s, part);
+        put_slice(path_join("grpo", files[i]).s, part);
+        put_slice(path_join("g2rl", files[i]).s, part);
     }
-    place("geometry.jsonl", x);
+    put_slice("geometry.jsonl", x);
     ReportOptions o = {.dirs = (const char *const[]){grpo.s, g2rl.s}, .n = 2,
                        .geometry = x.n ? geometry.s : NULL, .out = out.s, .svg = svg.s};
     report(&o);
@@ -593,7 +593,7 @@ static void fuzz_verify(Slice x)
 {
     Task t;
     char error[256], *spec = x.n && memchr(x.s, '\f', x.n) ? next_text(&x, false) : NULL;
-    place("verify.jsonl", x);
+    put_slice("verify.jsonl", x);
     if (!spec)
         verify_file(NULL, work_path("verify.jsonl").s);
     else if (task_parse(spec, &t, error, sizeof error))

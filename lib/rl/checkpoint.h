@@ -237,7 +237,8 @@ static bool is_whole(const char *dir, const char *name, int step, Buf *why)
     }
     bool whole = !error.n;
     why->n = 0;
-    buf_printf(why, whole ? "" : "%s: %s", name, error.s);
+    if (!whole)
+        buf_printf(why, "%s: %s", name, error.s);
     st_close(&st);
     buf_free(&error);
     return whole;

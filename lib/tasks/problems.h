@@ -59,7 +59,8 @@ static Problems problems_read(const char *path, bool need_answer)
             die("%s: line %d: no question; expected a prompt, question or problem", path, line);
         if (need_answer && !field[2].seen && !field[3].seen)
             die("%s: line %d: no answer; expected an answer or a solution", path, line);
-        buf_printf(&joined, body.n ? "%s " : "", body.s);
+        if (body.n)
+            buf_printf(&joined, "%s ", body.s);
         buf_str(&joined, prompt.s);
         problems_add(&p, joined.s, gold->n ? gold->s : "", line);
     }
