@@ -14,7 +14,7 @@
 CC     ?= cc
 SIMD   ?= native
 OMP    ?= 1
-CFLAGS ?= -O2 -g1
+CFLAGS ?= $(if $(findstring clang,$(shell $(CC) --version)),-O2,-O1) -g1
 PREFIX ?= /usr/local
 WARN    = -Wall -Wextra -Wshadow -Wvla -Wdouble-promotion -Wstrict-prototypes \
           -Wmissing-prototypes -Wno-unknown-pragmas
@@ -33,8 +33,7 @@ ARCH_scalar  = -DSIMD_SCALAR $(fma)
 ifeq ($(origin ARCH_$(SIMD)),undefined)
 $(error SIMD=$(SIMD): expected native, avx512, avx2 or scalar)
 endif
-# The vector code asks for its instructions itself, so -O2 is as fast as -O3 and builds in half the
-# time; but a loop of it that begins in the middle of a line is up to 8 % slower.
+# A loop of the vector code that begins in the middle of a line is up to 8 % slower.
 ALIGN := $(call has,-falign-functions=64) $(call has,-falign-loops=32)
 ifneq ($(OMP),0)
 OPENMP := $(call has,-fopenmp)

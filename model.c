@@ -1261,4 +1261,6 @@ static uint64_t weights_hash(const Model *m)
     return hash64(m->params, m->n_params * sizeof(float));
 }
 
+END_OF_VECTOR_CODE
+
 #endif

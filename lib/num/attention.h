@@ -36,19 +36,19 @@ typedef struct {
 } KvBlock;
 
 /* Floats of a block; a line more, so that blocks do not alias in the cache. */
-static ptrdiff_t kv_block_floats(const Heads *s)
+ALWAYS_INLINE ptrdiff_t kv_block_floats(const Heads *s)
 {
     return KEYS * (ptrdiff_t)(s->hd + s->hd_pad) + LINE;
 }
 
 /* Where in a block's k the slot-th key begins; its numbers are LANES apart. */
-static int key_at(const Heads *s, int slot)
+ALWAYS_INLINE int key_at(const Heads *s, int slot)
 {
     return slot / LANES * LANES * s->hd + slot % LANES;
 }
 
 /* Puts one key and value into a block, the slot-th of each. */
-static void kv_put(const Heads *s, float *block, int slot, const float *k, const float *v)
+ALWAYS_INLINE void kv_put(const Heads *s, float *block, int slot, const float *k, const float *v)
 {
     float *key = block + key_at(s, slot);
     for (int i = 0; i < s->hd; i++)
@@ -57,38 +57,39 @@ static void kv_put(const Heads *s, float *block, int slot, const float *k, const
 }
 
 /* K^T, [hd, n], and V, [n, hd], of the first n keys of a block. */
-static LaneMat block_keys(const Heads *s, const KvBlock *b, int n)
+ALWAYS_INLINE LaneMat block_keys(const Heads *s, const KvBlock *b, int n)
 {
     return (LaneMat){b->k, s->hd, n, LANES, LANES * s->hd, b->next};
 }
 
-static LaneMat block_values(const Heads *s, const KvBlock *b, int n)
+ALWAYS_INLINE LaneMat block_values(const Heads *s, const KvBlock *b, int n)
 {
     return (LaneMat){b->v, n, s->hd, s->hd_pad, LANES, b->next ? b->next + KEYS * s->hd : NULL};
 }
 
 /* The keys or values of a sequence's rows, one kv head's: row i is that of its i-th row. */
-static Mat seq_keys(const Heads *s, const Seq *seq, int kv_head, const float *qk)
+ALWAYS_INLINE Mat seq_keys(const Heads *s, const Seq *seq, int kv_head, const float *qk)
 {
     const float *k = qk + seq->row * s->ld_qk + (s->H + kv_head) * s->hd;
     return (Mat){.at = k, .rows = seq->rows, .cols = s->hd, .rs = s->ld_qk, .cs = 1};
 }
 
-static Mat seq_values(const Heads *s, const Seq *seq, int kv_head, const float *qkv)
+ALWAYS_INLINE Mat seq_values(const Heads *s, const Seq *seq, int kv_head, const float *qkv)
 {
     const float *v = qkv + seq->row * s->ld_qkv + (s->H + s->KV + kv_head) * s->hd;
     return (Mat){.at = v, .rows = seq->rows, .cols = s->hd, .rs = s->ld_qkv, .cs = 1};
 }
 
 /* Rows of query head h of a sequence, in an array of queries or of outputs. */
-static Mat head_rows(const Heads *s, const Seq *seq, int h, const float *x, ptrdiff_t ld)
+ALWAYS_INLINE Mat head_rows(const Heads *s, const Seq *seq, int h, const float *x,
+                            ptrdiff_t ld)
 {
     return (Mat){.at = x + seq->row * ld + h * s->hd, .rows = seq->rows, .cols = s->hd, .rs = ld,
                  .cs = 1};
 }
 
 /* Rows i0 .. i0 + n - 1. */
-static Mat rows_of(Mat x, int i0, int n)
+ALWAYS_INLINE Mat rows_of(Mat x, int i0, int n)
 {
     x.at += i0 * x.rs;
     x.rows = n;
@@ -113,8 +114,9 @@ static int pack_keys(const Heads *s, Mat k, Mat v, KvBlock *blocks, float *memor
 
 /* p[i][j] = e^(s_ij - max_i), s = q K^T / sqrt(hd), for the first visible + i * step keys of row i,
  * 0 beyond them up to the last row's; inverse[i] = 1 / sum_j p[i][j].   p: [rows, ld] */
-static void attention_weights(const Heads *s, Mat q, int visible, int step, const KvBlock *blocks,
-                              float *p, ptrdiff_t ld, float *inverse)
+ALWAYS_INLINE void attention_weights(const Heads *s, Mat q, int visible, int step,
+                                     const KvBlock *blocks, float *p, ptrdiff_t ld,
+                                     float *inverse)
 {
     int keys = visible + (q.rows - 1) * step;
     for (int start = 0; start < keys; start += blocks->n, blocks++)
@@ -136,8 +138,8 @@ static size_t attend_floats(const Heads *s, int keys)
 
 /* out_i = sum_j p_ij v_j, p = softmax(q K^T / sqrt(hd)): row i sees the first visible + i * step
  * keys. MR rows at a time, each lot no further than its last row sees. */
-static void attend_rows(const Heads *s, Mat q, int visible, int step, const KvBlock *blocks,
-                        float *out, ptrdiff_t ld_out, float *scratch)
+ALWAYS_INLINE void attend_rows(const Heads *s, Mat q, int visible, int step,
+                               const KvBlock *blocks, float *out, ptrdiff_t ld_out, float *scratch)
 {
     int ld = round_up(visible + (q.rows - 1) * step, KEYS) + KEYS;
     float *p = scratch, *sum = row(p, MR, ld), inverse[MR];
@@ -289,7 +291,7 @@ typedef struct {
 } CachedScratch;
 
 /* The memory of a cached block for one kv head. */
-static float *kv_piece(const Cached *x, const KvSeq *kv, int block, int kv_head)
+ALWAYS_INLINE float *kv_piece(const Cached *x, const KvSeq *kv, int block, int kv_head)
 {
     return kv->block[block] + x->ld_kv * (x->layer * x->s.KV + kv_head);
 }

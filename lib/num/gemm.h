@@ -38,19 +38,19 @@ typedef struct {
 } Mat;
 
 /* Rows that lie one behind the other. */
-static inline Mat mat(const float *at, int rows, int cols)
+ALWAYS_INLINE Mat mat(const float *at, int rows, int cols)
 {
     return (Mat){.at = at, .rows = rows, .cols = cols, .rs = cols, .cs = 1, .of = cols};
 }
 
-static inline Mat transposed(Mat a)
+ALWAYS_INLINE Mat transposed(Mat a)
 {
     return (Mat){.at = a.at, .rows = a.cols, .cols = a.rows, .rs = a.cs, .cs = a.rs,
                  .packed = a.packed_t, .packed_t = a.packed, .of = a.rows};
 }
 
 /* n columns from `first` on, a multiple of NR where the matrix is packed. */
-static inline Mat columns_of(Mat a, int first, int n)
+ALWAYS_INLINE Mat columns_of(Mat a, int first, int n)
 {
     a.at += first * a.cs;
     a.cols = n;
@@ -195,21 +195,24 @@ static void tile_in_place(int mr, int nv, bool down, const Tile *t)
 #undef TILE_CASE
 #undef TILE_HEIGHTS
 
-static int tiles_of(int M) { return (M + MR - 1) / MR; }
+ALWAYS_INLINE int tiles_of(int M) { return (M + MR - 1) / MR; }
 
 /* M rows cut into tiles of nearly equal height: the first `taller` have one row more. */
 typedef struct {
     int tiles, height, taller;
 } RowCut;
 
-static RowCut cut_rows(int M)
+ALWAYS_INLINE RowCut cut_rows(int M)
 {
     int tiles = tiles_of(M);
     return M <= MR ? (RowCut){tiles, M, 0} : (RowCut){tiles, M / tiles, M % tiles};
 }
 
 /* The first row of tile t. */
-static int tile_begin(RowCut cut, int t) { return t * cut.height + imin(t, cut.taller); }
+ALWAYS_INLINE int tile_begin(RowCut cut, int t)
+{
+    return t * cut.height + imin(t, cut.taller);
+}
 
 /* ---------------------------------------------------------------- small products, B in place */
 

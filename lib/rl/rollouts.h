@@ -5,6 +5,8 @@
 
 #include "group.h" /* defines: Group; model.c: forward, KvSeq, head_columns, softmax_tile */
 
+VECTOR_CODE
+
 /* How tokens are drawn. The policy IS the tempered distribution: log-probs, entropy and features
  * use the same temperature. top_p and top_k cut the distribution and so are for `sample` and
  * `eval` only. */
@@ -363,5 +365,7 @@ static double sample_groups(Engine *e, Model *m, Group *groups, int n, const Sam
     phase_ends(e, SAMPLE);
     return seconds;
 }
+
+END_OF_VECTOR_CODE
 
 #endif
