@@ -15,7 +15,8 @@
 
 /* Vector code asks gcc for -O2 itself, between these two: then the rest may be built at -O1, in
  * half the time. It reaches from here to the end of model.c; rollouts.h is the other place. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__) && !defined(G2RL_TEST)
+#if defined(__OPTIMIZE__) && !defined(__clang__) && !defined(G2RL_TEST) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define VECTOR_CODE _Pragma("GCC push_options") _Pragma("GCC optimize(\"O2\")")
 #define END_OF_VECTOR_CODE _Pragma("GCC pop_options")
 #else
