@@ -281,7 +281,7 @@ static double token_loss(double logprob, double old, double ref, double advantag
                          const MethodOptions *o, double *derivative, LossSums *sums)
 {
     double log_ratio = clamp(logprob - old, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT);
-    double q = clamp(ref - logprob, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT), slope, kl_slope;
+    double q = clamp(ref - logprob, -LOG_RATIO_LIMIT, LOG_RATIO_LIMIT), slope = 0, kl_slope = 0;
     double policy = clipped_loss(log_ratio, advantage, o, &slope);
     double kl = kl_estimate(q, o->kl, &kl_slope);
     *derivative = log_ratio == logprob - old ? slope : 0;
@@ -397,8 +397,10 @@ static void group_read(Group *g, const Pass *p, size_t first, int d)
     g->phi = head->phi + first * (size_t)d;
     g->coef = p->coef;
     g->coef.logprob += first;
-    g->coef.entropy += g->coef.entropy ? first : 0;
-    g->coef.kl += g->coef.kl ? first : 0;
+    if (g->coef.entropy)
+        g->coef.entropy += first;
+    if (g->coef.kl)
+        g->coef.kl += first;
     g->logp_gap = g->seen ? g->logp_gap : 0;
     for (int t = 0; t < g->n_tokens && !g->seen; t++)
         g->logp_gap = fmax(g->logp_gap, fabs((double)g->logprob[t] - (double)g->logprob_old[t]));
