@@ -210,7 +210,7 @@ static void lex_piece(Lexed *lx, const char *s, int n)
     n = lx->used - from;
     int number = text_index(word, n, numbers);
     if (number >= 10)
-        lex_put(lx, T_NUMBER, digits + 2 * number - 10, 2);
+        lex_put(lx, T_NUMBER, digits + (2 * number - 10), 2);
     else if (number >= 0)
         lex_put(lx, T_NUMBER, digits + number, 1);
     else if (text_among(word, n, WORDS_AND))
