@@ -255,8 +255,7 @@ static double clamp(double x, double low, double high) { return fmax(low, fmin(h
  * rho = p / p_old = e^(log p - log p_old), so d rho / d log p = rho, and -rho A has the derivative
  * -rho A. Where the clipped branch is the smaller one it is a constant, with derivative 0: with
  * A > 0 above 1 + clip_high, with A < 0 below 1 - clip_low, where the policy has gone far enough
- * in the direction of A. On the other side the clip does nothing, and A pulls rho
- * back. */
+ * in the direction of A. On the other side the clip does nothing, and A pulls rho back. */
 static double clipped_loss(double log_ratio, double advantage, const MethodOptions *o,
                            double *derivative)
 {

@@ -495,8 +495,7 @@ static RefBlock *ref_block_new(Arena *a)
     return b;
 }
 
-/* One tile for row r: `z` are the policy's logits, before they become e; s the reference's softmax.
- * */
+/* One tile for row r: `z` are the policy's logits, not yet e^; s is the reference's softmax. */
 static void ref_tile(RefBlock *b, int r, const float *z, int n, int target, Softmax *s, float inv)
 {
     float *q = b->z + r * TILE, *gap = b->gap + r * TILE;
@@ -595,8 +594,7 @@ static void head_forward(Arena *a, const Model *m, Head *out)
  * phi is there already: the features are free. Only with an entropy or a KL term does dh take a
  * pass over the vocabulary of its own, with the reference's logits made once more.
  *
- * p_v (s_v - c) / T for n tokens of row i, from the logits z of the policy and q of the reference.
- * */
+ * dz_v = p_v (s_v - c) / T, n tokens of row i: logits z of the policy, q of the reference. */
 static void head_terms(const Head *head, const Coef *coef, int i, float c, const float *z,
                        const float *q, int n, float *dz)
 {
@@ -661,8 +659,7 @@ typedef struct {
     int r0, rows, v0, n;
 } HeadPart;
 
-/* dz of a part, from the logits that were kept or are made once more.   dz, q: [rows, HEAD_COLUMNS]
- * */
+/* dz of a part, from logits that were kept or are recomputed.   dz, q: [rows, HEAD_COLUMNS] */
 static void head_dz(Arena *a, const Model *m, const Head *head, const Coef *coef, HeadPart part,
                     float *dz, float *q)
 {
@@ -688,25 +685,22 @@ static void head_dz(Arena *a, const Model *m, const Head *head, const Coef *coef
     }
 }
 
-/* dW += dz^T h, with dz as above: its rows first .. first + n - 1. `first` is where a tile begins.
- * */
+/* dW += dz^T h, with dz as above: its rows first .. first + n - 1, where a tile begins at first. */
 static void head_weights_backward(Arena *a, const Model *m, const Head *head, const Coef *coef,
                                   int first, int n, float *dW)
 {
     int d = m->config.hidden_size, targets = head->targets;
     size_t mark = a->used, block = imin(KC, targets) * HEAD_COLUMNS;
     n = imin(n, m->n_vocab - first);
-    float *packed_h = arena_floats(a, packed_floats(targets, d));
+    Mat all = prepared(a, mat(head->h, targets, d));
     float *dz = arena_floats(a, block), *q = arena_floats(a, block);
-    gemm_pack(mat(head->h, targets, d), packed_h);
     for (int v0 = first; v0 < first + n; v0 += HEAD_COLUMNS)
         for (int r0 = 0; r0 < targets; r0 += KC) {
-            HeadPart part = {r0, imin(KC, targets - r0), v0, imin(HEAD_COLUMNS, first + n - v0)};
+            Mat h = prepared_rows(all, r0);
+            HeadPart part = {r0, h.rows, v0, imin(HEAD_COLUMNS, first + n - v0)};
             head_dz(a, m, head, coef, part, dz, q);
             float *to = row(dW, v0, d);
             Mat dz_t = {.at = dz, .rows = part.n, .cols = part.rows, .rs = 1, .cs = HEAD_COLUMNS};
-            Mat h = mat(row(head->h, r0, d), part.rows, d);
-            h.packed = packed_h + packed_floats(r0, d);
             gemm(a, to, d, dz_t, h, to);
         }
     a->used = mark;
@@ -1002,8 +996,7 @@ static int cut_pieces(const Model *m, int layer, int threads, Piece *out)
     return add_pieces(out, n, VECTORS, 1, 1, 1);
 }
 
-/* dW of a piece of one of a layer's matrices: rows of it or, where it is wider than high, columns.
- * */
+/* dW of a piece of a layer's matrix: rows or, where it is wider than high, columns. */
 static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, const Pass *p)
 {
     const Layer *l = &p->layer[layer];

@@ -72,25 +72,29 @@ static void activations(const Config *c, Activation t[ACTIVATIONS])
 
 static float **field_at(void *of, int offset) { return (float **)((char *)of + offset); }
 
-static Layer layer_new(Arena *a, const Config *c, int rows)
+/* Memory for the activations of `rows` rows, a Layer, or for their gradients, a LayerGrad. */
+static void activations_new(Arena *a, const Config *c, int rows, bool grad, void *out)
 {
     Activation t[ACTIVATIONS];
-    Layer l;
     activations(c, t);
-    for (int i = 0; i < ACTIVATIONS; i++)
-        if (t[i].layer >= 0)
-            *field_at(&l, t[i].layer) = arena_rows(a, rows, t[i].width);
+    for (int i = 0; i < ACTIVATIONS; i++) {
+        int offset = grad ? t[i].grad : t[i].layer;
+        if (offset >= 0)
+            *field_at(out, offset) = arena_rows(a, rows, t[i].width);
+    }
+}
+
+static Layer layer_new(Arena *a, const Config *c, int rows)
+{
+    Layer l;
+    activations_new(a, c, rows, false, &l);
     return l;
 }
 
 static LayerGrad layer_grad_new(Arena *a, const Config *c, int rows)
 {
-    Activation t[ACTIVATIONS];
     LayerGrad g;
-    activations(c, t);
-    for (int i = 0; i < ACTIVATIONS; i++)
-        if (t[i].grad >= 0)
-            *field_at(&g, t[i].grad) = arena_rows(a, rows, t[i].width);
+    activations_new(a, c, rows, true, &g);
     return g;
 }
 

@@ -88,14 +88,6 @@ ALWAYS_INLINE Mat head_rows(const Heads *s, const Seq *seq, int h, const float *
                  .cs = 1};
 }
 
-/* Rows i0 .. i0 + n - 1. */
-ALWAYS_INLINE Mat rows_of(Mat x, int i0, int n)
-{
-    x.at += i0 * x.rs;
-    x.rows = n;
-    return x;
-}
-
 /* Packs keys and values, [rows, hd] each, into blocks at `memory`; returns how many. */
 static int pack_keys(const Heads *s, Mat k, Mat v, KvBlock *blocks, float *memory)
 {

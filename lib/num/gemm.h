@@ -58,6 +58,14 @@ ALWAYS_INLINE Mat columns_of(Mat a, int first, int n)
     return a;
 }
 
+/* Rows i0 .. i0 + n - 1, of a matrix without packed copies. */
+ALWAYS_INLINE Mat rows_of(Mat a, int i0, int n)
+{
+    a.at += i0 * a.rs;
+    a.rows = n;
+    return a;
+}
+
 /* ---------------------------------------------------------------- the tile */
 
 /* What a tile works on: C = base + A B for mr rows and nv vectors of columns. A[i][k] is at
@@ -309,6 +317,22 @@ static void gemm_pack(Mat B, float *out)
 {
     for (int k0 = 0; k0 < B.rows; k0 += KC)
         pack_range(k_block(B, k0), 0, panels_of(B.cols), out + packed_floats(k0, B.cols));
+}
+
+/* The same matrix, ready to be B of many products: its packed copy is in the arena. */
+static Mat prepared(Arena *arena, Mat B)
+{
+    float *copy = arena_floats(arena, packed_floats(B.rows, B.cols));
+    gemm_pack(B, copy);
+    B.packed = copy;
+    return B;
+}
+
+/* The block of rows from r0 on, a multiple of KC, of a prepared matrix: as many as a block has. */
+static Mat prepared_rows(Mat B, int r0)
+{
+    B.packed += packed_floats(r0, B.of);
+    return k_block(B, r0);
 }
 
 /* ---------------------------------------------------------------- whole products */

@@ -7,8 +7,7 @@
 #include "run_memory.h"  /* defines: Extent; session.h: Session */
 #include "packing.h"     /* defines: group_rows */
 
-/* Whether the first forward pass over group i of a step reads the activations that sampling saved.
- * */
+/* Whether the first pass over group i of a step reads the activations that sampling saved. */
 static bool is_restored(Extent x, int i) { return x.saved == SAVE_ALL && i >= x.at_once; }
 
 /* Adds the floating-point operations of one group in each phase: one multiply-add for
