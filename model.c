@@ -238,7 +238,7 @@ static void heads_backward(const Model *m, int layer, const Batch *b, const Laye
 
 /* For one query head and one row at position p:
  *     s_j = <q, k_j> / sqrt(hd),   p_j = e^(s_j - max) / sum,   o = sum_j p_j v_j,    j = 0 .. p.
- * A prompt and the responses behind it are a tree: its keys are packed once for all of them, and
+ * A prompt and the responses behind it are a tree: its keys are laid out once for all of them, and
  * their gradients collect what each sends back. A unit of work is such a tree, for one kv head. */
 
 /* A thread's memory: the blocks of keys and values of one unit, and rows of weights. */
@@ -271,7 +271,7 @@ static void attention_forward(Arena *a, Heads s, const Batch *b, const float *qk
         int shared = 0; /* blocks of the prompt */
         for (int i = first; i < end; i++) {
             const Seq *seq = &b->seq[i];
-            int n = pack_keys(&s, seq_keys(&s, seq, kv, qk), seq_values(&s, seq, kv, qkv),
+            int n = key_blocks(&s, seq_keys(&s, seq, kv, qk), seq_values(&s, seq, kv, qkv),
                               x->blocks + shared, x->keys + kv_block_floats(&s) * shared);
             for (int h = kv * s.group; h < (kv + 1) * s.group; h++)
                 attend_rows(&s, head_rows(&s, seq, h, qk, s.ld_qk), seq->start + 1, 1, x->blocks,
@@ -1096,7 +1096,7 @@ static void backward(Engine *e, Model *m, Pass *p, int n)
 /* Lays out the memory of head_weights_backward. */
 static void head_weights_scratch(Arena *a, const Config *c, int targets)
 {
-    arena_floats(a, packed_floats(targets, c->hidden_size));
+    prepared_scratch(a, targets, c->hidden_size);
     arena_floats(a, 2 * KC * HEAD_COLUMNS);
     gemm_scratch(a, KC, TILE);
 }
@@ -1230,8 +1230,7 @@ static double adamw_step(Engine *e, Model *m, AdamW *o, double lr)
             vrow_store(w + i, vfma(rate, step, vmul(keep, vrow_load(w + i, part))), part);
         }
     }
-    if (m->packed_t)
-        model_pack(m, threads);
+    model_updated(m, threads);
     phase_ends(e, OPTIMIZER);
     return norm;
 }

@@ -277,6 +277,13 @@ static void model_pack(Model *m, int threads)
     }
 }
 
+/* To be called when the parameters have changed: packed copies, where there are any, follow. */
+static void model_updated(Model *m, int threads)
+{
+    if (m->packed_t)
+        model_pack(m, threads);
+}
+
 /* Gives the packed copies back. */
 static void model_unpack(Model *m)
 {

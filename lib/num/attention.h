@@ -2,7 +2,7 @@
  *
  *   attend_rows            softmax(q K^T / sqrt(hd)) V for some rows of one query head
  *   attend_rows_backward   its gradients
- *   pack_keys, load_keys   keys and values of a sequence as blocks, for model.c
+ *   key_blocks, load_keys   keys and values of a sequence as blocks, for model.c
  *   attention_cached       the forward pass while sampling: keys and values live in a cache
  *
  * The whole row of scores is made (no online softmax): exact maximum, the sum over 16 lanes by
@@ -89,7 +89,7 @@ ALWAYS_INLINE Mat head_rows(const Heads *s, const Seq *seq, int h, const float *
 }
 
 /* Packs keys and values, [rows, hd] each, into blocks at `memory`; returns how many. */
-static int pack_keys(const Heads *s, Mat k, Mat v, KvBlock *blocks, float *memory)
+static int key_blocks(const Heads *s, Mat k, Mat v, KvBlock *blocks, float *memory)
 {
     int n = 0;
     memset(memory, 0, sizeof(float) * kv_block_floats(s) * kv_blocks(k.rows));
@@ -242,8 +242,8 @@ static int load_keys(const Heads *s, const Seq *seq, int shared, Mat k, Mat v, A
 {
     ptrdiff_t skip = kv_block_floats(s) * shared, at = (ptrdiff_t)seq->start * s->hd_pad;
     size_t bytes = sizeof(float) * seq->rows * s->hd_pad;
-    int n = pack_keys(s, k, v, g->keys + shared, g->key_memory + skip);
-    pack_keys(s, v, k, g->values + shared, g->value_memory + skip);
+    int n = key_blocks(s, k, v, g->keys + shared, g->key_memory + skip);
+    key_blocks(s, v, k, g->values + shared, g->value_memory + skip);
     memset(g->k + at, 0, bytes);
     memset(g->dk + at, 0, bytes);
     memset(g->dv + at, 0, bytes);

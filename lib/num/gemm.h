@@ -328,6 +328,12 @@ static Mat prepared(Arena *arena, Mat B)
     return B;
 }
 
+/* The memory that a prepared matrix takes. */
+static void prepared_scratch(Arena *arena, int rows, int cols)
+{
+    arena_floats(arena, packed_floats(rows, cols));
+}
+
 /* The block of rows from r0 on, a multiple of KC, of a prepared matrix: as many as a block has. */
 static Mat prepared_rows(Mat B, int r0)
 {
