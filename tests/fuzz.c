@@ -28,7 +28,7 @@ int __sanitizer_install_malloc_and_free_hooks(void (*)(const volatile void *, si
 enum { MOST_OPEN = 64, MOST_BLOCKS = 1 << 22 };
 static struct {
     jmp_buf back;
-    bool running, accepted; /* accepted: the program may not refuse what comes now */
+    bool accepted; /* the program may not refuse what comes now */
     int n_blocks;
     FILE *file[MOST_OPEN];
     void *map[MOST_OPEN];
@@ -36,10 +36,13 @@ static struct {
     const volatile void *block[MOST_BLOCKS];
 } guard;
 
+/* Of the thread that runs inputs alone: libFuzzer's own threads take memory, too. */
+static _Thread_local bool running;
+
 static void on_malloc(const volatile void *p, size_t bytes)
 {
     (void)bytes;
-    if (guard.running && guard.n_blocks < MOST_BLOCKS)
+    if (running && guard.n_blocks < MOST_BLOCKS)
         guard.block[guard.n_blocks++] = p;
 }
 
@@ -724,12 +727,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
     guard.n_blocks = 0;
-    guard.running = true;
+    running = true;
     guard.accepted = false;
     if (!setjmp(guard.back))
         TARGETS[target].run((Slice){(const char *)bytes, n});
     else
         give_back();
-    guard.running = false;
+    running = false;
     return 0;
 }
