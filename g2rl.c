@@ -367,8 +367,7 @@ static void group_loss(Group *g, const MethodOptions *o, LossSize size)
  * they were sampled at, for which method. */
 typedef struct {
     Engine *engine;
-    Model *policy;
-    const Model *reference;
+    Model *policy, *reference;
     double temperature;
     const MethodOptions *method;
     int micro_batch; /* groups in one pass of the model */
@@ -555,7 +554,7 @@ static void train_step(Trainer *t)
     double lr = learning_rate(&s->o, step);
     t->sums = (LossSums){0};
     t->norm = 0;
-    l->reference = keeps_reference(&s->o) ? &t->reference : NULL;
+    l->reference = !keeps_reference(&s->o) ? NULL : policy->lora ? policy : &t->reference;
     Group *g = t->groups = roll_out(t, step);                     /* 1. responses */
     verify_groups(g, n, &t->problems.judge, &s->tokenizer);       /* 2. rewards */
     before_update(s, &t->problems.judge, t->extent, g, step == 0 && t->run.metrics, &t->warned);
@@ -596,6 +595,7 @@ static void train_step(Trainer *t)
 #include "lib/commands/explain.h"  /* defines: cmd_explain */
 #include "lib/commands/geometry.h" /* defines: cmd_geometry */
 #include "lib/commands/help.h"     /* defines: help, help_command, help_metrics */
+#include "lib/commands/merge.h"    /* defines: cmd_merge */
 #include "lib/commands/replay.h"   /* defines: cmd_replay */
 #include "lib/commands/sample.h"   /* defines: cmd_sample */
 #include "lib/commands/score.h"    /* defines: cmd_score */
@@ -641,6 +641,9 @@ static const Command COMMANDS[N_COMMANDS] = {
     [VERIFY_ANSWER] = {"verify",
         "is a prediction right? against gold answers, or by a task's rules",
         "(--pred TEXT --gold TEXT | [--task NAME] --data FILE)", cmd_verify},
+    [MERGE] = {"merge",
+        "a model with its adapter added to the weights, written as a model of its own",
+        "--model DIR --adapter DIR --out DIR", cmd_merge},
     [BENCH] = {"bench",
         "how fast each part runs, beside this machine's peak",
         "", cmd_bench},

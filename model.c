@@ -22,7 +22,8 @@
 #define MODEL_C
 
 #include "lib/model/activations.h" /* defines: Layer, LayerGrad, Keep; tensors.h: Model, weight */
-#include "lib/model/files.h"       /* defines: model_load, model_save, model_dir */
+#include "lib/model/files.h"       /* defines: model_save, model_dir; lora.h: model_load, Lora */
+#include "lib/model/lora.h"
 #include "lib/num/attention.h"     /* defines: attend_rows; batch.h: Batch; engine.h: Engine */
 #include "lib/num/gemm.h"          /* defines: gemm, Mat; simd.h: rows of vectors */
 
@@ -996,22 +997,76 @@ static int cut_pieces(const Model *m, int layer, int threads, Piece *out)
     return add_pieces(out, n, VECTORS, 1, 1, 1);
 }
 
-/* dW of a piece of a layer's matrix: rows or, where it is wider than high, columns. */
-static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, const Pass *p)
+/* What a matrix of a layer read in the forward pass, x: [rows, k], and the gradient of what it
+ * made, dy: [rows, n]. */
+typedef struct {
+    Mat x, dy;
+} Ends;
+
+static Ends matrix_ends(const Config *c, int layer, int kind, const Pass *p)
 {
     const Layer *l = &p->layer[layer];
     const LayerGrad *g = &p->grad;
     const float *x[MATRICES] = {l->normed1, l->att, l->normed2, l->act};
     const float *dy[MATRICES] = {g->qkv, g->x2, g->gate_up, g->out};
+    Place w = place(c, layer, kind);
+    int rows = p->batch.n_rows;
+    return (Ends){mat(x[kind], rows, w.k), mat(dy[kind], rows, w.n)};
+}
+
+/* dW of a piece of a layer's matrix: rows or, where it is wider than high, columns. */
+static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, const Pass *p)
+{
     Place w = place(&m->config, layer, piece->kind);
     float *dW = at(m, m->grads, matrix_tensor(layer, piece->kind));
-    int kind = piece->kind, first = piece->first, rows = p->batch.n_rows;
-    Mat dyk = mat(dy[kind], rows, w.n), xk = mat(x[kind], rows, w.k);
+    int first = piece->first;
+    Ends e = matrix_ends(&m->config, layer, piece->kind, p);
+    Mat dyk = e.dy, xk = e.x;
     if (w.k > w.n)
         linear_weights_backward(a, dW + first, w.k, dyk, columns_of(xk, first, piece->n));
     else
         linear_weights_backward(a, row(dW, first, w.k), w.k,
                                 columns_of(dyk, first, piece->n), xk);
+}
+
+/* Forward: y = x W^T, W = W0 + s B A, which is y = x W0^T + s (x A^T) B^T. So, with U = s x A^T and
+ * V = s dy B, both [rows, r]:
+ *     dB = dy^T U,    dA = V^T x
+ * and W itself has no gradient. linear: an index of LINEARS. Sums over rows are one chain each, as
+ * those of W are. */
+static void adapter_backward(Arena *a, Model *m, int layer, int linear, const Pass *p)
+{
+    static const int kind[LINEARS] = {QKV, QKV, QKV, O, GATE_UP, GATE_UP, DOWN};
+    Model *ab = &m->lora->ab;
+    Adapted t = adapted(layer, linear);
+    const Tensor *w = &m->tensors[t.weight];
+    const Tensor *first = &m->tensors[matrix_tensor(layer, kind[linear])];
+    Ends e = matrix_ends(&m->config, layer, kind[linear], p);
+    int r = lora_rank(m->lora, layer, linear), rows = p->batch.n_rows;
+    int before = (int)((w->offset - first->offset) / (size_t)w->cols); /* rows of the same matrix */
+    float s = lora_scale(m->lora, r);
+    size_t mark = a->used;
+    float *U = arena_rows(a, rows, r), *V = arena_rows(a, rows, r);
+    Mat A = mat(at(ab, ab->params, t.A), r, w->cols), B = mat(at(ab, ab->params, t.B), w->rows, r);
+    Mat dy = columns_of(e.dy, before, w->rows);
+    gemm(a, U, r, e.x, transposed(A), NULL);
+    gemm(a, V, r, dy, B, NULL);
+    row_scale(U, U, s, rows * r);
+    row_scale(V, V, s, rows * r);
+    linear_weights_backward(a, at(ab, ab->grads, t.B), r, dy, mat(U, rows, r));
+    linear_weights_backward(a, at(ab, ab->grads, t.A), w->cols, mat(V, rows, r), e.x);
+    a->used = mark;
+}
+
+/* The pieces of a model that trains its adapter: the adapted weights of a layer, largest first. */
+static int adapter_pieces(const Model *m, int layer, Piece *out)
+{
+    static const int order[LINEARS] = {6, 4, 5, 0, 3, 1, 2};
+    int n = 0;
+    for (int i = 0; i < LINEARS && layer != ENDS; i++)
+        if (lora_rank(m->lora, layer, order[i]))
+            out[n++] = (Piece){.kind = order[i]};
+    return n;
 }
 
 /* A layer's norms and biases. */
@@ -1042,7 +1097,9 @@ static void piece_backward(Arena *a, Model *m, int layer, const Piece *x, const 
     const Config *c = &m->config;
     const Batch *b = &p->batch;
     int d = c->hidden_size, head = lm_head(c);
-    if (x->kind < MATRICES)
+    if (m->lora)
+        adapter_backward(a, m, layer, x->kind, p);
+    else if (x->kind < MATRICES)
         matrix_backward(a, m, layer, x, p);
     else if (x->kind == VECTORS)
         vectors_backward(m, layer, p);
@@ -1055,13 +1112,14 @@ static void piece_backward(Arena *a, Model *m, int layer, const Piece *x, const 
                               b->n_targets, d);
 }
 
-/* Adds to m->grads the gradients of a layer's weights, or of those at the ends, over n passes, in
- * order. No two pieces have a weight in common. The scratch memory is what the passes left free in
- * the workers' arenas. */
+/* Adds the gradients of a layer's weights, or of those at the ends, over n passes, in order. No two
+ * pieces have a weight in common. The scratch memory is what the passes left free in the workers'
+ * arenas. */
 static void weights_backward(Engine *e, Model *m, const Pass *p, int n, int layer)
 {
     Piece piece[MOST_PIECES];
-    int pieces = cut_pieces(m, layer, e->threads, piece);
+    int pieces = m->lora ? adapter_pieces(m, layer, piece)
+                         : cut_pieces(m, layer, e->threads, piece);
     PARALLEL_FOR_DYNAMIC (e->threads)
     for (int i = 0; i < pieces; i++)
         for (int k = 0; k < n; k++)
@@ -1109,12 +1167,20 @@ static int widest(const Config *c)
 }
 
 /* Bytes of arena that one thread needs for its part of weights_backward, at most. */
-static size_t pieces_bytes(const Config *c, int targets)
+static size_t pieces_bytes(const Model *m, int rows, int targets)
 {
+    const Config *c = &m->config;
     Arena a = arena_counting(1);
-    gemm_scratch(&a, widest(c), widest(c));
-    a.used = 0;
-    head_weights_scratch(&a, c, targets);
+    if (m->lora) {
+        int r = m->lora->most_rank;
+        arena_rows(&a, rows, r);
+        arena_rows(&a, rows, r);
+        gemm_scratch(&a, imax(rows, widest(c)), imax(r, widest(c)));
+    } else {
+        gemm_scratch(&a, widest(c), widest(c));
+        a.used = 0;
+        head_weights_scratch(&a, c, targets);
+    }
     return arena_counted(&a) + (1 << 16);
 }
 
@@ -1159,12 +1225,15 @@ static size_t pass_bytes(const Model *m, int rows, int targets, int longest, Kee
 {
     Arena a = arena_counting(HELPERS);
     pass_layout(&a, &m->config, rows, targets, longest, keep);
-    return arena_counted(&a) + (keep ? pieces_bytes(&m->config, targets) : 0) + (1 << 16);
+    return arena_counted(&a) + (keep ? pieces_bytes(m, rows, targets) : 0) + (1 << 16);
 }
 
 /* ================================================================ the optimizer */
 
-static void grads_zero(Model *m) { memset(m->grads, 0, m->n_grads * sizeof(float)); }
+static void grads_zero(Model *m)
+{
+    memset(trained(m)->grads, 0, trained(m)->n_grads * sizeof(float));
+}
 
 /* A tied head's own gradient joins the embedding's (see model_table). */
 static void grads_finish(Model *m)
@@ -1202,10 +1271,12 @@ typedef struct {
  *     w = w - lr decay w - lr (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
  * m and v begin at 0, so after t updates they are means of g and g^2 by weights that add up to
  * 1 - b^t: hence the divisions. A weight moves by about lr, however large its gradient is; the
- * decay is no part of g, so that it is not divided by sqrt(v). Returns the norm before clipping. */
-static double adamw_step(Engine *e, Model *m, AdamW *o, double lr)
+ * decay is no part of g, so that it is not divided by sqrt(v). Of a model with an adapter w are its
+ * A and B. Returns the norm before clipping. */
+static double adamw_step(Engine *e, Model *model, AdamW *o, double lr)
 {
     int threads = e->threads;
+    Model *m = trained(model);
     grads_finish(m);
     double norm = grads_norm(m, threads);
     double clip = o->clip_norm > 0 && norm > o->clip_norm ? o->clip_norm / (norm + 1e-6) : 1.0;
@@ -1230,7 +1301,7 @@ static double adamw_step(Engine *e, Model *m, AdamW *o, double lr)
             vrow_store(w + i, vfma(rate, step, vmul(keep, vrow_load(w + i, part))), part);
         }
     }
-    model_updated(m, threads);
+    trained_updated(model, threads);
     phase_ends(e, OPTIMIZER);
     return norm;
 }
@@ -1246,11 +1317,6 @@ static double schedule_lr(Schedule kind, double lr, int step, int warmup, int st
     if (kind == LINEAR)
         return lr * (1 - progress);
     return kind == COSINE ? lr * 0.5 * (1 + cos(3.141592653589793 * progress)) : lr;
-}
-
-static uint64_t weights_hash(const Model *m)
-{
-    return hash64(m->params, m->n_params * sizeof(float));
 }
 
 END_OF_VECTOR_CODE

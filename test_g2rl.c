@@ -25,6 +25,7 @@
 #include "tests/commands_test.h"
 #include "tests/train_test.h"
 #include "tests/trust_test.h"
+#include "tests/lora_test.h"
 #include "tests/problems_test.h"
 #include "tests/report_test.h"
 
@@ -175,6 +176,10 @@ static const Test TESTS[] = {
     TEST(input_failures, "links in a loop, directories, devices, pipes in the place of files"),
     TEST(cut_weights, "a file of weights that is cut while it is read"),
     TEST(no_memory, "less and less memory: a line, and no crash"),
+    TEST(lora_oracle, "adapters: log-probs, gradients of A and B, Adam steps of PEFT"),
+    TEST(lora_files, "adapters as PEFT writes them: ranks, scales, dtypes; written and read"),
+    TEST(lora_refused, "adapters that are not supported, each with its reason"),
+    TEST(lora_train, "adapters in sft, train, resume, eval, replay, merge: equal bits"),
     TEST(replay, "a rollout of a run again, alone"),
     TEST(explain, "explain --data --json against the oracle"),
     TEST(explained, "explain's sentences, on groups made by hand"),

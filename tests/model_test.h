@@ -122,14 +122,14 @@ static void parts_gradient(Engine *e, Model *m, const Parts *x, int n)
 static Outcome outcome_of(Model *m, const Batch *b, int n, float *coef, float temperature,
                           int threads)
 {
-    Outcome o = {.d = (size_t)m->config.hidden_size, .n_grads = m->n_grads};
+    Outcome o = {.d = (size_t)m->config.hidden_size, .n_grads = trained(m)->n_grads};
     Parts parts = {m, b, coef, temperature, &o};
     size_t most = 0, piece = 0;
     for (int i = 0; i < n; i++) {
         size_t bytes = pass_bytes(m, b[i].n_rows, b[i].n_targets, batch_keys(&b[i]),
                                   m->recompute ? KEEP_INPUTS : KEEP_ALL);
         most = bytes > most ? bytes : most;
-        bytes = pieces_bytes(&m->config, b[i].n_targets);
+        bytes = pieces_bytes(m, b[i].n_rows, b[i].n_targets);
         piece = bytes > piece ? bytes : piece;
         o.n += (size_t)b[i].n_targets;
     }
@@ -143,7 +143,7 @@ static Outcome outcome_of(Model *m, const Batch *b, int n, float *coef, float te
         memset(e.worker[i].base, 0xFF, e.worker[i].capacity);
     grads_zero(m);
     parts_gradient(&e, m, &parts, n);
-    o.grads = copy_new(m->grads, m->n_grads);
+    o.grads = copy_new(trained(m)->grads, o.n_grads);
     engine_free(&e);
     return o;
 }

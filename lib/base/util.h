@@ -368,7 +368,8 @@ typedef struct {
     uint32_t r[4];
 } Random;
 
-enum { STREAM_INIT = 1, STREAM_DATA, STREAM_SAMPLE, STREAM_SHUFFLE, STREAM_BOOTSTRAP };
+enum { STREAM_INIT = 1, STREAM_DATA, STREAM_SAMPLE, STREAM_SHUFFLE, STREAM_BOOTSTRAP,
+       STREAM_ADAPTER };
 
 static inline Random philox(uint64_t seed, uint32_t stream, uint32_t a, uint32_t b, uint32_t c,
                             uint32_t d)

@@ -292,9 +292,11 @@ static void sft_model(Session *s, const Run *run)
     if (o->model && o->tokenizer)
         usage("sft: --tokenizer goes with --preset; --model brings its own");
     if (*run->from.s) {
-        session_load(s, run->from.s);
+        session_learner(s, run->from.s);
         return;
     }
+    if (o->lora || o->adapter)
+        usage("sft: --lora and --adapter go with --model; --preset makes random weights");
     if (!preset)
         usage("--preset: '%.60s'; expected nano, tiny, small, medium or qwen3-0.6b", o->preset);
     Config c = *preset;
@@ -374,7 +376,7 @@ static Engine sft_engine(const Sft *t, int longest)
     Keep keep = s->o.recompute ? KEEP_INPUTS : KEEP_ALL;
     Needs n = {.shared = s->o.batch * (8 + (size_t)longest * 4) + (2 << 20),
                .pass = pass_bytes(m, rows, rows, longest, keep) + rows * (size_t)8,
-               .piece = pieces_bytes(&m->config, rows)};
+               .piece = pieces_bytes(m, rows, rows)};
     if (t->samples) {
         Extent x = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
         n.shared += groups_bytes(m, x);

@@ -111,7 +111,7 @@ static void cmd_tokenize(Session *s)
 {
     if (!s->o.tokenizer)
         usage("tokenize: --tokenizer is missing");
-    s->tokenizer = tokenizer_load(model_dir(s->o.tokenizer).s);
+    s->tokenizer = tokenizer_load(base_dir(s->o.tokenizer).s);
     jsonl_filter(tokenize_line, s);
 }
 

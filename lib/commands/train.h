@@ -108,7 +108,8 @@ static Needs train_needs(const Trainer *t)
     Extent x = t->extent, aside = eval_extent(&t->held_out, s->o.samples, s->o.max_tokens);
     int targets = x.at_once * x.m * x.max_tokens;
     Needs n = {groups_bytes(m, x), sampling_bytes(m, x), groups_pass_bytes(m, x),
-               pieces_bytes(&m->config, targets), saved_bytes(m, x), keeps_reference(&s->o)};
+               pieces_bytes(m, x.at_once * x.max_prompt + targets, targets), saved_bytes(m, x),
+               keeps_reference(&s->o) && !m->lora};
     if (s->o.eval_every) {
         n.shared += groups_bytes(m, aside);
         n.sampling += worker_bytes(m, aside);
@@ -169,7 +170,7 @@ static Trainer train_open(Session *s, Run run)
 {
     const Options *o = &s->o;
     Trainer t = {.s = s, .run = run};
-    session_load(s, *run.from.s ? run.from.s : NULL);
+    session_learner(s, *run.from.s ? run.from.s : NULL);
     session_tokenizer(s);
     s->model.n_vocab = s->tokenizer.n_vocab;
     train_problems(&t);
@@ -183,7 +184,7 @@ static Trainer train_open(Session *s, Run run)
     model_trainable(&s->model, o->recompute);
     run_load(&t.run);
     rope_reserve(&s->model, longest + o->max_tokens);
-    if (keeps_reference(o))
+    if (keeps_reference(o) && !s->model.lora)
         train_reference(&t, longest + o->max_tokens);
     if (!o->recompute)
         model_pack(&s->model, s->engine.threads);

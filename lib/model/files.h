@@ -95,7 +95,7 @@ static Config config_read(const char *path, char **text)
 /* Reads a model's configuration and its weights. Every tensor must be there with its exact shape,
  * in F32, BF16 or F16; others are ignored. A tied model may store its head
  * again: then it must be the embedding. */
-static Model model_load(const char *path)
+static Model model_read(const char *path)
 {
     Path dir = model_dir(path), file = path_join(dir.s, "config.json");
     char *text;

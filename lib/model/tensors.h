@@ -51,7 +51,11 @@ typedef struct {
     float *packed, *packed_t;
     float *rope; /* [n_positions][head_dim]: half of it cosines, half sines */
     int n_positions;
+    struct Lora *lora; /* the adapter that is trained in place of the weights, or NULL */
 } Model;
+typedef struct Lora Lora; /* see lora.h */
+static void lora_free(Lora *l);
+static Model *trained(const Model *m);
 
 enum { EMBED = 0 };
 static int layer_tensor(int layer, int kind) { return 1 + layer * LAYER_TENSORS + kind; }
@@ -126,7 +130,13 @@ static void model_free(Model *m)
     free(m->packed);
     free(m->packed_t);
     free(m->rope);
+    lora_free(m->lora);
     *m = (Model){0};
+}
+
+static uint64_t weights_hash(const Model *m)
+{
+    return hash64(m->params, m->n_params * sizeof(float));
 }
 
 /* The place of a tensor in one of the flat arrays. */
@@ -258,7 +268,7 @@ static void model_pack(Model *m, int threads)
     int matrices = c->num_hidden_layers * MATRICES, tiles = (head.n + TILE - 1) / TILE;
     if (!m->packed_t)
         m->packed_t = floats_new(packed_t_size(c));
-    if (m->grads && !m->recompute && !m->packed)
+    if (trained(m)->grads && !m->recompute && !m->packed)
         m->packed = floats_new(packed_size(c));
     PARALLEL_FOR_DYNAMIC (threads)
     for (int i = -1; i < matrices; i++) { /* the largest first */
@@ -309,16 +319,17 @@ static double attention_flops(const Config *c)
     return 4.0 * c->num_attention_heads * c->head_dim * c->num_hidden_layers;
 }
 
-/* Gradients and Adam's moments. `recompute` (activation checkpointing) saves memory: the weights
- * are packed while sampling only, and the backward pass makes each layer's activations a second
- * time. */
+/* Gradients and Adam's moments of what is trained. `recompute` (activation checkpointing) saves
+ * memory: the weights are packed while sampling only, and the backward pass makes each layer's
+ * activations a second time. */
 static void model_trainable(Model *m, bool recompute)
 {
+    Model *t = trained(m);
     m->recompute = recompute;
-    m->partial = xcalloc((size_t)flat_blocks(m), sizeof(double));
-    m->grads = floats_new(m->n_grads);
-    m->m = floats_new(m->n_params);
-    m->v = floats_new(m->n_params);
+    t->partial = xcalloc((size_t)flat_blocks(t), sizeof(double));
+    t->grads = floats_new(t->n_grads);
+    t->m = floats_new(t->n_params);
+    t->v = floats_new(t->n_params);
     if (m->packed_t)
         model_pack(m, 1);
 }

@@ -143,7 +143,7 @@ static uint64_t input_hash(const Run *run, const char *name)
 /* Saves each tensor's m and v in F32, and w where the saved model rounds it; the rest as notes. */
 static void trainer_save(const Run *run, const char *path)
 {
-    const Model *m = &run->s->model;
+    const Model *m = trained(&run->s->model);
     StOut *out = xcalloc(3 * m->n_tensors, sizeof *out);
     char (*name)[96] = xcalloc(3 * m->n_tensors, sizeof *name);
     float *const flat[3] = {m->params, m->m, m->v};
@@ -160,7 +160,7 @@ static void trainer_save(const Run *run, const char *path)
         }
     buf_printf(&notes, ",\"step\":\"%d\",\"updates\":\"%lld\",\"weights_hash\":\"%016llx\","
                "\"start\":\"%016llx\",\"totals\":\"", run->step, (long long)run->adam.step,
-               (unsigned long long)weights_hash(m), (unsigned long long)run->start);
+               (unsigned long long)weights_hash(&run->s->model), (unsigned long long)run->start);
     for (int i = 0; i < RUN_TOTALS; i++)
         buf_printf(&notes, "%s%.17g", i ? " " : "", run->totals[i]);
     buf_str(&notes, "\"");
@@ -185,16 +185,29 @@ static uint64_t trainer_hash(const SafeTensors *st, const char *key)
     return strtoull(trainer_note(st, key), NULL, 16);
 }
 
+/* A and B of the checkpoint to resume from, for a model that is what it was at step 0. */
+static void run_load_adapter(Run *run, Model *m)
+{
+    SafeTensors st = st_open_file(path_join(run->from.s, "adapter_model.safetensors").s);
+    if (weights_hash(m) != run->start)
+        die("%s: the run began with another model or adapter: weights_hash was %016llx, and is "
+            "%016llx", run->from.s, (unsigned long long)run->start,
+            (unsigned long long)weights_hash(m));
+    lora_read_weights(m->lora, &st);
+    lora_merge(m, m->lora->ab.params, run->s->engine.threads);
+    st_close(&st);
+}
+
 /* Loads the state of the checkpoint to resume from: AdamW's, and the weights that the saved model
  * rounds. A new run is unchanged. Needs memory for the moments. */
 static void run_load(Run *run)
 {
-    Model *m = &run->s->model;
+    Model *model = &run->s->model, *m = trained(model);
     float *const flat[3] = {m->params, m->m, m->v};
     for (int i = 0; i < N_INPUTS; i++)
         run->inputs[i] = input_hash(run, INPUTS[i]);
     if (run->saved < 0) {
-        run->start = weights_hash(m);
+        run->start = weights_hash(model);
         return;
     }
     SafeTensors st = st_open_file(path_join(run->from.s, "trainer.safetensors").s);
@@ -208,6 +221,8 @@ static void run_load(Run *run)
     const char *totals = trainer_note(&st, "totals");
     for (int i = 0; i < RUN_TOTALS; i++)
         run->totals[i] = strtod(totals, (char **)&totals);
+    if (model->lora)
+        run_load_adapter(run, model);
     for (int k = 0; k < 3; k++)
         for (int i = 0; i < m->n_tensors; i++) {
             const Tensor *t = &m->tensors[i];
@@ -217,9 +232,10 @@ static void run_load(Run *run)
             if (k ? in_trainer(t, "wmv"[k], run->adam.step) : st_find(&st, name) != NULL)
                 load_tensor(st_need(&st, name, t->cols ? 2 : 1, shape), at(m, flat[k], i), false);
         }
-    if (weights_hash(m) != trainer_hash(&st, "weights_hash"))
+    if (weights_hash(model) != trainer_hash(&st, "weights_hash"))
         die("%s: is not of these weights: their weights_hash is %016llx; remove %s to go on from "
-            "the checkpoint before it", st.path, (unsigned long long)weights_hash(m), run->from.s);
+            "the checkpoint before it", st.path, (unsigned long long)weights_hash(model),
+            run->from.s);
     st_close(&st);
 }
 
@@ -270,10 +286,12 @@ static bool run_at(Run *run, int most)
     Buf why = {0};
     for (int step; run->saved < 0 && (step = newest_name(out, most)) >= 0; most = step - 1) {
         Path dir = checkpoint_path(out, "", step);
+        bool adapter = is_adapter(dir.s);
         why.n = 0;
-        if (!is_file(path_join(dir.s, "config.json").s)) {
+        if (!adapter && !is_file(path_join(dir.s, "config.json").s)) {
             buf_str(&why, "config.json: is not there");
-        } else if (is_whole(dir.s, "model.safetensors", -1, &why) &&
+        } else if (is_whole(dir.s, adapter ? "adapter_model.safetensors" : "model.safetensors", -1,
+                            &why) &&
                    is_whole(dir.s, "trainer.safetensors", step, &why)) {
             run->from = dir;
             run->step = run->saved = step;
@@ -320,7 +338,12 @@ static void run_sync(FILE *f, const char *out, const char *name)
 static size_t checkpoint_write(const Run *run, const char *dir)
 {
     const Session *s = run->s;
-    size_t rounded = model_save(&s->model, dir);
+    const Lora *lora = s->model.lora;
+    size_t rounded = 0;
+    if (lora)
+        lora_save(lora, dir);
+    else
+        rounded = model_save(&s->model, dir);
     for (int i = 0; i < s->n_carried; i++)
         write_file(path_join(dir, s->carried[i].name).s, s->carried[i].text, s->carried[i].n);
     if (!s->tokenizer_path.s[0])
@@ -334,7 +357,7 @@ static size_t checkpoint_write(const Run *run, const char *dir)
 static void run_save(Run *run)
 {
     const Session *s = run->s;
-    const Model *m = &s->model;
+    const Model *m = trained(&s->model);
     const char *out = s->o.out, *bad = first_not_finite(m, m->params);
     Path path = checkpoint_path(out, "", run->step);
     Path temporary = checkpoint_path(out, "tmp-", run->step);

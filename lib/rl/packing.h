@@ -69,14 +69,20 @@ static void reference_group(Arena *a, int i, void *context)
 }
 
 /* Runs all groups through the reference, up to its head: that runs in one pass over the vocabulary
- * with the policy's own, so that log-probs and the exact KL divergence come together. */
-static void reference_hidden(Engine *e, const Model *ref, Group *groups, int n)
+ * with the policy's own, so that log-probs and the exact KL divergence come together. A policy that
+ * trains an adapter is its own reference: it is for a while what it was at step 0. (Its head is no
+ * part of the adapter.) */
+static void reference_hidden(Engine *e, Model *ref, Group *groups, int n)
 {
     Frozen f = {ref, groups};
     size_t d = (size_t)ref->config.hidden_size;
     for (int i = 0; i < n; i++)
         groups[i].hidden_ref = arena_floats(&e->arena, (size_t)groups[i].n_tokens * d);
+    if (ref->lora)
+        lora_merge(ref, ref->lora->start, e->threads);
     engine_each(e, n, reference_group, &f);
+    if (ref->lora)
+        lora_merge(ref, ref->lora->ab.params, e->threads);
     phase_ends(e, REFERENCE);
 }
 

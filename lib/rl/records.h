@@ -150,7 +150,8 @@ static void put_metrics(Buf *b, int step, const GroupSums *s, const LossSums *l,
  * each update, with the step's number from 1. */
 static void demand_finite(const Model *m, int step, double loss, double norm)
 {
-    const char *gradient = isfinite(norm) ? NULL : first_not_finite(m, m->grads);
+    const Model *t = trained(m);
+    const char *gradient = isfinite(norm) ? NULL : first_not_finite(t, t->grads);
     const char *weight = first_not_finite(m, m->params);
     if (gradient || !isfinite(loss))
         die("step %d: the loss is %g, and the gradient of %s is not finite; nothing of it is "

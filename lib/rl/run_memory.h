@@ -110,8 +110,11 @@ static Memory run_memory(const Session *s, Needs n)
     int threads = s->engine.threads;
     double f = sizeof(float), packed = f * (double)packed_t_size(&m->config);
     double copies = recompute ? 0 : packed + f * (double)packed_size(&m->config);
-    Memory x = {.weights = f * (double)m->n_params + copies, .gradients = f * (double)m->n_grads,
-                .adam = 2 * f * (double)m->n_params};
+    const Model *t = trained(m);
+    Memory x = {.weights = f * (double)m->n_params + copies, .gradients = f * (double)t->n_grads,
+                .adam = 2 * f * (double)t->n_params};
+    if (m->lora) /* A and B, as they are and as they began */
+        x.weights += 2 * f * (double)t->n_params;
     x.reference = n.reference ? f * (double)m->n_params + (recompute ? 0 : packed) : 0;
     x.sampling = (double)n.sampling + (recompute ? packed : 0);
     x.pass = (double)n.pass;

@@ -11,18 +11,20 @@
 
 enum {
     SFT, TRAIN, EVAL, GEOMETRY, REPORT, SAMPLE_TEXT, SCORE, TOKENIZE, EXPLAIN, REPLAY, DATA,
-    VERIFY_ANSWER, BENCH, N_COMMANDS
+    VERIFY_ANSWER, MERGE, BENCH, N_COMMANDS
 };
 
 /* The options' values, by OPTIONS. A choice is its index; NULL: a text that was not given. */
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop, *pred;
     const char *gold, *valid, *temperatures, *responses, *template, *system, *reward_cmd, *geometry;
-    const char *svg;
+    const char *svg, *adapter;
     int verifier, max_prompt, chat, max_length, step, group, rollout, keep, split, steps, warmup;
     int schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs, mini_batch, max_tokens;
     int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape;
+    int lora, lora_targets;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p, reward_timeout;
+    double lora_alpha;
     uint64_t seed;
     bool json, force, quick, recompute, decode, skip_special, true_gradients, resume;
     MethodOptions rl;
@@ -55,6 +57,8 @@ static const Option OPTIONS[] = {
     HEADING("The model"),
     TEXT("model", model, NULL, EVERY & ~(BARE | C(DATA)), "DIR",
          "a model, or a run: its newest checkpoint"),
+    TEXT("adapter", adapter, NULL, EVERY & ~(BARE | C(DATA)), "DIR",
+         "a LoRA adapter of the model, in PEFT's files; sft and train go on with it"),
     TEXT("preset", preset, NULL, C(SFT), "NAME",
          "random weights of a shape: nano, tiny, small, medium, qwen3-0.6b"),
     CHOICE("preset", shape, "all", C(BENCH), "all|tiny|small|medium", "only this shape"),
@@ -62,7 +66,7 @@ static const Option OPTIONS[] = {
          "tokenizer.json for --preset in place of the tasks' characters, or where it is"),
     TEXT("tokenizer", tokenizer, NULL, C(TOKENIZE), "FILE|DIR", "file, model or run (required)"),
     HEADING("Problems and rewards"),
-    TEXT("task", task, "countdown", EVERY & ~(BARE | C(SCORE)), "NAME[:key=value,..]",
+    TEXT("task", task, "countdown", EVERY & ~(BARE | C(SCORE) | C(MERGE)), "NAME[:key=value,..]",
          "built-in task (see g2rl data --help)"),
     TEXT("task", task, NULL, C(VERIFY_ANSWER), "NAME[:key=value,..]",
          "whose rules judge the responses of --data (see g2rl data --help)"),
@@ -137,6 +141,11 @@ static const Option OPTIONS[] = {
     CHOICE("shuffle", shuffle, "1", C(SFT), "0|1", "0 takes the records of --data in file order"),
     INT("max-length", max_length, "512", 2, 1e6, C(SFT),
         "tokens of a record of plain text; longer texts are cut"),
+    INT("lora", lora, "0", 0, 65536, LEARN,
+        "train a low-rank adapter of rank N in place of the weights; 0: no (see below)"),
+    NUMBER("lora-alpha", lora_alpha, "32", 1e-6, 1e6, LEARN, "W = W0 + (alpha / rank) B A"),
+    CHOICE("lora-targets", lora_targets, "all", LEARN, "all|attention|mlp",
+           "the weights that have an adapter: q, k, v, o; gate, up, down; or all seven"),
     INT("mini-batch", mini_batch, "0", 0, 65536, C(TRAIN),
         "prompts an update; 0: all, one exactly on-policy update"),
     INT("epochs", epochs, "1", 1, 1000, C(TRAIN), "passes over each batch of rollouts"),
@@ -162,13 +171,14 @@ static const Option OPTIONS[] = {
     TEXT("valid", valid, NULL, C(SFT), "FILE", "records whose loss is evaluated"),
     HEADING("The run"),
     TEXT("out", out, NULL, LEARN, "DIR", "run directory to write (required)"),
+    TEXT("out", out, NULL, C(MERGE), "DIR", "model directory to write (required)"),
     TEXT("responses", responses, NULL, C(EVAL), "FILE", "write the responses, a line of JSON each"),
     TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
     INT("save-every", save_every, "0", 0, 1e9, LEARN, "steps between checkpoints; 0: at the end"),
     INT("keep", keep, "0", 0, 1e9, LEARN, "newest checkpoints to keep; 0: all"),
-    CHOICE("dtype", dtype, "original", LEARN, "original|f32|bf16|f16",
+    CHOICE("dtype", dtype, "original", LEARN | C(MERGE), "original|f32|bf16|f16",
            "of saved weights; original: as in --model, tensor by tensor"),
     FLAG("resume", resume, LEARN, "continue the run of --out from its newest complete checkpoint"),
     FLAG("force", force, LEARN,
@@ -182,11 +192,14 @@ static const Option OPTIONS[] = {
     FLAG("skip-special", skip_special, C(TOKENIZE), "leave special tokens out of decoded text"),
     CHOICE("only", only, "all", C(BENCH), BENCH_ROWS, "rows of one kind"),
     FLAG("quick", quick, C(BENCH), "measure once, with less work"),
-    FLAG("json", json, EVERY & ~(LEARN | C(SAMPLE_TEXT) | C(SCORE) | C(TOKENIZE) | C(DATA)),
+    FLAG("json", json,
+         EVERY & ~(LEARN | C(SAMPLE_TEXT) | C(SCORE) | C(TOKENIZE) | C(DATA) | C(MERGE)),
          "results as JSON"),
-    {"seed", OPT_SEED, O(seed), "1", 0, 0, EVERY & ~(BARE | C(SCORE)), "N", "of random numbers"},
+    {"seed", OPT_SEED, O(seed), "1", 0, 0, EVERY & ~(BARE | C(SCORE) | C(MERGE)), "N",
+     "of random numbers"},
     INT("threads", threads, "0", 0, MOST_THREADS,
-        (EVERY & ~(BARE | C(DATA))) | C(REPLAY) | C(BENCH), "0: all cores; the same results"),
+        (EVERY & ~(BARE | C(DATA) | C(MERGE))) | C(REPLAY) | C(BENCH),
+        "0: all cores; the same results"),
     INT("micro-batch", micro_batch, "0", 0, 65536, LEARN,
         "sequences (sft) or groups (train) of one pass; 0: automatic; the results are the same"),
     FLAG("recompute", recompute, LEARN,
@@ -327,14 +340,64 @@ static void session_tokenizer(Session *s)
             s->tokenizer.n_vocab - 1, s->model.config.vocab_size);
 }
 
-/* The model at `path`; NULL: --model is missing. */
+/* The adapter of --adapter: a directory of PEFT's, or a run: its newest checkpoint. */
+static Path session_adapter(const Session *s, const char *model)
+{
+    Path dir = model_dir(s->o.adapter);
+    if (is_adapter(model))
+        die("--adapter: %s is an adapter itself; expected --model to name its base", model);
+    return dir;
+}
+
+/* The model at `path`, with --adapter; NULL: --model is missing. */
 static void session_load(Session *s, const char *path)
 {
     if (!path)
         usage("--model is missing");
     Path dir = model_dir(path);
     s->model = model_load(dir.s);
-    s->tokenizer_path = path_join(dir.s, "tokenizer.json");
+    if (s->o.adapter)
+        lora_apply(&s->model, session_adapter(s, dir.s).s);
+    s->tokenizer_path = path_join(base_dir(dir.s).s, "tokenizer.json");
+}
+
+/* An adapter of --lora's rank, for --lora-targets. */
+static Lora *session_new_adapter(const Session *s)
+{
+    static const bool targets[3][LINEARS] = {
+        {1, 1, 1, 1, 1, 1, 1}, {1, 1, 1, 1, 0, 0, 0}, {0, 0, 0, 0, 1, 1, 1}};
+    int n = s->model.config.num_hidden_layers * LINEARS, *rank = xcalloc(n, sizeof *rank);
+    for (int i = 0; i < n; i++)
+        rank[i] = targets[s->o.lora_targets][i % LINEARS] ? s->o.lora : 0;
+    Lora *l = lora_new(&s->model, rank, s->o.lora_alpha);
+    lora_init(l, s->o.seed);
+    free(rank);
+    return l;
+}
+
+/* The model to train, at `path`. With --lora or --adapter it is --model, beside an adapter that is
+ * trained in its place: as it is at step 0. */
+static void session_learner(Session *s, const char *path)
+{
+    const Options *o = &s->o;
+    if (!o->lora && !o->adapter) {
+        session_load(s, path);
+        return;
+    }
+    if (o->lora && o->adapter)
+        usage("--lora: begins an adapter, and --adapter goes on with one; expected one of them");
+    if (o->dtype)
+        usage("--dtype: an adapter is saved as F32; expected no --dtype");
+    Path base = model_dir(o->model);
+    if (is_adapter(base.s))
+        die("--model: %s is an adapter; expected its base, beside --adapter to go on with it",
+            base.s);
+    s->model = model_read(base.s);
+    s->tokenizer_path = path_join(base.s, "tokenizer.json");
+    Lora *l = o->adapter ? lora_read(&s->model, session_adapter(s, base.s).s)
+                         : session_new_adapter(s);
+    lora_attach(&s->model, l, base.s);
+    lora_merge(&s->model, l->start, s->engine.threads);
 }
 
 /* The same for sampling: with its tokenizer, whose ids alone may be drawn, and packed weights. */
@@ -350,7 +413,7 @@ static void session_sampler(Session *s, const char *path)
 static void session_prepare_saving(Session *s, const char *from)
 {
     static const int dtypes[] = {ST_DTYPES, ST_F32, ST_BF16, ST_F16}; /* in --dtype's order */
-    if (*from)
+    if (*from && !s->model.lora)
         carry_files(s, from, "");
     if (s->o.dtype)
         model_set_dtype(&s->model, dtypes[s->o.dtype]);
@@ -447,6 +510,8 @@ static void problems_fit(Problems *p, const Tokenizer *t, int limit)
 /* The number of models to compare: --model, or words NAME=DIR. */
 static int session_models(const Session *s, const char *command)
 {
+    if (s->words.n_words && s->o.adapter)
+        usage("--adapter: goes with --model; DIR of NAME=DIR may be an adapter's directory");
     if (!s->words.n_words == !s->o.model)
         usage("%s: expected --model DIR, or models to compare as NAME=DIR", command);
     return imax(1, s->words.n_words);
@@ -476,8 +541,8 @@ static void session_fit(const Session *s, Problems *p, int n)
     for (int i = 0; i < n; i++) {
         Path dir = model_dir(session_named(s, i, name));
         char *text;
-        Config c = config_read(dir.s, &text);
-        Tokenizer t = tokenizer_load(path_join(dir.s, "tokenizer.json").s);
+        Config c = config_read(base_dir(dir.s).s, &text);
+        Tokenizer t = tokenizer_load(path_join(base_dir(dir.s).s, "tokenizer.json").s);
         problems_fit(p, &t, prompt_limit(s, &c));
         longest = imax(longest, p->longest);
         tokenizer_free(&t);
@@ -542,6 +607,9 @@ static double learning_rate(const Options *o, int step)
 static void put_hash(Buf *b, const Model *m)
 {
     buf_printf(b, ", \"weights_hash\": \"%016llx\"", (unsigned long long)weights_hash(m));
+    if (m->lora)
+        buf_printf(b, ", \"adapter_hash\": \"%016llx\"",
+                   (unsigned long long)weights_hash(&m->lora->ab));
 }
 
 /* A command without --top-p and --top-k samples from the whole distribution. */
