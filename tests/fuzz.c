@@ -272,6 +272,15 @@ static void fuzz_model(Slice x)
     model_free(&again);
 }
 
+/* adapter_config.json \f adapter_model.safetensors, for the smaller model. */
+static void fuzz_adapter(Slice x)
+{
+    static const char *const names[] = {"adapter/adapter_config.json",
+                                        "adapter/adapter_model.safetensors"};
+    place_parts(x, names, 2);
+    lora_apply(&few.model, work_path("adapter").s);
+}
+
 /* The state of a run of the smaller model, at step 1. */
 static void fuzz_trainer(Slice x)
 {
@@ -627,6 +636,7 @@ static const struct {
     {"safetensors", "a file of weights", fuzz_safetensors},
     {"index", "model.safetensors.index.json", fuzz_index},
     {"model", "a model's weights, by its config", fuzz_model},
+    {"adapter", "an adapter: its config, its weights", fuzz_adapter},
     {"trainer", "trainer.safetensors of a checkpoint", fuzz_trainer},
     {"config", "config.json, generation_config.json", fuzz_config},
     {"tokenizer", "tokenizer.json, tokenizer_config.json, a text", fuzz_tokenizer},
@@ -660,7 +670,7 @@ static void remove_work(void)
 static void make_work(void)
 {
     static const char *const dirs[] = {"index", "model", "saved", "tokenizer", "run", "grpo",
-                                       "g2rl"};
+                                       "g2rl", "adapter"};
     const char *above = getenv("TMPDIR");
     snprintf(work, sizeof work, "%.40s/fuzz_g2rl_XXXXXX",
              above ? above : is_dir("/dev/shm") ? "/dev/shm" : "/tmp");

@@ -49,6 +49,13 @@ static const struct {
      "    Any real number is a reward; one above 0 counts as right in pass@1; shaped rewards\n"
      "    (g2rl) are clipped to [-3, 3]. The data needs no answers then, and responses that\n"
      "    were cut off are judged like any other. Example: data/reward_story.sh\n"},
+    {C(SFT) | C(TRAIN),
+     "--lora N: trains an adapter (LoRA): W = W0 + (alpha / N) B A, with A and B of rank N, in\n"
+     "    place of the weights. Memory for gradients and moments all but vanishes; a\n"
+     "    checkpoint is a small directory that PEFT opens, and --model or --adapter here.\n"
+     "    The reference is the model at step 0. Ranks of 8 to 32 do alike. It wants a larger\n"
+     "    --lr: 3 times that of all weights for models made here, about 10 times for\n"
+     "    pretrained ones.\n"},
     {C(SCORE),
      "Reads lines {\"text\": \"..\"} or {\"input_ids\": [..]} and writes for each\n"
      "    {\"input_ids\": [..], \"logprobs\": [null, ..]}: ln p of each id, given\n"
@@ -134,6 +141,7 @@ static void help_metrics(FILE *f)
         {"", "passes side by side the first tells forward from backward"},
         {"tokens_per_s", "response tokens / seconds of the whole step"},
         {"weights_hash", "names the weights after the step, bit for bit"},
+        {"adapter_hash", "the same of A and B, with --lora"},
         {NULL, "eval.jsonl of train and sft, eval --json: of P problems n samples each, c right:"},
         {"step", "batches trained on so far (eval.jsonl)"},
         {"name", "the model's (eval --json)"},
@@ -167,7 +175,7 @@ static void help_metrics(FILE *f)
         {"loss", "-ln p, mean over the batch's tokens that are trained on"},
         {"tokens", "how many these are"},
         {"tokens_per_s", "tokens / seconds of the whole step"},
-        {"step, lr, grad_norm, weights_hash", ""},
+        {"step, lr, grad_norm, weights_hash, adapter_hash", ""},
         {"", "as above"},
         {NULL, "eval.jsonl of sft --valid:"},
         {"step", "batches trained on so far"},
