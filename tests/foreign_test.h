@@ -70,12 +70,14 @@ static void test_stop_tokens(void)
               "--stop 7 --stop 8 --stop 9", base) == 2 &&
               says_only("--stop: '9'; expected at most 8"), "%s", cli_err);
 
-    /* Of several texts the first one in the response counts. */
+    /* Of several texts the first one in the response counts: of "5=" and "+5=" the second. */
     cli("sample --model %s --prompt 4+5: --temperature 0", base);
-    size_t whole = strcspn(cli_out, "="), n;
-    CHECK(cli_out[whole] == '=', "%s", cli_out);
-    cli("sample --model %s --prompt 4+5: --temperature 0 --stop , --stop =", base);
-    CHECK(strlen(cli_out) == whole + 1, "'%s'", cli_out);
+    size_t equals = strcspn(cli_out, "="), n;
+    CHECK(equals > 2 && cli_out[equals], "%s", cli_out);
+    cli_out[equals + 1] = 0;
+    snprintf(options, sizeof options, "%s --stop %s", cli_out + equals - 1, cli_out + equals - 2);
+    cli("sample --model %s --prompt 4+5: --temperature 0 --stop %s", base, options);
+    CHECK(strlen(cli_out) == equals - 2 + 1, "%s: '%s'", options, cli_out);
 
     /* A run goes on with its own; run.json once held one text alone. */
     Path run = tmp_path("stops"), file = path_join(run.s, "run.json");
@@ -272,6 +274,8 @@ static void test_declared_tokens(void)
          "the special token \"in<\" has no id"},
         {"{\"added_tokens_decoder\": {\"x\": {\"content\": \"<|im_end|>\"}}}", NULL, NULL, "",
          "tokenizer_config.json: added_tokens_decoder: an entry"},
+        {"{\"added_tokens_decoder\": [488]}", NULL, NULL, "",
+         "tokenizer_config.json: added_tokens_decoder: expected an object"},
         {"{\"added_tokens_decoder\": {\"258\": {\"content\": \"<|im_end|>\"}}}", NULL, NULL, "",
          "id 258 belongs to \"in\""},
         {"{\"added_tokens_decoder\": {\"488\": {\"content\": \"<|im_end|>\"}}}", NULL,

@@ -456,12 +456,20 @@ typedef struct {
     int n;
 } Names;
 
+static bool is_named(const Names *names, const Buf *name)
+{
+    for (int i = 0; i < names->n; i++)
+        if (!strcmp(names->name[i].s, name->s))
+            return true;
+    return false;
+}
+
 /* A name: "<s>" or {"content": "<s>", ...}; any other value names none. */
 static void add_special_name(Json j, Names *names)
 {
     Buf name = {0};
     Json text = json_peek(&j) == '{' ? member(j, "content") : j;
-    if (json_peek(&text) == '"' && json_string(&text, &name) && name.n)
+    if (json_peek(&text) == '"' && json_string(&text, &name) && name.n && !is_named(names, &name))
         APPEND(names->name, names->n, name);
     else
         buf_free(&name);
@@ -481,14 +489,6 @@ static void read_names(Json j, Names *names)
                 add_special_name(list, names);
     }
     buf_free(&key);
-}
-
-static bool is_named(const Names *names, const Buf *name)
-{
-    for (int i = 0; i < names->n; i++)
-        if (!strcmp(names->name[i].s, name->s))
-            return true;
-    return false;
 }
 
 /* Is a token known already, with this id? Dies where it has another. */
@@ -514,6 +514,8 @@ static void read_decoder(Tokenizer *t, const char *path, Json j)
         if (!is_known(t, path, &name, id))
             read_added_token(t, path, j, id);
     }
+    if (j.error)
+        die("%s: added_tokens_decoder: %s", path, j.error);
     buf_free(&key, &name);
 }
 

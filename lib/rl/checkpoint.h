@@ -327,8 +327,8 @@ static void card_text(Buf *b, const char *name, const char *text)
 }
 
 /* README.md of a checkpoint, what Hugging Face shows of a model: made from what, how, and which
- * weights. */
-static void card_save(const Run *run, const char *path)
+ * weights, of which so many are rounded in the files. */
+static void card_save(const Run *run, size_t rounded, const char *path)
 {
     const Options *o = &run->s->o;
     bool sft = run->command == SFT;
@@ -348,8 +348,9 @@ static void card_save(const Run *run, const char *path)
         card_text(&b, "rewards", o->reward_cmd);
         buf_str(&b, "\n");
     }
-    buf_printf(&b, "- weights_hash: %016llx\n\nEvery option is in `run.json` of the run.\n",
-               (unsigned long long)weights_hash(&run->s->model));
+    buf_printf(&b, "- weights_hash: %016llx%s\n\nEvery option is in `run.json` of the run.\n",
+               (unsigned long long)weights_hash(&run->s->model),
+               rounded ? ", before weights were rounded to BF16 or F16" : "");
     write_file(path, b.s, b.n);
     buf_free(&b);
 }
@@ -364,7 +365,7 @@ static size_t checkpoint_write(const Run *run, const char *dir)
     if (!s->tokenizer_path.s[0])
         tokenizer_write(path_join(dir, "tokenizer.json").s, TASK_ALPHABET);
     trainer_save(run, path_join(dir, "trainer.safetensors").s);
-    card_save(run, path_join(dir, "README.md").s);
+    card_save(run, rounded, path_join(dir, "README.md").s);
     sync_dir(dir);
     return rounded;
 }
