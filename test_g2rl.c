@@ -27,6 +27,7 @@
 #include "tests/trust_test.h"
 #include "tests/lora_test.h"
 #include "tests/problems_test.h"
+#include "tests/foreign_test.h"
 #include "tests/report_test.h"
 
 typedef struct {
@@ -203,6 +204,17 @@ static const Test TESTS[] = {
     TEST(gold_answers, "answers that their own verifier refuses"),
     TEST(long_prompts, "prompts over the limit are left out, and counted"),
     TEST(stop, "responses that end at a text"),
+    TEST(stop_tokens, "special tokens, ends of turns and several texts end a response"),
+    TEST(unplaced_tensors, "tensors that the model has no place for are named"),
+    TEST(declared_tokens, "tokens that tokenizer.json leaves to other files"),
+    TEST(one_bos, "a text that brings its beginning-of-text token gets no second one"),
+    TEST(overflowing_logits, "finite weights whose logits are not: a line, status 1"),
+    TEST(windows_files, "byte order marks and CRLF are read; what is no JSONL is named"),
+    TEST(null_is_missing, "null stands for a missing member"),
+    TEST(lfs_pointer, "Git LFS pointers and archives in the place of files"),
+    TEST(model_type_first, "the model_type is the first thing said of a config"),
+    TEST(long_records, "sft leaves out records that are too long, and counts them"),
+    TEST(model_card, "a checkpoint has a README.md of its own"),
     TEST(reward_failures, "each way in which a reward command fails"),
     TEST(reward_end, "no end of ours leaves the command running"),
     TEST(reward_exchange, "order, full pipes, exact requests"),

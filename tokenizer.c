@@ -124,6 +124,15 @@ static int vocab_find(const Tokenizer *t, const char *s, size_t n, uint64_t *key
     return -1;
 }
 
+/* The id of the added token with these bytes, or -1. */
+static int added_named(const Tokenizer *t, const char *s, size_t n)
+{
+    int id = -1;
+    for (int i = 0; i < t->n_added; i++)
+        id = token_is(t, t->added[i].id, s, n) ? t->added[i].id : id;
+    return id;
+}
+
 /* ================================================================ bytes and characters */
 
 /* A token need not be UTF-8, as JSON is. So the file has a character for each byte: those that
@@ -510,12 +519,16 @@ static bool tokenizer_encode(const Tokenizer *t, const char *text, size_t n, Ids
     return !e.missing;
 }
 
-/* The ids of a prompt: after the beginning-of-text token, if any. */
+/* The ids of a prompt: after the beginning-of-text token, if any, which a text may bring itself. */
 static bool tokenizer_prompt(const Tokenizer *t, const char *text, size_t n, Ids *out, size_t *bad)
 {
+    int first = out->n;
     if (t->bos >= 0)
         ids_add(out, t->bos);
-    return tokenizer_encode(t, text, n, out, bad);
+    bool good = tokenizer_encode(t, text, n, out, bad);
+    if (t->bos >= 0 && out->n > first + 1 && out->id[first + 1] == t->bos)
+        memmove(out->id + first, out->id + first + 1, (--out->n - first) * sizeof(int));
+    return good;
 }
 
 /* ================================================================ decode */

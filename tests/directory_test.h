@@ -207,11 +207,11 @@ static void test_config_defaults(void)
     };
     char text[512];
     for (size_t i = 0; i < sizeof thetas / sizeof *thetas; i++) {
-        snprintf(text, sizeof text, "{%s, " SIZES "32}", thetas[i]);
+        snprintf(text, sizeof text, "{\"model_type\": \"qwen3\", %s, " SIZES "32}", thetas[i]);
         CHECK(config_of(text).rope_theta == 12345, "%s: %g", thetas[i], config_of(text).rope_theta);
     }
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
-        snprintf(text, sizeof text, "{%s, " SIZES "32}", windows[i]);
+        snprintf(text, sizeof text, "{\"model_type\": \"qwen3\", %s, " SIZES "32}", windows[i]);
         CHECK(config_of(text).num_hidden_layers == 3, "%s", windows[i]);
     }
 #undef SIZES

@@ -19,9 +19,9 @@
  *   json_array, json_item          into an array; is there another item?
  *   json_string ... json_null      one value; the variable is unchanged if there is an error
  *   json_string_or_number          a string, or a number as it is written
- *   json_skip                      any value
+ *   json_skip, json_missing        any value; null, if it comes next: a missing value
  *   json_end, json_line            nothing is left; the line of the error
- *   jsonl_next, jsonl_end          a file of one object a line
+ *   jsonl_read, _next, _end        a file of one object a line
  *   jsonl_texts                    such a line whose members are texts
  *   json_put_string, json_put_number
  *   put, put_text, put_vector, put_matrix     a member of an object
@@ -30,7 +30,7 @@
  * It accepts RFC 8259 and nothing else (no comments, no trailing commas, no NaN), with three
  * limits: 64 levels of nesting, numbers of at most 1,000 characters, and no NUL in a string unless
  * the caller allows it (strings here are C strings). It never recurses or reads beyond text[n - 1];
- * of the readers only jsonl_end and jsonl_texts exit. */
+ * of the readers only those of JSONL exit. */
 #ifndef JSON_H
 #define JSON_H
 
@@ -415,6 +415,9 @@ static inline bool json_null(Json *j)
     return (json_peek(j) == 'n' && json_word(j, "null")) || json_fail(j, "expected null");
 }
 
+/* Takes a null, if one comes next: a member without a value is as one that is not there. */
+static inline bool json_missing(Json *j) { return json_peek(j) == 'n' && json_null(j); }
+
 /* ---------------------------------------------------------------- any value */
 
 /* A scalar, or the opening bracket of a longer value. */
@@ -446,6 +449,29 @@ static inline bool json_skip(Json *j)
 }
 
 /* ---------------------------------------------------------------- JSONL */
+
+/* Dies where a text is JSON, but not JSONL: an array, or an object that goes over several lines. */
+static inline void jsonl_demand(const char *text, const char *name, size_t n)
+{
+    Json j = json_open(text, n);
+    char first = json_peek(&j);
+    const char *next = j.p + 1;
+    if (first == '[')
+        die("%s: is a JSON array; expected JSONL, an object a line (jq -c '.[]' makes that)", name);
+    while (first == '{' && next < j.end && (*next == ' ' || *next == '\t'))
+        next++;
+    if (first == '{' && next < j.end && *next == '\n')
+        die("%s: is a JSON object over several lines; expected JSONL, an object a line (jq -c . "
+            "makes that)", name);
+}
+
+/* The text of a file of JSONL; the caller frees it. */
+static inline char *jsonl_read(const char *path, size_t *n)
+{
+    char *text = read_text_file(path, n);
+    jsonl_demand(text, path, *n);
+    return text;
+}
 
 /* A cursor at the next line that is not blank; false at the end. Lines end at 0x0A only. */
 static inline bool jsonl_next(const char *text, size_t n, size_t *offset, int *line, Json *j)
@@ -481,7 +507,8 @@ typedef struct {
     bool number;       /* may be a number too: text is how it is written */
 } TextField;
 
-/* Reads a line of JSONL into n fields and skips other members; dies naming file, line and field. */
+/* Reads a line of JSONL into n fields and skips other members; dies naming file, line and field.
+ * A field that is null is not seen. */
 static inline void jsonl_texts(Json *j, TextField *field, int n, const char *path, int line)
 {
     Buf key = {0};
@@ -493,7 +520,7 @@ static inline void jsonl_texts(Json *j, TextField *field, int n, const char *pat
             i++;
         if (i == n)
             json_skip(j);
-        else
+        else if (!json_missing(j))
             field[i].seen += field[i].number ? json_string_or_number(j, field[i].text)
                                              : json_string(j, field[i].text);
     }
@@ -511,6 +538,8 @@ static inline void jsonl_filter(void (*each)(void *context, Json *, int line, Bu
     int line = 0;
     Buf out = {0};
     char *text = read_stream(stdin, "stdin", &n);
+    make_text(text, "stdin", &n);
+    jsonl_demand(text, "stdin", n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j); out.n = 0) {
         each(context, &j, line, &out);
         fwrite(out.s, 1, out.n, stdout);

@@ -5,19 +5,30 @@
  * A row of the table is an option: name, kind, default, the commands that have it, help. Parsing,
  * --help, run.json and the error for a wrong name all use it. A name may have several rows, for
  * commands with different defaults; a row without a name is a heading of --help. Long names only.
+ * An option of several texts may be given several times.
  * @file reads options from a file, one a line. Wrong usage ends with status 2. */
 #ifndef OPTIONS_H
 #define OPTIONS_H
 
 #include "json.h" /* defines: json_put_string; util.h: Buf, die */
 
-typedef enum { OPT_FLAG, OPT_INT, OPT_SEED, OPT_NUMBER, OPT_TEXT, OPT_CHOICE } OptionKind;
+typedef enum {
+    OPT_FLAG, OPT_INT, OPT_SEED, OPT_NUMBER, OPT_TEXT, OPT_TEXTS, OPT_CHOICE
+} OptionKind;
+
+/* The values of an option that may be given several times. */
+enum { MOST_TEXTS = 8 };
+typedef struct {
+    const char *text[MOST_TEXTS];
+    int n;
+    bool stored; /* read from run.json: the first one on the command line replaces them */
+} Texts;
 
 typedef struct {
     const char *name;
     OptionKind kind;
     size_t offset;        /* of the field in the options struct: bool, int, uint64_t, double,
-                             const char * or int (the choice's index) */
+                             const char *, Texts or int (the choice's index) */
     const char *standard; /* the default, as it would be typed; NULL: none */
     double low, high;     /* bounds of a number */
     unsigned commands;    /* bit c: command c has it */
@@ -90,12 +101,21 @@ typedef struct {
 static bool option_try(const Option *o, void *options, const char *value, OptionError *error)
 {
     char *to = (char *)options + o->offset, *end = NULL, expected[256] = "";
+    Texts *texts = (Texts *)(void *)to; /* of OPT_TEXTS */
     bool whole = o->kind != OPT_NUMBER;
     double number = strtod(value, &end);
     errno = 0;
     switch (o->kind) {
     case OPT_FLAG: *(bool *)to = true; break;
     case OPT_TEXT: *(const char **)to = value; break;
+    case OPT_TEXTS:
+        if (texts->stored)
+            *texts = (Texts){0};
+        if (texts->n < MOST_TEXTS)
+            texts->text[texts->n++] = value;
+        else
+            snprintf(expected, sizeof expected, "at most %d of them", MOST_TEXTS);
+        break;
     case OPT_INT:
     case OPT_NUMBER:
         if (end == value || *end || strspn(value, "0123456789+-.eE") != strlen(value) ||
@@ -161,7 +181,7 @@ static void options_file(const Option *table, int n, int command, const char *co
                          void *options, const char *path, Words *words)
 {
     size_t length;
-    char *text = read_file(path, &length);
+    char *text = read_text_file(path, &length);
     APPEND(words->file, words->n_files, text);
     if (strlen(text) != length)
         die("%s: a NUL byte in an option file", path);
@@ -212,6 +232,7 @@ static void options_parse(const Option *table, int n, int command, const char *c
 static void option_get(const Option *o, const void *options, Buf *out)
 {
     const char *from = (const char *)options + o->offset;
+    const Texts *texts = (const Texts *)(const void *)from; /* of OPT_TEXTS */
     const char *choice;
     int n;
     switch (o->kind) {
@@ -224,6 +245,14 @@ static void option_get(const Option *o, const void *options, Buf *out)
             json_put_string(out, *(const char *const *)from, strlen(*(const char *const *)from));
         else
             buf_str(out, "null");
+        break;
+    case OPT_TEXTS:
+        buf_str(out, "[");
+        for (int i = 0; i < texts->n; i++) {
+            buf_str(out, i ? ", " : "");
+            json_put_string(out, texts->text[i], strlen(texts->text[i]));
+        }
+        buf_str(out, "]");
         break;
     case OPT_CHOICE:
         choice = choice_name(o->choices, *(const int *)from, &n);
@@ -244,6 +273,25 @@ static void options_json(const Option *table, int n, int command, const void *op
         }
 }
 
+/* The same for an option of several texts: an array; or, as it once was written, one of them. */
+static bool option_read_texts(const Option *o, void *options, Json *j, Words *words,
+                              OptionError *error)
+{
+    Texts *to = (Texts *)(void *)((char *)options + o->offset);
+    bool list = json_peek(j) == '[', good = true;
+    *to = (Texts){0};
+    for (bool more = list ? json_array(j) : !json_missing(j); good && more; more = list) {
+        Buf text = {0};
+        if (list && !json_item(j))
+            break;
+        good = json_string(j, &text);
+        APPEND(words->file, words->n_files, text.s);
+        good = good && option_try(o, options, text.s, error);
+    }
+    to->stored = true;
+    return good && !j->error;
+}
+
 /* Reads an option's value as options_json writes it; `words` owns its text. False, with the reason,
  * where it is malformed. */
 static bool option_read(const Option *o, void *options, Json *j, Words *words, OptionError *error)
@@ -252,6 +300,8 @@ static bool option_read(const Option *o, void *options, Json *j, Words *words, O
     Buf text = {0};
     if (o->kind == OPT_FLAG)
         return json_bool(j, (bool *)to);
+    if (o->kind == OPT_TEXTS)
+        return option_read_texts(o, options, j, words, error);
     if (o->kind == OPT_TEXT && json_peek(j) == 'n') {
         *(const char **)to = NULL;
         return json_null(j);

@@ -6,6 +6,7 @@
  *   Buf                        text that grows
  *   philox, uniform, below     counter-based random numbers: a draw depends on its counter alone
  *   read_file, AtomicFile      whole files in; whole files, or none, out; demand_output
+ *   read_text_file             a whole file of text, without what Windows' editors add
  *   now_seconds, lap, hash64 */
 #ifndef UTIL_H
 #define UTIL_H
@@ -548,6 +549,53 @@ static inline char *read_file(const char *path, size_t *length)
     fcntl(fd, F_SETFL, 0);
     char *s = read_stream(f, path, length);
     fclose(f);
+    return s;
+}
+
+/* What the bytes of a file are, by their beginning, where they are not what its name promises; NULL
+ * where nothing shows. */
+static inline const char *foreign_format(const char *s, size_t n)
+{
+    static const struct {
+        const char *begin, *what;
+    } formats[] = {
+        {"version https://git-lfs", "a Git LFS pointer, not the file (git lfs pull fetches that)"},
+        {"\x1F\x8B", "gzip data"}, {"PK\3\4", "a zip archive"}, {"(\xB5/\xFD", "zstd data"},
+        {"\xFD" "7zXZ", "xz data"}, {"PAR1", "a Parquet file"}, {"ARROW1", "an Arrow file"},
+        {"\xFF\xFE", "UTF-16 text"}, {"\xFE\xFF", "UTF-16 text"},
+    };
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        size_t length = strlen(formats[i].begin);
+        if (n >= length && !memcmp(s, formats[i].begin, length))
+            return formats[i].what;
+    }
+    return NULL;
+}
+
+/* Makes bytes plain text, in place: without what editors on Windows add, a byte order mark and the
+ * carriage returns at the ends of lines. Dies where they are no text. */
+static inline void make_text(char *s, const char *name, size_t *length)
+{
+    bool wide = *length >= 2 && !s[0] != !s[1];
+    bool marked = *length >= 3 && !memcmp(s, "\xEF\xBB\xBF", 3);
+    const char *what = wide ? "UTF-16 text" : foreign_format(s, *length);
+    size_t n = 0;
+    if (what)
+        die("%s: is %s; expected plain text in UTF-8", name, what);
+    if (marked)
+        warn("%s: begins with a byte order mark, which is skipped", name);
+    for (size_t i = marked ? 3 : 0; i < *length; i++)
+        if (s[i] != '\r' || s[i + 1] != '\n') /* a NUL ends the text */
+            s[n++] = s[i];
+    s[n] = 0;
+    *length = n;
+}
+
+/* The whole of a text file, as read_file. */
+static inline char *read_text_file(const char *path, size_t *length)
+{
+    char *s = read_file(path, length);
+    make_text(s, path, length);
     return s;
 }
 

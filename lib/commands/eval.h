@@ -234,6 +234,7 @@ static void evaluate(Session *s, Problems *p, Evaluation *ev, Progress *report)
         engine_each(e, x.groups, evaluate_group, &answers);
         for (int k = 0; k < x.groups; k++) {
             const int *of_group = class + k * ev->samples;
+            demand_logits(&s->model, g[k].entropy, g[k].n_tokens);
             group_sums(&ev->sums, &g[k]);
             evaluate_classes(ev, i + k, &g[k], of_group);
             write_responses(ev, i + k, &g[k], of_group, &s->tokenizer);

@@ -385,6 +385,8 @@ static void explain_group(Session *s, Group *g)
     int d = s->model.config.hidden_size;
     reference_hidden(&s->engine, &s->model, g, 1); /* --encoder ref: the model is its own */
     forward_groups(&s->engine.worker[0], &l, g, 1, KEEP_NOTHING);
+    demand_logits(&s->model, g->logprob, g->n_tokens);
+    demand_logits(&s->model, g->entropy, g->n_tokens);
     group_advantages(&s->engine.worker[0], g, l.method, d);
     free(l.pass);
     for (int k = 0; k < g->m * g->m; k++) /* S as Eq 11 had it */
@@ -446,7 +448,9 @@ static Given given_read(Session *s, Json *j, const char *path, int line)
     Given x = {0};
     Buf key = {0};
     for (json_object(j); json_key(j, &key);)
-        if (among(key.s, "prompt|prompt_ids")) {
+        if (json_missing(j)) {
+            continue;
+        } else if (among(key.s, "prompt|prompt_ids")) {
             ids_free(&x.prompt);
             x.prompt = key.s[6] ? given_ids(s, j, path, line) : given_text(s, j, false);
         } else if (among(key.s, "responses|response_ids")) {
@@ -508,7 +512,7 @@ static bool holds_groups(const char *path)
     size_t n, offset = 0;
     int line = 0;
     bool groups = false;
-    char *text = read_file(path, &n);
+    char *text = jsonl_read(path, &n);
     Buf key = {0};
     Json j = json_open("", 0);
     jsonl_next(text, n, &offset, &line, &j);
@@ -525,7 +529,7 @@ static void explain_file(Session *s)
     int line = 0;
     if (s->reward.watcher)
         usage("explain: --data gives the rewards; expected no --reward-cmd");
-    char *text = read_file(s->o.data, &n);
+    char *text = jsonl_read(s->o.data, &n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
         Given x = given_read(s, &j, s->o.data, line);
         explain_given(s, &x);

@@ -2,7 +2,7 @@
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
-/* Prints a response as it grows; a suffix that may be the beginning of --stop waits. */
+/* Prints a response as it grows; a suffix that may be the beginning of a --stop waits. */
 typedef struct {
     const Session *s;
     Decoder decoder;
@@ -14,10 +14,13 @@ typedef struct {
 static void printer_token(void *context, int id)
 {
     Printer *p = context;
-    const char *stop = p->s->o.stop, *found;
+    const Stops *stops = &p->s->stops;
     decoder_add(&p->decoder, &p->s->tokenizer, id, true, &p->text);
-    size_t end = p->text.n, hold = stop ? strlen(stop) - 1 : 0;
-    if (stop && (found = strstr(p->text.s, stop))) {
+    size_t end = p->text.n, hold = 0;
+    const char *found = find_stop(stops, p->text.s);
+    for (int i = 0; i < stops->text.n; i++)
+        hold = imax(hold, strlen(stops->text.text[i]) - 1);
+    if (found) {
         end = found - p->text.s;
         p->stopped = true;
     } else

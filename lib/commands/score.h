@@ -11,7 +11,9 @@ static void score_line(void *session, Json *j, int line, Buf *out)
     bool have_text = false;
     j->nul = true;
     for (json_object(j); json_key(j, &key);)
-        if (!strcmp(key.s, "input_ids"))
+        if (json_missing(j))
+            continue;
+        else if (!strcmp(key.s, "input_ids"))
             n = read_ids(j, &s->model.config, false, &ids, "stdin", line);
         else if (!strcmp(key.s, "text"))
             have_text = json_string(j, &text);
@@ -38,6 +40,7 @@ static void score_line(void *session, Json *j, int line, Buf *out)
         batch_target(&b, t, ids[t + 1]);
     Pass p = forward(&a, &s->model, &b, KEEP_NOTHING);
     forward_head(&a, &s->model, &p, (float)s->o.temperature, false, NULL);
+    demand_logits(&s->model, p.head.logprob, n - 1);
     buf_str(out, "{\"input_ids\": ");
     json_put_ints(out, ids, n);
     buf_str(out, ", \"logprobs\": [null");

@@ -12,6 +12,7 @@ typedef struct {
 typedef struct {
     Record *record;
     int n, longest;
+    int too_long, too_long_line; /* records left out; the first one's line */
 } Records;
 
 /* A record of these ids, which it takes over; those before `first` are not trained on. */
@@ -39,12 +40,11 @@ static void add_eos(const Session *s, Ids *ids)
 static Record record_of_text(Session *s, const char *problem, const char *response,
                              const char *source)
 {
-    int room = s->model.config.max_position_embeddings;
     Buf text = {0};
     session_tokenizer(s);
     template_render(&s->template, problem, &text);
-    Ids ids = encode(&s->tokenizer, true, text.s, text.n, room, source);
-    Ids answer = encode(&s->tokenizer, false, response, strlen(response), room, source);
+    Ids ids = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, source);
+    Ids answer = encode(&s->tokenizer, false, response, strlen(response), INT_MAX, source);
     int first = ids.n;
     for (int i = 0; i < answer.n; i++)
         ids_add(&ids, answer.id[i]);
@@ -72,19 +72,33 @@ static void records_of_plain(Session *s, const char *text, size_t n, const char 
     ids_free(&ids);
 }
 
+/* Adds a record of a line, unless it has more tokens than the model has positions. */
+static void records_add(Records *all, Record r, int most, int line)
+{
+    if (r.n <= most) {
+        APPEND(all->record, all->n, r);
+        return;
+    }
+    if (!all->too_long++)
+        all->too_long_line = line;
+    record_free(&r);
+}
+
 /* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids),
  * which need no tokenizer. */
 static void record_read(Session *s, Json *j, const char *path, int line, Records *all)
 {
     const Config *c = &s->model.config;
     Record r = {0};
-    int labels = -1;
+    int labels = -1, most = c->max_position_embeddings;
     Buf key = {0}, prompt = {0}, response = {0}, text = {0};
     for (json_object(j); json_key(j, &key);)
-        if (among(key.s, "prompt|question|problem"))
+        if (json_missing(j))
+            continue;
+        else if (among(key.s, "prompt|question|problem"))
             json_string(j, &prompt);
         else if (among(key.s, "response|completion|answer"))
-            json_string(j, &response);
+            json_string_or_number(j, &response);
         else if (among(key.s, "text"))
             json_string(j, &text);
         else if (among(key.s, "input_ids"))
@@ -93,26 +107,35 @@ static void record_read(Session *s, Json *j, const char *path, int line, Records
             labels = read_ids(j, c, true, &r.labels, path, line);
         else
             json_skip(j);
+    if (j->error && key.n)
+        die("%s: line %d: %.60s: %s", path, line, key.s, j->error);
     jsonl_end(j, path, line);
     Path source = path_printf("%s: line %d", path, line);
     if (!r.ids) { /* labels of nothing */
         free(r.labels);
         if (prompt.n && response.n)
-            APPEND(all->record, all->n, record_of_text(s, prompt.s, response.s, source.s));
+            records_add(all, record_of_text(s, prompt.s, response.s, source.s), most, line);
         else if (text.n)
             records_of_plain(s, text.s, text.n, source.s, all);
     }
     if (r.ids ? r.n < 2 : !(prompt.n && response.n) && !text.n)
         die("%s: expected prompt and response, text, or at least two input_ids", source.s);
-    if (r.ids && r.n > c->max_position_embeddings)
-        die("%s: %d input_ids; expected at most %d (max_position_embeddings)", source.s, r.n,
-            c->max_position_embeddings);
     if (r.ids && labels >= 0 && labels != r.n)
         die("%s: %d labels for %d input_ids; expected as many", source.s, labels, r.n);
     if (r.ids)
-        APPEND(all->record, all->n,
-               labels < 0 ? record_of_ids((Ids){.id = r.ids, .n = r.n}, 0) : r);
+        records_add(all, labels < 0 ? record_of_ids((Ids){.id = r.ids, .n = r.n}, 0) : r, most,
+                    line);
     buf_free(&key, &prompt, &response, &text);
+}
+
+/* Says which records of a file were left out, if any. */
+static void records_dropped(const Session *s, const Records *all, const char *path)
+{
+    if (all->too_long)
+        warn("%s: dropped %d of %d records (%.1f %%): over %d tokens (max_position_embeddings), "
+             "the first in line %d", path, all->too_long, all->n + all->too_long,
+             100.0 * all->too_long / (all->n + all->too_long),
+             s->model.config.max_position_embeddings, all->too_long_line);
 }
 
 static Records records_read(Session *s, const char *path)
@@ -120,14 +143,19 @@ static Records records_read(Session *s, const char *path)
     Records all = {0};
     size_t n, offset = 0, name = strlen(path);
     int line = 0;
-    char *text = read_file(path, &n);
-    if (name > 4 && !strcmp(path + name - 4, ".txt"))
+    bool plain = name > 4 && !strcmp(path + name - 4, ".txt");
+    char *text = (plain ? read_text_file : jsonl_read)(path, &n);
+    if (plain)
         records_of_plain(s, text, n, path, &all);
     else
         for (Json j; jsonl_next(text, n, &offset, &line, &j);)
             record_read(s, &j, path, line, &all);
+    if (!all.n && all.too_long)
+        die("%s: all %d records are over %d tokens (max_position_embeddings)", path, all.too_long,
+            s->model.config.max_position_embeddings);
     if (!all.n)
         die("%s: holds no records", path);
+    records_dropped(s, &all, path);
     for (int i = 0; i < all.n; i++)
         all.longest = imax(all.longest, all.record[i].n);
     free(text);
@@ -148,6 +176,9 @@ static Record record_draw(Session *s, uint32_t index)
     task_problem(&s->task, s->o.seed, SPLIT_TRAIN, index, &prompt, &answer);
     task_solution(&s->task, prompt.s, s->o.seed, index, &response);
     Record r = record_of_text(s, prompt.s, response.s, "task");
+    if (r.n > s->model.config.max_position_embeddings)
+        die("--task: a problem and its solution are %d tokens; expected at most the model's "
+            "max_position_embeddings %d", r.n, s->model.config.max_position_embeddings);
     buf_free(&prompt, &answer, &response);
     return r;
 }
@@ -251,6 +282,9 @@ static void sft_tokenizer(Session *s, Config *c)
     } else {
         snprintf(s->tokenizer_path.s, sizeof s->tokenizer_path.s, "%s", path);
         carry_file(s, path, "tokenizer.json");
+        for (int i = 0; i < N_SIBLINGS; i++)
+            if (is_file(sibling(path, i).s))
+                carry_file(s, sibling(path, i).s, SIBLINGS[i]);
     }
     s->tokenizer = tokenizer_load(s->tokenizer_path.s);
     c->vocab_size = imax(c->vocab_size, s->tokenizer.n_vocab);
@@ -435,7 +469,7 @@ static void cmd_sft(Session *s)
     int longest = sft_records(&t);
     rope_reserve(&s->model, longest);
     if (t.samples) {
-        session_tokenizer(s);
+        session_stops(s);
         t.held_out = session_evaluated(s, s->o.eval_data);
         problems_fit(&t.held_out, &s->tokenizer, prompt_limit(s, &s->model.config));
     }
@@ -459,6 +493,7 @@ static void cmd_sft(Session *s)
         run_step_done(run);
     }
     run_finish(run);
+    records_dropped(s, &t.records, o->data); /* again, below the lines of progress */
     records_free(&t.records);
     records_free(&t.valid);
     problems_free(&t.held_out);

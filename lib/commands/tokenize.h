@@ -52,7 +52,9 @@ static TokenizeLine line_read(Json *j, int line)
     bool think = false;
     j->nul = true;
     for (json_object(j); json_key(j, &key);)
-        if (!strcmp(key.s, "text"))
+        if (json_missing(j))
+            continue;
+        else if (!strcmp(key.s, "text"))
             x.has_text = json_string(j, &x.text);
         else if ((!strcmp(key.s, "input_ids") || !strcmp(key.s, "ids")) && !x.has_ids) {
             x.ids.n = read_ids(j, &any, false, &x.ids.id, "stdin", line);
@@ -63,9 +65,9 @@ static TokenizeLine line_read(Json *j, int line)
             j->nul = true;
         } else if (!strcmp(key.s, "add_generation_prompt"))
             json_bool(j, &x.generate);
-        else if (!strcmp(key.s, "enable_thinking") && json_peek(j) != 'n')
+        else if (!strcmp(key.s, "enable_thinking"))
             x.thinking = json_bool(j, &think) ? think : -1;
-        else if (!strcmp(key.s, "tools") && json_peek(j) != 'n')
+        else if (!strcmp(key.s, "tools"))
             die("stdin: line %d: tools are not supported; expected messages alone", line);
         else
             json_skip(j);

@@ -171,7 +171,7 @@ static Trainer train_open(Session *s, Run run)
     const Options *o = &s->o;
     Trainer t = {.s = s, .run = run};
     session_learner(s, *run.from.s ? run.from.s : NULL);
-    session_tokenizer(s);
+    session_stops(s);
     s->model.n_vocab = s->tokenizer.n_vocab;
     train_problems(&t);
     int longest = t.problems.longest;

@@ -59,7 +59,7 @@ static void verify_file(const Task *task, const char *path)
 {
     size_t n, offset = 0;
     int line = 0, rows = 0, right = 0, fields = task ? 2 : 3;
-    char *text = read_file(path, &n);
+    char *text = jsonl_read(path, &n);
     Buf other = {0}, response = {0}, pred = {0};
     TextField field[3] = {{.names = task ? "prompt" : "gold", .text = &other},
                           {.names = "response", .text = &response},

@@ -79,9 +79,6 @@ typedef struct {
     int64_t first_window; /* max_window_layers: the first layer with a window */
 } ConfigReader;
 
-/* Takes a null, if one comes next. */
-static bool config_null(Json *j) { return json_peek(j) == 'n' && json_null(j); }
-
 /* Dies where the value of `key` is not the expected one. */
 static void config_demand(Json *j, const char *path, const char *key, const char *expected,
                           const char *or)
@@ -105,7 +102,7 @@ static void config_rope(ConfigReader *r, const char *key)
     Json *j = &r->json;
     Buf name = {0}, type = {0};
     bool more = false;
-    if (config_null(j))
+    if (json_missing(j))
         return;
     json_object(j);
     while (json_key(j, &name)) {
@@ -134,7 +131,7 @@ static int config_ids(Json *j, const char *path, const char *key, int *ids)
     int n = 0;
     bool list = json_peek(j) == '[';
     int64_t id = 0;
-    if (config_null(j))
+    if (json_missing(j))
         return 0;
     if (list)
         json_array(j);
@@ -148,15 +145,26 @@ static int config_ids(Json *j, const char *path, const char *key, int *ids)
     return n;
 }
 
-static void config_model_type(ConfigReader *r)
+/* The model_type, read before all other keys: what these mean, and which of them are refused, is a
+ * matter of the type. `j` is at the start of the text. */
+static ModelType config_model_type(Json j, const char *path)
 {
-    Buf type = {0};
-    int t = json_string(&r->json, &type) ? choice_index("qwen3|qwen2|llama", type.s, type.n) : 0;
+    Buf key = {0}, type = {0};
+    int t = -1;
+    for (json_object(&j); json_key(&j, &key);)
+        if (strcmp(key.s, "model_type"))
+            json_skip(&j);
+        else if (!json_missing(&j) && json_string(&j, &type))
+            t = choice_index("qwen3|qwen2|llama", type.s, type.n);
+    if (!json_end(&j))
+        die("%s: line %d: %s", path, json_line(&j), j.error);
+    if (!type.n)
+        die("%s: model_type is missing; expected qwen3, qwen2 or llama", path);
     if (t < 0)
-        die("%s: model_type '%s' is not supported; expected qwen3, qwen2 or llama", r->path,
+        die("%s: model_type '%s' is not supported; expected qwen3, qwen2 or llama", path,
             st_label(type.s).s);
-    r->c.model_type = (ModelType)t;
-    buf_free(&type);
+    buf_free(&key, &type);
+    return (ModelType)t;
 }
 
 /* A whole number within its bounds; null counts as given, and leaves 0. */
@@ -164,7 +172,7 @@ static void config_whole(ConfigReader *r, int i)
 {
     int64_t value = 0;
     r->seen[i] = true;
-    if (!config_null(&r->json) && (!json_int(&r->json, &value) || value < CONFIG_INTS[i].low ||
+    if (!json_missing(&r->json) && (!json_int(&r->json, &value) || value < CONFIG_INTS[i].low ||
                                    value > CONFIG_INTS[i].high))
         die("%s: %s: expected a whole number from %d to %d", r->path, CONFIG_INTS[i].name,
             CONFIG_INTS[i].low, CONFIG_INTS[i].high);
@@ -178,7 +186,7 @@ static bool config_bool(ConfigReader *r, const char *key)
                : !strcmp(key, "attention_bias")     ? &r->attention_bias
                : !strcmp(key, "use_sliding_window") ? &r->window
                                                     : NULL;
-    if (to && !json_bool(&r->json, to))
+    if (to && !json_missing(&r->json) && !json_bool(&r->json, to))
         die("%s: %s: expected true or false", r->path, key);
     return to != NULL;
 }
@@ -191,9 +199,10 @@ static bool config_window(ConfigReader *r, const char *key)
         r->no_window = json_peek(j) == 'n';
         json_skip(j);
     } else if (!strcmp(key, "max_window_layers")) {
-        json_int(j, &r->first_window);
+        if (!json_missing(j))
+            json_int(j, &r->first_window);
     } else if (!strcmp(key, "layer_types")) {
-        r->layers = !config_null(j);
+        r->layers = !json_missing(j);
         for (bool more = r->layers && json_array(j); more && json_item(j);)
             config_demand(j, r->path, key, "full_attention", "full_attention");
     } else
@@ -214,11 +223,9 @@ static void config_key(ConfigReader *r, const char *key)
         config_whole(r, whole);
     } else if (demand < N_CONFIG_DEMANDS) {
         config_demand(j, r->path, key, CONFIG_DEMANDS[demand].value, CONFIG_DEMANDS[demand].or);
-    } else if (!strcmp(key, "model_type")) {
-        config_model_type(r);
     } else if (among(key, "rms_norm_eps|rope_theta")) {
         double *to = key[1] == 'm' ? &r->c.rms_norm_eps : &r->c.rope_theta;
-        if (!json_number(j, to) || !(*to > 0))
+        if (!json_missing(j) && (!json_number(j, to) || !(*to > 0)))
             die("%s: %s: expected a number above 0", r->path, key);
     } else if (among(key, "rope_scaling|rope_parameters")) {
         config_rope(r, key);
@@ -293,8 +300,9 @@ static bool config_next(Json *j, Buf *key, const char *path)
 static Config config_parse(const char *path, const char *text, size_t n)
 {
     ConfigReader r = {.json = json_open(text, n), .path = path, .first_window = 28,
-                      .c = {.model_type = QWEN3, .rms_norm_eps = 1e-6, .rope_theta = 10000.0}};
+                      .c = {.rms_norm_eps = 1e-6, .rope_theta = 10000.0}};
     Buf key = {0};
+    r.c.model_type = config_model_type(r.json, path);
     json_object(&r.json);
     while (config_next(&r.json, &key, path))
         config_key(&r, key.s);
@@ -312,7 +320,7 @@ static void config_generation(Config *c, const char *path)
     Buf key = {0};
     if (!is_file(path))
         return;
-    char *text = read_file(path, &n);
+    char *text = read_text_file(path, &n);
     Json j = json_open(text, n);
     json_object(&j);
     while (config_next(&j, &key, path))

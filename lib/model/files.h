@@ -86,15 +86,77 @@ static Config config_read(const char *path, char **text)
 {
     Path dir = model_dir(path), file = path_join(dir.s, "config.json");
     size_t length;
-    *text = read_file(file.s, &length);
+    *text = read_text_file(file.s, &length);
     Config c = config_parse(file.s, *text, length);
     config_generation(&c, path_join(dir.s, "generation_config.json").s);
     return c;
 }
 
+/* Has the model a tensor of this name, or can it do without: rotary frequencies, which follow from
+ * the config, or the head of a tied model, which is the embedding? */
+static bool is_placed(const Model *m, const char *name)
+{
+    for (int i = 0; i < m->n_tensors; i++)
+        if (m->tensors[i].size && !strcmp(m->tensors[i].name, name))
+            return true;
+    return strstr(name, "rotary_emb.") ||
+           (m->config.tie_word_embeddings && !strcmp(name, "lm_head.weight"));
+}
+
+/* A tensor's name with * in the place of numbers: equal for all layers. */
+static StText name_pattern(const char *name)
+{
+    StText label = st_label(name), t = {{0}};
+    char *to = t.s;
+    for (const char *s = label.s; *s;) {
+        size_t digits = s > label.s && s[-1] == '.' ? strspn(s, "0123456789") : 0;
+        bool number = digits && s[digits] == '.';
+        *to++ = number ? '*' : *s;
+        s += number ? digits : 1;
+    }
+    return t;
+}
+
+/* "16 tensors: model.layers.*.self_attn.q_norm.weight (8), ..." for those of the files that have no
+ * place in the model; NULL: all have one. The caller frees it. */
+static char *unplaced_tensors(const Model *m, const SafeTensors *st)
+{
+    enum { NAMED = 8 };
+    struct {
+        StText name;
+        int tensors;
+    } *kind = NULL;
+    int kinds = 0, total = 0;
+    Buf b = {0};
+    for (int i = 0; i < st->n; i++) {
+        StText name = name_pattern(st->tensors[i].name);
+        int k = 0;
+        if (is_placed(m, st->tensors[i].name))
+            continue;
+        while (k < kinds && strcmp(kind[k].name.s, name.s))
+            k++;
+        if (k == kinds) {
+            kind = room_for_one(kind, kinds++, sizeof *kind);
+            kind[k].name = name;
+            kind[k].tensors = 0;
+        }
+        kind[k].tensors++;
+        total++;
+    }
+    if (total)
+        buf_printf(&b, "%d tensor%s:", total, total > 1 ? "s" : "");
+    for (int k = 0; k < imin(kinds, NAMED); k++)
+        buf_printf(&b, kind[k].tensors > 1 ? "%s %s (%d)" : "%s %s", k ? "," : "", kind[k].name.s,
+                   kind[k].tensors);
+    if (kinds > NAMED)
+        buf_printf(&b, ", and %d more names", kinds - NAMED);
+    free(kind);
+    return b.s;
+}
+
 /* Reads a model's configuration and its weights. Every tensor must be there with its exact shape,
- * in F32, BF16 or F16; others are ignored. A tied model may store its head
- * again: then it must be the embedding. */
+ * in F32, BF16 or F16; others are left out, and named in `unplaced`. A tied model may store its
+ * head again: then it must be the embedding. */
 static Model model_read(const char *path)
 {
     Path dir = model_dir(path), file = path_join(dir.s, "config.json");
@@ -108,6 +170,8 @@ static Model model_read(const char *path)
             "of %s", file.s, c.vocab_size, c.hidden_size, embed->path);
     Model m = model_table(&c);
     m.config_text = text;
+    m.path = xstrdup(dir.s);
+    m.unplaced = unplaced_tensors(&m, &st);
     const StTensor **source = xcalloc(m.n_tensors, sizeof *source);
     for (int i = 0; i < m.n_tensors; i++) {
         const Tensor *t = &m.tensors[i];

@@ -255,7 +255,8 @@ static bool st_entries(SafeTensors *st, StCursor *c, const char *path, const uns
     Buf text = {0};
     for (json_object(j); json_key(j, &c->outer) && !why->n; c->outer.n = 0) {
         if (!strcmp(c->outer.s, "__metadata__")) {
-            for (json_object(j); json_key(j, &c->inner) && json_string(j, &text); c->inner.n = 0)
+            bool more = !json_missing(j) && json_object(j);
+            for (; more && json_key(j, &c->inner) && json_string(j, &text); c->inner.n = 0)
                 APPEND(st->notes, st->n_notes, (StNote){xstrdup(c->inner.s), xstrdup(text.s)});
         } else {
             int64_t offsets[2] = {0};
@@ -277,9 +278,12 @@ static bool st_parse(SafeTensors *st, const char *path, const unsigned char *byt
 {
     uint64_t length = 0;
     size_t most = size - 8 < ST_MAX_HEADER ? size - 8 : ST_MAX_HEADER;
+    const char *what = foreign_format((const char *)bytes, size);
     if (size >= 8)
         memcpy(&length, bytes, 8);
-    if (size < 8)
+    if (what && (size <= 8 || bytes[8] != '{'))
+        buf_printf(error, "is %s; expected safetensors", what);
+    else if (size < 8)
         buf_printf(error, "%zu bytes; expected a header length of 8 bytes", size);
     else if (!length || length > most)
         buf_printf(error, "header of %llu bytes; expected 1 to %zu", (unsigned long long)length,

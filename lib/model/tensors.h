@@ -42,6 +42,8 @@ typedef struct {
     Config config;
     int n_vocab; /* the head sees tokens 0 .. n_vocab - 1: those that have a text, or all */
     char *config_text; /* the config.json it was read from, or NULL */
+    char *path;        /* the directory it was read from, or NULL */
+    char *unplaced;    /* names of tensors there that it has no place for, or NULL */
     Tensor *tensors;
     int n_tensors;
     size_t n_params, n_grads; /* n_grads: see model_table */
@@ -121,6 +123,8 @@ static int flat_blocks(const Model *m) { return (int)((m->n_params + FLAT - 1) /
 static void model_free(Model *m)
 {
     free(m->config_text);
+    free(m->path);
+    free(m->unplaced);
     free(m->tensors);
     free(m->params);
     free(m->grads);

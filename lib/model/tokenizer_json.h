@@ -157,7 +157,7 @@ static bool flag(Json j, const char *path, const char *name, bool otherwise)
 static Json json_file(const char *path, char **text)
 {
     size_t n;
-    *text = read_file(path, &n);
+    *text = read_text_file(path, &n);
     Json start = json_open(*text, n), j = start;
     json_skip(&j);
     if (!json_end(&j))
@@ -338,52 +338,71 @@ static void read_pre_tokenizer(Tokenizer *t, const char *path, Json j, bool *end
                : "ByteLevel, Digits, or an isolating Split with the Regex of Qwen or GPT-2");
 }
 
-/* "added_tokens": [{"id": 0, "content": "...", "special": true, ...}, ...], which may be in the
- * model's vocabulary, too. */
+/* An added token as a file declares it. */
+typedef struct {
+    int64_t id;
+    bool special, lstrip, rstrip, normalized;
+} Declared;
+
+/* Adds a token, which may be in the model's vocabulary, too. */
+static void declare_token(Tokenizer *t, const char *path, const Buf *content, Declared d)
+{
+    Buf bytes = {0}, normal = {0};
+    uint64_t key;
+    const Buf *name = t->characters ? content
+                      : bytes_of(content->s, content->n, &bytes) ? &bytes : NULL;
+    int other = name ? vocab_find(t, name->s, name->n, &key) : -1;
+    if (other >= 0 && other != d.id)
+        die("%s: added_tokens: %s has id %lld, but %d in vocab", path,
+            shown(content->s, content->n).s, (long long)d.id, other);
+    if (other >= 0)
+        t->token[other].length = 0; /* the content replaces its bytes */
+    set_token(t, path, "added_tokens", d.id, content->s, content->n);
+    t->token[d.id].special = d.special;
+    if (d.normalized && t->normalize)
+        nfc(content->s, content->n, &normal);
+    name = normal.n ? &normal : content;
+    add_added_token(t, path, d.normalized ? NORMALIZED : AS_IS,
+                    (Added){(int)d.id, d.lstrip, d.rstrip}, name->s, name->n);
+    buf_free(&bytes, &normal);
+}
+
+/* Adds the token of {"content": "...", "special": true, ...}. */
+static void read_added_token(Tokenizer *t, const char *path, Json j, int64_t id)
+{
+    Buf content = {0};
+    Json text = member(j, "content");
+    if (!json_string(&text, &content) || !content.n)
+        refuse(path, "added_tokens: an entry", j, "id and content");
+    if (flag(j, path, "single_word", false))
+        refuse(path, "added_tokens: single_word of an entry", j, "false");
+    Declared d = {id, flag(j, path, "special", false), flag(j, path, "lstrip", false),
+                  flag(j, path, "rstrip", false), flag(j, path, "normalized", true)};
+    declare_token(t, path, &content, d);
+    buf_free(&content);
+}
+
+/* "added_tokens": [{"id": 0, "content": "...", "special": true, ...}, ...] */
 static void read_added_tokens(Tokenizer *t, const char *path, Json j)
 {
-    Buf content = {0}, bytes = {0}, normal = {0};
     if (!given(j))
         return;
     for (json_array(&j); json_item(&j); json_skip(&j)) {
-        Json text = member(j, "content"), number = member(j, "id");
+        Json number = member(j, "id");
         int64_t id;
-        uint64_t key;
-        if (!json_string(&text, &content) || !content.n || !json_int(&number, &id))
+        if (!json_int(&number, &id))
             refuse(path, "added_tokens: an entry", j, "id and content");
-        if (flag(j, path, "single_word", false))
-            refuse(path, "added_tokens: single_word of an entry", j, "false");
-        const Buf *name = t->characters ? &content
-                          : bytes_of(content.s, content.n, &bytes) ? &bytes : NULL;
-        int other = name ? vocab_find(t, name->s, name->n, &key) : -1;
-        if (other >= 0 && other != id)
-            die("%s: added_tokens: %s has id %lld, but %d in vocab", path,
-                shown(content.s, content.n).s, (long long)id, other);
-        if (other >= 0)
-            t->token[id].length = 0; /* the content replaces its bytes */
-        set_token(t, path, "added_tokens", id, content.s, content.n);
-        t->token[id].special = flag(j, path, "special", false);
-        Added added = {(int)id, flag(j, path, "lstrip", false), flag(j, path, "rstrip", false)};
-        bool after = flag(j, path, "normalized", true);
-        normal.n = 0;
-        if (after && t->normalize)
-            nfc(content.s, content.n, &normal);
-        name = normal.n ? &normal : &content;
-        add_added_token(t, path, after ? NORMALIZED : AS_IS, added, name->s, name->n);
+        read_added_token(t, path, j, id);
     }
     if (j.error)
         die("%s: line %d: added_tokens: %s", path, json_line(&j), j.error);
-    buf_free(&content, &bytes, &normal);
 }
 
 /* The id of the added token named by the string at j, or -1. */
 static int added_id(const Tokenizer *t, Json j)
 {
     Buf name = {0};
-    int id = -1;
-    json_string(&j, &name);
-    for (int i = 0; i < t->n_added; i++)
-        id = token_is(t, t->added[i].id, name.s, name.n) ? t->added[i].id : id;
+    int id = json_string(&j, &name) ? added_named(t, name.s, name.n) : -1;
     buf_free(&name);
     return id;
 }
@@ -415,23 +434,161 @@ static void read_post_processor(Tokenizer *t, const char *path, Json j)
     }
 }
 
-/* Where tokenizer.json has no post_processor, tokenizer_config.json in the same directory may name
- * the token that begins a text: "add_bos_token": true, "bos_token": "<s>" or {"content": "<s>"}. */
-static void read_bos(Tokenizer *t, const char *path)
+/* ================================================================ the files next to it */
+
+/* Tokens may be declared in other files of the directory alone: with their ids, in the member
+ * added_tokens_decoder of tokenizer_config.json or in added_tokens.json; by name, as bos_token and
+ * the like, in tokenizer_config.json or special_tokens_map.json. transformers takes them all. */
+enum { TOKENIZER_CONFIG, SPECIAL_TOKENS_MAP, ADDED_TOKENS, N_SIBLINGS };
+static const char *const SIBLINGS[N_SIBLINGS] = {"tokenizer_config.json", "special_tokens_map.json",
+                                                 "added_tokens.json"};
+
+/* A file in the directory of tokenizer.json. */
+static Path sibling(const char *path, int which)
 {
     const char *slash = strrchr(path, '/');
-    char *text;
-    int dir = slash ? slash + 1 - path : 0;
-    Path config = path_printf("%.*stokenizer_config.json", dir, path);
-    if (!is_file(config.s))
-        return;
-    Json j = json_file(config.s, &text), bos = member(j, "bos_token");
-    if (flag(j, config.s, "add_bos_token", false)) {
-        t->bos = added_id(t, json_peek(&bos) == '{' ? member(bos, "content") : bos);
-        if (t->bos < 0)
-            refuse(config.s, "bos_token", bos, "one of the added_tokens of tokenizer.json");
+    return path_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, SIBLINGS[which]);
+}
+
+/* Names of special tokens. */
+typedef struct {
+    Buf *name;
+    int n;
+} Names;
+
+static bool is_named(const Names *names, const Buf *name)
+{
+    for (int i = 0; i < names->n; i++)
+        if (!strcmp(names->name[i].s, name->s))
+            return true;
+    return false;
+}
+
+/* A name: "<s>" or {"content": "<s>", ...}; any other value names none. */
+static void add_special_name(Json j, Names *names)
+{
+    Buf name = {0};
+    Json text = json_peek(&j) == '{' ? member(j, "content") : j;
+    if (json_peek(&text) == '"' && json_string(&text, &name) && name.n && !is_named(names, &name))
+        APPEND(names->name, names->n, name);
+    else
+        buf_free(&name);
+}
+
+/* The names in {"bos_token": NAME, "additional_special_tokens": [NAME, ...], ...}. */
+static void read_names(Json j, Names *names)
+{
+    Buf key = {0};
+    for (json_object(&j); json_key(&j, &key); json_skip(&j)) {
+        Json list = j;
+        if (key.n > 6 && !strcmp(key.s + key.n - 6, "_token"))
+            add_special_name(j, names);
+        else if (among(key.s, "additional_special_tokens|extra_special_tokens") &&
+                 json_peek(&list) == '[')
+            for (json_array(&list); json_item(&list); json_skip(&list))
+                add_special_name(list, names);
     }
-    free(text);
+    buf_free(&key);
+}
+
+/* Is a token known already, with this id? Dies where it has another. */
+static bool is_known(const Tokenizer *t, const char *path, const Buf *name, int64_t id)
+{
+    int known = added_named(t, name->s, name->n);
+    if (known >= 0 && known != id)
+        die("%s: %s has id %lld, but %d in tokenizer.json", path, shown(name->s, name->n).s,
+            (long long)id, known);
+    return known >= 0;
+}
+
+/* "added_tokens_decoder": {"0": {"content": "<s>", ...}, ...} */
+static void read_decoder(Tokenizer *t, const char *path, Json j)
+{
+    Buf key = {0}, name = {0};
+    for (json_object(&j); json_key(&j, &key); json_skip(&j)) {
+        char *end;
+        long id = strtol(key.s, &end, 10);
+        Json text = member(j, "content");
+        if (*end || end == key.s || !json_string(&text, &name))
+            refuse(path, "added_tokens_decoder: an entry", j, "an id and its content");
+        if (!is_known(t, path, &name, id))
+            read_added_token(t, path, j, id);
+    }
+    if (j.error)
+        die("%s: added_tokens_decoder: %s", path, j.error);
+    buf_free(&key, &name);
+}
+
+/* added_tokens.json: {"<s>": 0, ...} */
+static void read_encoder(Tokenizer *t, const char *path, Json j, const Names *special)
+{
+    Buf name = {0};
+    int64_t id;
+    for (json_object(&j); json_key(&j, &name) && json_int(&j, &id);)
+        if (!is_known(t, path, &name, id)) {
+            bool named = is_named(special, &name);
+            declare_token(t, path, &name, (Declared){id, named, false, false, !named});
+        }
+    if (j.error)
+        die("%s: line %d: %s", path, json_line(&j), j.error);
+    buf_free(&name);
+}
+
+/* A special token that is known by its name alone: its id is that of the vocabulary. */
+static void read_named(Tokenizer *t, const char *path, const Buf *name)
+{
+    int id = 0;
+    if (added_named(t, name->s, name->n) >= 0)
+        return;
+    while (id < t->n_vocab && !token_is(t, id, name->s, name->n))
+        id++;
+    if (id < t->n_vocab)
+        declare_token(t, path, name, (Declared){id, true, false, false, false});
+    else
+        warn("%s: the special token %s has no id; it is read as plain text", path,
+             shown(name->s, name->n).s);
+}
+
+/* Where tokenizer.json has no post_processor, tokenizer_config.json may name the token that begins
+ * a text: "add_bos_token": true, "bos_token": "<s>" or {"content": "<s>"}. */
+static void read_bos(Tokenizer *t, const char *path, Json j)
+{
+    Json bos = member(j, "bos_token");
+    if (!flag(j, path, "add_bos_token", false))
+        return;
+    t->bos = added_id(t, json_peek(&bos) == '{' ? member(bos, "content") : bos);
+    if (t->bos < 0)
+        refuse(path, "bos_token", bos, "one of the added_tokens of tokenizer.json");
+}
+
+/* The tokens that other files than the tokenizer.json `path` declare. `bos`: see read_bos. */
+static void read_siblings(Tokenizer *t, const char *path, bool bos)
+{
+    Path file[N_SIBLINGS];
+    Json j[N_SIBLINGS] = {{0}};
+    char *text[N_SIBLINGS] = {0};
+    Names special = {0};
+    for (int i = 0; i < N_SIBLINGS; i++) {
+        file[i] = sibling(path, i);
+        if (is_file(file[i].s))
+            j[i] = json_file(file[i].s, &text[i]);
+        if (text[i] && i != ADDED_TOKENS)
+            read_names(j[i], &special);
+    }
+    Json decoder = member(j[TOKENIZER_CONFIG], "added_tokens_decoder");
+    if (given(decoder))
+        read_decoder(t, file[TOKENIZER_CONFIG].s, decoder);
+    if (text[ADDED_TOKENS])
+        read_encoder(t, file[ADDED_TOKENS].s, j[ADDED_TOKENS], &special);
+    for (int i = 0; i < special.n; i++)
+        read_named(t, file[TOKENIZER_CONFIG].s, &special.name[i]);
+    if (bos)
+        read_bos(t, file[TOKENIZER_CONFIG].s, j[TOKENIZER_CONFIG]);
+    for (int i = 0; i < N_SIBLINGS; i++)
+        free(text[i]);
+    for (int i = 0; i < special.n; i++)
+        buf_free(&special.name[i]);
+    free(special.name);
 }
 
 /* `where`: a tokenizer.json, or a directory that holds one. Dies naming what is wrong. */
@@ -449,12 +606,11 @@ static Tokenizer tokenizer_load(const char *where)
     if (!ended)
         refuse(path, "pre_tokenizer", member(j, "pre_tokenizer"), "ByteLevel as its last step");
     read_added_tokens(&t, path, member(j, "added_tokens"));
+    read_siblings(&t, path, !given(post));
     if (!type_is(member(j, "decoder"), t.characters ? "Fuse" : "ByteLevel"))
         refuse(path, "decoder", member(j, "decoder"), t.characters ? "Fuse" : "ByteLevel");
     if (given(post))
         read_post_processor(&t, path, post);
-    else
-        read_bos(&t, path);
     for (int i = 0; i < 2; i++)
         if (given(member(j, i ? "padding" : "truncation")))
             warn("%s: %s is set; it is ignored", path, i ? "padding" : "truncation");

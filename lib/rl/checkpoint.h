@@ -2,7 +2,8 @@
  *
  *   run.json             every option
  *   metrics.jsonl        a line a step; so are rollouts.jsonl (a line a rollout) and eval.jsonl
- *   checkpoint-<step>/   a model directory, and the rest of the state: trainer.safetensors
+ *   checkpoint-<step>/   a model directory with a card, and the rest of the state:
+ *                        trainer.safetensors
  *
  *   run_options          the options of a run, from run.json
  *   run_find, run_load   the run of --out, new or at the checkpoint to resume from; its moments
@@ -58,7 +59,7 @@ static RunOptions run_options(const char *dir, int command, Words *words)
     OptionError error = {""};
     Buf key = {0}, text = {0};
     size_t n;
-    char *json = read_file(path.s, &n);
+    char *json = read_text_file(path.s, &n);
     Json j = json_open(json, n);
     options_default(OPTIONS, N_OPTIONS, command, &x.o);
     for (json_object(&j); !error.s[0] && json_key(&j, &key);) {
@@ -334,6 +335,46 @@ static void run_sync(FILE *f, const char *out, const char *name)
         die("%s/%s: cannot be written: %s", out, name, strerror(errno));
 }
 
+/* ---------------------------------------------------------------- the model card */
+
+/* An item of the card's list: its text in quotes. */
+static void card_text(Buf *b, const char *name, const char *text)
+{
+    buf_printf(b, "- %s: ", name);
+    json_put_string(b, text, strlen(text));
+}
+
+/* README.md of a checkpoint, what Hugging Face shows of a model: made from what, how, and which
+ * weights, of which so many are rounded in the files. */
+static void card_save(const Run *run, size_t rounded, const char *path)
+{
+    const Options *o = &run->s->o;
+    bool sft = run->command == SFT;
+    Buf b = {0};
+    buf_printf(&b, "---\nlibrary_name: %s\npipeline_tag: text-generation\n---\n\n"
+               "# %s trained with g2rl %s\n\n",
+               run->s->model.lora ? "peft" : "transformers",
+               run->s->model.lora ? "An adapter" : "A model", VERSION);
+    card_text(&b, "base", o->model ? o->model : o->preset);
+    buf_printf(&b, "%s, weights_hash %016llx\n", o->model ? "" : " (preset, random weights)",
+               (unsigned long long)run->start);
+    buf_printf(&b, "- method: %s\n- steps: %d of %d\n", sft ? "sft, supervised next-token training"
+               : METHODS[o->rl.method], run->step, o->steps);
+    card_text(&b, o->data ? "data" : "task", o->data ? o->data : o->task);
+    if (o->data)
+        buf_printf(&b, ", hash of its content %016llx", (unsigned long long)run->inputs[0]);
+    buf_str(&b, "\n");
+    if (!sft && o->reward_cmd) {
+        card_text(&b, "rewards", o->reward_cmd);
+        buf_str(&b, "\n");
+    }
+    buf_printf(&b, "- weights_hash: %016llx%s\n\nEvery option is in `run.json` of the run.\n",
+               (unsigned long long)weights_hash(&run->s->model),
+               rounded ? ", before weights were rounded to BF16 or F16" : "");
+    write_file(path, b.s, b.n);
+    buf_free(&b);
+}
+
 /* Writes a checkpoint into an empty directory; returns how many weights are rounded. */
 static size_t checkpoint_write(const Run *run, const char *dir)
 {
@@ -349,6 +390,7 @@ static size_t checkpoint_write(const Run *run, const char *dir)
     if (!s->tokenizer_path.s[0])
         tokenizer_write(path_join(dir, "tokenizer.json").s, TASK_ALPHABET);
     trainer_save(run, path_join(dir, "trainer.safetensors").s);
+    card_save(run, rounded, path_join(dir, "README.md").s);
     sync_dir(dir);
     return rounded;
 }

@@ -8,6 +8,7 @@
 
 #include "../../model.c"              /* defines: Model, Saved, Coef */
 #include "../model/tokenizer_json.h" /* defines: Tokenizer, tokenizer_encode, shown */
+#include "../base/options.h"         /* defines: Texts */
 #include "../tasks/problems.h"       /* defines: Problems, Judge, judge, ... */
 
 typedef enum { GRPO, ENTROPY, EVOL, G2RL } Method;
@@ -40,6 +41,13 @@ typedef struct {
 #define FLOOR 1e-6       /* differences below this are rounding, not signal */
 #define SHAPED_LIMIT 3.0 /* c of section 2.5: r~ is clipped to [-c, c] */
 
+/* What ends a response besides the model's end tokens: texts, and special tokens, which the text of
+ * a response leaves out. */
+typedef struct {
+    Texts text;
+    int id[MOST_TEXTS + N_ROOTS], n_ids;
+} Stops;
+
 /* Sums over the tokens that went through the loss. */
 typedef struct {
     double loss, k1, k3; /* k1 = -q and k3: the KL estimators */
@@ -67,11 +75,11 @@ typedef struct {
     uint32_t index;       /* which problem this is */
     const char *text;     /* the problem, without the template */
     const char *answer;   /* the gold answer */
-    const char *stop;     /* the text that ended responses; NULL: none */
+    const Stops *stops;   /* what ended responses; NULL: the model's end tokens alone */
     int *prompt, prompt_length;
     int m, max_tokens, n_tokens;
     int *token, *start;   /* [n_tokens], [m + 1] */
-    bool *truncated;      /* [m] ended by max_tokens, not by the end token or the stop text */
+    bool *truncated;      /* [m] ended by max_tokens, not by an end token or a stop */
     bool *answered;       /* [m] an answer can be read from it */
     const char **reason;  /* [m] the verifier's, or the reward command's */
 
@@ -234,12 +242,60 @@ static void group_pose(Group *g, Arena *a, Problems *p, uint32_t index, const To
     buf_free(&rendered);
 }
 
-/* A response as text, without the end token, and up to the stop text. */
+/* Adds a text of --stop; one that is a special token matches that token's id. Dies where no
+ * response could have it. */
+static void stops_add(Stops *s, const Tokenizer *t, const char *text)
+{
+    Ids ids = {0};
+    size_t n = strlen(text), bad = 0;
+    bool special = false;
+    if (!tokenizer_encode(t, text, n, &ids, &bad))
+        die("--stop: %s: no token for the character at byte %zu; no response can have this text",
+            shown(text, n).s, bad);
+    for (int i = 0; i < ids.n; i++)
+        special |= t->token[ids.id[i]].special;
+    if (special && ids.n > 1)
+        die("--stop: %s: holds a special token, which the text of a response leaves out; expected "
+            "that token alone, or text without it", shown(text, n).s);
+    s->text.text[s->text.n++] = text;
+    if (special)
+        s->id[s->n_ids++] = ids.id[0];
+    ids_free(&ids);
+}
+
+/* The texts of --stop, and the token that ends a turn of the template. */
+static Stops stops_new(const Texts *texts, const Template *template, const Tokenizer *t)
+{
+    Stops s = {.n_ids = 0};
+    const char *end = template_turn_end(template);
+    size_t n;
+    for (int i = 0; i < texts->n; i++)
+        stops_add(&s, t, texts->text[i]);
+    for (int root = 0; root < N_ROOTS; root++) {
+        int k = added_at(t, root, end, strlen(end), &n);
+        if (k >= 0 && t->token[t->added[k].id].special)
+            s.id[s.n_ids++] = t->added[k].id;
+    }
+    return s;
+}
+
+/* The first of the stop texts in a text; NULL: none is there. */
+static char *find_stop(const Stops *s, char *text)
+{
+    char *first = NULL;
+    for (int i = 0; s && i < s->text.n; i++) {
+        char *at = strstr(text, s->text.text[i]);
+        first = at && (!first || at < first) ? at : first;
+    }
+    return first;
+}
+
+/* A response as text, without the end token, and up to a stop text. */
 static void response_text(const Group *g, int i, const Tokenizer *t, Buf *out)
 {
     out->n = 0;
     tokenizer_decode(t, g->token + g->start[i], response_length(g, i), true, out);
-    char *stop = g->stop ? strstr(out->s, g->stop) : NULL;
+    char *stop = find_stop(g->stops, out->s);
     if (stop) {
         *stop = 0;
         out->n = (size_t)(stop - out->s);

@@ -15,8 +15,8 @@ typedef struct {
     int top_k, max_tokens;
     uint64_t seed;
     int step, first;                  /* first: the number of a group's first response */
-    const char *stop;                 /* a response ends where it has this text; NULL: none */
-    const Tokenizer *tokenizer;       /* that reads it */
+    const Stops *stops;               /* what ends a response besides end tokens; NULL: nothing */
+    const Tokenizer *tokenizer;       /* that reads them */
     void (*on_token)(void *, int id); /* called for each token as it is drawn, or NULL */
     void *context;
 } Sampling;
@@ -25,7 +25,7 @@ typedef struct {
 typedef struct {
     Group *group;
     int index, length; /* which of the group's m; tokens so far */
-    bool stopped;      /* it has the stop text */
+    bool stopped;      /* it has a stop text or token */
     int *token;        /* [max_tokens] */
     float *logprob;
     KvSeq kv;
@@ -144,7 +144,7 @@ static void draw_tokens(Arena *a, const Model *m, const float *hidden, Rollout *
 /* Copies finished responses into the group, end to end. `r`: the group's m rollouts, in order. */
 static void group_fill(Group *g, const Rollout *r, const Config *c, const Sampling *s)
 {
-    g->stop = s->stop;
+    g->stops = s->stops;
     g->seed = s->seed;
     g->step = s->step;
     g->seen = false;
@@ -226,20 +226,32 @@ static Rollout *rollouts_new(Arena *a, Group *groups, int n, int total, const Sa
     return all;
 }
 
-/* Has the text so far the stop text in it? The tokens that make it up stay in the response: what
- * was sampled is what is trained on. */
+/* Is the last token a stop, or has the text so far a stop in it? The tokens that make it up stay in
+ * the response: what was sampled is what is trained on. */
 static bool has_stopped(const Rollout *r, const Sampling *s)
 {
     Buf text = {0};
-    if (!s->stop)
-        return false;
+    bool found = false;
+    for (int i = 0; s->stops && i < s->stops->n_ids; i++)
+        found |= r->token[r->length - 1] == s->stops->id[i];
+    if (found || !s->stops || !s->stops->text.n)
+        return found;
     tokenizer_decode(s->tokenizer, r->token, r->length, true, &text);
-    bool found = strstr(text.s, s->stop) != NULL;
+    found = find_stop(s->stops, text.s) != NULL;
     buf_free(&text);
     return found;
 }
 
-/* Keeps the rollouts that go on; the others give their cache back. Returns how many go on. */
+/* Dies where numbers made of a model's logits are not finite: these overflow floats. */
+static void demand_logits(const Model *m, const float *x, int n)
+{
+    if (!all_finite(x, n))
+        die("%s: the logits are not finite: its weights are too large, or not those of a trained "
+            "model", m->path ? m->path : "the model");
+}
+
+/* Keeps the rollouts that go on; the others give their cache back: those that have ended, and those
+ * whose logits overflow, at which sample_groups ends the program. Returns how many go on. */
 static int drop_finished(const Config *c, Rollout **going, int live, KvPool *pool,
                          const Sampling *s)
 {
@@ -247,10 +259,11 @@ static int drop_finished(const Config *c, Rollout **going, int live, KvPool *poo
     for (int i = 0; i < live; i++) {
         Rollout *r = going[i];
         int token = r->token[r->length - 1];
-        if (s->on_token)
+        bool finite = isfinite(r->logprob[r->length - 1]);
+        if (s->on_token && finite)
             s->on_token(s->context, token);
         r->stopped = has_stopped(r, s);
-        if (r->length == s->max_tokens || is_eos(c, token) || r->stopped)
+        if (!finite || r->length == s->max_tokens || is_eos(c, token) || r->stopped)
             kv_release(pool, &r->kv);
         else
             going[still++] = r;
@@ -362,6 +375,8 @@ static double sample_groups(Engine *e, Model *m, Group *groups, int n, const Sam
     double seconds = sample_packed(e, m, groups, n, s);
     if (m->recompute)
         model_unpack(m);
+    for (int i = 0; i < n; i++)
+        demand_logits(m, groups[i].logprob_old, groups[i].n_tokens);
     phase_ends(e, SAMPLE);
     return seconds;
 }

@@ -16,9 +16,10 @@ enum {
 
 /* The options' values, by OPTIONS. A choice is its index; NULL: a text that was not given. */
 typedef struct {
-    const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *stop, *pred;
+    const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *pred;
     const char *gold, *valid, *temperatures, *responses, *template, *system, *reward_cmd, *geometry;
     const char *svg, *adapter;
+    Texts stop;
     int verifier, max_prompt, chat, max_length, step, group, rollout, keep, split, steps, warmup;
     int schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs, mini_batch, max_tokens;
     int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape;
@@ -81,7 +82,8 @@ static const Option OPTIONS[] = {
     INT("problems", problems, "200", 1, 1e7, C(EVAL) | C(DATA), "number of problems"),
     INT("problems", problems, "100", 1, 1e7, C(GEOMETRY), "number of problems"),
     TEXT("template", template, "plain", DRAW | C(SFT), "plain|qwen3|FILE",
-         "from problem to prompt; FILE: a text with {prompt} and perhaps {system}"),
+         "from problem to prompt; its end-of-turn token ends a response. FILE: a text with "
+         "{prompt} and perhaps {system}"),
     TEXT("system", system, NULL, DRAW | C(SFT), "TEXT", "the template's system text"),
     INT("max-prompt", max_prompt, "0", 0, 1e6, JUDGED, "longest prompt; 0: the longest that fits"),
     CHOICE("verifier", verifier, "auto", JUDGED, VERIFIERS, "who judges the responses (see below)"),
@@ -104,7 +106,8 @@ static const Option OPTIONS[] = {
     INT("top-k", top_k, "0", 0, 1e9, C(EVAL) | C(SAMPLE_TEXT),
         "sample from the N most likely tokens; 0: all"),
     INT("max-tokens", max_tokens, "48", 1, 1e6, DRAW, "longest response, with its end token"),
-    TEXT("stop", stop, NULL, JUDGED | C(SAMPLE_TEXT), "TEXT", "a response ends before this text"),
+    {"stop", OPT_TEXTS, O(stop), NULL, 0, 0, JUDGED | C(SAMPLE_TEXT), "TEXT",
+     "a response ends before this text, or with this special token; may be given again"},
     HEADING("The method"),
     CHOICE("method", rl.method, "g2rl", RL, "grpo|entropy|evol|g2rl", "see below"),
     NUMBER("lambda", rl.lambda, "0.5", 0, 1e6, RL,
@@ -236,6 +239,7 @@ typedef struct {
     Template template;
     Reward reward; /* the process of --reward-cmd */
     Tokenizer tokenizer;
+    Stops stops;   /* of --stop and the template, in this tokenizer's ids */
     Path tokenizer_path; /* "": the built-in vocabulary */
     Carried *carried;
     int n_carried;
@@ -266,8 +270,9 @@ static void session_begin(Session *s)
     char error[256];
     if (o->task && !task_parse(o->task, &s->task, error, sizeof error))
         usage("--task: %s", error);
-    if (o->stop && !*o->stop)
-        usage("--stop: expected some text");
+    for (int i = 0; i < o->stop.n; i++)
+        if (!*o->stop.text[i])
+            usage("--stop: expected some text");
     if (o->reward_cmd && o->verifier)
         usage("--reward-cmd: gives the rewards in place of a verifier; expected no --verifier");
     if (o->template)
@@ -295,12 +300,12 @@ static void session_free(Session *s)
 }
 
 /* Is a file of this name copied from a model's directory to what is made of it? The tokenizer's
- * files, chat templates, generation_config.json, notes and licences are; not config.json and
- * weights, which are written anew, nor anything else. */
+ * files, chat templates, generation_config.json, notes and licences are; not config.json, weights
+ * and README.md, the model card, which are written anew, nor anything else. */
 static bool is_carried(const char *name)
 {
     const char *end = strrchr(name, '.');
-    if (!strcmp(name, "config.json") || strstr(name, ".index.json") || *name == '.')
+    if (among(name, "config.json|README.md") || strstr(name, ".index.json") || *name == '.')
         return false;
     return !end || among(end, ".json|.jinja|.txt|.model|.md");
 }
@@ -340,6 +345,13 @@ static void session_tokenizer(Session *s)
             s->tokenizer.n_vocab - 1, s->model.config.vocab_size);
 }
 
+static void warn_unplaced(const Model *m, const char *dir)
+{
+    if (m->unplaced)
+        warn("%s: a model of type %s has no place for %s; left out", dir,
+             MODEL_TYPES[m->config.model_type], m->unplaced);
+}
+
 /* The adapter of --adapter: a directory of PEFT's, or a run: its newest checkpoint. */
 static Path session_adapter(const Session *s, const char *model)
 {
@@ -356,6 +368,7 @@ static void session_load(Session *s, const char *path)
         usage("--model is missing");
     Path dir = model_dir(path);
     s->model = model_load(dir.s);
+    warn_unplaced(&s->model, dir.s);
     if (s->o.adapter)
         lora_apply(&s->model, session_adapter(s, dir.s).s);
     s->tokenizer_path = path_join(base_dir(dir.s).s, "tokenizer.json");
@@ -393,6 +406,7 @@ static void session_learner(Session *s, const char *path)
         die("--model: %s is an adapter; expected its base, beside --adapter to go on with it",
             base.s);
     s->model = model_read(base.s);
+    warn_unplaced(&s->model, base.s);
     s->tokenizer_path = path_join(base.s, "tokenizer.json");
     Lora *l = o->adapter ? lora_read(&s->model, session_adapter(s, base.s).s)
                          : session_new_adapter(s);
@@ -400,11 +414,18 @@ static void session_learner(Session *s, const char *path)
     lora_merge(&s->model, l->start, s->engine.threads);
 }
 
+/* The tokenizer, for sampling: with what ends a response. */
+static void session_stops(Session *s)
+{
+    session_tokenizer(s);
+    s->stops = stops_new(&s->o.stop, &s->template, &s->tokenizer);
+}
+
 /* The same for sampling: with its tokenizer, whose ids alone may be drawn, and packed weights. */
 static void session_sampler(Session *s, const char *path)
 {
     session_load(s, path);
-    session_tokenizer(s);
+    session_stops(s);
     s->model.n_vocab = s->tokenizer.n_vocab;
     model_pack(&s->model, s->engine.threads);
 }
@@ -618,7 +639,7 @@ static Sampling session_sampling(const Session *s, int step)
     const Options *o = &s->o;
     return (Sampling){.temperature = o->temperature, .top_p = o->top_p > 0 ? o->top_p : 1,
                       .top_k = o->top_k, .max_tokens = o->max_tokens, .seed = o->seed,
-                      .step = step, .stop = o->stop, .tokenizer = &s->tokenizer};
+                      .step = step, .stops = &s->stops, .tokenizer = &s->tokenizer};
 }
 
 /* Whether the reference is kept, for a KL penalty or EVOL-RL's embeddings. */

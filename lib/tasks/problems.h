@@ -45,7 +45,7 @@ static Problems problems_read(const char *path, bool need_answer)
     Problems p = {.path = path};
     size_t n, offset = 0;
     int line = 0;
-    char *text = read_file(path, &n);
+    char *text = jsonl_read(path, &n);
     Buf prompt = {0}, body = {0}, answer = {0}, solution = {0}, joined = {0};
     TextField field[] = {{.names = "prompt|question|problem|Question", .text = &prompt},
                          {.names = "Body", .text = &body},

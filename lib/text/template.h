@@ -34,7 +34,7 @@ static char *template_read(const char *path, const char *system)
     size_t n;
     if (!is_file(path))
         die("%s: is not a file; --template takes plain, qwen3 or a file", path);
-    char *text = read_file(path, &n);
+    char *text = read_text_file(path, &n);
     if (strlen(text) != n)
         die("%s: a NUL byte in a template; expected text", path);
     if (!strstr(text, "{prompt}"))
@@ -57,6 +57,18 @@ static Template template_open(const char *name, const char *system)
     else
         t.text = template_read(name, system);
     return t;
+}
+
+/* The template's text behind the problem, which begins with the token that ends a turn, if there is
+ * one; "" for a template without any. */
+static const char *template_turn_end(const Template *t)
+{
+    const char *after = "";
+    if (t->kind == TEMPLATE_QWEN3)
+        return "<|im_end|>";
+    for (const char *s = t->kind == TEMPLATE_FILE ? t->text : ""; (s = strstr(s, "{prompt}"));)
+        after = s += 8;
+    return after + strspn(after, " \n");
 }
 
 /* Appends the prompt. Braces inside the problem or the system text stand for themselves. */
