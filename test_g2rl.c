@@ -10,6 +10,7 @@
  * so. Tolerances are relative to the norm of what is compared. The exit status is 1 if anything
  * failed. That each test can fail is tested too: see tests/mutants.txt. */
 #include "tests/files_test.h"
+#include "tests/machine_test.h"
 #include "tests/tasks_test.h"
 #include "tests/ways_test.h"
 #include "tests/math_test.h"
@@ -49,6 +50,7 @@ static const Test TESTS[] = {
     TEST(safetensors_need, "missing and misshapen tensors"),
     TEST(safetensors_shards, "sharded directories, bad indices"),
     TEST(write_file, "a file that cannot take its name"),
+    TEST(job_memory, "memory limits of a job, in control groups of both versions, nested"),
     TEST(task_spec, "task options"),
     TEST(countdown_verifier, "the verifier against its adversaries"),
     TEST(countdown_problems, "solvable, deterministic, held out"),
