@@ -215,6 +215,7 @@ static const Test TESTS[] = {
     TEST(report_page, "a well-formed page that escapes what files say"),
     TEST(report_absent, "panels without data"),
     TEST(report_refused, "bad files of runs, each with line and field"),
+    TEST(report_skips, "what stands beside the runs, each with a word"),
     TEST(svg_parts, "ticks, escaped text, running means"),
     TEST(bench, "the benchmark's rows and counts"),
 };
