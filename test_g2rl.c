@@ -10,7 +10,6 @@
  * so. Tolerances are relative to the norm of what is compared. The exit status is 1 if anything
  * failed. That each test can fail is tested too: see tests/mutants.txt. */
 #include "tests/files_test.h"
-#include "tests/machine_test.h"
 #include "tests/tasks_test.h"
 #include "tests/ways_test.h"
 #include "tests/math_test.h"
@@ -25,6 +24,7 @@
 #include "tests/tokenizer_test.h"
 #include "tests/commands_test.h"
 #include "tests/train_test.h"
+#include "tests/machine_test.h"
 #include "tests/trust_test.h"
 #include "tests/problems_test.h"
 #include "tests/report_test.h"
@@ -49,6 +49,10 @@ static const Test TESTS[] = {
     TEST(safetensors_refused, "bad files, each with its reason"),
     TEST(safetensors_need, "missing and misshapen tensors"),
     TEST(safetensors_shards, "sharded directories, bad indices"),
+    TEST(other_cpu, "a program for another processor: one line"),
+    TEST(narrow_build, "a 32-bit build is refused"),
+    TEST(threads_missing, "--threads that are not there: a warning"),
+    TEST(wait_asleep, "threads that wait shall sleep, unless the user says otherwise"),
     TEST(write_file, "a file that cannot take its name"),
     TEST(job_memory, "memory limits of a job, in control groups of both versions, nested"),
     TEST(task_spec, "task options"),
@@ -255,6 +259,8 @@ int main(int argc, char **argv)
         return run_command(argc - 1, argv + 1);
     if (argc == 2 && !strcmp(argv[1], "--race"))
         return planted_race();
+    if (argc > 1 && !strcmp(argv[1], "--waits"))
+        return print_waiting(argc, argv);
     if (argc == 2 && !strcmp(argv[1], "--list")) {
         for (int i = 0; i < N_TESTS; i++)
             printf("%-20s %s\n", TESTS[i].name, TESTS[i].description);

@@ -105,4 +105,134 @@ static void test_job_memory(void)
 #undef V1
 #undef V2
 
+/* ---------------------------------------------------------------- the build and the machine */
+
+#if defined(__x86_64__) && defined(__AVX__)
+static void run_on_nehalem(void *unused)
+{
+    (void)unused;
+    execlp("qemu-x86_64", "qemu-x86_64", "-cpu", "Nehalem", self, "--list", (char *)NULL);
+    _exit(127);
+}
+#endif
+
+/* A program for another processor: one line, and no SIGILL. */
+static void test_other_cpu(void)
+{
+    CHECK(!cpu_lacks(), "here: %s", cpu_lacks());
+#if defined(__x86_64__) && defined(__AVX__)
+    int status = in_child(run_on_nehalem, NULL, "", cli_out, CLI_TEXT, cli_err, CLI_TEXT);
+    if (status == 127) {
+        skip("qemu-x86_64 is not here");
+        return;
+    }
+    CHECK(status == 1 && !*cli_out && strstr(cli_err, "g2rl: was built for a processor with AVX,"),
+          "status %d: %s%s", status, cli_err, cli_out);
+#endif
+}
+
+/* A build with pointers of 32 bits is refused. */
+static void test_narrow_build(void)
+{
+    FILE *f = popen("cc -U__SIZEOF_POINTER__ -D__SIZEOF_POINTER__=4 -w -E g2rl.c 2>&1 >/dev/null",
+                    "r");
+    size_t n = fread(cli_out, 1, CLI_TEXT - 1, f);
+    cli_out[n] = 0;
+    int status = pclose(f);
+    if (WEXITSTATUS(status) == 127) {
+        CHECK(true, "no compiler");
+        skip("cc is not here");
+        return;
+    }
+    CHECK(status && strstr(cli_out, "g2rl needs a 64-bit build"), "%s", cli_out);
+}
+
+/* --threads that are not there. */
+static void test_threads_missing(void)
+{
+#define SCORE "score --model %s --threads %d"
+    Path run = tmp_path("few-threads");
+    const char *base = run.s;
+    static const char ids[] = "{\"input_ids\": [1, 2, 3]}\n";
+    CHECK(cli("sft --preset nano --steps 0 --threads 1 --out %s", base) == 0, "%s", cli_err);
+#ifdef _OPENMP
+    setenv("OMP_THREAD_LIMIT", "2", 1);
+    CHECK(cli_in(ids, SCORE, base, 3) == 0 && strstr(cli_err, "--threads 3: OMP_THREAD_LIMIT"),
+          "%s", cli_err);
+    unsetenv("OMP_THREAD_LIMIT");
+    CHECK(cli_in(ids, SCORE, base, 3) == 0 && !*cli_err, "%s", cli_err);
+#else
+    CHECK(cli_in(ids, SCORE, base, 3) == 0 && strstr(cli_err, "--threads 3: this program was built"
+          " without OpenMP"), "%s", cli_err);
+    CHECK(cli_in(ids, SCORE, base, 1) == 0 && !*cli_err, "%s", cli_err);
+#endif
+    CHECK(cli_in(ids, SCORE, base, 0) == 0 && !*cli_err, "%s", cli_err);
+#undef SCORE
+}
+
+/* ---------------------------------------------------------------- threads that wait */
+
+static const char *const WAITING[] = {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"};
+
+/* This program as `--waits [FILE]`: removes the file, then prints how threads will wait. */
+static int print_waiting(int argc, char **argv)
+{
+    if (argc > 2)
+        unlink(argv[2]);
+    wait_asleep(argv);
+    for (int i = 0; i < 3; i++)
+        printf("%s ", getenv(WAITING[i]) ? getenv(WAITING[i]) : "-");
+    return 0;
+}
+
+/* A variable to set, or NULL; and a copy of this program that shall remove itself, or NULL. */
+typedef struct {
+    const char *name, *value, *copy;
+} Waits;
+
+static void waits_child(void *argument)
+{
+    const Waits *w = argument;
+    for (int i = 0; i < 3; i++)
+        unsetenv(WAITING[i]);
+    if (w->name)
+        setenv(w->name, w->value, 1);
+    execl(w->copy ? w->copy : self, self, "--waits", w->copy, (char *)NULL);
+    _exit(127);
+}
+
+/* The program asks for threads that sleep soon, once, and unless the user did; where it cannot be
+ * started again it goes on. */
+static void test_wait_asleep(void)
+{
+    Path copy = tmp_path("waits");
+#if !defined(_OPENMP)
+    const char *ours = "- - - ", *gone = ours;
+#elif defined(__clang__)
+    const char *ours = "passive - - ", *gone = ours;
+#else
+    const char *ours = "- 1000 - ", *gone = "- - - ";
+#endif
+    const struct {
+        Waits how;
+        const char *want;
+    } rows[] = {{{NULL, NULL, NULL}, ours},
+                {{"OMP_WAIT_POLICY", "active", NULL}, "active - - "},
+                {{"GOMP_SPINCOUNT", "7", NULL}, "- 7 - "},
+                {{"KMP_BLOCKTIME", "7", NULL}, "- - 7 "},
+                {{NULL, NULL, copy.s}, gone}};
+    if (getenv("G2RL_RUNNER") || !is_file("/proc/self/exe")) {
+        CHECK(true, "an emulator, or no /proc");
+        return;
+    }
+    copy_file(self, copy.s);
+    CHECK(!chmod(copy.s, 0755), "chmod");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Waits how = rows[i].how;
+        int status = in_child(waits_child, &how, "", cli_out, CLI_TEXT, cli_err, CLI_TEXT);
+        CHECK(status == 0 && !*cli_err && !strcmp(cli_out, rows[i].want),
+              "row %zu: status %d, %s%s; expected %s", i, status, cli_err, cli_out, rows[i].want);
+    }
+}
+
 #endif

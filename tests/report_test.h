@@ -500,7 +500,8 @@ static void test_report_skips(void)
 {
     static const int right[6] = {1, 0, 2, 1, 1, 1};
     static const char sft[] = "{\"command\": \"sft\", \"seed\": 1}";
-    Path run = report_run("skips", "grpo", "1", right), base = report_run("skips", "base", "1", right);
+    Path run = report_run("skips", "grpo", "1", right);
+    Path base = report_run("skips", "base", "1", right);
     Path page = tmp_path("skips/report.html"), log = tmp_path("skips/a.log");
     Path none = tmp_path("skips/none");
     write_file(path_join(base.s, "run.json").s, sft, strlen(sft));

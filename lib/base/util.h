@@ -10,6 +10,10 @@
 #ifndef UTIL_H
 #define UTIL_H
 
+#if defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8
+#error "g2rl needs a 64-bit build: models and files have more bytes than 32 bits can count"
+#endif
+
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE /* clock_gettime, fsync and mkdir under -std=c11 */
 #endif
