@@ -2,7 +2,7 @@
 #ifndef MACHINE_TEST_H
 #define MACHINE_TEST_H
 
-#include "check.h"
+#include "noise.h"
 
 /* ---------------------------------------------------------------- memory of a job */
 
@@ -104,6 +104,85 @@ static void test_job_memory(void)
 }
 #undef V1
 #undef V2
+
+/* ---------------------------------------------------------------- memory of the program's own */
+
+enum { MEMORY_WORKS = 7, MEMORY_TAKEN = 1 << 10 };
+
+static void take_memory(Arena *a, int i, void *context)
+{
+    size_t *used = context;
+    used[i] = a->used;
+    memset(arena_alloc(a, 1, MEMORY_TAKEN), i, MEMORY_TAKEN);
+}
+
+/* Pieces of work give back what they take, whether they go side by side or one by one; a reset
+ * gives back what all workers hold. */
+static void test_worker_memory(void)
+{
+    for (int one_pass = 0; one_pass < 2; one_pass++) {
+        size_t used[MEMORY_WORKS] = {0};
+        Engine e = engine_new(2, 64, 2 * MEMORY_WORKS * MEMORY_TAKEN);
+        e.one_pass = one_pass;
+        for (int i = 0; i < 2; i++)
+            arena_alloc(&e.worker[i], 1, 64);
+        engine_each(&e, MEMORY_WORKS, take_memory, used);
+        for (int i = 0; i < MEMORY_WORKS; i++)
+            CHECK(used[i] == 64, "work %d begins at byte %zu", i, used[i]);
+        for (int i = 0; i < 2; i++)
+            CHECK(e.worker[i].used == 64, "worker %d still holds %zu bytes", i, e.worker[i].used);
+        workers_reset(&e);
+        for (int i = 0; i < 2; i++)
+            CHECK(e.worker[i].used == 0, "worker %d after a reset: %zu", i, e.worker[i].used);
+        engine_free(&e);
+    }
+}
+
+/* Products of the shapes that need the most scratch, each in an arena of what gemm_scratch says. */
+static void tight_products(void *unused)
+{
+    enum { ROWS = 3 * BLOCK / KC, DEPTH = 2 * KC };
+    static const int columns[] = {1, 8 * NR, 8 * NR + 1};
+    (void)unused;
+    float *a = noise_new(1, (size_t)ROWS * DEPTH), *b = noise_new(2, (size_t)DEPTH * 9 * NR);
+    float *c = nan_new((size_t)ROWS * 9 * NR);
+    for (int i = 0; i < 6; i++) {
+        int N = columns[i / 2];
+        Arena count = arena_counting(1);
+        gemm_scratch(&count, ROWS, N);
+        Arena tight = arena_new(arena_counted(&count));
+        gemm(&tight, c, N, i % 2 ? transposed(mat(a, DEPTH, ROWS)) : mat(a, ROWS, DEPTH),
+             mat(b, DEPTH, N), NULL);
+        arena_free(&tight);
+    }
+    free(a);
+    free(b);
+    free(c);
+}
+
+/* The forecasts of memory have room for what grows: the cache with every token, the backward pass
+ * of attention with the longest sequence, a product's blocks. */
+static void test_needed_memory(void)
+{
+    enum { MORE = 1 << 10, LONG = 1 << 14 };
+    char err[512];
+    Model m = {.config = *preset_find("nano")};
+    m.config.num_hidden_layers = 24;
+    Heads s = heads_of(&m.config);
+    Extent x = {8, 8, 16, 64, 1, KEEP_NOTHING, false, SAVE_NOTHING}, y = x;
+    y.max_tokens += MORE;
+    size_t token = (size_t)m.config.num_hidden_layers * (size_t)(2 * s.KV * s.hd) * sizeof(float);
+    size_t cache = (size_t)imin(8, groups_together(8)) * 8 * MORE * token;
+    CHECK(sampling_bytes(&m, y) - sampling_bytes(&m, x) >= cache, "the cache: %zu bytes for %zu",
+          sampling_bytes(&m, y) - sampling_bytes(&m, x), cache);
+    Arena count = arena_counting(1);
+    for (int i = 0; i < HELPERS; i++)
+        attention_grad_new(&count, &s, LONG);
+    size_t grads = arena_counted(&count);
+    CHECK(pass_bytes(&m, 1, 1, LONG, KEEP_ALL) >= grads, "attention: %zu bytes for %zu",
+          pass_bytes(&m, 1, 1, LONG, KEEP_ALL), grads);
+    CHECK(dies(tight_products, NULL, err, sizeof err) == 0, "%s", err);
+}
 
 /* ---------------------------------------------------------------- the build and the machine */
 

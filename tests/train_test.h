@@ -175,6 +175,28 @@ static void test_threads(void)
 #undef TRAIN
 }
 
+/* A step of several updates reports their mean loss and mean norm. With learning rate 0 all of them
+ * are alike. */
+static void test_mean_of_updates(void)
+{
+    double loss[2], norm[2];
+    size_t n;
+    for (int i = 0; i < 2; i++) {
+        Path run = tmp_path(i ? "updates-3" : "updates-1");
+        CHECK(cli("train --model %s --task add:digits=1 --steps 1 --prompts 4 --rollouts 6 --lr 0 "
+                  "--max-tokens 20 --threads 1 --force --epochs %d --out %s", base_model(),
+                  i ? 3 : 1, run.s) == 0, "%s", cli_err);
+        char *text = read_file(path_join(run.s, "metrics.jsonl").s, &n);
+        loss[i] = field(text, "loss");
+        norm[i] = field(text, "grad_norm");
+        free(text);
+    }
+    CHECK(fabs(loss[0]) > 1e-4 && fabs(loss[1] - loss[0]) < 1e-6 * fabs(loss[0]),
+          "loss %g, mean of three times the same %g", loss[0], loss[1]);
+    CHECK(norm[0] > 0 && fabs(norm[1] - norm[0]) < 1e-6 * norm[0], "norm %g, mean %g", norm[0],
+          norm[1]);
+}
+
 /* --tokenizer: a preset keeps its own vocab_size, and a directory with everything is written
  * before the first step too. */
 static void test_preset_tokenizer(void)
