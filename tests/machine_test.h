@@ -186,7 +186,15 @@ static void test_needed_memory(void)
 
 /* ---------------------------------------------------------------- the build and the machine */
 
-#if defined(__x86_64__) && defined(__AVX__)
+/* An emulator has no room for the memory that AddressSanitizer reserves. */
+#if defined(__has_feature)
+#define HAS_FEATURE(x) __has_feature(x)
+#else
+#define HAS_FEATURE(x) 0
+#endif
+#if defined(__x86_64__) && defined(__AVX__) && !defined(__SANITIZE_ADDRESS__) && \
+    !HAS_FEATURE(address_sanitizer) && !HAS_FEATURE(thread_sanitizer)
+#define ON_NEHALEM
 static void run_on_nehalem(void *unused)
 {
     (void)unused;
@@ -199,7 +207,7 @@ static void run_on_nehalem(void *unused)
 static void test_other_cpu(void)
 {
     CHECK(!cpu_lacks(), "here: %s", cpu_lacks());
-#if defined(__x86_64__) && defined(__AVX__)
+#ifdef ON_NEHALEM
     int status = in_child(run_on_nehalem, NULL, "", cli_out, CLI_TEXT, cli_err, CLI_TEXT);
     if (status == 127) {
         skip("qemu-x86_64 is not here");
