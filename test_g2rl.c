@@ -260,12 +260,13 @@ int main(int argc, char **argv)
 {
     int passed = 0, failed = 0;
     self = argv[0];
+    if (argc > 1 && !strcmp(argv[1], "--waits"))
+        return print_waiting(argc, argv);
+    wait_asleep(argv);
     if (argc > 1 && !strcmp(argv[1], "--cli")) /* see cli_child */
         return run_command(argc - 1, argv + 1);
     if (argc == 2 && !strcmp(argv[1], "--race"))
         return planted_race();
-    if (argc > 1 && !strcmp(argv[1], "--waits"))
-        return print_waiting(argc, argv);
     if (argc == 2 && !strcmp(argv[1], "--list")) {
         for (int i = 0; i < N_TESTS; i++)
             printf("%-20s %s\n", TESTS[i].name, TESTS[i].description);

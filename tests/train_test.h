@@ -65,7 +65,6 @@ static void test_train_repeats(void)
                                       "--threads 7 --micro-batch 2"};
     const char *base = base_model(), *dir = tmp_dir();
     const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
-    setenv("OMP_WAIT_POLICY", "passive", 1); /* they are more than there may be cores */
     for (int i = 0; i < 5; i++) {
         bool recompute = strstr(how[i], "--recompute") != NULL;
         CHECK(cli("train --model %s %s --force --out %s/%c %s", base, common, dir, i ? 'b' : 'a',
@@ -81,7 +80,6 @@ static void test_train_repeats(void)
         CHECK(!i || same_lines(tmp_path("sft-a/metrics.jsonl").s,
                                tmp_path("sft-b/metrics.jsonl").s), "%s changes sft", how[i]);
     }
-    unsetenv("OMP_WAIT_POLICY");
     CHECK(cli("train --model %s %s --out %s/c --seed 2", base, common, dir) == 0, "%s", cli_err);
     Path a = tmp_path("a/metrics.jsonl");
     CHECK(!same_lines(a.s, tmp_path("c/metrics.jsonl").s), "another seed must differ");
