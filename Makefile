@@ -36,11 +36,24 @@ $(error SIMD=$(SIMD): expected native, avx512, avx2 or scalar)
 endif
 # A loop of the vector code that begins in the middle of a line is up to 8 % slower.
 ALIGN := $(call has,-falign-functions=64) $(call has,-falign-loops=32)
+LIBS = -lm
 ifneq ($(OMP),0)
 OPENMP := $(call has,-fopenmp)
+ifeq ($(OPENMP),)
+# Apple's clang takes OpenMP's headers and library from Homebrew's libomp, if that is installed.
+LIBOMP ?= $(firstword $(wildcard /opt/homebrew/opt/libomp /usr/local/opt/libomp) none)
+ifneq ($(call has,-Xclang -fopenmp -I$(LIBOMP)/include -L$(LIBOMP)/lib -lomp),)
+OPENMP := -Xclang -fopenmp -I$(LIBOMP)/include
+LIBS += -L$(LIBOMP)/lib -lomp
+else
+$(warning no OpenMP: the program will run on one thread (macOS: brew install libomp))
+endif
+endif
 endif
 
 FLAGS    = $(EXACT) $(ARCH_$(SIMD)) $(ALIGN) $(OPENMP) $(WARN) $(CFLAGS)
+# What a build depends on besides its sources; the compiler's macros say what native means here.
+BUILT   := $(CC) $(FLAGS) $(LIBS) $(shell echo | $(CC) $(FLAGS) -dM -E - 2>/dev/null | cksum)
 SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all
 SOURCES  = g2rl.c model.c tokenizer.c $(wildcard lib/*/*.h lib/*/*/*.h)
 TESTS    = $(wildcard tests/*.h) tests/plain_oracle.c plain.c
@@ -48,7 +61,7 @@ TESTS    = $(wildcard tests/*.h) tests/plain_oracle.c plain.c
 all: g2rl
 
 g2rl: $(SOURCES) .flags
-	$(CC) $(FLAGS) g2rl.c -o $@ -lm
+	$(CC) $(FLAGS) g2rl.c -o $@ $(LIBS)
 
 # Chapter 0 stands alone.
 plain:
@@ -59,7 +72,7 @@ test_g2rl.o: test_g2rl.c $(wildcard tests/*.h) $(SOURCES) .flags
 	$(CC) $(FLAGS) -c test_g2rl.c -o $@
 
 test_g2rl: test_g2rl.o tests/plain_oracle.c plain.c
-	$(CC) $(FLAGS) tests/plain_oracle.c test_g2rl.o -o $@ -lm
+	$(CC) $(FLAGS) tests/plain_oracle.c test_g2rl.o -o $@ $(LIBS)
 
 test: g2rl test_g2rl
 	./test_g2rl $(TEST)
@@ -67,16 +80,16 @@ test: g2rl test_g2rl
 debug: g2rl_debug
 
 g2rl_debug: $(SOURCES) .flags
-	$(CC) $(FLAGS) $(SANITIZE) g2rl.c -o $@ -lm
+	$(CC) $(FLAGS) $(SANITIZE) g2rl.c -o $@ $(LIBS)
 
 test_g2rl_debug: test_g2rl.c $(TESTS) $(SOURCES) .flags
-	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c tests/plain_oracle.c -o $@ -lm
+	$(CC) $(FLAGS) $(SANITIZE) test_g2rl.c tests/plain_oracle.c -o $@ $(LIBS)
 
 test-debug: g2rl_debug test_g2rl_debug
 	./test_g2rl_debug $(TEST)
 
 mutants:
-	sh tests/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP)" $(PART)
+	sh tests/mutants.sh "$(CC)" "$(EXACT) $(ARCH_$(SIMD)) $(OPENMP) $(LIBS)" $(PART)
 
 kills: g2rl
 	sh tests/kill.sh $(or $(N),50)
@@ -141,9 +154,9 @@ clean:
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
 
-# Rebuilds when compiler or flags change.
+# Rebuilds when the compiler, the flags or the processor changes.
 .flags: force
-	@echo '$(CC) $(FLAGS)' | cmp -s - $@ || echo '$(CC) $(FLAGS)' > $@
+	@echo '$(BUILT)' | cmp -s - $@ || echo '$(BUILT)' > $@
 
 force:
 .PHONY: all plain test test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force

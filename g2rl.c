@@ -55,6 +55,7 @@
 
 #include "model.c"              /* defines: Model, Pass, forward, backward, adamw_step, ... */
 #include "tokenizer.c"          /* defines: Tokenizer, tokenizer_encode, tokenizer_decode */
+#include "lib/base/start.h"     /* defines: wait_asleep */
 #include "lib/base/stats.h"     /* defines: pass_at_k, majority, bootstrap, paired, ... */
 #include "lib/rl/group.h"       /* defines: Group, MethodOptions, verify_groups */
 #include "lib/rl/rollouts.h"    /* defines: Sampling, sample_groups, draw_token */
@@ -703,7 +704,11 @@ static int run_command(int argc, char **argv)
 }
 
 #ifndef G2RL_TEST
-int main(int argc, char **argv) { return run_command(argc, argv); }
+int main(int argc, char **argv)
+{
+    wait_asleep(argv);
+    return run_command(argc, argv);
+}
 #endif
 
 #endif

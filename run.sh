@@ -18,7 +18,6 @@ set -eu
 cd "$(dirname "$0")"
 
 export G2RL=${G2RL:-./g2rl} SPLIT=${SPLIT:-test}
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads of runs side by side sleep, not spin
 
 # What each ground is, whole and quick: problems, supervised steps, steps of reinforcement learning,
 # held-out problems, and how large an entropy bonus data/search.sh found best.

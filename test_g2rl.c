@@ -24,6 +24,7 @@
 #include "tests/tokenizer_test.h"
 #include "tests/commands_test.h"
 #include "tests/train_test.h"
+#include "tests/machine_test.h"
 #include "tests/trust_test.h"
 #include "tests/lora_test.h"
 #include "tests/problems_test.h"
@@ -50,7 +51,14 @@ static const Test TESTS[] = {
     TEST(safetensors_refused, "bad files, each with its reason"),
     TEST(safetensors_need, "missing and misshapen tensors"),
     TEST(safetensors_shards, "sharded directories, bad indices"),
+    TEST(worker_memory, "what work takes from a worker's arena it gives back"),
+    TEST(needed_memory, "forecasts of memory leave room for all that grows"),
+    TEST(other_cpu, "a program for another processor: one line"),
+    TEST(narrow_build, "a 32-bit build is refused"),
+    TEST(threads_missing, "--threads that are not there: a warning"),
+    TEST(wait_asleep, "threads that wait shall sleep, unless the user says otherwise"),
     TEST(write_file, "a file that cannot take its name"),
+    TEST(job_memory, "memory limits of a job, in control groups of both versions, nested"),
     TEST(task_spec, "task options"),
     TEST(countdown_verifier, "the verifier against its adversaries"),
     TEST(countdown_problems, "solvable, deterministic, held out"),
@@ -142,6 +150,7 @@ static const Test TESTS[] = {
     TEST(zero_mean_check, "holds on-policy; not at another temperature, nor without end tokens"),
     TEST(geometry_counts, "pairs, histograms, Eq 8's sums by hand"),
     TEST(geometry_rewards, "pairs of right and wrong responses"),
+    TEST(other_ruler, "texts of sampled responses, measured by another model"),
     TEST(geometry_truth, "distinct pairs alone, at most 500 of them written out"),
     TEST(tokenizer, "the character vocabulary"),
     TEST(pieces, "the regular expressions of GPT-2 and Qwen, cut by hand"),
@@ -159,6 +168,7 @@ static const Test TESTS[] = {
     TEST(command_line, "wrong command lines, help"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
+    TEST(mean_of_updates, "the loss and norm of a step of several updates"),
     TEST(threads, "equal bits with 1, 2, 3 and 7 threads, whatever the command"),
     TEST(methods_repeat, "every method and loss: equal runs for any threads, --recompute or not"),
     TEST(preset_tokenizer, "a preset with a tokenizer of one's own"),
@@ -185,6 +195,7 @@ static const Test TESTS[] = {
     TEST(explain, "explain --data --json against the oracle"),
     TEST(explained, "explain's sentences, on groups made by hand"),
     TEST(eval, "eval's numbers belong together"),
+    TEST(eval_features, "an evaluation's features have the sampler's temperature"),
     TEST(distinct_right, "distinct right answers against all subsets"),
     TEST(distinct_problems, "problems of an evaluation differ; classes of those that repeat"),
     TEST(eval_rows, "several temperatures, --responses"),
@@ -230,6 +241,7 @@ static const Test TESTS[] = {
     TEST(report_page, "a well-formed page that escapes what files say"),
     TEST(report_absent, "panels without data"),
     TEST(report_refused, "bad files of runs, each with line and field"),
+    TEST(report_skips, "what stands beside the runs, each with a word"),
     TEST(svg_parts, "ticks, escaped text, running means"),
     TEST(bench, "the benchmark's rows and counts"),
 };
@@ -265,6 +277,9 @@ int main(int argc, char **argv)
 {
     int passed = 0, failed = 0;
     self = argv[0];
+    if (argc > 1 && !strcmp(argv[1], "--waits"))
+        return print_waiting(argc, argv);
+    wait_asleep(argv);
     if (argc > 1 && !strcmp(argv[1], "--cli")) /* see cli_child */
         return run_command(argc - 1, argv + 1);
     if (argc == 2 && !strcmp(argv[1], "--race"))

@@ -576,6 +576,32 @@ static void test_eval(void)
     CHECK(cli("eval x=%s x=%s", base, base) == 2 && strstr(cli_err, "two models"), "%s", cli_err);
 }
 
+/* Features and entropy of an evaluation are those of the policy that sampled: at its temperature
+ * the trainer's log-probs are the sampler's, to the bit. Greedy sampling has those at 1. */
+static void test_eval_features(void)
+{
+    static const double temperatures[] = {0.7, 1, 1.4, 0};
+    char error[200];
+    for (int i = 0; i < 4; i++) {
+        Session s = {.model = small_model(6.0f), .tokenizer = tokenizer_characters(TASK_ALPHABET)};
+        s.o.temperature = temperatures[i];
+        s.o.samples = 4;
+        s.o.problems = 3;
+        s.o.max_tokens = 20;
+        task_parse("countdown:numbers=3", &s.task, error, sizeof error);
+        Problems p = session_evaluated(&s, NULL);
+        problems_fit(&p, &s.tokenizer, 64);
+        s.engine = extent_engine(&s.model, 1, eval_extent(&p, s.o.samples, s.o.max_tokens));
+        Evaluation ev = evaluation_new("it", &p, &s.o);
+        evaluate(&s, &p, &ev, NULL);
+        CHECK(ev.sums.responses == 12 && ev.sums.entropy > 0 && (ev.sums.logp_gap == 0 || i == 3),
+              "temperature %g: logp_gap %g", temperatures[i], ev.sums.logp_gap);
+        evaluation_free(&ev);
+        problems_free(&p);
+        session_free(&s);
+    }
+}
+
 /* Distinct right answers among k of m samples, and maj@k, against every way to choose the k. */
 static void test_distinct_right(void)
 {

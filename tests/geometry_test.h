@@ -287,6 +287,32 @@ static Geometry measured(Engine *e, Model *m, Group *g, int n, double temperatur
     return out;
 }
 
+/* The texts of sampled groups are measured by another model: not by what the policy saved. */
+static void test_other_ruler(void)
+{
+    Model m = tiny_model(QWEN3, true, 50), other = tiny_model(QWEN2, true, 50);
+    Engine e = nan_engine(1, 16 << 20);
+    Ruler ruler = {.encoder = EMBED_REF, .model = &other};
+    Group *g = sample_saving(&e, &m, SAVE_OUTPUT);
+    double saved[SAVED_M * SAVED_M];
+    for (int k = 0; k < SAVED_GROUPS; k++) {
+        set_reads_saved(&g[k], 1, true);
+        measure_texts(&e.worker[0], &ruler, &g[k]);
+        memcpy(saved, g[k].semantic, sizeof saved);
+        set_reads_saved(&g[k], 1, false);
+        measure_texts(&e.worker[0], &ruler, &g[k]);
+        CHECK(!memcmp(saved, g[k].semantic, sizeof saved), "group %d: %g, not %g", k, saved[1],
+              g[k].semantic[1]);
+        ruler.model = &m;
+        measure_texts(&e.worker[0], &ruler, &g[k]);
+        CHECK(memcmp(saved, g[k].semantic, sizeof saved), "both models measure the same");
+        ruler.model = &other;
+    }
+    engine_free(&e);
+    model_free(&m);
+    model_free(&other);
+}
+
 /* Does the check's interval of these groups hold 0, as it should? */
 static void check_zero_mean(Engine *e, Model *m, Group *g, int n, double temperature,
                             bool cut, bool expected)

@@ -443,7 +443,6 @@ static void test_report_refused(void)
     static const struct {
         const char *file, *text, *error;
     } rows[] = {
-        {"run.json", "{\"command\": \"sft\", \"seed\": 1}", "run.json: command: 'sft'; expected"},
         {"run.json", "{\"command\": \"train\"}", "run.json: seed: ''; expected"},
         {"run.json", "{\"command\": \"train\",\n\"seed\":", "run.json: line 2: expected"},
         {"metrics.jsonl", "{\"step\": 1}\n{\"step\": 1}\n", "line 2: step: 1 after 1"},
@@ -494,6 +493,36 @@ static void test_report_refused(void)
     Path geometry = put_file("geometry.jsonl", "{\"name\": \"x\", \"cos\": 1}\n");
     CHECK(cli("report %s --geometry %s", a.s, geometry.s) == 1 &&
           strstr(cli_err, "line 1: cos: expected an object"), "%s", cli_err);
+}
+
+/* A second report of everything in a folder: its own page, logs and a run of sft are skipped. */
+static void test_report_skips(void)
+{
+    static const int right[6] = {1, 0, 2, 1, 1, 1};
+    static const char sft[] = "{\"command\": \"sft\", \"seed\": 1}";
+    Path run = report_run("skips", "grpo", "1", right);
+    Path base = report_run("skips", "base", "1", right);
+    Path page = tmp_path("skips/report.html"), log = tmp_path("skips/a.log");
+    Path none = tmp_path("skips/none");
+    write_file(path_join(base.s, "run.json").s, sft, strlen(sft));
+    write_file(log.s, "text", 4);
+    make_dirs(none.s);
+    CHECK(cli("report %s --out %s", run.s, page.s) == 0, "%s", cli_err);
+    char *alone = xstrdup(cli_out);
+    const char *const skipped[] = {log.s, base.s, none.s, page.s};
+    for (int i = 0; i < 4; i++) {
+        CHECK(cli("report %s %s %s %s %s", log.s, base.s, run.s, none.s, page.s) == 0 &&
+              !strcmp(cli_out, alone), "%s%s", cli_err, cli_out);
+        Path line = path_printf("g2rl: %s: skipped: is no run of train: ", skipped[i]);
+        CHECK(strstr(cli_err, line.s), "%s; expected %s", cli_err, line.s);
+        CHECK(cli("report %s", skipped[i]) == 1 && strstr(cli_err, "is no run of train") &&
+              !strstr(cli_err, "skipped"), "%s", cli_err);
+    }
+    CHECK(cli("report %s %s %s %s", log.s, base.s, none.s, page.s) == 1 &&
+          strstr(cli_err, "none of these"), "%s", cli_err);
+    CHECK(cli("report %s %s/gone", run.s, tmp_dir()) == 1 && strstr(cli_err, "gone: is no run"),
+          "a name without a file: %s", cli_err);
+    free(alone);
 }
 
 static void test_svg_parts(void)

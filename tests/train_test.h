@@ -65,7 +65,6 @@ static void test_train_repeats(void)
                                       "--threads 7 --micro-batch 2"};
     const char *base = base_model(), *dir = tmp_dir();
     const char *common = "--task add:digits=1 --steps 2 --prompts 4 --rollouts 6 --max-tokens 20";
-    setenv("OMP_WAIT_POLICY", "passive", 1); /* they are more than there may be cores */
     for (int i = 0; i < 5; i++) {
         bool recompute = strstr(how[i], "--recompute") != NULL;
         CHECK(cli("train --model %s %s --force --out %s/%c %s", base, common, dir, i ? 'b' : 'a',
@@ -81,7 +80,6 @@ static void test_train_repeats(void)
         CHECK(!i || same_lines(tmp_path("sft-a/metrics.jsonl").s,
                                tmp_path("sft-b/metrics.jsonl").s), "%s changes sft", how[i]);
     }
-    unsetenv("OMP_WAIT_POLICY");
     CHECK(cli("train --model %s %s --out %s/c --seed 2", base, common, dir) == 0, "%s", cli_err);
     Path a = tmp_path("a/metrics.jsonl");
     CHECK(!same_lines(a.s, tmp_path("c/metrics.jsonl").s), "another seed must differ");
@@ -173,6 +171,28 @@ static void test_threads(void)
         free(one);
     }
 #undef TRAIN
+}
+
+/* A step of several updates reports their mean loss and mean norm. With learning rate 0 all of them
+ * are alike. */
+static void test_mean_of_updates(void)
+{
+    double loss[2], norm[2];
+    size_t n;
+    for (int i = 0; i < 2; i++) {
+        Path run = tmp_path(i ? "updates-3" : "updates-1");
+        CHECK(cli("train --model %s --task add:digits=1 --steps 1 --prompts 4 --rollouts 6 --lr 0 "
+                  "--max-tokens 20 --threads 1 --force --epochs %d --out %s", base_model(),
+                  i ? 3 : 1, run.s) == 0, "%s", cli_err);
+        char *text = read_file(path_join(run.s, "metrics.jsonl").s, &n);
+        loss[i] = field(text, "loss");
+        norm[i] = field(text, "grad_norm");
+        free(text);
+    }
+    CHECK(fabs(loss[0]) > 1e-4 && fabs(loss[1] - loss[0]) < 1e-6 * fabs(loss[0]),
+          "loss %g, mean of three times the same %g", loss[0], loss[1]);
+    CHECK(norm[0] > 0 && fabs(norm[1] - norm[0]) < 1e-6 * norm[0], "norm %g, mean %g", norm[0],
+          norm[1]);
 }
 
 /* --tokenizer: a preset keeps its own vocab_size, and a directory with everything is written

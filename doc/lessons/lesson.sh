@@ -16,7 +16,6 @@
 # The program's part of the tests, test_g2rl.o, is compiled once and copied; after a change of
 # plain.c the compiler sees plain.c alone: seconds.
 set -u
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-passive} # threads of tests side by side sleep, not spin
 SECONDS_EACH=30 # of processor time, all threads together
 tab=$(printf '\t')
 say() { printf '%s\n' "$@"; }

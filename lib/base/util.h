@@ -11,6 +11,10 @@
 #ifndef UTIL_H
 #define UTIL_H
 
+#if defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8
+#error "g2rl needs a 64-bit build: models and files have more bytes than 32 bits can count"
+#endif
+
 #ifndef _DEFAULT_SOURCE
 #define _DEFAULT_SOURCE /* clock_gettime, fsync and mkdir under -std=c11 */
 #endif
@@ -28,10 +32,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "available.h" /* defines: memory_available */
 
 #if defined(__GNUC__)
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -173,43 +178,6 @@ static inline void *large_alloc(size_t bytes)
         madvise(p, bytes, MADV_HUGEPAGE);
 #endif
     return p;
-}
-
-/* The number behind `key` at the start of a line of a small file; `otherwise` if there is none. */
-static inline double file_number(const char *path, const char *key, double otherwise)
-{
-    char line[256];
-    FILE *f = fopen(path, "r");
-    size_t n = strlen(key);
-    while (f && fgets(line, sizeof line, f))
-        if (!strncmp(line, key, n)) {
-            char *end;
-            double x = strtod(line + n, &end);
-            otherwise = end > line + n ? x : otherwise;
-            break;
-        }
-    if (f)
-        fclose(f);
-    return otherwise;
-}
-
-/* Bytes that this program may still allocate: the machine's free memory, bounded by the container's
- * limit and the process's own (Linux; elsewhere all of the machine's memory). */
-static inline double memory_available(void)
-{
-    double free = HUGE_VAL;
-#ifdef _SC_PHYS_PAGES
-    free = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-#endif
-    double limit = file_number("/sys/fs/cgroup/memory.max", "", HUGE_VAL);
-    double used = file_number("/sys/fs/cgroup/memory.current", "", 0);
-    free = 1024 * file_number("/proc/meminfo", "MemAvailable:", free / 1024);
-#ifdef RLIMIT_AS
-    struct rlimit own;
-    if (!getrlimit(RLIMIT_AS, &own) && own.rlim_cur != RLIM_INFINITY)
-        free = fmin(free, (double)own.rlim_cur);
-#endif
-    return fmax(0, fmin(free, limit - used));
 }
 
 /* n floats, all zero. */

@@ -354,8 +354,6 @@ static inline void options_read(RunFiles *r)
 {
     Path path = path_join(r->dir, "run.json");
     size_t n;
-    if (!is_file(path.s))
-        die("%s: is no run directory: it has no run.json", r->dir);
     char *text = read_file(path.s, &n);
     Json j = json_open(text, n);
     Buf key = {0};
@@ -373,8 +371,6 @@ static inline void options_read(RunFiles *r)
     }
     if (!json_end(&j))
         die("%s: line %d: %s", path.s, json_line(&j), j.error);
-    if (strcmp(run_option(r, "command"), "train"))
-        die("%s: command: '%.40s'; expected a run of train", path.s, run_option(r, "command"));
     const char *seed = run_option(r, "seed");
     r->seed = strtoull(seed, NULL, 10);
     if (!*seed || strspn(seed, "0123456789") != strlen(seed))
@@ -397,9 +393,7 @@ static inline char *dir_label(const char *dir)
 {
     char *path = path_trimmed(dir), *slash = strrchr(path, '/');
     char *name = slash && slash[1] ? slash + 1 : path, *real = NULL;
-    if (!is_dir(dir) || (!strncmp(name, "..", strlen(name)) && !(real = realpath(dir, NULL))))
-        die("%s: is no run directory", dir);
-    if (real) {
+    if (!strncmp(name, "..", strlen(name)) && (real = realpath(dir, NULL))) {
         slash = strrchr(real, '/');
         name = slash[1] ? slash + 1 : real;
     }
@@ -428,36 +422,69 @@ static inline void arm_add(Runs *all, RunFiles *r)
     arm->run[arm->n++] = r;
 }
 
+static inline void run_free(RunFiles *r)
+{
+    for (int i = 0; i < r->n_options; i++) {
+        buf_free(&r->option[i].name);
+        buf_free(&r->option[i].value);
+    }
+    for (int i = 0; i < r->n_evals * N_LISTS; i++)
+        free(r->eval[i / N_LISTS].list[i % N_LISTS].x);
+    void *const blocks[] = {r->option, r->eval, r->class, r->step, r->dir, r->label};
+    for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
+        free(blocks[i]);
+}
+
+/* Opens a run of train. What is there and is none, a page or a run of sft beside the runs, is
+ * skipped with a warning; where it stands alone, or nothing is there, the program ends. */
+static inline bool run_open(RunFiles *r, const char *dir, bool alone)
+{
+    const char *why = NULL;
+    *r = (RunFiles){.dir = xstrdup(dir)};
+    if (!file_type(dir))
+        die("%s: is no run directory: there is nothing of this name", dir);
+    if (!is_dir(dir))
+        why = "is a file";
+    else if (!is_file(path_join(dir, "run.json").s))
+        why = "it has no run.json";
+    else
+        options_read(r);
+    if (!why && strcmp(run_option(r, "command"), "train"))
+        why = "run.json: command: expected train";
+    if (why && alone)
+        die("%s: is no run of train: %s", dir, why);
+    if (why)
+        warn("%s: skipped: is no run of train: %s", dir, why);
+    else
+        r->label = dir_label(dir);
+    return !why;
+}
+
 static inline Runs runs_read(const char *const *dirs, int n)
 {
     Runs all = {.run = xcalloc(n, sizeof(RunFiles))};
-    for (; all.n < n; all.n++) {
+    for (int i = 0; i < n; i++) {
         RunFiles *r = &all.run[all.n];
-        r->dir = xstrdup(dirs[all.n]);
-        r->label = dir_label(r->dir);
-        options_read(r);
+        if (!run_open(r, dirs[i], n == 1)) {
+            run_free(r);
+            continue;
+        }
         lines_read(path_join(r->dir, "metrics.jsonl").s, metrics_line, r);
         Path evals = path_join(r->dir, "eval.jsonl");
         if (is_file(evals.s))
             lines_read(evals.s, eval_line, &all);
         arm_add(&all, r);
+        all.n++;
     }
+    if (!all.n)
+        die("report: none of these is a run of train");
     return all;
 }
 
 static inline void runs_free(Runs *all)
 {
-    for (RunFiles *r = all->run; r < all->run + all->n; r++) {
-        for (int i = 0; i < r->n_options; i++) {
-            buf_free(&r->option[i].name);
-            buf_free(&r->option[i].value);
-        }
-        for (int i = 0; i < r->n_evals * N_LISTS; i++)
-            free(r->eval[i / N_LISTS].list[i % N_LISTS].x);
-        void *const blocks[] = {r->option, r->eval, r->class, r->step, r->dir, r->label};
-        for (size_t i = 0; i < sizeof blocks / sizeof *blocks; i++)
-            free(blocks[i]);
-    }
+    for (int i = 0; i < all->n; i++)
+        run_free(&all->run[i]);
     for (int i = 0; i < all->n_arms; i++)
         free(all->arm[i].run);
     free(all->arm);

@@ -254,12 +254,19 @@ typedef struct {
 } Command;
 static const Command COMMANDS[N_COMMANDS];
 
+/* --threads, or all cores; a warning where there are fewer than were asked for. */
 static int default_threads(int threads)
 {
 #ifdef _OPENMP
-    return threads ? threads : imin(omp_get_max_threads(), MOST_THREADS);
+    int most = imin(omp_get_thread_limit(), MOST_THREADS);
+    if (threads > most)
+        warn("--threads %d: OMP_THREAD_LIMIT allows %d", threads, most);
+    return imin(threads ? threads : omp_get_max_threads(), most);
 #else
-    return (void)threads, 1;
+    if (threads > 1)
+        warn("--threads %d: this program was built without OpenMP and runs on one thread; the "
+             "Makefile looks for it", threads);
+    return 1;
 #endif
 }
 
