@@ -24,7 +24,7 @@ typedef struct {
     int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p, reward_timeout;
     uint64_t seed;
-    bool json, force, quick, recompute, decode, skip_special, true_gradients, resume;
+    bool json, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
     MethodOptions rl;
 } Options;
 
@@ -166,13 +166,14 @@ static const Option OPTIONS[] = {
     TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
-    INT("save-every", save_every, "0", 0, 1e9, LEARN, "steps between checkpoints; 0: at the end"),
+    INT("save-every", save_every, "0", 0, 1e9, LEARN,
+        "steps between checkpoints; 0: every ten minutes and before evaluations, the newest kept"),
     INT("keep", keep, "0", 0, 1e9, LEARN, "newest checkpoints to keep; 0: all"),
     CHOICE("dtype", dtype, "original", LEARN, "original|f32|bf16|f16",
            "of saved weights; original: as in --model, tensor by tensor"),
     FLAG("resume", resume, LEARN, "continue the run of --out from its newest complete checkpoint"),
-    FLAG("force", force, LEARN,
-         "replace a run; train despite the first-batch check; with --resume, change options"),
+    FLAG("force", force, LEARN, "replace a run; with --resume, go on with other options"),
+    FLAG("no-check", no_check, C(TRAIN), "train also where the first steps teach nothing"),
     INT("step", step, NULL, 1, 1e9, C(REPLAY), "of the run, from 1 (required)"),
     INT("group", group, "0", 0, 65535, C(REPLAY), "of the step, from 0"),
     INT("rollout", rollout, "0", 0, 4095, C(REPLAY), "of the group, from 0"),

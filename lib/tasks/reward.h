@@ -22,9 +22,9 @@
 #ifndef REWARD_H
 #define REWARD_H
 
+#include "../base/interrupt.h" /* defines: interrupted */
 #include "../base/json.h" /* defines: Json, json_put_string; util.h: Buf, die, now_seconds */
 
-#include <signal.h>
 #include <sys/wait.h>
 
 enum { REWARD_LINE_MAX = 1 << 20, REWARD_REASON_MAX = 200 }; /* bytes */
@@ -229,17 +229,20 @@ static void reward_ended(Reward *r, int got, int n)
     die("--reward-cmd: ended, with status %d, after %d of %d answers", status, got, n);
 }
 
-/* Sends n requests and reads their answers, as the pipes allow. */
-static void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
+/* Sends n requests and reads their answers, as the pipes allow. Returns how many are here: fewer
+ * where interrupted(). */
+static int reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
 {
+    enum { LISTEN = 100 }; /* milliseconds: a signal may reach another thread than this one */
     size_t sent = 0;
+    int got = 0;
     double since = now_seconds(); /* the latest answer */
-    for (int got = 0; got < n;) {
+    while (got < n && !interrupted()) {
         struct pollfd p[2] = {{.fd = r->out, .events = POLLIN},
                               {.fd = sent < lines->n ? r->in : -1, .events = POLLOUT}};
         double left = since + r->timeout - now_seconds();
-        int ready = left > 0 ? poll(p, 2, (int)ceil(left * 1000)) : 0;
-        if (ready < 0 && errno == EINTR)
+        int ready = left > 0 ? poll(p, 2, imin(LISTEN, ceil(left * 1000))) : 0;
+        if ((ready < 0 && errno == EINTR) || (ready == 0 && left > 0))
             continue;
         if (ready <= 0)
             reward_fail(r, "no answer in %g seconds (--reward-timeout), %d of %d are here; does it "
@@ -258,10 +261,11 @@ static void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
             since = got > before ? now_seconds() : since;
         }
     }
+    return got;
 }
 
-/* The rewards of n requests (`lines`), in order. The reasons, "" for none, are valid until the next
- * call. */
+/* The rewards of n requests (`lines`), in order; 0 for those that a signal leaves open. The reasons,
+ * "" for none, are valid until the next call. */
 static void reward_get(Reward *r, const Buf *lines, int n, double *reward, const char **reason)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
@@ -271,11 +275,15 @@ static void reward_get(Reward *r, const Buf *lines, int n, double *reward, const
         reward_ended(r, 0, n);
     if (r->unread.n)
         reward_fail(r, "wrote a line unasked");
-    reward_exchange(r, lines, n, reward);
+    int got = reward_exchange(r, lines, n, reward);
     sigaction(SIGPIPE, &before, NULL);
     const char *at = r->reasons.s;
-    for (int i = 0; i < n; at += strlen(at) + 1)
+    for (int i = 0; i < got; at += strlen(at) + 1)
         reason[i++] = at;
+    for (int i = got; i < n; i++) {
+        reward[i] = 0;
+        reason[i] = "";
+    }
 }
 
 #endif
