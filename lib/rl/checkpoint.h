@@ -119,7 +119,8 @@ static const char **option_text(Options *options, int command, const char *name)
 /* The hash of an input file; 0 where the run has none. */
 static uint64_t input_hash(const Run *run, const char *name)
 {
-    const char **text = option_text(&run->s->o, run->command, name), *path = text ? *text : NULL;
+    const char **option = option_text(&run->s->o, run->command, name);
+    const char *path = option ? *option : NULL;
     if (!path || !is_file(path))
         return 0;
     size_t n;

@@ -106,11 +106,13 @@ typedef struct {
     int idle;     /* those that had none */
 } Signal;
 
-/* Says in words that a step had no advantage, and so taught nothing, the first time; ends a run of
- * which this is true of the first few steps: its weights are as they were. */
+/* Says in words that a step had no advantage, and so taught nothing, the first time. Ends a run of
+ * which this is true of all steps so far, so that its weights are as they were: after a few, or,
+ * where no response was right, after many responses, since the next one may be. */
 static void demand_signal(const Session *s, int step, const GroupSums *g, Signal *x)
 {
-    enum { FEW = 5 };
+    enum { FEW = 5, MANY = 4096 };
+    bool wrong = g->all_wrong == g->groups;
     x->learned |= g->advantage2 > 0 || s->o.rl.entropy_coef > 0;
     if (g->advantage2 > 0)
         return;
@@ -118,7 +120,8 @@ static void demand_signal(const Session *s, int step, const GroupSums *g, Signal
         warn("step %d: no group has an advantage, since its rewards are equal (%.0f %% of the "
              "groups all right, %.0f %% all wrong): this step teaches nothing", step,
              100 * ratio(g->all_right, g->groups), 100 * ratio(g->all_wrong, g->groups));
-    if (x->idle >= FEW && !x->learned && !s->o.no_check)
+    bool enough = wrong ? x->idle * g->responses >= MANY : x->idle >= FEW;
+    if (enough && !x->learned && !s->o.no_check)
         die("no weight has moved in %d steps: no group of responses had different rewards; take "
             "problems that are neither solved always nor never, rewards that tell responses apart, "
             "or go on with --no-check", x->idle);
