@@ -600,7 +600,8 @@ static Run *running; /* the run that run_rescue saves */
 static void run_rescue(void)
 {
     run_keep(running);
-    run_stopped(running);
+    if (running->saved >= 0)
+        run_stopped(running);
 }
 
 /* Makes the directory of a run, or truncates it to the checkpoint to resume from, which has been
