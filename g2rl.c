@@ -382,7 +382,8 @@ static Learner learner_new(Session *s, int micro_batch)
                      xcalloc(s->engine.threads, sizeof(Pass))};
 }
 
-/* Reads what the head made of a group's tokens, the pass's targets from `first` on. */
+/* Reads what the head made of a group's tokens, the pass's targets from `first` on. When they are
+ * first seen, the policy is the one that sampled them. */
 static void group_read(Group *g, const Pass *p, size_t first, int d)
 {
     const Head *head = &p->head;
@@ -400,9 +401,14 @@ static void group_read(Group *g, const Pass *p, size_t first, int d)
         g->coef.entropy += first;
     if (g->coef.kl)
         g->coef.kl += first;
-    g->logp_gap = g->seen ? g->logp_gap : 0;
-    for (int t = 0; t < g->n_tokens && !g->seen; t++)
+    if (g->seen)
+        return;
+    g->logp_gap = g->kl_old = 0;
+    memcpy(g->entropy_old, g->entropy, bytes);
+    for (int t = 0; t < g->n_tokens; t++) {
         g->logp_gap = fmax(g->logp_gap, fabs((double)g->logprob[t] - (double)g->logprob_old[t]));
+        g->kl_old += head->ref.m ? (double)g->kl[t] : 0;
+    }
 }
 
 /* Step 3 for n groups in one pass: log p, entropy and phi of each token; with a reference, how far

@@ -35,13 +35,14 @@ static void write_step(Trainer *t, double lr, double seconds)
     GroupSums groups = {0};
     warn_clipped(s, t->groups, &t->warned);
     Buf b = {0};
-    double flops[PHASES] = {0};
+    double flops[PHASES] = {0}, ledger = 0;
     for (int i = 0; i < o->prompts; i++) {
         const Group *g = &t->groups[i];
         count_work(s, g, is_restored(t->extent, i), flops);
         group_sums(&groups, g);
         for (int k = 0; k < g->m; k++) {
-            put_rollout(&b, g, k, t->run.step, &s->tokenizer);
+            put_rollout(&b, g, k, t->run.step, &s->tokenizer, !o->ledger);
+            ledger += (double)b.n;
             run_line(t->run.ledger, &b, o->out, "rollouts.jsonl");
         }
     }
@@ -63,6 +64,9 @@ static void write_step(Trainer *t, double lr, double seconds)
              ratio(groups.right, groups.responses), ratio(t->sums.entropy, t->sums.tokens),
              ratio(groups.cosine, groups.pairs));
     buf_free(&b);
+    if (t->run.metrics && t->run.step == 1 && !o->ledger && ledger * o->steps > 1e9)
+        warn("%s/rollouts.jsonl: will have about %.1f GB; --ledger short leaves out the m x m "
+             "numbers of each group's S and w", o->out, 1e-9 * ledger * o->steps);
     if (t->run.metrics)
         demand_signal(s, t->run.step, &groups, &t->signal);
 }

@@ -84,7 +84,9 @@ typedef struct {
     float *kl;            /* KL(policy || reference), exact */
     float *logprob;       /* under the policy being trained */
     float *entropy;       /* of the policy's distribution, exact */
-    double logp_gap;      /* largest |logprob - logprob_old| when it was first seen */
+    float *entropy_old;   /* of the policy's that sampled: when it was first seen */
+    double kl_old;        /* the sum of kl then */
+    double logp_gap;      /* largest |logprob - logprob_old| then */
     const float *phi;     /* [n_tokens, hidden_size]  Eq 6-7, in the pass that is in memory */
     Coef coef;            /* [n_tokens] dL / d of logprob, entropy, kl, of that pass */
     LossSums loss;
@@ -116,6 +118,7 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
     g.kl = arena_floats(a, t);
     g.logprob = arena_floats(a, t);
     g.entropy = arena_floats(a, t);
+    g.entropy_old = arena_floats(a, t);
     g.Phi = arena_floats(a, n * (size_t)hidden_size);
     g.S = arena_alloc(a, n * n, sizeof(double));
     g.w = arena_alloc(a, n * n, sizeof(double));

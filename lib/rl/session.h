@@ -21,7 +21,7 @@ typedef struct {
     const char *svg;
     int verifier, max_prompt, chat, max_length, step, group, rollout, keep, split, steps, warmup;
     int schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs, mini_batch, max_tokens;
-    int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape;
+    int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape, ledger;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p, reward_timeout;
     uint64_t seed;
     bool json, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
@@ -163,6 +163,8 @@ static const Option OPTIONS[] = {
     TEXT("valid", valid, NULL, C(SFT), "FILE", "records whose loss is evaluated"),
     HEADING("The run"),
     TEXT("out", out, NULL, LEARN, "DIR", "run directory to write (required)"),
+    CHOICE("ledger", ledger, "full", C(TRAIN), "full|short",
+           "rollouts.jsonl with S, w and semantic, m x m numbers a group; or without them"),
     TEXT("responses", responses, NULL, C(EVAL), "FILE", "write the responses, a line of JSON each"),
     TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
@@ -463,9 +465,11 @@ static void problems_read_by(Problems *p, Readers *r)
             keep[i] = problem_fits(r, &p->problem[i]);
         problems_keep(p, keep);
     }
-    if ((n || p->wanted) && !p->n)
-        die("%s: the prompts of all problems are over %d tokens; see --max-prompt and --max-tokens",
-            p->path, limit);
+    if (n && !p->n)
+        die("%s: the prompts of all %d problems are over %d tokens; see --max-prompt and "
+            "--max-tokens", p->path, n, limit);
+    if (p->wanted && !p->n)
+        die("--task: all prompts are over %d tokens; see --max-prompt and --max-tokens", limit);
     if (p->n < n)
         warn("%s: dropped %d of %d problems (%.1f %%): prompts over %d tokens", p->path, n - p->n,
              n, 100.0 * (n - p->n) / n, limit);

@@ -318,7 +318,7 @@ static void reward_get(Reward *r, const Buf *lines, int n, double *reward, const
     if (!reward_read(r))
         reward_ended(r, 0, n);
     if (r->unread.n)
-        reward_fail(r, "wrote a line unasked, %s; expected rewards alone on its stdout",
+        reward_fail(r, "wrote a line unasked: %s; expected rewards alone on its stdout",
                     reward_quoted(r->unread.s, strcspn(r->unread.s, "\r\n")).s);
     int got = reward_exchange(r, lines, n, reward);
     sigaction(SIGPIPE, &before, NULL);
