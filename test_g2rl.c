@@ -170,7 +170,7 @@ static const Test TESTS[] = {
     TEST(incomplete, "checkpoints that are not whole, or do not fit"),
     TEST(keep, "--keep, and whose checkpoints go"),
     TEST(interrupt, "SIGINT, SIGTERM, and a second one"),
-    TEST(saved_on_error, "an error ends a run: its last whole step is saved, evaluations cost none"),
+    TEST(saved_on_error, "an error ends a run: its last whole step is saved; evaluations too"),
     TEST(save_by_default, "without --save-every: before evaluations, the newest kept"),
     TEST(heard_soon, "signals in the midst of an evaluation or a step"),
     TEST(closed_stderr, "nobody reads stderr: as SIGTERM"),

@@ -10,8 +10,10 @@ static Path dies_after(int n, const char *out)
 {
     char text[512];
     Path script = tmp_path("dies-after.sh");
-    snprintf(text, sizeof text, "n=%d\nwhile [ $n -gt 0 ]; do read -r x || exit 0; "
-             "echo $((n %% 3)); n=$((n - 1)); done\nread -r x; exit 7\n", n);
+    snprintf(text, sizeof text,
+             "n=%d\nwhile [ $n -gt 0 ]; do read -r x || exit 0; "
+             "echo $((n %% 3)); n=$((n - 1)); done\nread -r x; exit 7\n",
+             n);
     write_file(script.s, text, strlen(text));
     snprintf(text, sizeof text, "--reward-cmd sh %.200s\n--out %.200s\n", script.s, out);
     return put_file("dies-after", text);
@@ -45,20 +47,37 @@ static void test_saved_on_error(void)
               field(strchr(evals, '\n'), "step") == 3,
           "the evaluation that failed was made: %s", evals);
     free(evals);
+
+    /* An evaluation of which one of two lines is missing is made again. */
+    Path two = tmp_path("two-lines"), rows = path_join(two.s, "eval.jsonl"), copy = tmp_path("two");
+    CHECK(cli("sft " SMALL_SFT " --steps 2 --eval-every 2 --problems 1 --samples 2 --max-tokens 4 "
+              "--valid %s --out %s",
+              put_file("two.txt", "1+2=3").s, two.s) == 0,
+          "%s", cli_err);
+    copy_file(rows.s, copy.s);
+    char *text2 = read_file(rows.s, &n);
+    CHECK(!truncate(rows.s, strchr(text2, '\n') + 1 - text2), "truncate");
+    free(text2);
+    CHECK(cli("sft --resume --out %s", two.s) == 0 && same_files(rows.s, copy.s), "%s", cli_err);
 }
 
-/* Without --save-every there is a checkpoint before each evaluation, which the next one replaces. */
+/* Without --save-every there is a checkpoint before each evaluation, which the next one replaces.
+ */
 static void test_save_by_default(void)
 {
     const char *base = base_model();
     Path run = tmp_path("passing");
     Path options = dies_after(8 + 64, run.s); /* the evaluation of step 4 */
     CHECK(cli("train --model %s " SMALL_TRAIN " --steps 6 --eval-every 2 --problems 1 --samples 4 "
-              "@%s", base, options.s) == 1, "%s", cli_err);
-    CHECK(newest_name(run.s, INT_MAX) == 4 && newest_name(run.s, 3) == -1,
-          "checkpoints %d and %d", newest_name(run.s, INT_MAX), newest_name(run.s, 3));
+              "@%s",
+              base, options.s) == 1,
+          "%s", cli_err);
+    CHECK(newest_name(run.s, INT_MAX) == 4 && newest_name(run.s, 3) == -1, "checkpoints %d and %d",
+          newest_name(run.s, INT_MAX), newest_name(run.s, 3));
     CHECK(cli("sft " SMALL_SFT " --steps 4 --eval-every 1 --problems 1 --samples 2 --max-tokens 4 "
-              "--force --out %s", run.s) == 0, "%s", cli_err);
+              "--force --out %s",
+              run.s) == 0,
+          "%s", cli_err);
     CHECK(newest_name(run.s, INT_MAX) == 4 && newest_name(run.s, 3) == -1, "they stay");
 }
 
@@ -68,13 +87,17 @@ static void test_heard_soon(void)
 {
     static const int signals[] = {SIGTERM, SIGHUP, SIGINT};
     const char *base = base_model();
-    Path err = tmp_path("heard.err"), run = tmp_path("heard"), evals = path_join(run.s, "eval.jsonl");
+    Path err = tmp_path("heard.err"), run = tmp_path("heard"),
+         evals = path_join(run.s, "eval.jsonl");
     int status;
     for (int i = 0; i < 3; i++) { /* in evaluations, which would take minutes, and in a step */
-        pid_t child = cli_start(err.s, "train --model %s " SMALL_TRAIN " --steps 50 --force "
-                                "--out %s --max-tokens %s", base, run.s,
-                                i < 2 ? "480 --no-check --task countdown --eval-every 1 --problems 5000 --samples 64"
-                                      : "480 --no-check --prompts 500");
+        pid_t child = cli_start(
+            err.s,
+            "train --model %s " SMALL_TRAIN " --steps 50 --force "
+            "--out %s --max-tokens %s",
+            base, run.s,
+            i < 2 ? "480 --no-check --task countdown --eval-every 1 --problems 500 --samples 64"
+                  : "480 --no-check --prompts 500");
         const struct timespec pause = {.tv_nsec = 300000000};
         if (i < 2)
             wait_for_file(path_join(run.s, "run.json").s, 1);
@@ -86,13 +109,15 @@ static void test_heard_soon(void)
               now_seconds() - since);
         if (i < 2)
             CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 130 && !is_file(evals.s) &&
-                      !is_dir(run.s), "signal %d: %x", signals[i], (unsigned)status);
+                      !is_dir(run.s),
+                  "signal %d: %x", signals[i], (unsigned)status);
         else
             CHECK(WIFSIGNALED(status) && !is_dir(run.s), "the first batch: %x", (unsigned)status);
     }
     const char *how = SMALL_TRAIN " --task add:digits=2 --no-check --steps 3 --eval-every 3 "
-                      "--problems 60 --samples 8";
-    CHECK(cli("train --model %s %s --out %s", base, how, tmp_path("unheard").s) == 0, "%s", cli_err);
+                                  "--problems 60 --samples 8";
+    CHECK(cli("train --model %s %s --out %s", base, how, tmp_path("unheard").s) == 0, "%s",
+          cli_err);
     pid_t child = cli_start(err.s, "train --model %s %s --out %s", base, how, run.s);
     CHECK(wait_for_file(path_join(run.s, "checkpoint-3/config.json").s, 1), "the last checkpoint");
     kill(child, SIGTERM); /* in the evaluation after it */
@@ -106,12 +131,15 @@ static void test_heard_soon(void)
 /* Nobody reads stderr any more: as SIGTERM. */
 static void test_closed_stderr(void)
 {
-    Path run = tmp_path("unread"), text = put_file("unread.txt", "1+2=3"), pipe = tmp_path("unread-err");
+    Path run = tmp_path("unread"), text = put_file("unread.txt", "1+2=3"),
+         pipe = tmp_path("unread-err");
     int status;
     char first;
     CHECK(!mkfifo(pipe.s, 0600), "mkfifo");
-    pid_t child = cli_start(pipe.s, "sft " SMALL_SFT " --data %s --valid %s --eval-every 1 "
-                            "--steps 100000 --out %s", text.s, text.s, run.s);
+    pid_t child = cli_start(pipe.s,
+                            "sft " SMALL_SFT " --data %s --valid %s --eval-every 1 "
+                            "--steps 100000 --out %s",
+                            text.s, text.s, run.s);
     int reader = open(pipe.s, O_RDONLY);
     CHECK(read(reader, &first, 1) == 1 && wait_for_file(path_join(run.s, "metrics.jsonl").s, 1),
           "no step");
@@ -133,14 +161,18 @@ static void test_nothing_left(void)
         CHECK(cli("train --model %s " SMALL_TRAIN " --steps 2 --out %s %s", base, run.s,
                   i == 0   ? "--max-tokens 1"
                   : i == 1 ? "--max-tokens 1 --force"
-                           : "--reward-cmd false") == 1 && absent(run.s),
+                           : "--reward-cmd false") == 1 &&
+                  absent(run.s),
               "%s", cli_err);
     CHECK(cli("sft " SMALL_SFT " --steps 1 --out %s", run.s) == 0, "%s", cli_err);
-    CHECK(cli("train --model %s " SMALL_TRAIN " --max-tokens 1 --force --out %s", base, run.s) == 1 &&
-              newest_name(run.s, INT_MAX) == 1 && is_file(metrics.s), "the run is gone: %s", cli_err);
+    CHECK(cli("train --model %s " SMALL_TRAIN " --max-tokens 1 --force --out %s", base, run.s) ==
+                  1 &&
+              newest_name(run.s, INT_MAX) == 1 && is_file(metrics.s),
+          "the run is gone: %s", cli_err);
     unlink(path_join(run.s, "run.json").s);
     CHECK(cli("sft " SMALL_SFT " --steps 1 --out %s", run.s) == 1 &&
-              strstr(cli_err, "holds a run already"), "somebody's checkpoints: %s", cli_err);
+              strstr(cli_err, "holds a run already"),
+          "somebody's checkpoints: %s", cli_err);
     Path begun = tmp_path("begun");
     make_dirs(begun.s);
     put_file("begun/run.json", "{\"command\": \"sft\"}"); /* killed in its first step */
@@ -148,7 +180,8 @@ static void test_nothing_left(void)
     CHECK(cli("sft " SMALL_SFT " --steps 1 --out %s", begun.s) == 0, "%s", cli_err);
     CHECK(cli("sft " SMALL_SFT " --steps 3 --lr 10 --weight-decay 10 --warmup 0 --clip-norm 0 "
               "--eval-every 3 --problems 1 --reward-cmd false --out %s",
-              tmp_path("first").s) == 1 && newest_name(tmp_path("first").s, INT_MAX) == 3,
+              tmp_path("first").s) == 1 &&
+              newest_name(tmp_path("first").s, INT_MAX) == 3,
           "three steps are not nothing: %s", cli_err);
 }
 
@@ -161,14 +194,16 @@ static void test_keep_others(void)
     make_dirs(path_join(run.s, "checkpoint-1/.ipynb_checkpoints").s);
     for (int i = 0; i < 2; i++) {
         CHECK(cli("sft --resume --steps %d --save-every 1 --keep 1 --out %s", 3 + i, run.s) == 0 &&
-                  strstr(cli_err, "old-checkpoint-1: cannot be removed"), "%s", cli_err);
+                  strstr(cli_err, "old-checkpoint-1: cannot be removed"),
+              "%s", cli_err);
         CHECK(newest_name(run.s, INT_MAX) == 3 + i && newest_name(run.s, 2 + i) == -1,
               "other checkpoints");
     }
     CHECK(cli("sft " SMALL_SFT " --steps 1 --force --out %s", run.s) == 0, "%s", cli_err);
     make_dirs(path_join(run.s, "checkpoint-1/folder").s);
     CHECK(cli("sft " SMALL_SFT " --steps 2 --force --out %s", run.s) == 0 &&
-              strstr(cli_err, "old-checkpoint-1.1: cannot be removed"), "%s", cli_err);
+              strstr(cli_err, "old-checkpoint-1.1: cannot be removed"),
+          "%s", cli_err);
     CHECK(is_dir(path_join(run.s, "old-checkpoint-1/.ipynb_checkpoints").s), "it was deleted");
 }
 
@@ -178,10 +213,14 @@ static void test_resume_schedule(void)
     Path run = tmp_path("scheduled");
     static const char *const schedules[] = {"constant", "linear", "cosine"};
     for (int i = 0; i < 3; i++) {
-        CHECK(cli("sft --preset nano --task add:digits=1 --batch 2 --threads 1 --steps 2 --warmup 1 "
-                  "--schedule %s --force --out %s", schedules[i], run.s) == 0, "%s", cli_err);
+        CHECK(
+            cli("sft --preset nano --task add:digits=1 --batch 2 --threads 1 --steps 2 --warmup 1 "
+                "--schedule %s --force --out %s",
+                schedules[i], run.s) == 0,
+            "%s", cli_err);
         CHECK(cli("sft --resume --steps 4 --out %s", run.s) == (i > 0), "%s", cli_err);
-        CHECK((strstr(cli_err, "--steps: was 2, is 4; --schedule") != NULL) == (i > 0), "%s", cli_err);
+        CHECK((strstr(cli_err, "--steps: was 2, is 4; --schedule") != NULL) == (i > 0), "%s",
+              cli_err);
         CHECK(i == 0 || cli("sft --resume --steps 4 --force --out %s", run.s) == 0, "%s", cli_err);
     }
 }
@@ -235,16 +274,20 @@ static void test_resume_elsewhere(void)
     Path file = put_file("moved.jsonl", data), here = from_here(file.s), base_here;
     put_file("moved-2.jsonl", data);
     CHECK(cli("sft --model %s --task add:digits=1 --threads 1 --steps 1 --batch 4 --schedule "
-              "constant --out %s", base_model(), base.s) == 0, "%s", cli_err);
+              "constant --out %s",
+              base_model(), base.s) == 0,
+          "%s", cli_err);
     base_here = from_here(base.s);
     CHECK(cli("train --model %s --data %s " SMALL_TRAIN " --kl-coef 0.1 --steps 1 --out %s",
-              base_here.s, here.s, run.s) == 0, "%s", cli_err);
+              base_here.s, here.s, run.s) == 0,
+          "%s", cli_err);
     CHECK(cli("sft --resume --steps 2 --out %s", base.s) == 0, "the base learns more: %s", cli_err);
     CHECK(cli_elsewhere("replay %s --step 1", run.s) == 0, "%s", cli_err);
     CHECK(cli_elsewhere("train --resume --steps 2 --out %s", run.s) == 0, "%s", cli_err);
     CHECK(cli("train --resume --steps 3 --data %s --out %s", here.s, run.s) == 0, "%s", cli_err);
     CHECK(cli("train --resume --steps 4 --data %s --model %s/checkpoint-1 --out %s", copy.s,
-              base_here.s, run.s) == 0, "%s", cli_err);
+              base_here.s, run.s) == 0,
+          "%s", cli_err);
     CHECK(cli("train --resume --steps 5 --model %s --out %s", base.s, run.s) == 1 &&
               strstr(cli_err, "checkpoint-2: is not the model that the run began with"),
           "%s", cli_err);
@@ -277,7 +320,9 @@ static void test_max_prompt_task(void)
     size_t n;
     const char *task = "--task countdown:numbers=3,max=99";
     CHECK(cli("train --model %s %s --prompts 4 --rollouts 2 --max-tokens 8 --max-prompt 12 "
-              "--steps 6 --no-check --threads 1 --out %s", base, task, run.s) == 0, "%s", cli_err);
+              "--steps 6 --no-check --threads 1 --out %s",
+              base, task, run.s) == 0,
+          "%s", cli_err);
     char *text = read_file(path_join(run.s, "rollouts.jsonl").s, &n);
     int rows = 0, longest = 0;
     for (char *at = text; (at = strstr(at, "\"prompt\": \"")); rows++) {
@@ -288,12 +333,15 @@ static void test_max_prompt_task(void)
     free(text);
     CHECK(cli("replay %s --step 6 --group 3 --rollout 1 --threads 1", run.s) == 0, "%s", cli_err);
     for (int i = 0; i < 2; i++)
-        CHECK(cli("%s --json --model %s %s --max-prompt 11 --problems 20 --samples 2 --max-tokens 8",
-                  i ? "geometry" : "eval", base, task) == 0 &&
-                  field(cli_out, i ? "groups" : "problems") == 20,
-              "%s%s", cli_out, cli_err);
-    CHECK(cli("train --model %s %s --max-prompt 3 --out %s", base, task, tmp_path("none-short").s) == 1 &&
-              strstr(cli_err, "see --max-prompt"), "%s", cli_err);
+        CHECK(
+            cli("%s --json --model %s %s --max-prompt 11 --problems 20 --samples 2 --max-tokens 8",
+                i ? "geometry" : "eval", base, task) == 0 &&
+                field(cli_out, i ? "groups" : "problems") == 20,
+            "%s%s", cli_out, cli_err);
+    CHECK(cli("train --model %s %s --max-prompt 3 --out %s", base, task,
+              tmp_path("none-short").s) == 1 &&
+              strstr(cli_err, "see --max-prompt"),
+          "%s", cli_err);
 }
 
 /* The number of this name in each line of the ledger. */
@@ -318,7 +366,9 @@ static void test_sampling_policy(void)
     for (int i = 0; i < 2; i++) {
         Path run = tmp_path(i ? "several" : "once");
         CHECK(cli("train --model %s " SMALL_TRAIN " --steps 1 --lr 0.01 --kl exact --kl-coef 0.1 "
-                  "%s --out %s", base, how[i], run.s) == 0, "%s", cli_err);
+                  "%s --out %s",
+                  base, how[i], run.s) == 0,
+              "%s", cli_err);
         CHECK(ledger_numbers(i ? "several" : "once", "entropy", entropy[i], 16) == 16, "rows");
         size_t n;
         char *text = read_file(path_join(run.s, "metrics.jsonl").s, &n);
@@ -367,11 +417,21 @@ static void test_reward_values(void)
     static const struct {
         const char *line;
         double reward;
-    } cases[] = {{".5", 0.5}, {"1.", 1}, {"+1", 1}, {"-1e-3", -1e-3}, {"true", 1}, {"false", 0},
-                 {"null", 0}, {" 2 \r", 2}, {"{\"reward\": true}", 1}, {"{\"reward\": null}", 0},
+    } cases[] = {{".5", 0.5},
+                 {"1.", 1},
+                 {"+1", 1},
+                 {"-1e-3", -1e-3},
+                 {"true", 1},
+                 {"false", 0},
+                 {"null", 0},
+                 {" 2 \r", 2},
+                 {"{\"reward\": true}", 1},
+                 {"{\"reward\": null}", 0},
                  {"{\"reward\": -0.25}", -0.25}};
-    static const char *const bad[] = {"", ".", "+", "1,5", "0x1", "nan", "inf", "1e999", "yes",
-                                      "[1]", "\"1\"", "1 2", "{}", "{\"reward\": .5}", "trueish"};
+    static const char *const bad[] = {
+        "",       ".",   "+",   "1,5",   "0x1", "nan", "inf",
+        "1e999",  "yes", "[1]", "\"1\"", "1 2", "{}",  "{\"reward\": .5}",
+        "trueish"};
     Buf reason = {0};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         double reward = -7;
@@ -388,7 +448,8 @@ static void test_reward_values(void)
     }
     buf_free(&reason);
     CHECK(cli("sft --preset nano --adam-eps 0 --out %s", tmp_path("x").s) == 2 &&
-              strstr(cli_err, "--adam-eps: '0'; expected a number from 1e-20"), "%s", cli_err);
+              strstr(cli_err, "--adam-eps: '0'; expected a number from 1e-20"),
+          "%s", cli_err);
 }
 
 /* --out may not hold the model to begin with: the new run would delete it. */
@@ -411,23 +472,30 @@ static void test_short_ledger(void)
     struct stat info[2];
     size_t n;
     for (int i = 0; i < 2; i++) {
-        Path run = tmp_path(i ? "ledger-short" : "ledger-full"), rows = path_join(run.s, "rollouts.jsonl");
+        Path run = tmp_path(i ? "ledger-short" : "ledger-full"),
+             rows = path_join(run.s, "rollouts.jsonl");
         CHECK(cli("train --model %s " SMALL_TRAIN " --rollouts 32 --steps 1 --out %s --ledger %s",
-                  base, run.s, i ? "short" : "full") == 0 && !stat(rows.s, &info[i]), "%s", cli_err);
+                  base, run.s, i ? "short" : "full") == 0 &&
+                  !stat(rows.s, &info[i]),
+              "%s", cli_err);
         char *text = read_file(rows.s, &n);
         CHECK((strstr(text, "\"S\": ") != NULL) == !i && (strstr(text, "\"w\": ") != NULL) == !i &&
                   (strstr(text, "\"semantic\": ") != NULL) == !i && strstr(text, "\"nubar\": ") &&
-                  strstr(text, "\"advantage\": "), "%.400s", text);
+                  strstr(text, "\"advantage\": "),
+              "%.400s", text);
         free(text);
     }
     CHECK(info[1].st_size * 3 < info[0].st_size, "%lld and %lld bytes", (long long)info[0].st_size,
           (long long)info[1].st_size);
     CHECK(same_lines(tmp_path("ledger-short/metrics.jsonl").s,
-                     tmp_path("ledger-full/metrics.jsonl").s), "the metrics");
+                     tmp_path("ledger-full/metrics.jsonl").s),
+          "the metrics");
     CHECK(cli("replay %s --step 1 --group 2 --rollout 5", tmp_path("ledger-short").s) == 0, "%s",
           cli_err);
     CHECK(cli("train --model %s " SMALL_TRAIN " --steps 1 --out %s", base,
-              tmp_path("small-ledger").s) == 0 && !strstr(cli_err, "GB"), "%s", cli_err);
+              tmp_path("small-ledger").s) == 0 &&
+              !strstr(cli_err, "GB"),
+          "%s", cli_err);
 }
 
 #endif

@@ -396,8 +396,8 @@ static void test_interrupt(void)
     /* A reward command that hangs in step 2, and goes on when its input ends: we wait a second. */
     Path asked = tmp_path("asked"), script = put_file("hangs.sh", ""), twice = tmp_path("twice");
     Buf text = {0};
-    buf_printf(&text, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do read x; echo $((i %% 3));"
-               " done\nread x; echo 1 >%s; sleep 30\n", asked.s);
+    buf_printf(&text, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do read x; "
+               "echo $((i %% 3)); done\nread x; echo 1 >%s; sleep 30\n", asked.s);
     write_file(script.s, text.s, text.n);
     text.n = 0;
     buf_printf(&text, "--reward-cmd sh %s\n--out %s\n", script.s, twice.s);
@@ -463,6 +463,10 @@ static void test_not_finite(void)
     snprintf(first, sizeof first, "%s", stopped ? stopped : "nothing");
     CHECK(step > 3 && newest_name(out.s, INT_MAX) == step - 1, "step %d", step);
     CHECK(cli("sft --resume --out %s", out.s) == 1 && strstr(cli_err, first), "again: %s", cli_err);
+    CHECK(cli("sft " SMALL_SFT " --steps 60 --warmup 0 --lr 10 --weight-decay 10 --force --out %s",
+              out.s) == 1 && newest_name(out.s, INT_MAX) == step - 1 &&
+              newest_name(out.s, step - 2) == -1,
+          "without --save-every the last whole step is saved: %s", cli_err);
     Model good = model_load(out.s);
     CHECK(!first_not_finite(&good, good.params), "the last checkpoint");
     model_free(&good);

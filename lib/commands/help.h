@@ -45,7 +45,8 @@ static const struct {
      "--reward-cmd CMD: started once by /bin/sh. For each response it reads a line\n"
      "    {\"prompt\": \"..\", \"response\": \"..\", \"answer\": \"..\"}\n"
      "    and writes, in the same order, {\"reward\": 0.5, \"reason\": \"..\"} or a number\n"
-     "    (true 1, false 0, null 0), one a line. All lines of a step are sent at once; each answer must be flushed.\n"
+     "    (true is 1, false and null are 0), one a line. All lines of a step are sent at\n"
+     "    once; each answer must be flushed.\n"
      "    Any real number is a reward; one above 0 counts as right in pass@1; shaped rewards\n"
      "    (g2rl) are clipped to [-3, 3]. The data needs no answers then, and responses that\n"
      "    were cut off are judged like any other. Example: data/reward_story.sh\n"},

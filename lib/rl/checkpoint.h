@@ -17,8 +17,8 @@
  *
  * A checkpoint is complete when it has its name: it is written as tmp-checkpoint-<step>, synced
  * with the lines up to its step (fsync), then renamed. Older ones are deleted after that. So a run
- * may be killed at any moment. A checkpoint comes before the evaluation of its step; where the lines
- * of that are not there, the resumed run begins with it. */
+ * may be killed at any moment. A checkpoint comes before the evaluation of its step; where the
+ * lines of that are not there, the resumed run begins with it. */
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
@@ -175,8 +175,8 @@ static uint64_t trainer_hash(const SafeTensors *st, const char *key)
     return strtoull(trainer_note(st, key), NULL, 16);
 }
 
-/* The options of a run as run.json has them: paths from the root, which name the same files wherever
- * the run is gone on with, and of --model the checkpoint itself. */
+/* The options of a run as run.json has them: paths from the root, which name the same files
+ * wherever the run is gone on with, and of --model the checkpoint itself. */
 static Options options_resolved(Session *s, int command)
 {
     static const char *const paths[] = {"model", "data", "valid", "eval-data", "template",
@@ -582,7 +582,8 @@ static void run_stopped(const Run *run)
  * that nothing is in the way of the next command. */
 static void run_keep(Run *run)
 {
-    static const char *const names[] = {"run.json", "metrics.jsonl", "rollouts.jsonl", "eval.jsonl"};
+    static const char *const names[] = {"run.json", "metrics.jsonl", "rollouts.jsonl",
+                                        "eval.jsonl"};
     const char *out = run->s->o.out;
     if (run->step > 0 || run->saved >= 0 || run->s->o.steps == 0) {
         if (run->saved != run->step && !run->updating)

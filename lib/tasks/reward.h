@@ -5,8 +5,9 @@
  *   {"prompt": "...", "response": "...", "answer": "..."}
  *
  * and writes one line, {"reward": 0.5, "reason": "..."} (the reason is optional) or a bare number
- * (true is 1, false 0, null 0), in the order of the requests. All requests of a training step are sent at once, so it must answer
- * each line without waiting for the end of its input, and flush. Its stderr is ours.
+ * (true is 1, false and null are 0), in the order of the requests. All requests of a training step
+ * are sent at once, so it must answer each line without waiting for the end of its input, and
+ * flush. Its stderr is ours.
  *
  *   reward_start(command, timeout)           starts it
  *   reward_request(prompt, ..., &lines)      appends one request
@@ -308,8 +309,8 @@ static int reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
     return got;
 }
 
-/* The rewards of n requests (`lines`), in order; 0 for those that a signal leaves open. The reasons,
- * "" for none, are valid until the next call. */
+/* The rewards of n requests (`lines`), in order; 0 for those that a signal leaves open. The
+ * reasons, "" for none, are valid until the next call. */
 static void reward_get(Reward *r, const Buf *lines, int n, double *reward, const char **reason)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;

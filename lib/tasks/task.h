@@ -208,8 +208,8 @@ static bool task_draw(const Task *t, Dice *d, Split split, Buf *prompt, Buf *ans
     return solved;
 }
 
-/* Appends prompt and gold answer of problem `index` of the seed's sequence for this split: the first
- * among its draws from number *draw on. Afterwards *draw is the number of the next one. */
+/* Appends prompt and gold answer of problem `index` of the seed's sequence for this split: the
+ * first among its draws from number *draw on. Afterwards *draw is the number of the next one. */
 static void task_problem_from(uint32_t *draw, const Task *t, uint64_t seed, Split split,
                               uint32_t index, Buf *prompt, Buf *answer)
 {
