@@ -200,11 +200,10 @@ static Run replay_run(Session *s, const Options *own)
 /* Dies where the run's checkpoints say that it began with another model than --model now is. */
 static void demand_same_start(const Trainer *t)
 {
-    int newest = newest_name(t->s->o.out, INT_MAX);
-    if (t->run.saved >= 0 || newest < 0)
+    Run newest = run_new(t->s, TRAIN);
+    if (t->run.saved >= 0 || !run_at(&newest, INT_MAX))
         return;
-    Path dir = checkpoint_path(t->s->o.out, "", newest);
-    SafeTensors st = st_open_file(path_join(dir.s, "trainer.safetensors").s);
+    SafeTensors st = st_open_file(path_join(newest.from.s, "trainer.safetensors").s);
     demand_start(&t->s->model, t->run.from.s, trainer_hash(&st, "start"));
     st_close(&st);
 }

@@ -109,11 +109,11 @@ static bool in_trainer(const Tensor *t, char kind, int64_t updates)
     return t->size && (kind == 'w' ? t->dtype != ST_F32 : updates > 0);
 }
 
-/* Where the options of a command have a text; NULL: the command has no such option. */
+/* Where the options of a command have this text; NULL: the command has no such option. */
 static const char **option_text(Options *options, int command, const char *name)
 {
     const Option *o = option_named(OPTIONS, N_OPTIONS, command, name);
-    return o ? (const char **)(void *)((char *)options + o->offset) : NULL;
+    return o && o->kind == OPT_TEXT ? (const char **)(void *)((char *)options + o->offset) : NULL;
 }
 
 /* The hash of an input file; 0 where the run has none. */
@@ -196,6 +196,15 @@ static Options options_resolved(Session *s, int command)
     return o;
 }
 
+/* Does the run read a file by this option? */
+static bool is_input(const Run *run, const char *option)
+{
+    int i = 0;
+    while (i < N_INPUTS && strcmp(INPUTS[i], option))
+        i++;
+    return i < N_INPUTS && run->inputs[i];
+}
+
 /* Is --model, however it is written, the model that the run began with? */
 static bool same_model(const Run *run)
 {
@@ -224,7 +233,7 @@ static int run_differences(const Run *run)
         if (!option_known(o, run->command) || among(o->name, ignored))
             continue;
         bool steps = !strcmp(o->name, "steps"), model = !strcmp(o->name, "model");
-        if ((steps && constant) || (model && same_model(run)) || input_hash(run, o->name))
+        if ((steps && constant) || (model && same_model(run)) || is_input(run, o->name))
             continue;
         was.n = is.n = 0;
         option_get(o, &s->was.o, &was);
