@@ -5,18 +5,18 @@
 
 #include "trust_test.h"
 
-/* An option file of a run whose reward command gives n rewards, and then ends with status 7. */
-static Path dies_after(int n, const char *out)
+/* An option file of a run whose reward command gives n rewards, and then does `last`. */
+static Path gives(int n, const char *last, const char *out)
 {
-    char text[512];
-    Path script = tmp_path("dies-after.sh");
+    char text[1024];
+    Path script = tmp_path("gives.sh");
     snprintf(text, sizeof text,
              "n=%d\nwhile [ $n -gt 0 ]; do read -r x || exit 0; "
-             "echo $((n %% 3)); n=$((n - 1)); done\nread -r x; exit 7\n",
-             n);
+             "echo $((n %% 3)); n=$((n - 1)); done\nread -r x; %s\n",
+             n, last);
     write_file(script.s, text, strlen(text));
     snprintf(text, sizeof text, "--reward-cmd sh %.200s\n--out %.200s\n", script.s, out);
-    return put_file("dies-after", text);
+    return put_file("gives", text);
 }
 
 /* A run that an error ends has its last whole step on the disk, and goes on from there. */
@@ -25,7 +25,7 @@ static void test_saved_on_error(void)
     const char *base = base_model();
     Path run = tmp_path("rescued"), steady = tmp_path("steady.sh");
     for (int evaluates = 0; evaluates < 2; evaluates++) { /* 16 rewards a step, 4 an evaluation */
-        Path options = dies_after(evaluates ? 4 + 48 : 32 + 5, run.s);
+        Path options = gives(evaluates ? 4 + 48 : 32 + 5, "exit 7", run.s);
         CHECK(cli("train --model %s " SMALL_TRAIN " --steps 3 --force %s @%s", base,
                   evaluates ? "--eval-every 3 --problems 1 --samples 4" : "", options.s) == 1 &&
                   strstr(cli_err, "ended, with status 7") &&
@@ -67,7 +67,7 @@ static void test_save_by_default(void)
 {
     const char *base = base_model();
     Path run = tmp_path("passing");
-    Path options = dies_after(8 + 64, run.s); /* the evaluation of step 4 */
+    Path options = gives(8 + 64, "exit 7", run.s); /* the evaluation of step 4 */
     CHECK(cli("train --model %s " SMALL_TRAIN " --steps 6 --eval-every 2 --problems 1 --samples 4 "
               "@%s",
               base, options.s) == 1,
@@ -79,6 +79,18 @@ static void test_save_by_default(void)
               run.s) == 0,
           "%s", cli_err);
     CHECK(newest_name(run.s, INT_MAX) == 4 && newest_name(run.s, 3) == -1, "they stay");
+    Path asked = tmp_path("evaluates"), err = tmp_path("killed.err");
+    char last[200];
+    snprintf(last, sizeof last, "echo 1 >%.100s; sleep 30", asked.s);
+    options = gives(4 + 32, last, run.s);
+    pid_t child = cli_start(err.s,
+                            "train --model %s " SMALL_TRAIN " --steps 6 --eval-every 2 "
+                            "--problems 1 --samples 4 --force @%s",
+                            base, options.s);
+    CHECK(wait_for_file(asked.s, 1), "no evaluation");
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    CHECK(newest_name(run.s, INT_MAX) == 2, "the evaluation came before its checkpoint");
 }
 
 /* Signals are heard while responses are sampled, in an evaluation as in a step: the run ends soon,
