@@ -63,8 +63,8 @@
 #include "lib/rl/evol.h"        /* defines: embed_responses, semantic_novelty, shape_by_meaning */
 #include "lib/rl/session.h"     /* defines: Session, Options */
 #include "lib/rl/run_memory.h"  /* defines: Extent, groups_new, run_engine */
-#include "lib/rl/preflight.h"   /* defines: before_update */
 #include "lib/rl/records.h"     /* defines: GroupSums, put_rollout, put_metrics */
+#include "lib/rl/preflight.h"   /* defines: preflight, demand_signal */
 #include "lib/rl/checkpoint.h"  /* defines: Run, run_find, run_line */
 
 /* ================================================================ features and advantages */
@@ -382,7 +382,8 @@ static Learner learner_new(Session *s, int micro_batch)
                      xcalloc(s->engine.threads, sizeof(Pass))};
 }
 
-/* Reads what the head made of a group's tokens, the pass's targets from `first` on. */
+/* Reads what the head made of a group's tokens, the pass's targets from `first` on. When they are
+ * first seen, the policy is the one that sampled them. */
 static void group_read(Group *g, const Pass *p, size_t first, int d)
 {
     const Head *head = &p->head;
@@ -400,9 +401,14 @@ static void group_read(Group *g, const Pass *p, size_t first, int d)
         g->coef.entropy += first;
     if (g->coef.kl)
         g->coef.kl += first;
-    g->logp_gap = g->seen ? g->logp_gap : 0;
-    for (int t = 0; t < g->n_tokens && !g->seen; t++)
+    if (g->seen)
+        return;
+    g->logp_gap = g->kl_old = 0;
+    memcpy(g->entropy_old, g->entropy, bytes);
+    for (int t = 0; t < g->n_tokens; t++) {
         g->logp_gap = fmax(g->logp_gap, fabs((double)g->logprob[t] - (double)g->logprob_old[t]));
+        g->kl_old += head->ref.m ? (double)g->kl[t] : 0;
+    }
 }
 
 /* Step 3 for n groups in one pass: log p, entropy and phi of each token; with a reference, how far
@@ -498,11 +504,13 @@ typedef struct {
     Problems problems, held_out;
     Extent extent;
     Learner learner;
-    Group *groups;   /* of the step */
+    Group *groups;   /* of the step, sampled and judged; NULL: not yet */
+    size_t mark;     /* the arena, before them */
     LossSums sums;   /* of its updates */
     double norm;     /* mean norm of their gradients */
     char note[96];   /* for the line of progress */
     bool warned;     /* of rewards that Eq 13 clips */
+    Signal signal;
 } Trainer;
 
 /* Training prompts are drawn from this index on: not those that supervised training began with. */
@@ -531,6 +539,20 @@ static Group *roll_out(Trainer *t, int step)
     return g;
 }
 
+/* Steps 1 and 2 of the next step, where this has not been done. */
+static void next_groups(Trainer *t)
+{
+    Engine *e = &t->s->engine;
+    if (t->groups)
+        return;
+    t->mark = e->arena.used;
+    e->clock = now_seconds();
+    t->groups = roll_out(t, t->run.step);                         /* 1. responses */
+    if (!interrupted())
+        verify_groups(t->groups, t->s->o.prompts, &t->problems.judge, &t->s->tokenizer);
+    phase_ends(e, VERIFY);                                        /* 2. rewards */
+}
+
 /* Advantages of all groups of a batch of rollouts, before several updates on it. */
 static void all_advantages(const Learner *l, Group *g, int n)
 {
@@ -543,22 +565,24 @@ static void all_advantages(const Learner *l, Group *g, int n)
 }
 
 /* One step of training. With --mini-batch or --epochs it makes several updates, with the advantages
- * that the sampling policy gave the responses. */
-static void train_step(Trainer *t)
+ * that the sampling policy gave the responses. False: a signal ends the run before an update; the
+ * step is left undone. */
+static bool train_step(Trainer *t)
 {
     Session *s = t->s;
     Learner *l = &t->learner;
     Engine *e = &s->engine;
     Model *policy = &s->model;
-    int step = t->run.step++, n = s->o.prompts, updates = 0;
+    int step = t->run.step, n = s->o.prompts, updates = 0;
     int size = s->o.mini_batch ? imin(s->o.mini_batch, n) : n; /* groups of an update */
     double lr = learning_rate(&s->o, step);
     t->sums = (LossSums){0};
     t->norm = 0;
     l->reference = !keeps_reference(&s->o) ? NULL : policy->lora ? policy : &t->reference;
-    Group *g = t->groups = roll_out(t, step);                     /* 1. responses */
-    verify_groups(g, n, &t->problems.judge, &s->tokenizer);       /* 2. rewards */
-    before_update(s, &t->problems.judge, t->extent, g, step == 0 && t->run.metrics, &t->warned);
+    next_groups(t);                                               /* 1, 2. responses, rewards */
+    Group *g = t->groups;
+    if (interrupted())
+        return false;
     if (l->reference)
         reference_hidden(e, l->reference, g, n);
     if (size < n || s->o.epochs > 1)
@@ -569,6 +593,8 @@ static void train_step(Trainer *t)
         LossSize all = loss_size(batch, k, l->method);
         grads_zero(policy);
         while (batch < end) {
+            if (updates == 0 && interrupted())
+                return false;
             Wave w = next_wave(l, batch, (int)(end - batch));
             forward_wave(l, &w, t->extent.keep);                  /* 3. log p and phi */
             wave_advantages(l, &w);                               /* 4. A of each response */
@@ -577,12 +603,16 @@ static void train_step(Trainer *t)
             batch += w.n;
         }
         double norm = adamw_step(e, policy, &t->run.adam, lr);    /* 7. the update */
+        t->run.updating |= isfinite(norm);
         demand_finite(policy, step + 1, t->sums.loss, norm);
         t->norm += norm;
     }
     t->sums.loss /= updates;
     t->norm /= updates;
+    t->run.step = step + 1;
+    t->run.updating = false;
     workers_reset(e);
+    return true;
 }
 
 /* ================================================================ the commands */

@@ -1272,13 +1272,15 @@ typedef struct {
  * m and v begin at 0, so after t updates they are means of g and g^2 by weights that add up to
  * 1 - b^t: hence the divisions. A weight moves by about lr, however large its gradient is; the
  * decay is no part of g, so that it is not divided by sqrt(v). Of a model with an adapter w are its
- * A and B. Returns the norm before clipping. */
+ * A and B. Returns the norm before clipping; where it is not finite, nothing is changed. */
 static double adamw_step(Engine *e, Model *model, AdamW *o, double lr)
 {
     int threads = e->threads;
     Model *m = trained(model);
     grads_finish(m);
     double norm = grads_norm(m, threads);
+    if (!isfinite(norm))
+        return norm;
     double clip = o->clip_norm > 0 && norm > o->clip_norm ? o->clip_norm / (norm + 1e-6) : 1.0;
     double t = (double)++o->step;
     double correct1 = 1 - pow(o->beta1, t), correct2 = 1 - pow(o->beta2, t);

@@ -126,6 +126,8 @@ done
 
 cores=$(nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 2)
 JOBS=${JOBS:-$cores} first=${SEED:-1}
+case $JOBS in '' | 0* | *[!0-9]*) wrong "run.sh: JOBS: '$JOBS'; expected a number from 1 on" ;; esac
+case $first in '' | *[!0-9]*) wrong "run.sh: SEED: '$first'; expected a number" ;; esac
 last=$((first + seeds - 1))
 # How many; on stdin, a line each: a function and its arguments. The cores are shared by as many as
 # run at a time, which are fewer in the last round.

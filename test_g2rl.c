@@ -27,6 +27,7 @@
 #include "tests/machine_test.h"
 #include "tests/trust_test.h"
 #include "tests/lora_test.h"
+#include "tests/rescue_test.h"
 #include "tests/problems_test.h"
 #include "tests/foreign_test.h"
 #include "tests/report_test.h"
@@ -181,6 +182,21 @@ static const Test TESTS[] = {
     TEST(incomplete, "checkpoints that are not whole, or do not fit"),
     TEST(keep, "--keep, and whose checkpoints go"),
     TEST(interrupt, "SIGINT, SIGTERM, and a second one"),
+    TEST(saved_on_error, "an error ends a run: its last whole step is saved; evaluations too"),
+    TEST(save_by_default, "without --save-every: before evaluations, the newest kept"),
+    TEST(heard_soon, "signals in the midst of an evaluation or a step"),
+    TEST(closed_stderr, "nobody reads stderr: as SIGTERM"),
+    TEST(nothing_left, "a run refused at its first step; what --force replaces and does not hide"),
+    TEST(keep_others, "checkpoints that hold what the run has not put there"),
+    TEST(resume_schedule, "--resume with other --steps under a schedule that ends with them"),
+    TEST(resume_elsewhere, "from another directory, by other paths, with a base trained on"),
+    TEST(replay_base, "replay with another base than the run's"),
+    TEST(max_prompt_task, "--max-prompt: of a task another problem is drawn"),
+    TEST(sampling_policy, "several updates a step: the ledger's entropy is the sampler's"),
+    TEST(no_signal, "steps without an advantage: said, and stopped after a few"),
+    TEST(reward_values, "what programs print as a reward; --adam-eps 0"),
+    TEST(out_is_model, "--out that holds --model"),
+    TEST(short_ledger, "--ledger short"),
     TEST(not_finite, "a gradient, weight or moment that is not finite: named, never saved"),
     TEST(run_failures, "a full disk, a directory that vanishes, is read-only or in use"),
     TEST(output_failures, "what is printed: full disk, closed file, a pipe that nobody reads"),

@@ -644,7 +644,7 @@ static void test_distinct_problems(void)
     Map seen = {0};
     for (int split = SPLIT_TRAIN; split <= SPLIT_TEST; split++) {
         Problems p = {.task = task_of("countdown:numbers=2"), .split = (Split)split, .seed = 1};
-        problems_draw(&p, split == SPLIT_TRAIN ? 60 : 1000);
+        problems_draw(&p, split == SPLIT_TRAIN ? 60 : 1000, NULL, NULL);
         CHECK(p.n >= 3 && (split != SPLIT_TRAIN || p.n == 60), "split %d: %d problems", split, p.n);
         for (int i = 0; i < p.n; i++) {
             uint64_t key = task_key(&p.task, p.problem[i].prompt);
@@ -1028,11 +1028,15 @@ static void test_preflight(void)
     CHECK(cli("train --model %s --max-tokens 1 --prompts 2 --rollouts 2 --steps 1 --out %s/cut",
               base, dir) == 1 && strstr(cli_err, "--max-tokens 1: every response was cut off"),
           "%s", cli_err);
-    CHECK(cli("train --model %s --task countdown:numbers=6 --prompts 2 --rollouts 4 --steps 1 "
+    CHECK(cli("train --model %s --task countdown:numbers=6 --prompts 2 --rollouts 32 --steps 1 "
               "--out %s/hopeless", base, dir) == 1 && strstr(cli_err, " 0 % are right") &&
               strstr(cli_err, "In 0 of 2 groups") && strstr(cli_err, "no response earned a reward"),
           "%s", cli_err);
-    CHECK(cli("train --model %s --max-tokens 1 --prompts 2 --rollouts 2 --steps 1 --force "
+    CHECK(cli("train --model %s --task countdown:numbers=6 --prompts 2 --rollouts 4 --steps 1 "
+              "--out %s/few", base, dir) == 0 &&
+              strstr(cli_err, "no response of the first batch earned a reward"),
+          "8 responses say little: %s", cli_err);
+    CHECK(cli("train --model %s --max-tokens 1 --prompts 2 --rollouts 2 --steps 1 --no-check "
               "--out %s/cut", base, dir) == 0, "%s", cli_err);
     CHECK(cli("train --model %s --steps 1 --prompts 64 --rollouts 4096 --max-tokens 400 --out "
               "%s/large", base, dir) == 1 && strstr(cli_err, "try --recompute"), "%s", cli_err);

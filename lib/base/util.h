@@ -1,6 +1,7 @@
 /* util.h: what every other file uses. Nothing here knows of models or reinforcement learning.
  *
- *   die, warn                  one line on stderr; die ends the process with status 1
+ *   die, warn                  one line on stderr; die ends the process with status 1, after
+ *                              at_error has had its turn
  *   xmalloc, floats_new, ...   memory, or the end of the program; APPEND to an array
  *   Arena                      a training step's memory: reserved once, marked and reset
  *   Buf                        text that grows
@@ -85,7 +86,19 @@ PRINTF_LIKE(1, 2) static inline void warn(const char *fmt, ...)
     fprintf(stderr, "g2rl: %s\n", text);
 }
 
-#define die(...) (warn(__VA_ARGS__), exit(1))
+/* What is done before an error ends the program, such as saving a run; NULL: nothing. */
+static void (*at_error)(void);
+
+static inline _Noreturn void end_by_error(void)
+{
+    void (*last)(void) = at_error;
+    at_error = NULL; /* an error in there is the last one */
+    if (last)
+        last();
+    exit(1);
+}
+
+#define die(...) (warn(__VA_ARGS__), end_by_error())
 
 /* Formats an error; returns false. */
 PRINTF_LIKE(3, 4) static inline bool fail(char *error, size_t size, const char *fmt, ...)
@@ -467,18 +480,18 @@ static inline void make_dirs(const char *path)
         die("%s: exists and is not a directory", path);
 }
 
-/* Removes a directory of plain files, if it is there. */
-static inline void remove_dir(const char *path)
+/* Removes a directory of plain files, if it is there. False, with errno, where it stays: it may
+ * hold something else, such as a directory. */
+static inline bool remove_dir(const char *path)
 {
     DIR *dir = opendir(path);
     if (!dir)
-        return;
+        return true;
     for (struct dirent *entry; (entry = readdir(dir));)
         if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
             unlink(path_join(path, entry->d_name).s);
     closedir(dir);
-    if (rmdir(path))
-        die("%s: cannot be replaced: %s", path, strerror(errno));
+    return rmdir(path) == 0;
 }
 
 /* A file read whole may have 1 GiB: some have no end. */

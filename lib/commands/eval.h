@@ -218,18 +218,21 @@ static Group *sample_problems(Session *s, Problems *p, Extent x, int first)
 }
 
 /* Samples, judges and measures every problem. The same seed draws the same random numbers for every
- * model: comparisons are paired. */
-static void evaluate(Session *s, Problems *p, Evaluation *ev, Progress *report)
+ * model: comparisons are paired. False: a signal ends the run; the evaluation is not whole. */
+static bool evaluate(Session *s, Problems *p, Evaluation *ev, Progress *report)
 {
     Engine *e = &s->engine;
     Extent x = eval_extent(p, ev->samples, s->o.max_tokens);
     rope_reserve(&s->model, x.max_prompt + x.max_tokens);
     int at_once = x.groups, *class = xcalloc(at_once * ev->samples, sizeof *class);
-    for (int i = 0; i < ev->problems; i += x.groups) {
+    for (int i = 0; i < ev->problems && !interrupted(); i += x.groups) {
         size_t mark = e->arena.used;
         x.groups = imin(at_once, ev->problems - i);
         Group *g = sample_problems(s, p, x, i);
-        verify_groups(g, x.groups, &p->judge, &s->tokenizer);
+        if (!interrupted())
+            verify_groups(g, x.groups, &p->judge, &s->tokenizer);
+        if (interrupted())
+            break;
         Answers answers = {s, &p->judge, g, ev, i, class};
         engine_each(e, x.groups, evaluate_group, &answers);
         for (int k = 0; k < x.groups; k++) {
@@ -244,22 +247,37 @@ static void evaluate(Session *s, Problems *p, Evaluation *ev, Progress *report)
             progress(report, i + x.groups, "problems");
     }
     free(class);
+    return !interrupted();
 }
 
-/* Held-out problems, every --eval-every steps of sft or train: a row of eval.jsonl. */
-static void eval_on_the_side(Session *s, Problems *held_out, FILE *file, int step)
+/* Held-out problems, every --eval-every steps of sft or train: a row of eval.jsonl. The next step's
+ * groups may be there: their times and reasons stay. False: a signal ends the run; there is no
+ * row. */
+static bool eval_on_the_side(Session *s, Problems *held_out, FILE *file, int step)
 {
     Buf b = {0};
     Evaluation ev = evaluation_new("held-out", held_out, &s->o);
     int n_vocab = s->model.n_vocab;
+    double seconds[PHASES];
+    Buf reasons = s->reward.reasons;
+    s->reward.reasons = (Buf){0};
+    size_t mark = s->engine.arena.used;
+    memcpy(seconds, s->engine.seconds, sizeof seconds);
     s->model.n_vocab = s->tokenizer.n_vocab; /* sft trains on all ids, also without a text */
-    evaluate(s, held_out, &ev, NULL);
+    bool whole = evaluate(s, held_out, &ev, NULL);
     s->model.n_vocab = n_vocab;
-    buf_printf(&b, "{\"step\": %d", step);
-    evaluation_json(&ev, &b);
-    run_line(file, &b, s->o.out, "eval.jsonl");
+    memcpy(s->engine.seconds, seconds, sizeof seconds);
+    s->engine.arena.used = mark;
+    buf_free(&s->reward.reasons);
+    s->reward.reasons = reasons;
+    if (whole) {
+        buf_printf(&b, "{\"step\": %d", step);
+        evaluation_json(&ev, &b);
+        run_line(file, &b, s->o.out, "eval.jsonl");
+    }
     evaluation_free(&ev);
     buf_free(&b);
+    return whole;
 }
 
 /* ================================================================ the command */

@@ -685,7 +685,7 @@ static void cmd_geometry(Session *s)
     Problems p = session_prompts(s, o->data, o->split, o->verifier != VERIFY_AUTO);
     bool judged = geometry_judged(&p);
     if (!o->data)
-        problems_draw(&p, o->problems);
+        p.wanted = o->problems;
     else if (judged)
         problems_check_gold(&p, false);
     session_fit(s, &p, n);

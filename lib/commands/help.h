@@ -44,8 +44,9 @@ static const struct {
      "\n"
      "--reward-cmd CMD: started once by /bin/sh. For each response it reads a line\n"
      "    {\"prompt\": \"..\", \"response\": \"..\", \"answer\": \"..\"}\n"
-     "    and writes, in the same order, {\"reward\": 0.5, \"reason\": \"..\"} or a number,\n"
-     "    one a line. All lines of a step are sent at once; each answer must be flushed.\n"
+     "    and writes, in the same order, {\"reward\": 0.5, \"reason\": \"..\"} or a number\n"
+     "    (true is 1, false and null are 0), one a line. All lines of a step are sent at\n"
+     "    once; each answer must be flushed.\n"
      "    Any real number is a reward; one above 0 counts as right in pass@1; shaped rewards\n"
      "    (g2rl) are clipped to [-3, 3]. The data needs no answers then, and responses that\n"
      "    were cut off are judged like any other. Example: data/reward_story.sh\n"},
@@ -64,14 +65,17 @@ static const struct {
      "Reads lines {\"text\": \"..\"} and writes {\"input_ids\": [..]}; a line of \"messages\"\n"
      "    becomes a prompt first, as the chat template says. --decode goes the other way.\n"},
     {C(SFT) | C(TRAIN),
-     "Stopping and going on: Ctrl-C (or SIGTERM) ends a run after its step: it saves a\n"
-     "    checkpoint and exits with status 130. A second one ends it at once. --resume goes\n"
-     "    on from the newest complete checkpoint of --out, also where the run was killed.\n"
-     "    Options that are not given are the run's own. Given ones that differ are listed,\n"
-     "    and refused without --force; --steps, --threads, --micro-batch, --recompute,\n"
-     "    --save-every, --eval-every, --keep and --reward-timeout may differ. Lines of later\n"
-     "    steps are removed from the run's files: in the end these are those of a run that\n"
-     "    was never stopped.\n"},
+     "Stopping and going on: Ctrl-C, SIGTERM, SIGHUP or a closed stderr end a run within\n"
+     "    seconds: it saves its last whole step and exits with status 130. A second signal\n"
+     "    ends it at once. An error, such as a reward command that dies, saves that step, too.\n"
+     "    A run that is refused in its first step leaves nothing behind. --resume goes on\n"
+     "    from the newest complete checkpoint of --out, from any directory, also where the\n"
+     "    run was killed. Options that are not given are the run's own. Given ones that differ\n"
+     "    are listed, and refused without --force; --threads, --micro-batch, --recompute,\n"
+     "    --save-every, --eval-every, --keep and --reward-timeout may differ, with --schedule\n"
+     "    constant --steps too, and a file's path, if it holds the same. Lines of later steps\n"
+     "    are removed from the run's files: in the end these are those of a run that was\n"
+     "    never stopped.\n"},
 };
 #undef C
 

@@ -197,6 +197,17 @@ static Run replay_run(Session *s, const Options *own)
     return run;
 }
 
+/* Dies where the run's checkpoints say that it began with another model than --model now is. */
+static void demand_same_start(const Trainer *t)
+{
+    Run newest = run_new(t->s, TRAIN);
+    if (t->run.saved >= 0 || !run_at(&newest, INT_MAX))
+        return;
+    SafeTensors st = st_open_file(path_join(newest.from.s, "trainer.safetensors").s);
+    demand_start(&t->s->model, t->run.from.s, trainer_hash(&st, "start"));
+    st_close(&st);
+}
+
 static void cmd_replay(Session *s)
 {
     Options own = s->o;
@@ -207,6 +218,7 @@ static void cmd_replay(Session *s)
     Run run = replay_run(s, &own);
     RolloutRow row = rollout_row(s->o.out, own.step, own.group * s->o.rollouts + own.rollout);
     Trainer t = train_open(s, run);
+    demand_same_start(&t);
     Progress report = progress_new("replay", own.step - 1);
     report.first = run.step;
     while (t.run.step < own.step - 1) {

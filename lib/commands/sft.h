@@ -246,7 +246,8 @@ static void records_wave(Engine *e, const RecordBatch *x, int first, int n, Pass
         p[i] = records_forward(&e->worker[i], x, first + i, keep);
 }
 
-/* Adds the gradient of a batch to the model's, and returns its loss, a mean over *tokens. */
+/* Adds the gradient of a batch to the model's, and returns its loss, a mean over *tokens; neither
+ * is whole where interrupted(). */
 static double sft_gradient(Session *s, const Record *r, int n, int at_once, int *tokens)
 {
     Engine *e = &s->engine;
@@ -255,7 +256,7 @@ static double sft_gradient(Session *s, const Record *r, int n, int at_once, int 
     RecordBatch x = record_batch(s, r, n, at_once);
     int parts = x.targets ? (n + at_once - 1) / at_once : 0, most = passes_at_once(e, parts);
     Pass *p = arena_alloc(&e->arena, most, sizeof *p);
-    for (int i = 0; i < parts; i += most) {
+    for (int i = 0; i < parts && !interrupted(); i += most) {
         int k = imin(most, parts - i);
         records_wave(e, &x, i, k, p);
         backward(e, &s->model, p, k);
@@ -299,12 +300,12 @@ static void validate_part(Arena *a, int i, void *context)
     records_forward(a, context, i, KEEP_NOTHING);
 }
 
-/* The loss over all records, a batch at a time. */
+/* The loss over all records, a batch at a time; over some, where interrupted(). */
 static double validation_loss(Session *s, const Records *all, int at_once, int *tokens)
 {
     double sum = 0;
     *tokens = 0;
-    for (int i = 0; i < all->n; i += s->o.batch) {
+    for (int i = 0; i < all->n && !interrupted(); i += s->o.batch) {
         size_t mark = s->engine.arena.used;
         RecordBatch x = record_batch(s, all->record + i, imin(s->o.batch, all->n - i), at_once);
         engine_each(&s->engine, (x.n + at_once - 1) / at_once, validate_part, &x);
@@ -373,21 +374,27 @@ static void sft_batch(Sft *t, int step)
     }
 }
 
+/* A step, written down; one that a signal ends is left undone. */
 static void sft_step(Sft *t, Progress *report)
 {
     Session *s = t->s;
     const Options *o = &s->o;
-    int tokens, step = t->run.step++;
+    int tokens, step = t->run.step;
     double start = now_seconds(), lr = learning_rate(o, step);
     Buf line = {0};
     char note[64];
     sft_batch(t, step);
     grads_zero(&s->model);
     double loss = sft_gradient(s, t->batch, o->batch, t->at_once, &tokens);
-    double norm = adamw_step(&s->engine, &s->model, &t->run.adam, lr);
     for (int i = 0; i < o->batch && !t->records.n; i++)
         record_free(&t->batch[i]);
+    if (interrupted())
+        return;
+    double norm = adamw_step(&s->engine, &s->model, &t->run.adam, lr);
+    t->run.updating = isfinite(norm);
     demand_finite(&s->model, step + 1, loss, norm);
+    t->run.step = step + 1;
+    t->run.updating = false;
     buf_printf(&line, "{\"step\": %d", step + 1);
     put(&line, "loss", loss);
     put(&line, "lr", lr);
@@ -419,17 +426,22 @@ static Engine sft_engine(const Sft *t, int longest)
     return run_engine(s, n);
 }
 
-/* Rows of eval.jsonl: responses to held-out problems, the loss on --valid, or both. */
-static void sft_eval(Sft *t, int step)
+/* Rows of eval.jsonl, if this step has an evaluation: responses to held-out problems, the loss on
+ * --valid, or both. */
+static void sft_eval(Sft *t)
 {
     Session *s = t->s;
     Buf line = {0};
-    int tokens;
-    if (t->samples)
-        eval_on_the_side(s, &t->held_out, t->run.evals, step);
+    int tokens, step = t->run.step;
+    if (!run_evaluates(&t->run) ||
+        (t->samples && !eval_on_the_side(s, &t->held_out, t->run.evals, step)))
+        return;
+    t->run.evaluated = step;
     if (!t->valid.n)
         return;
     double loss = validation_loss(s, &t->valid, t->at_once, &tokens);
+    if (interrupted())
+        return;
     buf_printf(&line, "{\"step\": %d", step);
     put(&line, "loss", loss);
     put(&line, "tokens", tokens);
@@ -483,14 +495,15 @@ static void cmd_sft(Session *s)
     run_load(run);
     if (o->steps && !o->recompute)
         model_pack(&s->model, s->engine.threads);
+    run->eval_rows = t.samples + (t.valid.n > 0);
     run_begin(run);
     Progress report = progress_new("sft", o->steps);
     report.first = run->step;
+    sft_eval(&t);
     while (run_goes_on(run)) {
         sft_step(&t, &report);
-        if (o->eval_every && run->step % o->eval_every == 0)
-            sft_eval(&t, run->step);
         run_step_done(run);
+        sft_eval(&t);
     }
     run_finish(run);
     records_dropped(s, &t.records, o->data); /* again, below the lines of progress */

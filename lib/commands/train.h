@@ -33,14 +33,16 @@ static void write_step(Trainer *t, double lr, double seconds)
     Session *s = t->s;
     const Options *o = &s->o;
     GroupSums groups = {0};
+    warn_clipped(s, t->groups, &t->warned);
     Buf b = {0};
-    double flops[PHASES] = {0};
+    double flops[PHASES] = {0}, ledger = 0;
     for (int i = 0; i < o->prompts; i++) {
         const Group *g = &t->groups[i];
         count_work(s, g, is_restored(t->extent, i), flops);
         group_sums(&groups, g);
         for (int k = 0; k < g->m; k++) {
-            put_rollout(&b, g, k, t->run.step, &s->tokenizer);
+            put_rollout(&b, g, k, t->run.step, &s->tokenizer, !o->ledger);
+            ledger += (double)b.n;
             run_line(t->run.ledger, &b, o->out, "rollouts.jsonl");
         }
     }
@@ -62,20 +64,28 @@ static void write_step(Trainer *t, double lr, double seconds)
              ratio(groups.right, groups.responses), ratio(t->sums.entropy, t->sums.tokens),
              ratio(groups.cosine, groups.pairs));
     buf_free(&b);
+    if (t->run.metrics && t->run.step == 1 && !o->ledger && ledger * o->steps > 1e9)
+        warn("%s/rollouts.jsonl: will have about %.1f GB; --ledger short leaves out the m x m "
+             "numbers of each group's S and w", o->out, 1e-9 * ledger * o->steps);
+    if (t->run.metrics)
+        demand_signal(s, t->run.step, &groups, &t->signal);
 }
 
 /* The next step of training, written down. */
 static void train_and_record(Trainer *t, Progress *report)
 {
     Engine *e = &t->s->engine;
-    size_t mark = e->arena.used;
-    double start = now_seconds(), lr = learning_rate(&t->s->o, t->run.step);
+    double seconds = 0, lr = learning_rate(&t->s->o, t->run.step);
+    e->clock = now_seconds();
+    if (train_step(t)) {
+        for (int i = 0; i < PHASES; i++)
+            seconds += e->seconds[i];
+        write_step(t, lr, seconds);
+        progress(report, t->run.step, t->note);
+    }
     memset(e->seconds, 0, sizeof e->seconds);
-    e->clock = start;
-    train_step(t);
-    write_step(t, lr, now_seconds() - start);
-    progress(report, t->run.step, t->note);
-    e->arena.used = mark;
+    e->arena.used = t->mark;
+    t->groups = NULL;
 }
 
 /* Where the time went, and the speed of each phase as a share of this machine's peak. */
@@ -149,20 +159,29 @@ static void train_problems(Trainer *t)
     problems_fit(&t->held_out, &s->tokenizer, limit);
 }
 
+/* Dies unless `m`, of --model, is the model that the run began with. */
+static void demand_start(const Model *m, const char *dir, uint64_t start)
+{
+    unsigned long long is = weights_hash(m), was = start;
+    if (is != was)
+        die("%s: is not the model that the run began with: its weights_hash is %016llx, and was "
+            "%016llx; name that one by --model", dir, is, was);
+}
+
 /* The reference: the model that training began with. */
 static void train_reference(Trainer *t, int positions)
 {
     Session *s = t->s;
     Path dir = model_dir(s->o.model);
+    if (!is_dir(dir.s))
+        die("%s: is not there: the model that the run began with, its reference; name where it is "
+            "now by --model", dir.s);
     t->reference = model_load(dir.s);
     t->reference.n_vocab = s->model.n_vocab;
     rope_reserve(&t->reference, positions);
     if (!s->o.recompute)
         model_pack(&t->reference, s->engine.threads);
-    if (weights_hash(&t->reference) != t->run.start)
-        die("%s: is not the model that the run began with: its weights_hash is %016llx, and was "
-            "%016llx", dir.s, (unsigned long long)weights_hash(&t->reference),
-            (unsigned long long)t->run.start);
+    demand_start(&t->reference, dir.s, t->run.start);
 }
 
 /* Everything that a run needs before its next step, wherever it stands. Writes nothing. */
@@ -184,6 +203,7 @@ static Trainer train_open(Session *s, Run run)
     model_trainable(&s->model, o->recompute);
     run_load(&t.run);
     rope_reserve(&s->model, longest + o->max_tokens);
+    t.signal.learned = run.saved >= 0 && weights_hash(&s->model) != t.run.start;
     if (keeps_reference(o) && !s->model.lora)
         train_reference(&t, longest + o->max_tokens);
     if (!o->recompute)
@@ -200,27 +220,37 @@ static void train_close(Trainer *t)
     problems_free(&t->held_out);
 }
 
+/* The evaluation of this step, if there is one. */
+static void train_eval(Trainer *t)
+{
+    Run *run = &t->run;
+    if (run_evaluates(run) && eval_on_the_side(t->s, &t->held_out, run->evals, run->step))
+        run->evaluated = run->step;
+}
+
 static void cmd_train(Session *s)
 {
     const Options *o = &s->o;
     check_method(o, true);
     Trainer t = train_open(s, run_find(s, TRAIN));
     Run *run = &t.run;
-    run_begin(run); /* may delete what --model named */
+    if (run->saved < 0 && o->steps) {
+        next_groups(&t);
+        preflight(s, &t.problems.judge, t.extent, t.groups);
+    }
+    run_begin(run);
     char phase[32];
     snprintf(phase, sizeof phase, "train %s", METHODS[o->rl.method]);
     Progress report = progress_new(phase, o->steps);
     report.first = run->step;
-    if (o->eval_every && !o->resume)
-        eval_on_the_side(s, &t.held_out, run->evals, 0);
+    train_eval(&t);
     while (run_goes_on(run)) {
         train_and_record(&t, &report);
-        if (o->eval_every && run->step % o->eval_every == 0)
-            eval_on_the_side(s, &t.held_out, run->evals, run->step);
         run_step_done(run);
+        train_eval(&t);
     }
     run_finish(run);
-    if (!s->status)
+    if (!s->status && run->step > report.first)
         print_profile(&t);
     train_close(&t);
 }

@@ -9,7 +9,8 @@
  *   run_find, run_load   the run of --out, new or at the checkpoint to resume from; its moments
  *   run_begin            the directory and its files, truncated to that checkpoint
  *   run_line             writes a line to one of them
- *   run_goes_on, run_step_done, run_finish
+ *   run_goes_on, run_step_done, run_evaluates, run_finish
+ *   run_rescue           an error ends the run: its last whole step is saved
  *
  * Random numbers and data are functions of options and step, so that the state of a run is the
  * step, the weights and AdamW's moments. A resumed run reads these, and ends with the same bits as
@@ -17,20 +18,21 @@
  *
  * A checkpoint is complete when it has its name: it is written as tmp-checkpoint-<step>, synced
  * with the lines up to its step (fsync), then renamed. Older ones are deleted after that. So a run
- * may be killed at any moment. */
+ * may be killed at any moment. A checkpoint comes before the evaluation of its step; where the
+ * lines of that are not there, the resumed run begins with it. */
 #ifndef CHECKPOINT_H
 #define CHECKPOINT_H
 
 #include "session.h" /* defines: Session, OPTIONS; model.c: Model, AdamW, model_save */
+#include "../base/interrupt.h" /* defines: interrupted, interrupts_catch */
 
-#include <signal.h>
 #include <sys/file.h>
 
 /* Options that name an input file of the run. */
 static const char *const INPUTS[] = {"data", "valid", "eval-data", "template"};
 enum { N_INPUTS = sizeof INPUTS / sizeof *INPUTS };
 
-enum { RUN_TOTALS = 16 };
+enum { RUN_TOTALS = 16, SAVE_SECONDS = 600 };
 
 /* A training run: what lasts from step to step. */
 typedef struct {
@@ -38,6 +40,11 @@ typedef struct {
     int command;
     Path from;                 /* the directory of its weights */
     int step, saved;           /* steps done; the newest checkpoint's step, -1: none */
+    int passing;               /* step of a checkpoint that the next one replaces, -1: none */
+    int evaluated;             /* step of the latest whole evaluation, -1: none */
+    int eval_rows;             /* lines of an evaluation */
+    bool updating;             /* the weights are those of no step */
+    double since;              /* when the newest checkpoint was made */
     AdamW adam;
     uint64_t start;            /* weights_hash of the initial model */
     double totals[RUN_TOTALS]; /* seconds and work so far */
@@ -94,30 +101,6 @@ static void resume_options(Session *s, int command, int argc, char **argv)
                   &s->words);
 }
 
-/* Lists the options that have changed and may change the results; returns how many. */
-static int run_differences(const Session *s, int command)
-{
-    static const char ignored[] = "out|steps|threads|micro-batch|recompute|save-every|eval-every|"
-                                  "keep|reward-timeout|force|resume";
-    Buf was = {0}, is = {0};
-    int n = strcmp(s->was.version, VERSION) != 0;
-    if (n)
-        warn("version: was %s, is %s", s->was.version, VERSION);
-    for (const Option *o = OPTIONS; o < OPTIONS + N_OPTIONS; o++) {
-        if (!option_known(o, command) || among(o->name, ignored))
-            continue;
-        was.n = is.n = 0;
-        option_get(o, &s->was.o, &was);
-        option_get(o, &s->o, &is);
-        if (strcmp(was.s, is.s)) {
-            warn("--%s: was %s, is %s", o->name, was.s, is.s);
-            n++;
-        }
-    }
-    buf_free(&was, &is);
-    return n;
-}
-
 /* ---------------------------------------------------------------- trainer.safetensors */
 
 /* Is this tensor in trainer.safetensors? w: weights that model.safetensors rounds; m and v: AdamW's
@@ -127,11 +110,18 @@ static bool in_trainer(const Tensor *t, char kind, int64_t updates)
     return t->size && (kind == 'w' ? t->dtype != ST_F32 : updates > 0);
 }
 
+/* Where the options of a command have this text; NULL: the command has no such option. */
+static const char **option_text(Options *options, int command, const char *name)
+{
+    const Option *o = option_named(OPTIONS, N_OPTIONS, command, name);
+    return o && o->kind == OPT_TEXT ? (const char **)(void *)((char *)options + o->offset) : NULL;
+}
+
 /* The hash of an input file; 0 where the run has none. */
 static uint64_t input_hash(const Run *run, const char *name)
 {
-    const Option *o = option_named(OPTIONS, N_OPTIONS, run->command, name);
-    const char *path = o ? *(const char *const *)((const char *)&run->s->o + o->offset) : NULL;
+    const char **option = option_text(&run->s->o, run->command, name);
+    const char *path = option ? *option : NULL;
     if (!path || !is_file(path))
         return 0;
     size_t n;
@@ -197,6 +187,81 @@ static void run_load_adapter(Run *run, Model *m)
     lora_read_weights(m->lora, &st);
     lora_merge(m, m->lora->ab.params, run->s->engine.threads);
     st_close(&st);
+}
+
+/* The options of a run as run.json has them: paths from the root, which name the same files
+ * wherever the run is gone on with, and of --model the checkpoint itself. */
+static Options options_resolved(Session *s, int command)
+{
+    static const char *const paths[] = {"model", "adapter", "data", "valid", "eval-data", "template",
+                                        "tokenizer", "out"};
+    Options o = s->o;
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        const char **path = option_text(&o, command, paths[i]);
+        if (!path || !*path || among(*path, "plain|qwen3")) /* templates that are no file */
+            continue;
+        Path dir = i < 2 ? model_dir(*path) : path_printf("%s", *path);
+        char *resolved = realpath(dir.s, NULL);
+        if (!resolved)
+            continue;
+        APPEND(s->words.file, s->words.n_files, resolved);
+        *path = resolved;
+    }
+    return o;
+}
+
+/* Does the run read a file by this option? */
+static bool is_input(const Run *run, const char *option)
+{
+    int i = 0;
+    while (i < N_INPUTS && strcmp(INPUTS[i], option))
+        i++;
+    return i < N_INPUTS && run->inputs[i];
+}
+
+/* Is --model, however it is written, the model that the run began with? */
+static bool same_model(const Run *run)
+{
+    const char *was = run->s->was.o.model, *is = run->s->o.model;
+    if (!was || !is || !strcmp(was, is))
+        return was && is;
+    Model m = model_load(is);
+    bool same = weights_hash(&m) == run->start;
+    model_free(&m);
+    return same;
+}
+
+/* Lists the options that have changed and may change the results; returns how many. Of files the
+ * content counts, which run_load has compared. */
+static int run_differences(const Run *run)
+{
+    static const char ignored[] = "out|threads|micro-batch|recompute|save-every|eval-every|keep|"
+                                  "reward-timeout|force|no-check|resume";
+    const Session *s = run->s;
+    bool constant = s->o.schedule == CONSTANT;
+    Buf was = {0}, is = {0};
+    int n = strcmp(s->was.version, VERSION) != 0;
+    if (n)
+        warn("version: was %s, is %s", s->was.version, VERSION);
+    for (const Option *o = OPTIONS; o < OPTIONS + N_OPTIONS; o++) {
+        if (!option_known(o, run->command) || among(o->name, ignored))
+            continue;
+        bool steps = !strcmp(o->name, "steps"), model = !strcmp(o->name, "model");
+        if (s->model.lora && among(o->name, "model|adapter"))
+            continue; /* compared in run_load_adapter */
+        if ((steps && constant) || (model && same_model(run)) || is_input(run, o->name))
+            continue;
+        was.n = is.n = 0;
+        option_get(o, &s->was.o, &was);
+        option_get(o, &s->o, &is);
+        if (strcmp(was.s, is.s)) {
+            warn("--%s: was %s, is %s%s", o->name, was.s, is.s,
+                 steps ? "; --schedule spreads the learning rate over them" : "");
+            n++;
+        }
+    }
+    buf_free(&was, &is);
+    return n;
 }
 
 /* Loads the state of the checkpoint to resume from: AdamW's, and the weights that the saved model
@@ -304,14 +369,27 @@ static bool run_at(Run *run, int most)
     return run->saved >= 0;
 }
 
-/* Deletes a checkpoint, renamed first: under its own name it is always whole. */
-static void checkpoint_remove(const char *out, int step)
+/* Deletes what is left of a checkpoint. What others have put there stays, and is named. */
+static void remove_left(const char *path)
+{
+    if (!remove_dir(path))
+        warn("%s: cannot be removed: %s; it may hold what the run has not put there", path,
+             strerror(errno));
+}
+
+/* Deletes a checkpoint, renamed first: under its own name it is always whole. False, with a
+ * warning, where it stays. */
+static bool checkpoint_remove(const char *out, int step)
 {
     Path path = checkpoint_path(out, "", step), old = checkpoint_path(out, "old-", step);
-    remove_dir(old.s);
-    if (rename(path.s, old.s))
-        die("%s: cannot be removed: %s", path.s, strerror(errno));
-    remove_dir(old.s);
+    for (int i = 1; !remove_dir(old.s); i++) /* an earlier one that holds more than files */
+        old = path_printf("%s/old-checkpoint-%d.%d", out, step, i);
+    if (rename(path.s, old.s) && errno != ENOENT) {
+        warn("%s: cannot be removed: %s", path.s, strerror(errno));
+        return false;
+    }
+    remove_left(old.s);
+    return true;
 }
 
 /* Removes the partial checkpoints of a killed run. */
@@ -321,17 +399,17 @@ static void remove_leftovers(const char *out)
     for (struct dirent *entry; dir && (entry = readdir(dir));)
         if (!strncmp(entry->d_name, "tmp-checkpoint-", 15) ||
             !strncmp(entry->d_name, "old-checkpoint-", 15))
-            remove_dir(path_join(out, entry->d_name).s);
+            remove_left(path_join(out, entry->d_name).s);
         else if (!strncmp(entry->d_name, "run.json.tmp-", 13))
             unlink(path_join(out, entry->d_name).s);
     if (dir)
         closedir(dir);
 }
 
-/* Syncs the lines of a file. */
+/* Syncs the lines of a file, if they could be written. */
 static void run_sync(FILE *f, const char *out, const char *name)
 {
-    if (f && (fflush(f) || (fsync(fileno(f)) && errno != EINVAL)))
+    if (f && !ferror(f) && (fflush(f) || (fsync(fileno(f)) && errno != EINVAL)))
         die("%s/%s: cannot be written: %s", out, name, strerror(errno));
 }
 
@@ -395,10 +473,12 @@ static size_t checkpoint_write(const Run *run, const char *dir)
     return rounded;
 }
 
-/* Saves checkpoint-<step>, then deletes those beyond the newest --keep. */
+/* Saves checkpoint-<step>, then deletes the passing one, and those beyond the newest --keep. */
 static void run_save(Run *run)
 {
     const Session *s = run->s;
+    void (*rescue)(void) = at_error;
+    at_error = NULL; /* what cannot be saved now cannot be rescued */
     const Model *m = trained(&s->model);
     const char *out = s->o.out, *bad = first_not_finite(m, m->params);
     Path path = checkpoint_path(out, "", run->step);
@@ -411,16 +491,21 @@ static void run_save(Run *run)
     run_sync(run->ledger, out, "rollouts.jsonl");
     run_sync(run->evals, out, "eval.jsonl");
     remove_dir(temporary.s);
-    if (mkdir(temporary.s, 0777))
+    if (mkdir(temporary.s, 0777) && errno != EEXIST)
         die("%s: cannot be made: %s", temporary.s, strerror(errno));
     size_t rounded = checkpoint_write(run, temporary.s);
     if (rename(temporary.s, path.s))
         die("%s: cannot be written: %s", path.s, strerror(errno));
     sync_dir(out);
     run->saved = run->step;
+    run->since = now_seconds();
+    at_error = rescue;
     if (rounded)
         warn("%s: %zu of %zu weights are rounded to BF16 or F16; --dtype f32 keeps every bit",
              path.s, rounded, m->n_params);
+    if (run->passing >= 0)
+        checkpoint_remove(out, run->passing);
+    run->passing = -1;
     int kept = 1, older = run->step;
     while (s->o.keep && (older = newest_name(out, older - 1)) >= 0)
         if (++kept > s->o.keep)
@@ -430,8 +515,8 @@ static void run_save(Run *run)
 /* ---------------------------------------------------------------- a run's files */
 
 /* Truncates a file at the first line of a later step, or the first one that is not whole. Returns
- * the last line's step, or 0. */
-static int cut_lines(const char *path, int step)
+ * the last line's step, or 0; *rows: how many lines this step has. */
+static int cut_lines(const char *path, int step, int *rows)
 {
     FILE *f = fopen(path, "rb");
     char *line = NULL;
@@ -439,9 +524,11 @@ static int cut_lines(const char *path, int step)
     ssize_t n;
     off_t end = 0;
     int last = 0, at;
+    *rows = 0;
     while (f && (n = getline(&line, &room, f)) > 0 && line[n - 1] == '\n' &&
            sscanf(line, "{\"step\": %d", &at) == 1 && at <= step) {
         end += n;
+        *rows = at == last ? *rows + 1 : 1;
         last = at;
     }
     if (f && truncate(path, end))
@@ -456,10 +543,20 @@ static int cut_lines(const char *path, int step)
 static void run_cut(const Run *run, const char *name, bool each)
 {
     Path p = path_join(run->s->o.out, name);
-    int last = cut_lines(p.s, run->step);
+    int rows, last = cut_lines(p.s, run->step, &rows);
     if (each && last < run->step && !run->s->o.force)
         die("%s: ends with step %d, and the checkpoint is of step %d; --force goes on all the same",
             p.s, last, run->step);
+}
+
+/* The same for eval.jsonl. An evaluation of which lines are missing goes, to be made again. */
+static void run_cut_evals(Run *run)
+{
+    Path p = path_join(run->s->o.out, "eval.jsonl");
+    int rows, last = cut_lines(p.s, run->step, &rows);
+    if (rows && last == run->step && rows < run->eval_rows)
+        last = cut_lines(p.s, run->step - 1, &rows);
+    run->evaluated = rows ? last : -1;
 }
 
 /* Opens a file of the run to append to it; a new run's is empty. */
@@ -487,40 +584,6 @@ static void run_line(FILE *f, Buf *b, const char *out, const char *name)
     b->n = 0;
 }
 
-/* ---------------------------------------------------------------- signals */
-
-static const int INTERRUPTS[2] = {SIGINT, SIGTERM};
-
-/* The first SIGINT or SIGTERM ends the run after its step: it restores the default handlers, which
- * interrupted() sees. A second one ends the program. */
-static void interrupt(int number)
-{
-    struct sigaction now;
-    (void)number;
-    for (int i = 0; i < 2; i++)
-        if (!sigaction(INTERRUPTS[i], NULL, &now) && now.sa_handler == interrupt) {
-            now.sa_handler = SIG_DFL;
-            sigaction(INTERRUPTS[i], &now, NULL);
-        }
-}
-
-static bool interrupt_is_default(int i)
-{
-    struct sigaction now;
-    return !sigaction(INTERRUPTS[i], NULL, &now) && now.sa_handler == SIG_DFL;
-}
-
-/* Signals that are ignored (nohup, a job in the background) stay so. */
-static void interrupts_catch(void)
-{
-    struct sigaction ours = {.sa_handler = interrupt, .sa_flags = SA_RESTART};
-    for (int i = 0; i < 2; i++)
-        if (interrupt_is_default(i))
-            sigaction(INTERRUPTS[i], &ours, NULL);
-}
-
-static bool interrupted(void) { return interrupt_is_default(0) || interrupt_is_default(1); }
-
 /* ---------------------------------------------------------------- a run, from begin to end */
 
 static AdamW optimizer(const Options *o)
@@ -531,10 +594,32 @@ static AdamW optimizer(const Options *o)
 /* A run before its first step. */
 static Run run_new(Session *s, int command)
 {
-    Run run = {.s = s, .command = command, .saved = -1, .adam = optimizer(&s->o)};
+    Run run = {.s = s, .command = command, .saved = -1, .passing = -1, .evaluated = -1,
+               .eval_rows = 1, .adam = optimizer(&s->o)};
     if (s->o.model)
         run.from = model_dir(s->o.model);
     return run;
+}
+
+/* Does a directory hold work that a new run would destroy: a checkpoint, or a step's line? */
+static bool holds_run(const char *out)
+{
+    struct stat info;
+    return newest_name(out, INT_MAX) >= 0 ||
+           (is_file(path_join(out, "run.json").s) &&
+            !stat(path_join(out, "metrics.jsonl").s, &info) && info.st_size > 0);
+}
+
+/* Dies where a new run would put itself in the place of the model that it begins with. */
+static void demand_apart(const Options *o)
+{
+    Path dir = model_dir(o->model);
+    char *model = realpath(dir.s, NULL), *out = realpath(o->out, NULL);
+    size_t n = out ? strlen(out) : 0;
+    if (model && out && !strncmp(model, out, n) && (model[n] == '/' || !model[n]))
+        die("--out %s: holds the model to begin with, %s; choose another --out", o->out, dir.s);
+    free(model);
+    free(out);
 }
 
 /* The run of --out: a new one, or, with --resume, at its newest complete checkpoint. */
@@ -544,7 +629,9 @@ static Run run_find(Session *s, int command)
     Run run = run_new(s, command);
     if (!o->out || !*o->out)
         usage("--out is missing%s", o->model || o->preset ? "" : ", and --model");
-    if (!o->resume && !o->force && is_file(path_join(o->out, "run.json").s))
+    if (!o->resume && o->model)
+        demand_apart(o);
+    if (!o->resume && !o->force && holds_run(o->out))
         die("%s: holds a run already; choose another --out, --resume to go on with it, or --force "
             "to replace it", o->out);
     if (o->resume && !run_at(&run, INT_MAX))
@@ -556,15 +643,53 @@ static Run run_find(Session *s, int command)
     return run;
 }
 
+/* Says what is saved, and how to go on. */
+static void run_stopped(const Run *run)
+{
+    const Options *o = &run->s->o;
+    if (run->saved < 0)
+        warn("stopped; nothing is saved");
+    else
+        warn("stopped after step %d of %d, which is saved; to go on: g2rl %s --resume --out %s",
+             run->saved, o->steps, COMMANDS[run->command].name, o->out);
+}
+
+/* Saves what there is, if it is not saved; of a run without a whole step, removes all files, so
+ * that nothing is in the way of the next command. */
+static void run_keep(Run *run)
+{
+    static const char *const names[] = {"run.json", "metrics.jsonl", "rollouts.jsonl",
+                                        "eval.jsonl"};
+    const char *out = run->s->o.out;
+    if (run->step > 0 || run->saved >= 0 || run->s->o.steps == 0) {
+        if (run->saved != run->step && !run->updating)
+            run_save(run);
+        return;
+    }
+    for (int i = 0; i < 4; i++)
+        unlink(path_join(out, names[i]).s);
+    rmdir(out); /* where it holds nothing else */
+}
+
+static Run *running; /* the run that run_rescue saves */
+
+/* To be called before an error ends the program. (Not between two updates of a step.) */
+static void run_rescue(void)
+{
+    run_keep(running);
+    if (running->saved >= 0)
+        run_stopped(running);
+}
+
 /* Makes the directory of a run, or truncates it to the checkpoint to resume from, which has been
  * read. */
 static void run_begin(Run *run)
 {
-    const Session *s = run->s;
+    Session *s = run->s;
     const char *out = s->o.out;
     Buf b = {0};
     bool ledger = run->command == TRAIN;
-    run->different += s->o.resume ? run_differences(s, run->command) : 0;
+    run->different += s->o.resume ? run_differences(run) : 0;
     if (run->different && !s->o.force)
         die("%s: the run was another (see above); expected the same, or --force", out);
     make_dirs(out);
@@ -574,51 +699,71 @@ static void run_begin(Run *run)
     if (run->saved >= 0) {
         run_cut(run, "metrics.jsonl", true);
         run_cut(run, "rollouts.jsonl", ledger);
-        run_cut(run, "eval.jsonl", false);
+        run_cut_evals(run);
     }
     remove_leftovers(out);
     for (int step; (step = newest_name(out, INT_MAX)) > run->saved;)
-        checkpoint_remove(out, step);
+        if (!checkpoint_remove(out, step))
+            die("%s: its checkpoints cannot be replaced; choose another --out", out);
     run->metrics = run_file(run, "metrics.jsonl", true);
     run->ledger = run_file(run, "rollouts.jsonl", ledger);
     run->evals = run_file(run, "eval.jsonl", s->o.eval_every);
     buf_printf(&b, "{\n  \"version\": \"%s\",\n  \"simd\": \"%s\",", VERSION, SIMD_NAME);
     buf_printf(&b, "\n  \"command\": \"%s\",", COMMANDS[run->command].name);
-    options_json(OPTIONS, N_OPTIONS, run->command, &s->o, &b);
+    Options resolved = options_resolved(s, run->command);
+    options_json(OPTIONS, N_OPTIONS, run->command, &resolved, &b);
     buf_str(&b, "\n}\n");
     interrupts_catch();
+    running = run;
+    at_error = run_rescue;
+    run->since = now_seconds();
     write_file(path_join(out, "run.json").s, b.s, b.n);
     buf_free(&b);
-    if (run->saved >= 0)
+    if (run->saved >= 0 && run->step < s->o.steps)
         fprintf(stderr, "going on from %s\n", run->from.s);
+    else if (run->saved >= 0)
+        fprintf(stderr, "%s: all %d steps are done; to go on, give a larger --steps\n", out,
+                s->o.steps);
 }
 
 static bool run_goes_on(const Run *run) { return run->step < run->s->o.steps && !interrupted(); }
 
-/* Saves a checkpoint after a step, if it is time for one. */
+/* Is the evaluation of this step to be made? Training evaluates the model that it begins with. */
+static bool run_evaluates(const Run *run)
+{
+    int every = run->s->o.eval_every, first = run->command == TRAIN ? 0 : 1;
+    return every && run->step % every == 0 && run->step >= first &&
+           run->evaluated != run->step && !interrupted();
+}
+
+/* Saves a checkpoint after a step, if it is time for one: by --save-every or, without it, before an
+ * evaluation and every ten minutes; such a one is replaced by the next. */
 static void run_step_done(Run *run)
 {
     const Options *o = &run->s->o;
-    if (o->save_every && run->step % o->save_every == 0 && run->step < o->steps)
+    bool due = o->save_every && run->step % o->save_every == 0;
+    bool pass = !o->save_every &&
+                (run_evaluates(run) || now_seconds() - run->since > SAVE_SECONDS);
+    if (due || pass || run->step == o->steps)
         run_save(run);
+    if (pass && run->step < o->steps)
+        run->passing = run->step;
 }
 
 /* Saves the run, done or interrupted. */
 static void run_finish(Run *run)
 {
-    const Options *o = &run->s->o;
     FILE *files[3] = {run->metrics, run->ledger, run->evals};
-    if (run->saved != run->step)
-        run_save(run);
+    run_keep(run);
+    at_error = NULL;
     for (int i = 0; i < 3; i++)
         if (files[i])
             fclose(files[i]);
     close(run->lock);
-    if (!interrupted())
-        return;
-    run->s->status = 130;
-    warn("stopped after step %d of %d, which is saved; to go on: g2rl %s --resume --out %s",
-         run->step, o->steps, COMMANDS[run->command].name, o->out);
+    if (interrupted()) {
+        run->s->status = 130;
+        run_stopped(run);
+    }
 }
 
 #endif

@@ -92,7 +92,9 @@ typedef struct {
     float *kl;            /* KL(policy || reference), exact */
     float *logprob;       /* under the policy being trained */
     float *entropy;       /* of the policy's distribution, exact */
-    double logp_gap;      /* largest |logprob - logprob_old| when it was first seen */
+    float *entropy_old;   /* of the policy's that sampled: when it was first seen */
+    double kl_old;        /* the sum of kl then */
+    double logp_gap;      /* largest |logprob - logprob_old| then */
     const float *phi;     /* [n_tokens, hidden_size]  Eq 6-7, in the pass that is in memory */
     Coef coef;            /* [n_tokens] dL / d of logprob, entropy, kl, of that pass */
     LossSums loss;
@@ -124,6 +126,7 @@ static Group group_new(Arena *a, int m, int max_prompt, int max_tokens, int hidd
     g.kl = arena_floats(a, t);
     g.logprob = arena_floats(a, t);
     g.entropy = arena_floats(a, t);
+    g.entropy_old = arena_floats(a, t);
     g.Phi = arena_floats(a, n * (size_t)hidden_size);
     g.S = arena_alloc(a, n * n, sizeof(double));
     g.w = arena_alloc(a, n * n, sizeof(double));
@@ -220,23 +223,33 @@ static const char *arena_text(Arena *a, const Buf *text)
 }
 
 /* Sets problem `index` as a group's prompt. A list's texts stay where they are; those of a problem
- * drawn here, which are short, go into the arena. */
+ * drawn here, which are short, go into the arena. Of drawn ones, those over max_prompt tokens are
+ * drawn again. */
 static void group_pose(Group *g, Arena *a, Problems *p, uint32_t index, const Tokenizer *t,
                       int max_prompt)
 {
     Buf prompt = {0}, answer = {0}, rendered = {0};
+    Ids ids = {0};
+    uint32_t draw = 0;
     g->index = index;
     if (p->n) {
         const Problem *q = problem_of_list(p, index);
         g->text = q->prompt;
         g->answer = q->answer;
+        template_render(&p->template, g->text, &rendered);
+        ids = encode(t, true, rendered.s, rendered.n, max_prompt, p->path);
     } else {
-        task_problem(&p->task, p->seed, p->split, index, &prompt, &answer);
+        do {
+            ids_free(&ids);
+            prompt.n = answer.n = rendered.n = 0;
+            task_problem_from(&draw, &p->task, p->seed, p->split, index, &prompt, &answer);
+            template_render(&p->template, prompt.s, &rendered);
+            ids = encode(t, true, rendered.s, rendered.n, INT_MAX, "prompt");
+        } while (ids.n > max_prompt);
         g->text = arena_text(a, &prompt);
         g->answer = arena_text(a, &answer);
     }
-    template_render(&p->template, g->text, &rendered);
-    group_prompt(g, encode(t, true, rendered.s, rendered.n, max_prompt, p->n ? p->path : "prompt"));
+    group_prompt(g, ids);
     buf_free(&prompt);
     buf_free(&answer);
     buf_free(&rendered);

@@ -1,11 +1,12 @@
-/* preflight.h: what the first batch of rollouts says about the run that begins with it, and the
- * work that a step takes. */
+/* preflight.h: what the first batch of rollouts says about the run that begins with it, rewards
+ * that teach nothing, and the work that a step takes. */
 #ifndef PREFLIGHT_H
 #define PREFLIGHT_H
 
 #include "../num/peak.h" /* defines: measure_peak */
 #include "run_memory.h"  /* defines: Extent; session.h: Session */
 #include "packing.h"     /* defines: group_rows */
+#include "records.h"     /* defines: GroupSums */
 
 /* Whether the first pass over group i of a step reads the activations that sampling saved. */
 static bool is_restored(Extent x, int i) { return x.saved == SAVE_ALL && i >= x.at_once; }
@@ -59,9 +60,11 @@ static void warn_clipped(const Session *s, const Group *g, bool *warned)
 }
 
 /* What the first batch says about the run that begins with it. A run that has nothing to learn from
- * ends here: no response right, no reward different from another. */
+ * ends here, before it has written anything: no response right, no reward different from another.
+ * (Of a small batch that is likely also where a few in a hundred are right: then it goes on.) */
 static void preflight(const Session *s, const Judge *judge, Extent x, const Group *g)
 {
+    enum { TELLING = 64 }; /* responses */
     const Options *o = &s->o;
     int n = o->prompts, all = n * o->rollouts, tokens = 0;
     int ended = 0, found = 0, right = 0, live = 0;
@@ -86,22 +89,42 @@ static void preflight(const Session *s, const Judge *judge, Extent x, const Grou
     if (o->rl.method == G2RL && o->rl.lambda > 0 && wrong_is_zero(g, n))
         warn("rewards of 0 stay 0 under g2rl, however novel a response is (Eq 12 multiplies): half "
              "of the method is off; let --reward-cmd give +1 for right and -1 for wrong");
-    if (right || live || o->force)
+    if (right || live || o->no_check)
         return;
     if (!ended)
         die("--max-tokens %d: every response was cut off before its end token; raise it, or name "
-            "where a response ends with --stop, or go on with --force", o->max_tokens);
-    die("no response earned a reward: begin with a better model (see sft) or easier problems, "
-        "look at responses with explain, or go on with --force");
+            "where a response ends with --stop, or go on with --no-check", o->max_tokens);
+    if (all >= TELLING)
+        die("no response earned a reward: begin with a better model (see sft) or easier problems, "
+            "look at responses with explain, or go on with --no-check");
+    warn("no response of the first batch earned a reward");
 }
 
-/* To be called when a step's groups have their rewards; `first`: they are the first of a run. */
-static void before_update(const Session *s, const Judge *judge, Extent x, const Group *g,
-                          bool first, bool *warned)
+/* What a run has seen of steps without an advantage. */
+typedef struct {
+    bool learned; /* a step had one */
+    int idle;     /* those that had none */
+} Signal;
+
+/* Says in words that a step had no advantage, and so taught nothing, the first time. Ends a run of
+ * which this is true of all steps so far, so that its weights are as they were: after a few, or,
+ * where no response was right, after many responses, since the next one may be. */
+static void demand_signal(const Session *s, int step, const GroupSums *g, Signal *x)
 {
-    warn_clipped(s, g, warned);
-    if (first)
-        preflight(s, judge, x, g);
+    enum { FEW = 5, MANY = 4096 };
+    bool wrong = g->all_wrong == g->groups;
+    x->learned |= g->advantage2 > 0 || s->o.rl.entropy_coef > 0;
+    if (g->advantage2 > 0)
+        return;
+    if (x->idle++ == 0)
+        warn("step %d: no group has an advantage, since its rewards are equal (%.0f %% of the "
+             "groups all right, %.0f %% all wrong): this step teaches nothing", step,
+             100 * ratio(g->all_right, g->groups), 100 * ratio(g->all_wrong, g->groups));
+    bool enough = wrong ? x->idle * g->responses >= MANY : x->idle >= FEW;
+    if (enough && !x->learned && !s->o.no_check)
+        die("no weight has moved in %d steps: no group of responses had different rewards; take "
+            "problems that are neither solved always nor never, rewards that tell responses apart, "
+            "or go on with --no-check", x->idle);
 }
 
 #endif

@@ -52,10 +52,9 @@ static void group_sums(GroupSums *s, const Group *g)
     }
     for (int i = 0; i < g->m; i++)
         variance += (g->reward[i] - mean) * (g->reward[i] - mean) / g->m;
-    for (int t = 0; t < g->n_tokens; t++) {
-        s->entropy += (double)g->entropy[t];
-        s->kl += g->hidden_ref ? (double)g->kl[t] : 0;
-    }
+    for (int t = 0; t < g->n_tokens; t++)
+        s->entropy += (double)g->entropy_old[t];
+    s->kl += g->hidden_ref ? g->kl_old : 0;
     s->groups++;
     s->responses += g->m;
     s->tokens += g->n_tokens;
@@ -89,7 +88,7 @@ static void put_response(Buf *b, const Group *g, int i, const Tokenizer *t)
     int n = response_length(g, i);
     for (int k = g->start[i]; k < g->start[i + 1]; k++) {
         logprob += (double)g->logprob_old[k];
-        entropy += (double)g->entropy[k] / n;
+        entropy += (double)g->entropy_old[k] / n;
     }
     response_text(g, i, t, &text);
     put_text(b, "prompt", g->text, strlen(g->text));
@@ -104,15 +103,18 @@ static void put_response(Buf *b, const Group *g, int i, const Tokenizer *t)
     buf_free(&text);
 }
 
-static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer *t)
+/* A row of the ledger; `rows`: with the response's rows of the group's matrices. */
+static void put_rollout(Buf *b, const Group *g, int i, int step, const Tokenizer *t, bool rows)
 {
     buf_printf(b, "{\"step\": %d, \"prompt_index\": %u, \"rollout\": %d", step, g->index, i);
     put_response(b, g, i, t);
-    put_vector(b, "S", g->S + i * g->m, g->m);
-    put_vector(b, "w", g->w + i * g->m, g->m);
+    if (rows) {
+        put_vector(b, "S", g->S + i * g->m, g->m);
+        put_vector(b, "w", g->w + i * g->m, g->m);
+    }
     put(b, "nu", g->nu[i]);
     put(b, "nubar", g->nubar[i]);
-    if (g->embedded)
+    if (rows && g->embedded)
         put_vector(b, "semantic", g->semantic + i * g->m, g->m);
     put(b, "u", g->u[i]);
     put(b, "rtilde", g->shaped[i]);

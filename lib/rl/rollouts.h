@@ -4,6 +4,7 @@
 #define ROLLOUTS_H
 
 #include "group.h" /* defines: Group; model.c: forward, KvSeq, head_columns, softmax_tile */
+#include "../base/interrupt.h" /* defines: interrupted */
 
 VECTOR_CODE
 
@@ -292,11 +293,13 @@ static int pace_next(Pace *p, double seconds)
 
 /* Samples all responses of a few groups together: a prompt is computed once and its keys are shared
  * by its m responses; a finished response leaves the batch at once. Returns the seconds that this
- * took, prompts aside. */
+ * took, prompts aside. Where a signal ends the run, it stops as it is. */
 static double sample_together(Arena *a, const Model *m, Group *groups, int n, const Sampling *s)
 {
     int live = 0;
     size_t mark = a->used;
+    if (interrupted())
+        return 0;
     for (int i = 0; i < n; i++)
         live += groups[i].m;
     Heads heads = heads_of(&m->config);
@@ -312,7 +315,7 @@ static double sample_together(Arena *a, const Model *m, Group *groups, int n, co
     Pace pace = {.all = a->threads};
     double start = now_seconds(), clock = start;
     draw_tokens(a, m, hidden, going, live, s);
-    while ((live = drop_finished(&m->config, going, live, &pool, s))) {
+    while ((live = drop_finished(&m->config, going, live, &pool, s)) && !interrupted()) {
         a->threads = pace_next(&pace, lap(&clock));
         decode(a, m, going, live, &pool, s);
         a->used = step_mark;
@@ -335,7 +338,8 @@ static int groups_together(int m)
 /* Samples n groups of one size. Threads take a few groups each. But where that would leave each
  * with few rows, and the weights are too large for every thread to read them for itself, or where
  * there is one group only, or memory for one batch, all threads share its products. It changes no
- * bit of the groups. Returns the seconds that this took, prompts aside: a thread's mean. */
+ * bit of the groups. Returns the seconds that this took, prompts aside: a thread's mean. When
+ * interrupted(), the groups are not whole, and may not be read. */
 static double sample_packed(Engine *e, const Model *m, Group *groups, int n, const Sampling *s)
 {
     enum { FEW_ROWS = 32, LARGE = 1 << 22 }; /* parameters: 16 MiB */

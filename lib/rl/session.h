@@ -22,12 +22,12 @@ typedef struct {
     Texts stop;
     int verifier, max_prompt, chat, max_length, step, group, rollout, keep, split, steps, warmup;
     int schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs, mini_batch, max_tokens;
-    int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape;
+    int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape, ledger;
     int lora, lora_targets;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p, reward_timeout;
     double lora_alpha;
     uint64_t seed;
-    bool json, force, quick, recompute, decode, skip_special, true_gradients, resume;
+    bool json, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
     MethodOptions rl;
 } Options;
 
@@ -85,7 +85,8 @@ static const Option OPTIONS[] = {
          "from problem to prompt; its end-of-turn token ends a response. FILE: a text with "
          "{prompt} and perhaps {system}"),
     TEXT("system", system, NULL, DRAW | C(SFT), "TEXT", "the template's system text"),
-    INT("max-prompt", max_prompt, "0", 0, 1e6, JUDGED, "longest prompt; 0: the longest that fits"),
+    INT("max-prompt", max_prompt, "0", 0, 1e6, JUDGED,
+        "longest prompt in tokens, of --data longer ones are left out; 0: the longest that fits"),
     CHOICE("verifier", verifier, "auto", JUDGED, VERIFIERS, "who judges the responses (see below)"),
     TEXT("reward-cmd", reward_cmd, NULL, JUDGED, "CMD", "program that gives rewards (see below)"),
     NUMBER("reward-timeout", reward_timeout, "60", 0.01, 1e6, JUDGED, "seconds to wait for it"),
@@ -160,7 +161,7 @@ static const Option OPTIONS[] = {
     INT("warmup", warmup, "0", 0, 1e9, C(TRAIN), "steps of rising learning rate"),
     NUMBER("beta1", beta1, "0.9", 0, 0.999999, LEARN, "AdamW's first moment"),
     NUMBER("beta2", beta2, "0.99", 0, 0.999999, LEARN, "AdamW's second moment"),
-    NUMBER("adam-eps", adam_eps, "1e-8", 0, 1, LEARN, "AdamW's epsilon"),
+    NUMBER("adam-eps", adam_eps, "1e-8", 1e-20, 1, LEARN, "AdamW's epsilon"),
     NUMBER("weight-decay", weight_decay, "0", 0, 10, LEARN, "decoupled, all tensors"),
     NUMBER("clip-norm", clip_norm, "1", 0, 1e9, LEARN, "gradient's largest norm; 0: no clipping"),
     HEADING("Evaluation on the way"),
@@ -175,17 +176,20 @@ static const Option OPTIONS[] = {
     HEADING("The run"),
     TEXT("out", out, NULL, LEARN, "DIR", "run directory to write (required)"),
     TEXT("out", out, NULL, C(MERGE), "DIR", "model directory to write (required)"),
+    CHOICE("ledger", ledger, "full", C(TRAIN), "full|short",
+           "rollouts.jsonl with S, w and semantic, m x m numbers a group; or without them"),
     TEXT("responses", responses, NULL, C(EVAL), "FILE", "write the responses, a line of JSON each"),
     TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
-    INT("save-every", save_every, "0", 0, 1e9, LEARN, "steps between checkpoints; 0: at the end"),
+    INT("save-every", save_every, "0", 0, 1e9, LEARN,
+        "steps between checkpoints; 0: every ten minutes and before evaluations, the newest kept"),
     INT("keep", keep, "0", 0, 1e9, LEARN, "newest checkpoints to keep; 0: all"),
     CHOICE("dtype", dtype, "original", LEARN | C(MERGE), "original|f32|bf16|f16",
            "of saved weights; original: as in --model, tensor by tensor"),
     FLAG("resume", resume, LEARN, "continue the run of --out from its newest complete checkpoint"),
-    FLAG("force", force, LEARN,
-         "replace a run; train despite the first-batch check; with --resume, change options"),
+    FLAG("force", force, LEARN, "replace a run; with --resume, go on with other options"),
+    FLAG("no-check", no_check, C(TRAIN), "train also where the first steps teach nothing"),
     INT("step", step, NULL, 1, 1e9, C(REPLAY), "of the run, from 1 (required)"),
     INT("group", group, "0", 0, 65535, C(REPLAY), "of the step, from 0"),
     INT("rollout", rollout, "0", 0, 4095, C(REPLAY), "of the group, from 0"),
@@ -467,14 +471,14 @@ static Problems session_problems(Session *s, const char *path, int split)
 }
 
 /* The problems of an evaluation: those of a file (an answer that its verifier refuses counts as
- * wrong), or --problems different ones of the task. */
+ * wrong), or --problems different ones of the task, which problems_fit or session_fit draws. */
 static Problems session_evaluated(Session *s, const char *path)
 {
     Problems p = session_problems(s, path, s->o.split);
     if (path)
         problems_check_gold(&p, false);
     else
-        problems_draw(&p, s->o.problems);
+        p.wanted = s->o.problems;
     return p;
 }
 
@@ -506,33 +510,75 @@ static int prompt_tokens(const Problems *p, const Problem *q, const Tokenizer *t
     return n;
 }
 
-/* Drops the problems of a file whose prompts have more than `limit` tokens, with a warning, and
- * sets p->longest; of drawn problems this is a bound: a token is at least one byte. */
-static void problems_fit(Problems *p, const Tokenizer *t, int limit)
+/* Tokenizers that read the prompts of problems, each with a limit in tokens. */
+typedef struct {
+    Problems *problems;
+    const Tokenizer *tokenizer;
+    const int *limit;
+    int n, longest; /* longest: tokens, of the prompts that fitted */
+    Buf text;
+} Readers;
+
+/* Is a problem's prompt short enough for all of them? */
+static bool problem_fits(Readers *r, const Problem *q)
 {
-    Buf text = {0};
-    int n = p->n, longest = 0;
-    bool *keep = xcalloc(n, sizeof *keep);
-    for (int i = 0; i < n; i++) {
-        int tokens = prompt_tokens(p, &p->problem[i], t, &text);
-        keep[i] = tokens > 0 && tokens <= limit;
-        longest = keep[i] ? imax(longest, tokens) : longest;
+    int most = 0;
+    for (int i = 0; i < r->n; i++) {
+        int tokens = prompt_tokens(r->problems, q, &r->tokenizer[i], &r->text);
+        if (!tokens || tokens > r->limit[i])
+            return false;
+        most = imax(most, tokens);
     }
-    problems_keep(p, keep);
+    r->longest = imax(r->longest, most);
+    return true;
+}
+
+static bool drawn_fits(void *readers, const char *prompt)
+{
+    return problem_fits(readers, &(Problem){.prompt = (char *)prompt});
+}
+
+/* Leaves out the problems of a file whose prompts are over the limits, with a warning; draws those
+ * of an evaluation, within the limits; and sets p->longest. Of problems drawn on demand this is a
+ * bound: a token is at least one byte. */
+static void problems_read_by(Problems *p, Readers *r)
+{
+    int n = p->n, limit = r->limit[0];
+    for (int i = 1; i < r->n; i++)
+        limit = imin(limit, r->limit[i]);
+    r->problems = p;
+    if (p->wanted) {
+        p->path = "--task";
+        problems_draw(p, p->wanted, drawn_fits, r);
+    } else {
+        bool *keep = xcalloc(n, sizeof *keep);
+        for (int i = 0; i < n; i++)
+            keep[i] = problem_fits(r, &p->problem[i]);
+        problems_keep(p, keep);
+    }
     if (n && !p->n)
         die("%s: the prompts of all %d problems are over %d tokens; see --max-prompt and "
             "--max-tokens", p->path, n, limit);
+    if (p->wanted && !p->n)
+        die("--task: all prompts are over %d tokens; see --max-prompt and --max-tokens", limit);
     if (p->n < n)
         warn("%s: dropped %d of %d problems (%.1f %%): prompts over %d tokens", p->path, n - p->n,
              n, 100.0 * (n - p->n) / n, limit);
-    if (!n) {
+    if (!p->n) {
         char any[TASK_PROMPT_MAX + 1] = "";
         memset(any, '0', TASK_PROMPT_MAX);
-        template_render(&p->template, any, &text);
-        longest = imin(limit, text.n + 1);
+        r->text.n = 0;
+        template_render(&p->template, any, &r->text);
+        r->longest = imin(limit, r->text.n + 1);
     }
-    p->longest = longest;
-    buf_free(&text);
+    p->longest = r->longest;
+    buf_free(&r->text);
+}
+
+/* The same for one tokenizer. */
+static void problems_fit(Problems *p, const Tokenizer *t, int limit)
+{
+    problems_read_by(p, &(Readers){.tokenizer = t, .limit = &limit, .n = 1});
 }
 
 /* The number of models to compare: --model, or words NAME=DIR. */
@@ -561,22 +607,26 @@ static const char *session_named(const Session *s, int i, char name[64])
     return equals + 1;
 }
 
-/* Drops the problems that are too long for one of n models, so that all get the same. */
+/* Takes no problem that is too long for one of n models, so that all get the same. */
 static void session_fit(const Session *s, Problems *p, int n)
 {
     char name[64];
-    int longest = 0;
+    Tokenizer *t = xcalloc(n, sizeof *t);
+    int *limit = xcalloc(n, sizeof *limit);
     for (int i = 0; i < n; i++) {
         Path dir = model_dir(session_named(s, i, name));
         char *text;
-        Config c = config_read(base_dir(dir.s).s, &text);
-        Tokenizer t = tokenizer_load(path_join(base_dir(dir.s).s, "tokenizer.json").s);
-        problems_fit(p, &t, prompt_limit(s, &c));
-        longest = imax(longest, p->longest);
-        tokenizer_free(&t);
+        Path base = base_dir(dir.s);
+        Config c = config_read(base.s, &text);
+        t[i] = tokenizer_load(path_join(base.s, "tokenizer.json").s);
+        limit[i] = prompt_limit(s, &c);
         free(text);
     }
-    p->longest = longest;
+    problems_read_by(p, &(Readers){.tokenizer = t, .limit = limit, .n = n});
+    for (int i = 0; i < n; i++)
+        tokenizer_free(&t[i]);
+    free(t);
+    free(limit);
 }
 
 enum { NOT_TRAINED = -100 }; /* a label of sft without a loss */

@@ -24,6 +24,7 @@ typedef struct {
     int longest;       /* tokens of the longest prompt, template included */
     Problem *problem;
     int n;             /* 0: drawn on demand */
+    int wanted;        /* problems to be drawn beforehand */
     bool shuffled;     /* anew for each epoch */
     int *order, epoch; /* the order of epoch number epoch - 1 */
     const char *path;
@@ -131,14 +132,16 @@ static void problems_check_gold(Problems *p, bool drop)
     buf_free(&gold, &lines);
 }
 
-/* Draws n problems of the task that all differ (task_key), or as many as there are: after enough
- * draws without a new one, none is left. */
-static void problems_draw(Problems *p, int n)
+/* Draws n problems of the task that all differ (task_key) and whose prompts fit (NULL: all do), or
+ * as many as there are: after enough draws without a new one, none is left. */
+static void problems_draw(Problems *p, int n, bool (*fits)(void *context, const char *prompt),
+                          void *context)
 {
     static const char *const splits[] = {"training", "validation", "test"};
     Map seen = {0};
     Buf prompt = {0}, answer = {0}, spec = {0};
     int in_vain = 0;
+    bool longer = false;
     for (uint32_t index = 0; p->n < n && in_vain < 100 * (p->n + 100); index++) {
         prompt.n = answer.n = 0;
         task_problem(&p->task, p->seed, p->split, index, &prompt, &answer);
@@ -146,14 +149,18 @@ static void problems_draw(Problems *p, int n)
         in_vain++;
         if (map_get(&seen, key) >= 0)
             continue;
+        if (fits && !fits(context, prompt.s)) {
+            longer = true;
+            continue;
+        }
         map_set(&seen, key, p->n);
         problems_add(p, prompt.s, answer.s, 0);
         in_vain = 0;
     }
     task_spec(&p->task, &spec);
     if (p->n < n)
-        warn("task %s: has %d %s problems that differ; asked for %d", spec.s, p->n,
-             splits[p->split], n);
+        warn("task %s: has %d %s problems that differ%s; asked for %d", spec.s, p->n,
+             splits[p->split], longer ? " and are short enough" : "", n);
     p->path = "--task";
     map_free(&seen);
     buf_free(&prompt, &answer, &spec);

@@ -4,9 +4,10 @@
  *
  *   {"prompt": "...", "response": "...", "answer": "..."}
  *
- * and writes one line, {"reward": 0.5, "reason": "..."} (the reason is optional) or a bare number,
- * in the order of the requests. All requests of a training step are sent at once, so it must answer
- * each line without waiting for the end of its input, and flush. Its stderr is ours.
+ * and writes one line, {"reward": 0.5, "reason": "..."} (the reason is optional) or a bare number
+ * (true is 1, false and null are 0), in the order of the requests. All requests of a training step
+ * are sent at once, so it must answer each line without waiting for the end of its input, and
+ * flush. Its stderr is ours.
  *
  *   reward_start(command, timeout)           starts it
  *   reward_request(prompt, ..., &lines)      appends one request
@@ -22,9 +23,9 @@
 #ifndef REWARD_H
 #define REWARD_H
 
+#include "../base/interrupt.h" /* defines: interrupted */
 #include "../base/json.h" /* defines: Json, json_put_string; util.h: Buf, die, now_seconds */
 
-#include <signal.h>
 #include <sys/wait.h>
 
 enum { REWARD_LINE_MAX = 1 << 20, REWARD_REASON_MAX = 200 }; /* bytes */
@@ -36,6 +37,7 @@ typedef struct {
     double timeout;    /* seconds that one answer may take */
     pid_t watcher;     /* 0: not running */
     int in, out, life; /* our ends of its stdin, its stdout and the lifeline */
+    bool warned;       /* of null as a reward */
     Buf unread;        /* its output after the last whole line */
     Buf reasons;       /* of the latest requests, a NUL after each */
 } Reward;
@@ -160,19 +162,50 @@ static void reward_request(const char *prompt, const char *response, size_t resp
     buf_str(lines, "}\n");
 }
 
-/* One answer: a number, or an object with a reward and perhaps a reason. False if it is neither. */
-static bool reward_parse(const char *line, size_t n, double *reward, Buf *reason)
+/* A number as programs print it: `.5`, `1.` and `+1` too, which JSON does not have. */
+static bool reward_number(const char *line, size_t n, double *reward)
+{
+    char text[64], *end;
+    snprintf(text, sizeof text, "%.*s", imin(n, 63), line);
+    size_t digits = strspn(text, "+-.0123456789eE");
+    *reward = strtod(text, &end);
+    return end > text && end == text + digits && digits + strspn(end, " \t\r") == n;
+}
+
+/* A member's value or a line's: a number, true 1 and false 0; null, of a function that has no
+ * opinion, is 0, and *none says so. */
+static bool reward_value(Json *j, double *reward, bool *none)
+{
+    bool yes = false;
+    switch (json_peek(j)) {
+    case 't':
+        json_bool(j, &yes);
+        *reward = yes;
+        break;
+    case 'n':
+        *reward = 0;
+        *none = json_null(j);
+        break;
+    default: json_number(j, reward);
+    }
+    return !j->error;
+}
+
+/* One answer: a value, or an object with a reward and perhaps a reason. False if it is neither. */
+static bool reward_parse(const char *line, size_t n, double *reward, bool *none, Buf *reason)
 {
     Json j = json_open(line, n);
     Buf key = {0};
     bool seen = false;
     reason->n = 0;
-    if (json_peek(&j) == '0')
-        seen = json_number(&j, reward);
+    if (reward_number(line, n, reward))
+        return fabs(*reward) <= REWARD_LARGEST;
+    if (json_peek(&j) != '{')
+        seen = reward_value(&j, reward, none);
     else
         for (json_object(&j); json_key(&j, &key);)
             if (!strcmp(key.s, "reward"))
-                seen = json_number(&j, reward);
+                seen = reward_value(&j, reward, none);
             else if (!strcmp(key.s, "reason") && json_peek(&j) == '"')
                 json_string(&j, reason);
             else
@@ -181,15 +214,27 @@ static bool reward_parse(const char *line, size_t n, double *reward, Buf *reason
     return json_end(&j) && seen && fabs(*reward) <= REWARD_LARGEST;
 }
 
+/* The beginning of a line, in quotes. */
+static Path reward_quoted(const char *line, size_t bytes)
+{
+    Buf quoted = {0};
+    json_put_string(&quoted, line, bytes < 80 ? bytes : 80);
+    Path text = path_printf("%.500s%s", quoted.s, bytes < 80 ? "" : "...");
+    buf_free(&quoted);
+    return text;
+}
+
 /* Parses answer number `got` of n; keeps at most REWARD_REASON_MAX bytes of its reason. */
 static void reward_take(Reward *r, const char *line, size_t bytes, int got, int n, double *reward)
 {
-    Buf reason = {0}, quoted = {0};
-    if (!reward_parse(line, bytes, reward, &reason)) {
-        json_put_string(&quoted, line, bytes < 80 ? bytes : 80);
-        reward_fail(r, "answer %d of %d is %.200s%s; expected {\"reward\": number} or a number, "
-                    "from -1e100 to 1e100", got + 1, n, quoted.s, bytes < 80 ? "" : "...");
-    }
+    Buf reason = {0};
+    bool none = false;
+    if (!reward_parse(line, bytes, reward, &none, &reason))
+        reward_fail(r, "answer %d of %d is %s; expected {\"reward\": number} or a number, "
+                    "from -1e100 to 1e100", got + 1, n, reward_quoted(line, bytes).s);
+    if (none && !r->warned)
+        warn("--reward-cmd: a reward of null is taken as 0");
+    r->warned |= none;
     buf_add(&r->reasons, reason.s, reason.n < REWARD_REASON_MAX ? reason.n : REWARD_REASON_MAX);
     buf_add(&r->reasons, "", 1);
     buf_free(&reason);
@@ -229,17 +274,20 @@ static void reward_ended(Reward *r, int got, int n)
     die("--reward-cmd: ended, with status %d, after %d of %d answers", status, got, n);
 }
 
-/* Sends n requests and reads their answers, as the pipes allow. */
-static void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
+/* Sends n requests and reads their answers, as the pipes allow. Returns how many are here: fewer
+ * where interrupted(). */
+static int reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
 {
+    enum { LISTEN = 100 }; /* milliseconds: a signal may reach another thread than this one */
     size_t sent = 0;
+    int got = 0;
     double since = now_seconds(); /* the latest answer */
-    for (int got = 0; got < n;) {
+    while (got < n && !interrupted()) {
         struct pollfd p[2] = {{.fd = r->out, .events = POLLIN},
                               {.fd = sent < lines->n ? r->in : -1, .events = POLLOUT}};
         double left = since + r->timeout - now_seconds();
-        int ready = left > 0 ? poll(p, 2, (int)ceil(left * 1000)) : 0;
-        if (ready < 0 && errno == EINTR)
+        int ready = left > 0 ? poll(p, 2, imin(LISTEN, ceil(left * 1000))) : 0;
+        if ((ready < 0 && errno == EINTR) || (ready == 0 && left > 0))
             continue;
         if (ready <= 0)
             reward_fail(r, "no answer in %g seconds (--reward-timeout), %d of %d are here; does it "
@@ -258,10 +306,11 @@ static void reward_exchange(Reward *r, const Buf *lines, int n, double *reward)
             since = got > before ? now_seconds() : since;
         }
     }
+    return got;
 }
 
-/* The rewards of n requests (`lines`), in order. The reasons, "" for none, are valid until the next
- * call. */
+/* The rewards of n requests (`lines`), in order; 0 for those that a signal leaves open. The
+ * reasons, "" for none, are valid until the next call. */
 static void reward_get(Reward *r, const Buf *lines, int n, double *reward, const char **reason)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN}, before;
@@ -270,12 +319,17 @@ static void reward_get(Reward *r, const Buf *lines, int n, double *reward, const
     if (!reward_read(r))
         reward_ended(r, 0, n);
     if (r->unread.n)
-        reward_fail(r, "wrote a line unasked");
-    reward_exchange(r, lines, n, reward);
+        reward_fail(r, "wrote a line unasked: %s; expected rewards alone on its stdout",
+                    reward_quoted(r->unread.s, strcspn(r->unread.s, "\r\n")).s);
+    int got = reward_exchange(r, lines, n, reward);
     sigaction(SIGPIPE, &before, NULL);
     const char *at = r->reasons.s;
-    for (int i = 0; i < n; at += strlen(at) + 1)
+    for (int i = 0; i < got; at += strlen(at) + 1)
         reason[i++] = at;
+    for (int i = got; i < n; i++) {
+        reward[i] = 0;
+        reason[i] = "";
+    }
 }
 
 #endif

@@ -2,6 +2,7 @@
  *
  *   task_parse, task_spec, task_help        "countdown:numbers=3,max=9" in, out and explained
  *   task_problem(seed, split, index)        a problem and its gold answer
+ *   task_problem_from(&draw, ...)           the same from a later draw on, for another one
  *   task_key(prompt)                        equal for two ways of writing one problem
  *   task_of_prompt(kind, prompt)            the task whose problems are written so
  *   task_solution(prompt, seed, index)      one right response, at random among many
@@ -207,22 +208,32 @@ static bool task_draw(const Task *t, Dice *d, Split split, Buf *prompt, Buf *ans
     return solved;
 }
 
-/* Appends prompt and gold answer of problem `index` of the seed's sequence for this split. */
-static void task_problem(const Task *t, uint64_t seed, Split split, uint32_t index,
-                         Buf *prompt, Buf *answer)
+/* Appends prompt and gold answer of problem `index` of the seed's sequence for this split: the
+ * first among its draws from number *draw on. Afterwards *draw is the number of the next one. */
+static void task_problem_from(uint32_t *draw, const Task *t, uint64_t seed, Split split,
+                              uint32_t index, Buf *prompt, Buf *answer)
 {
     static const uint32_t use[] = {
         [SPLIT_TRAIN] = DICE_TRAIN, [SPLIT_VALID] = DICE_VALID, [SPLIT_TEST] = DICE_TEST};
     static const char *const names[] = {"training", "validation", "test"};
-    for (uint32_t draw = 0; draw < TASK_REDRAWS; draw++) {
-        Dice d = {.seed = seed, .use = use[split], .index = index, .salt = draw};
+    bool again = *draw > 0;
+    while (*draw < TASK_REDRAWS) {
+        Dice d = {.seed = seed, .use = use[split], .index = index, .salt = (*draw)++};
         if (task_draw(t, &d, split, prompt, answer))
             return;
     }
     Buf spec = {0};
     task_spec(t, &spec);
-    die("task %s: no %s problem in %d draws; choose a task that has more", spec.s, names[split],
-        (int)TASK_REDRAWS);
+    die("task %s: no %s problem in %d draws%s", spec.s, names[split], (int)TASK_REDRAWS,
+        again ? " that is short enough; see --max-prompt and --max-tokens"
+              : "; choose a task that has more");
+}
+
+static void task_problem(const Task *t, uint64_t seed, Split split, uint32_t index,
+                         Buf *prompt, Buf *answer)
+{
+    uint32_t draw = 0;
+    task_problem_from(&draw, t, seed, split, index, prompt, answer);
 }
 
 /* Equal for two prompts that pose one problem; 0 for what is no prompt of this task. */
