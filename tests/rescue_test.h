@@ -102,14 +102,16 @@ static void test_heard_soon(void)
     Path err = tmp_path("heard.err"), run = tmp_path("heard"),
          evals = path_join(run.s, "eval.jsonl");
     int status;
+    Path slow = tmp_path("slow"); /* an evaluation samples 2048 responses at a time: seconds */
+    CHECK(cli("sft --preset tiny --steps 0 --out %s", slow.s) == 0, "%s", cli_err);
     for (int i = 0; i < 3; i++) { /* in evaluations, which would take minutes, and in a step */
         pid_t child = cli_start(
             err.s,
             "train --model %s " SMALL_TRAIN " --steps 50 --force "
             "--out %s --max-tokens %s",
-            base, run.s,
-            i < 2 ? "480 --no-check --task countdown --eval-every 1 --problems 500 --samples 64"
-                  : "480 --no-check --prompts 500");
+            slow.s, run.s,
+            i < 2 ? "200 --no-check --task countdown --eval-every 1 --problems 50 --samples 2048"
+                  : "200 --no-check --prompts 500");
         const struct timespec pause = {.tv_nsec = 300000000};
         if (i < 2)
             wait_for_file(path_join(run.s, "run.json").s, 1);
