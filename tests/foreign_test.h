@@ -131,7 +131,7 @@ static void test_unplaced_tensors(void)
               strstr(cli_err, dir.s), "%s", cli_err);
     /* A reference does not say it again. */
     tokenizer_write(path_join(dir.s, "tokenizer.json").s, TASK_ALPHABET);
-    CHECK(cli("train --model %s --task add:digits=1 --prompts 2 --rollouts 2 --steps 1 --force "
+    CHECK(cli("train --model %s --task add:digits=1 --prompts 2 --rollouts 2 --steps 1 --no-check "
               "--out %s/unplaced-run", dir.s, tmp_dir()) == 0, "%s", cli_err);
     const char *said = strstr(cli_err, "has no place");
     CHECK(said && !strstr(said + 1, "has no place"), "%s", cli_err);
@@ -214,7 +214,8 @@ static void test_model_card(void)
                (unsigned long long)weights_hash(&m));
     for (int sft = 0; sft < 2; sft++) {
         CHECK(cli("%s --model %s --steps 2 --out %s --force --threads 1 --task add:digits=1 %s%s",
-                  sft ? "sft" : "train --method grpo --prompts 2 --rollouts 2", base.s, run.s,
+                  sft ? "sft" : "train --no-check --method grpo --prompts 2 --rollouts 2",
+                  base.s, run.s,
                   sft ? "--batch 1 --data " : "", sft ? data.s : "") == 0, "%s", cli_err);
         char *card = read_file(path_join(run.s, "checkpoint-2/README.md").s, &n);
         char *lines = read_file(path_join(run.s, "metrics.jsonl").s, &n);
