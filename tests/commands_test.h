@@ -853,7 +853,8 @@ static void test_metrics(void)
               "--eval-every 1 --samples 2 --problems 2 --out %s/keys", base, dir) == 0, "%s",
           cli_err);
     CHECK(cli("sft --model %s --data %s/valid.jsonl --valid %s/valid.jsonl --steps 1 --batch 1 "
-              "--lora 1 --eval-every 1 --out %s/more_keys", base, dir, dir, dir) == 0, "%s", cli_err);
+              "--lora 1 --eval-every 1 --out %s/more_keys", base, dir, dir, dir) == 0, "%s",
+          cli_err);
     add_file_keys(&names[0], "keys/metrics.jsonl");
     add_file_keys(&names[1], "keys/eval.jsonl");
     add_file_keys(&names[2], "more_keys/metrics.jsonl");

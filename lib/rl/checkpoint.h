@@ -193,8 +193,8 @@ static void run_load_adapter(Run *run, Model *m)
  * wherever the run is gone on with, and of --model the checkpoint itself. */
 static Options options_resolved(Session *s, int command)
 {
-    static const char *const paths[] = {"model", "adapter", "data", "valid", "eval-data", "template",
-                                        "tokenizer", "out"};
+    static const char *const paths[] = {"model", "adapter", "data", "valid", "eval-data",
+                                        "template", "tokenizer", "out"};
     Options o = s->o;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         const char **path = option_text(&o, command, paths[i]);
