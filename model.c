@@ -147,6 +147,20 @@ static void bias_backward(float *dbias, const float *dy, int rows, int n)
 
 /* ================================================================ heads: q/k norm and rotation */
 
+/* A rotary frequency, scaled as the config says: in floats, as transformers does it. Llama 3.1
+ * stretches slow rotations by `factor`, so that more positions fit, and leaves fast ones alone. */
+static float rope_scaled(const Rope *rope, float frequency)
+{
+    float factor = (float)rope->factor, original = (float)rope->original;
+    float low = (float)rope->low, high = (float)rope->high;
+    float wavelength = 6.2831855f / frequency, share = (original / wavelength - low) / (high - low);
+    if (rope->type == ROPE_DEFAULT || (rope->type == ROPE_LLAMA3 && wavelength < original / high))
+        return frequency;
+    if (rope->type == ROPE_LINEAR || wavelength > original / low)
+        return frequency / factor;
+    return (1.0f - share) * frequency / factor + share * frequency;
+}
+
 /* Rotary positions (Su et al. 2021, in the half-split form of Llama and Qwen): the pair
  * (x_i, x_{i + hd/2}) turns by the angle position * theta^(-2i / hd). A query at p and a key at j
  * that both are turned have the product <R_p q, R_j k> = <q, R_(j - p) k>: scores depend on the
@@ -166,7 +180,7 @@ static void rope_reserve(Model *m, int positions)
     for (int p = m->n_positions; p < positions; p++)
         for (int i = 0; i < half; i++) {
             float power = (float)pow(c->rope_theta, (double)(2.0f * (float)i / (float)c->head_dim));
-            float frequency = 1.0f / power, angle = (float)p * frequency;
+            float angle = (float)p * rope_scaled(&c->rope, 1.0f / power);
             row(m->rope, p, c->head_dim)[i] = (float)cos((double)angle);
             row(m->rope, p, c->head_dim)[half + i] = (float)sin((double)angle);
         }

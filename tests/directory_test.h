@@ -11,6 +11,9 @@ static bool same_config(const Config *a, const Config *b)
         same &= *config_int((Config *)a, i) == *config_int((Config *)b, i);
     for (int i = 0; i < MAX_EOS; i++)
         same &= i >= a->n_eos || a->eos_token_id[i] == b->eos_token_id[i];
+    const Rope *x = &a->rope, *y = &b->rope;
+    same &= x->type == y->type && x->factor == y->factor && x->low == y->low &&
+            x->high == y->high && x->original == y->original;
     return same && a->rms_norm_eps == b->rms_norm_eps && a->rope_theta == b->rope_theta &&
            a->bos_token_id == b->bos_token_id && a->n_eos == b->n_eos;
 }
@@ -25,14 +28,17 @@ static Path test_dir(const char *name)
 static void test_model_directory(void)
 {
     Path dir = test_dir("model");
-    for (int type = QWEN3; type <= LLAMA; type++)
+    for (int type = QWEN3; type <= MISTRAL; type++)
         for (int tied = 0; tied < 2; tied++) {
             Model m = tiny_model((ModelType)type, tied, 50);
-            m.config.n_eos = type; /* none, one, two */
+            m.config.n_eos = imin(type, 2); /* none, one, two */
             m.config.eos_token_id[0] = 49;
             m.config.eos_token_id[1] = 3;
             m.config.bos_token_id = tied ? 7 : -1;
             m.config.rope_theta = 1234567.125;
+            if (type >= LLAMA)
+                m.config.rope = tied ? (Rope){ROPE_LINEAR, 2.5, 0, 0, 0}
+                                     : (Rope){ROPE_LLAMA3, 32, 1.5, 4, 8192};
             m.params[0] = -0.0f;
             m.params[1] = 0x1p-149f;
             model_save(&m, dir.s);
@@ -118,7 +124,12 @@ static void test_config_errors(void)
         {"rope_theta", "-1", "rope_theta"},
         {"rope_parameters", "{\"rope_type\": \"default\", \"rope_theta\": 0}", "rope_theta"},
         {"rope_parameters", "{\"rope_theta\": \"big\"}", "rope_theta"},
-        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 2.0}", "rope_scaling"},
+        {"rope_scaling", "{\"type\": \"linear\"}", "expected factor"},
+        {"rope_scaling", "{\"type\": \"linear\", \"factor\": 0}", "rope_scaling: factor"},
+        {"rope_scaling", "{\"factor\": 2.0}", "rope_scaling has no rope_type"},
+        {"rope_scaling", "{\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
+         "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 8192}",
+         "a larger high_freq_factor"},
         {"rope_scaling", "{\"factor\": 2.0, \"rope_type\": \"yarn\"}", "'yarn'"},
         {"hidden_act", "\"gelu\"", "hidden_act"},
         {"rope_scaling", "{\"partial_rotary_factor\": 0.5}", "partial_rotary_factor"},
@@ -188,6 +199,18 @@ static void test_config_defaults(void)
                    "\"head_dim\": null, \"num_key_value_heads\": null, " SIZES "6}");
     CHECK(ll.n_eos == 0 && ll.bos_token_id == -1 && ll.head_dim == 32 &&
               ll.num_key_value_heads == 6, "null is not the default");
+
+    static const char *const mistral[][2] = {
+        {"", "sliding_window: expected null"}, {", \"sliding_window\": 8", "expected null"},
+        {", \"sliding_window\": null", NULL}};
+    for (int i = 0; i < 3; i++) {
+        char err[256] = "", with[512];
+        snprintf(with, sizeof with, "{\"model_type\": \"mistral\"%s, " SIZES "8}", mistral[i][0]);
+        Path file = put_file("mistral.json", with);
+        bool dead = dies(config_for_dying, file.s, err, sizeof err) == 1;
+        CHECK(dead == (mistral[i][1] != NULL) && (!dead || strstr(err, mistral[i][1])), "%s: %s",
+              with, err);
+    }
 
     static const char *const thetas[] = { /* 12345 wins in each */
         "\"rope_theta\": 12345",
@@ -334,7 +357,7 @@ static void check_round_trip(const Model *m, const char *from, const char *what)
 static void test_round_trips(void)
 {
     static const int dtypes[] = {ST_F32, ST_BF16, ST_F16};
-    for (int type = QWEN3; type <= LLAMA; type++)
+    for (int type = QWEN3; type <= MISTRAL; type++)
         for (int k = 0; k < 16; k++) {
             bool tied = k & 1, sharded = k & 2;
             char what[64];

@@ -185,7 +185,8 @@ static void test_model_type_first(void)
 {
     static const char *const cases[][2] = {
         {"{\"hidden_act\": \"gelu\", \"layer_types\": [\"sliding_attention\"], \"model_type\": "
-         "\"gemma3\"}", "model_type 'gemma3' is not supported; expected qwen3, qwen2 or llama"},
+         "\"gemma3\"}", "model_type 'gemma3' is not supported; expected qwen3, qwen2, llama or "
+         "mistral"},
         {"{\"hidden_act\": \"gelu\", \"hidden_size\": 64}", "model_type is missing"},
         {"{\"model_type\": null, \"hidden_size\": 64}", "model_type is missing"},
         {"{\"hidden_act\": \"gelu\", \"model_type\": \"llama\"}", "hidden_act is gelu"},

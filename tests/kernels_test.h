@@ -611,22 +611,35 @@ static void test_heads_gradient(void)
  * would differ by up to 1e-4; ours differ in the last bit at most. */
 static void test_rotary_table(void)
 {
+#define LLAMA32 {ROPE_LLAMA3, 32, 1, 4, 8192}
     static const struct {
         double theta;
         int head_dim, position, i;
         float cosine, sine;
+        Rope rope;
     } table[] = {
-        {1e4, 64, 1, 3, 0.912395835f, 0.40930894f},
-        {1e4, 64, 3000, 1, 0.954661071f, 0.297694951f},
-        {1e4, 64, 4000, 5, 0.977708101f, -0.209968656f},
-        {1e6, 128, 3000, 1, 0.0710045919f, -0.997475982f},
-        {1e6, 128, 3000, 2, 0.936791301f, 0.349888653f},
-        {5e5, 80, 3000, 2, -0.0744960532f, -0.997221291f},
-        {5e5, 80, 4000, 5, -0.960404634f, 0.278608948f},
+        {1e4, 64, 1, 3, 0.912395835f, 0.40930894f, {0}},
+        {1e4, 64, 3000, 1, 0.954661071f, 0.297694951f, {0}},
+        {1e4, 64, 4000, 5, 0.977708101f, -0.209968656f, {0}},
+        {1e6, 128, 3000, 1, 0.0710045919f, -0.997475982f, {0}},
+        {1e6, 128, 3000, 2, 0.936791301f, 0.349888653f, {0}},
+        {5e5, 80, 3000, 2, -0.0744960532f, -0.997221291f, {0}},
+        {5e5, 80, 4000, 5, -0.960404634f, 0.278608948f, {0}},
+        {5e5, 64, 3000, 2, -0.0601064302f, 0.998191953f, LLAMA32}, /* as it is */
+        {5e5, 64, 4000, 14, 0.961217344f, 0.275792003f, LLAMA32},
+        {5e5, 64, 4000, 15, 0.434788048f, -0.900532842f, LLAMA32}, /* between */
+        {5e5, 64, 4000, 16, -0.146896958f, 0.989151776f, LLAMA32},
+        {5e5, 64, 4000, 17, 0.925542116f, 0.378644615f, LLAMA32},
+        {5e5, 64, 4000, 20, 0.999412477f, 0.0342743099f, LLAMA32}, /* divided */
+        {5e5, 64, 4000, 28, 0.999999166f, 0.0012891728f, LLAMA32},
+        {1e4, 64, 3000, 1, -0.99714601f, -0.0754973963f, {ROPE_LINEAR, 4, 0, 0, 0}},
+        {1e4, 64, 4001, 5, 0.00639462518f, -0.999979556f, {ROPE_LINEAR, 4, 0, 0, 0}},
     };
+#undef LLAMA32
     for (size_t k = 0; k < sizeof table / sizeof *table; k++) {
         Config c = *preset_find("nano");
         c.rope_theta = table[k].theta;
+        c.rope = table[k].rope;
         c.head_dim = table[k].head_dim;
         c.max_position_embeddings = 4096;
         Model m = {.config = c};

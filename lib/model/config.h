@@ -5,10 +5,21 @@
 
 #include "safetensors.h" /* defines: ST_F32, ..; st_label; json.h: Json */
 
-typedef enum { QWEN3, QWEN2, LLAMA } ModelType;
-static const char *const MODEL_TYPES[] = {"qwen3", "qwen2", "llama"};
+typedef enum { QWEN3, QWEN2, LLAMA, MISTRAL } ModelType;
+static const char *const MODEL_TYPES[] = {"qwen3", "qwen2", "llama", "mistral"};
 static const char *const ARCHITECTURES[] = {"Qwen3ForCausalLM", "Qwen2ForCausalLM",
-                                            "LlamaForCausalLM"};
+                                            "LlamaForCausalLM", "MistralForCausalLM"};
+#define MODELS_EXPECTED "expected qwen3, qwen2, llama or mistral"
+
+/* Rotary frequencies as they are, all divided by `factor`, or, as Llama 3.1 has them: those whose
+ * wavelength is longer than original / low divided by it, those shorter than original / high as
+ * they are, and those between in between. */
+typedef enum { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 } RopeType;
+#define ROPE_TYPES "default|linear|llama3"
+typedef struct {
+    RopeType type;
+    double factor, low, high, original;
+} Rope;
 
 enum { MAX_EOS = 8 };
 
@@ -18,6 +29,7 @@ typedef struct {
     int vocab_size, hidden_size, intermediate_size, num_hidden_layers;
     int num_attention_heads, num_key_value_heads, head_dim, max_position_embeddings;
     double rms_norm_eps, rope_theta;
+    Rope rope;
     bool tie_word_embeddings;
     int bos_token_id;                  /* -1: none */
     int eos_token_id[MAX_EOS], n_eos;  /* any of them ends a response */
@@ -52,6 +64,7 @@ static const struct {
     [QWEN3] = {{[NUM_KEY_VALUE_HEADS] = 32, [HEAD_DIM] = 128, [MAX_POSITIONS] = 32768}, -1, -1},
     [QWEN2] = {{[NUM_KEY_VALUE_HEADS] = 32, [HEAD_DIM] = 0, [MAX_POSITIONS] = 32768}, -1, -1},
     [LLAMA] = {{[NUM_KEY_VALUE_HEADS] = 0, [HEAD_DIM] = 0, [MAX_POSITIONS] = 2048}, 1, 2},
+    [MISTRAL] = {{[NUM_KEY_VALUE_HEADS] = 8, [HEAD_DIM] = 0, [MAX_POSITIONS] = 131072}, 1, 2},
 };
 
 /* Fields that would change the numbers, and the value each must have. "or": the same, spelt
@@ -96,32 +109,59 @@ static void config_demand(Json *j, const char *path, const char *key, const char
     buf_free(&text);
 }
 
-/* "rope_scaling" and "rope_parameters": nothing but the default rotation is supported. */
+/* A number above 0 of the object `of`. */
+static double config_positive(ConfigReader *r, const char *of, const char *key)
+{
+    double x = 0;
+    if (!json_number(&r->json, &x) || !(x > 0 && x < 1e9))
+        die("%s: %s: %s: expected a number above 0", r->path, of, key);
+    return x;
+}
+
+/* "rope_scaling" and "rope_parameters": how rotary frequencies are scaled. */
 static void config_rope(ConfigReader *r, const char *key)
 {
     Json *j = &r->json;
+    Rope rope = {0};
     Buf name = {0}, type = {0};
     bool more = false;
     if (json_missing(j))
         return;
     json_object(j);
-    while (json_key(j, &name)) {
-        if (among(name.s, "rope_type|type")) {
-            if (json_string(j, &type) && strcmp(type.s, "default"))
-                die("%s: %s is of type '%s'; only 'default' is supported", r->path, key,
-                    st_label(type.s).s);
-        } else if (!strcmp(name.s, "rope_theta")) {
-            if (!json_number(j, &r->nested_theta) || !(r->nested_theta > 0))
-                die("%s: %s: rope_theta: expected a number above 0", r->path, key);
-        } else if (!strcmp(name.s, "partial_rotary_factor")) {
-            config_demand(j, r->path, "partial_rotary_factor", "1.0", "1");
-        } else {
+    while (!j->error && json_key(j, &name)) {
+        if (among(name.s, "rope_type|type"))
+            json_string(j, &type);
+        else if (!strcmp(name.s, "rope_theta"))
+            r->nested_theta = config_positive(r, key, name.s);
+        else if (!strcmp(name.s, "factor"))
+            rope.factor = config_positive(r, key, name.s);
+        else if (!strcmp(name.s, "low_freq_factor"))
+            rope.low = config_positive(r, key, name.s);
+        else if (!strcmp(name.s, "high_freq_factor"))
+            rope.high = config_positive(r, key, name.s);
+        else if (!strcmp(name.s, "original_max_position_embeddings"))
+            rope.original = config_positive(r, key, name.s);
+        else if (!strcmp(name.s, "partial_rotary_factor"))
+            config_demand(j, r->path, name.s, "1.0", "1");
+        else {
             more = true;
             json_skip(j);
         }
     }
-    if (!j->error && more && !type.n)
-        die("%s: %s has no rope_type; only 'default' is supported", r->path, key);
+    int t = type.n ? choice_index(ROPE_TYPES, type.s, type.n) : ROPE_DEFAULT;
+    rope.type = (RopeType)t;
+    if (!j->error && !type.n && (more || rope.factor > 0))
+        die("%s: %s has no rope_type; expected default, linear or llama3", r->path, key);
+    if (!j->error && t < 0)
+        die("%s: %s is of type '%s'; expected default, linear or llama3", r->path, key,
+            st_label(type.s).s);
+    bool whole = t == ROPE_DEFAULT || (rope.factor > 0 && (t == ROPE_LINEAR || (rope.original > 0 &&
+                 rope.low > 0 && rope.high > rope.low)));
+    if (!j->error && !whole)
+        die("%s: %s of type '%s': expected factor%s", r->path, key, type.s, t == ROPE_LINEAR ? "" :
+            ", original_max_position_embeddings, low_freq_factor and a larger high_freq_factor");
+    if (t != ROPE_DEFAULT)
+        r->c.rope = rope;
     buf_free(&name, &type);
 }
 
@@ -155,14 +195,13 @@ static ModelType config_model_type(Json j, const char *path)
         if (strcmp(key.s, "model_type"))
             json_skip(&j);
         else if (!json_missing(&j) && json_string(&j, &type))
-            t = choice_index("qwen3|qwen2|llama", type.s, type.n);
+            t = choice_index("qwen3|qwen2|llama|mistral", type.s, type.n);
     if (!json_end(&j))
         die("%s: line %d: %s", path, json_line(&j), j.error);
     if (!type.n)
-        die("%s: model_type is missing; expected qwen3, qwen2 or llama", path);
+        die("%s: model_type is missing; " MODELS_EXPECTED, path);
     if (t < 0)
-        die("%s: model_type '%s' is not supported; expected qwen3, qwen2 or llama", path,
-            st_label(type.s).s);
+        die("%s: model_type '%s' is not supported; " MODELS_EXPECTED, path, st_label(type.s).s);
     buf_free(&key, &type);
     return (ModelType)t;
 }
@@ -273,6 +312,8 @@ static void config_check(const ConfigReader *r)
         die("%s: num_key_value_heads is %d%s; expected a divisor of num_attention_heads %d",
             r->path, c->num_key_value_heads,
             r->seen[NUM_KEY_VALUE_HEADS] ? "" : " where it is missing", c->num_attention_heads);
+    if (c->model_type == MISTRAL && !r->no_window) /* the class has one of 4096 */
+        die("%s: sliding_window: expected null, since only full attention is supported", r->path);
     if (c->head_dim % 2)
         die("%s: head_dim is %d; rotary positions need an even number", r->path, c->head_dim);
     if (r->attention_bias && c->model_type != QWEN2)
@@ -352,6 +393,16 @@ static void config_write(const Config *c, int dtype, const char *path)
         buf_printf(&b, "  \"%s\": %d,\n", CONFIG_INTS[i].name, *config_int((Config *)c, i));
     buf_printf(&b, "  \"rms_norm_eps\": %.9g,\n  \"rope_theta\": %.17g,\n", c->rms_norm_eps,
                c->rope_theta);
+    if (c->rope.type == ROPE_LINEAR)
+        buf_printf(&b, "  \"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": %.17g},\n",
+                   c->rope.factor);
+    if (c->rope.type == ROPE_LLAMA3)
+        buf_printf(&b, "  \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": %.17g, "
+                   "\"low_freq_factor\": %.17g, \"high_freq_factor\": %.17g, "
+                   "\"original_max_position_embeddings\": %.17g},\n", c->rope.factor, c->rope.low,
+                   c->rope.high, c->rope.original);
+    if (c->model_type == MISTRAL)
+        buf_str(&b, "  \"sliding_window\": null,\n");
     buf_printf(&b, "  \"hidden_act\": \"silu\",\n  \"attention_bias\": false,\n");
     buf_printf(&b, "  \"tie_word_embeddings\": %s,\n", c->tie_word_embeddings ? "true" : "false");
     if (c->bos_token_id >= 0)
@@ -401,12 +452,12 @@ static const struct {
     const char *name;
     Config c;
 } PRESETS[] = {
-    {"nano", {QWEN3, 64, 64, 192, 4, 4, 2, 16, 512, 1e-6, 10000, false, -1, {0}, 0}},
-    {"tiny", {QWEN3, 64, 128, 384, 4, 4, 2, 32, 1024, 1e-6, 10000, false, -1, {0}, 0}},
-    {"small", {QWEN3, 4096, 384, 1024, 6, 6, 2, 64, 2048, 1e-6, 10000, false, -1, {0}, 0}},
-    {"medium", {QWEN3, 49152, 576, 1536, 30, 9, 3, 64, 2048, 1e-6, 10000, true, -1, {0}, 0}},
+    {"nano", {QWEN3, 64, 64, 192, 4, 4, 2, 16, 512, 1e-6, 10000, {0}, false, -1, {0}, 0}},
+    {"tiny", {QWEN3, 64, 128, 384, 4, 4, 2, 32, 1024, 1e-6, 10000, {0}, false, -1, {0}, 0}},
+    {"small", {QWEN3, 4096, 384, 1024, 6, 6, 2, 64, 2048, 1e-6, 10000, {0}, false, -1, {0}, 0}},
+    {"medium", {QWEN3, 49152, 576, 1536, 30, 9, 3, 64, 2048, 1e-6, 10000, {0}, true, -1, {0}, 0}},
     {"qwen3-0.6b",
-     {QWEN3, 151936, 1024, 3072, 28, 16, 8, 128, 40960, 1e-6, 1000000, true, -1, {0}, 0}},
+     {QWEN3, 151936, 1024, 3072, 28, 16, 8, 128, 40960, 1e-6, 1000000, {0}, true, -1, {0}, 0}},
 };
 
 static const Config *preset_find(const char *name)
