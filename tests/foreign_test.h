@@ -308,6 +308,12 @@ static void test_declared_tokens(void)
     unlink(path_join(dir.s, SIBLINGS[ADDED_TOKENS]).s);
     put_file("declared/tokenizer_config.json", "{\"mask_token\": \"in\"}");
     CHECK(!strcmp(ids_of(dir.s, " in"), "[220, 258]") && !*cli_err, "%s%s", cli_out, cli_err);
+    /* So has the token of a name that encodes no bytes, and can be written in no other way. */
+    edit_file(path_join(dir.s, "tokenizer.json").s, "\"vocab\": {",
+              "\"vocab\": {\"<\357\275\234x\357\275\234>\": 500,");
+    put_file("declared/tokenizer_config.json", "{\"eos_token\": \"<\357\275\234x\357\275\234>\"}");
+    CHECK(!strcmp(ids_of(dir.s, "in<\357\275\234x\357\275\234>"), "[258, 500]") && !*cli_err,
+          "%s%s", cli_out, cli_err);
     /* What tokenizer.json declares is as it says. */
     static const Edit none = {NULL, NULL};
     dir = tokenizer_dir("declared-2", &none);

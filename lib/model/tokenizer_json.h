@@ -534,15 +534,30 @@ static void read_encoder(Tokenizer *t, const char *path, Json j, const Names *sp
     buf_free(&name);
 }
 
+/* The id of the model's token that the file calls so, or -1: see read_vocab. */
+static int vocab_named(const Tokenizer *t, const Buf *name)
+{
+    Buf bytes = {0};
+    uint64_t key;
+    bool encodes = !t->characters && bytes_of(name->s, name->n, &bytes);
+    const Buf *found = encodes ? &bytes : name;
+    int id = vocab_find(t, found->s, found->n, &key);
+    buf_free(&bytes);
+    if (encodes || t->characters)
+        return id;
+    for (int other = 0; other < t->n_vocab; other++)
+        if (other != id && token_is(t, other, name->s, name->n))
+            return other;
+    return -1;
+}
+
 /* A special token that is known by its name alone: its id is that of the vocabulary. */
 static void read_named(Tokenizer *t, const char *path, const Buf *name)
 {
-    int id = 0;
     if (added_named(t, name->s, name->n) >= 0)
         return;
-    while (id < t->n_vocab && !token_is(t, id, name->s, name->n))
-        id++;
-    if (id < t->n_vocab)
+    int id = vocab_named(t, name);
+    if (id >= 0)
         declare_token(t, path, name, (Declared){id, true, false, false, false});
     else
         warn("%s: the special token %s has no id; it is read as plain text", path,

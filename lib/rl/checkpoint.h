@@ -468,6 +468,7 @@ static size_t checkpoint_write(const Run *run, const char *dir)
     if (!s->tokenizer_path.s[0])
         tokenizer_write(path_join(dir, "tokenizer.json").s, TASK_ALPHABET);
     trainer_save(run, path_join(dir, "trainer.safetensors").s);
+    /* The card replaces that of the model that training began with. */
     card_save(run, rounded, path_join(dir, "README.md").s);
     sync_dir(dir);
     return rounded;

@@ -311,12 +311,12 @@ static void session_free(Session *s)
 }
 
 /* Is a file of this name copied from a model's directory to what is made of it? The tokenizer's
- * files, chat templates, generation_config.json, notes and licences are; not config.json, weights
- * and README.md, the model card, which are written anew, nor anything else. */
+ * files, chat templates, generation_config.json, notes and licences are; not config.json and
+ * weights, which are written anew, nor anything else. */
 static bool is_carried(const char *name)
 {
     const char *end = strrchr(name, '.');
-    if (among(name, "config.json|README.md") || strstr(name, ".index.json") || *name == '.')
+    if (!strcmp(name, "config.json") || strstr(name, ".index.json") || *name == '.')
         return false;
     return !end || among(end, ".json|.jinja|.txt|.model|.md");
 }
