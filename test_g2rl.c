@@ -9,6 +9,7 @@
  * them, in ../shared/data, are used where that folder exists, and each test that misses them says
  * so. Tolerances are relative to the norm of what is compared. The exit status is 1 if anything
  * failed. That each test can fail is tested too: see tests/mutants.txt. */
+#define _GNU_SOURCE /* posix_openpt */
 #include "tests/files_test.h"
 #include "tests/tasks_test.h"
 #include "tests/ways_test.h"
@@ -160,6 +161,8 @@ static const Test TESTS[] = {
     TEST(foreign_tokenizer, "a tokenizer with more ids than the model has"),
     TEST(options, "the option table, option files"),
     TEST(command_line, "wrong command lines, help"),
+    TEST(help, "help and version where people look for them"),
+    TEST(progress, "the line of progress on narrow and dumb terminals"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
     TEST(threads, "equal bits with 1, 2, 3 and 7 threads, whatever the command"),
@@ -217,6 +220,7 @@ static const Test TESTS[] = {
     TEST(frontier_report, "measure, learning rates and classes, from files to the tables"),
     TEST(report_page, "a well-formed page that escapes what files say"),
     TEST(report_absent, "panels without data"),
+    TEST(report_unfinished, "a last line that is still being written"),
     TEST(report_refused, "bad files of runs, each with line and field"),
     TEST(svg_parts, "ticks, escaped text, running means"),
     TEST(bench, "the benchmark's rows and counts"),

@@ -231,7 +231,7 @@ static bool same_percent(Item x, Item y)
     const Expr *bare = is_percentage(x) ? y.e : x.e;
     x.plain_percents = y.plain_percents = true;
     return is_percentage(x) != is_percentage(y) && !has_kind(bare, N_PERCENT) &&
-           !has_kind(bare, N_UNIT) && !has_kind(bare, N_DEGREE) &&
+           !has_kind(bare, N_UNIT) && !has_kind(bare, N_DEGREE) && !has_kind(bare, N_BASE) &&
            (is_percentage(x) || cabs(item_value(x, 0).z) > 1) && same_value(x, y);
 }
 
