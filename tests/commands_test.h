@@ -1129,7 +1129,8 @@ static void test_command_line(void)
 /* Help where people look for it. */
 static void test_help(void)
 {
-    static const char *const same[][2] = {{"-h", "help"}, {"--help", "help"}, {"help --help", "help"},
+    static const char *const same[][2] = {
+        {"-h", "help"}, {"--help", "help"}, {"help --help", "help"},
         {"train -x", "train --help"}, {"help train", "train --help"},
         {"--help eval", "eval --help"}, {"train --steps 3 -h", "train --help"}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
@@ -1177,7 +1178,7 @@ static void test_progress(void)
 {
     static const int widths[] = {20, 40, 200};
     for (int i = 0; i < 3; i++) {
-        Buf b = progress_shown("xterm", widths[i], "\xC3\xA9t\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9");
+        Buf b = progress_shown("xterm", widths[i], "\xC3\xA9t\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9");
         int lines = 0;
         for (const char *s = b.s; *s; s++)
             lines += *s == '\n';

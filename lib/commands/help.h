@@ -1,5 +1,5 @@
-/* help.h: what the program says about itself: g2rl help, g2rl help COMMAND (or g2rl COMMAND --help),
- * g2rl help metrics. */
+/* help.h: what the program says about itself: g2rl help, g2rl help COMMAND (or g2rl COMMAND
+ * --help), g2rl help metrics. */
 #ifndef HELP_H
 #define HELP_H
 
