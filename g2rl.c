@@ -702,10 +702,19 @@ static int command_find(const char *name)
 static int run_command(int argc, char **argv)
 {
     Session s = {0};
-    bool metrics = argc > 2 && !strcmp(argv[2], "metrics");
     fill_standard_files();
-    if (argc < 2 || !strcmp(argv[1], "help") || !strcmp(argv[1], "--help")) {
-        (metrics ? help_metrics : help)(argc < 2 ? stderr : stdout);
+    bool asked = argc > 1 && (is_help(argv[1]) || !strcmp(argv[1], "help"));
+    bool version = argc > 1 && !strcmp(argv[1], "--version");
+    if (argc < 2 || asked || version) {
+        const char *topic = argc > 2 ? argv[2] : "";
+        if (version)
+            puts("g2rl " VERSION);
+        else if (!strcmp(topic, "metrics"))
+            help_metrics(stdout);
+        else if (*topic && !is_help(topic))
+            help_command(command_find(topic), stdout);
+        else
+            help(asked ? stdout : stderr);
         demand_output(true);
         return argc < 2 ? 2 : 0;
     }

@@ -9,6 +9,7 @@
  * them, in ../shared/data, are used where that folder exists, and each test that misses them says
  * so. Tolerances are relative to the norm of what is compared. The exit status is 1 if anything
  * failed. That each test can fail is tested too: see tests/mutants.txt. */
+#define _GNU_SOURCE /* posix_openpt */
 #include "tests/files_test.h"
 #include "tests/tasks_test.h"
 #include "tests/ways_test.h"
@@ -74,6 +75,11 @@ static const Test TESTS[] = {
     TEST(verify_task, "g2rl verify --task"),
     TEST(math_answers, "pairs of answers and their verdicts"),
     TEST(math_responses, "responses, most of them after a reward for nothing"),
+    TEST(math_percent, "a percent sign where the gold answer has none"),
+    TEST(math_places, "answers on the next line, in bold, backticks, display math, below headings"),
+    TEST(math_mentions, "a mention of a box is no box"),
+    TEST(math_units, "units and words around a number; other spellings"),
+    TEST(math_reported, "what people reported of verifiers"),
     TEST(math_extract, "where the answer is, in a response and in a data set"),
     TEST(math_normal, "normal forms"),
     TEST(math_values, "the field of residues; numbers beyond doubles"),
@@ -167,6 +173,8 @@ static const Test TESTS[] = {
     TEST(foreign_tokenizer, "a tokenizer with more ids than the model has"),
     TEST(options, "the option table, option files"),
     TEST(command_line, "wrong command lines, help"),
+    TEST(help, "help and version where people look for them"),
+    TEST(progress, "the line of progress on narrow and dumb terminals"),
     TEST(sft, "sft's loss against score; labels; file order"),
     TEST(train_repeats, "equal runs for equal seeds, any threads and micro-batch"),
     TEST(mean_of_updates, "the loss and norm of a step of several updates"),
@@ -256,6 +264,7 @@ static const Test TESTS[] = {
     TEST(frontier_report, "measure, learning rates and classes, from files to the tables"),
     TEST(report_page, "a well-formed page that escapes what files say"),
     TEST(report_absent, "panels without data"),
+    TEST(report_unfinished, "a last line that is still being written"),
     TEST(report_refused, "bad files of runs, each with line and field"),
     TEST(report_skips, "what stands beside the runs, each with a word"),
     TEST(svg_parts, "ticks, escaped text, running means"),

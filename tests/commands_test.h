@@ -1120,7 +1120,7 @@ static void test_command_line(void)
         {"explain --model x --method grpo --lambda 2", "no --lambda"},
         {"train --task count", "countdown"},
         {"train --seed -1", "whole number"},
-        {"train -h", "options are long"},
+        {"train -x", "options are long"},
         {"train --force=1", "no value"},
         {"train word", "word"},
         {"train --prompt 1", "no option --prompt"},
@@ -1155,6 +1155,81 @@ static void test_command_line(void)
     }
     CHECK(cli("help") == 0 && strstr(cli_out, "explain"), "help");
     CHECK(cli("help metrics") == 0 && strstr(cli_out, "logp_gap"), "help metrics");
+}
+
+/* Help where people look for it. */
+static void test_help(void)
+{
+    static const char *const same[][2] = {
+        {"-h", "help"}, {"--help", "help"}, {"help --help", "help"},
+        {"train -x", "train --help"}, {"help train", "train --help"},
+        {"--help eval", "eval --help"}, {"train --steps 3 -h", "train --help"}};
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        CHECK(cli("%s", same[i][1]) == 0, "%s: %s", same[i][1], cli_err);
+        char *expected = xstrdup(cli_out);
+        CHECK(cli("%s", same[i][0]) == 0 && !strcmp(cli_out, expected) && !*cli_err,
+              "%s is not %s: %s", same[i][0], same[i][1], cli_err);
+        free(expected);
+    }
+    CHECK(cli("--version") == 0 && !strcmp(cli_out, "g2rl " VERSION "\n"), "%s", cli_out);
+    CHECK(cli("help tran") == 2 && strstr(cli_err, "did you mean train"), "%s", cli_err);
+}
+
+/* What progress writes to a terminal of this kind and width. */
+static Buf progress_shown(const char *kind, int columns, const char *phase)
+{
+    struct winsize size = {.ws_row = 24, .ws_col = (unsigned short)columns};
+    int terminal = posix_openpt(O_RDWR | O_NOCTTY), saved = dup(STDERR_FILENO), n;
+    char *before = getenv("TERM") ? xstrdup(getenv("TERM")) : NULL, text[4096];
+    Buf out = {0};
+    if (terminal < 0 || grantpt(terminal) || unlockpt(terminal))
+        die("no pseudo-terminal: %s", strerror(errno));
+    int end = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+    ioctl(end, TIOCSWINSZ, &size);
+    setenv("TERM", kind, 1);
+    dup2(end, STDERR_FILENO);
+    Progress p = progress_new(phase, 3);
+    for (int i = 1; i <= 3; i++, p.last = -1)
+        progress(&p, i, "loss 1.2345  and a note that goes on and on");
+    dup2(saved, STDERR_FILENO);
+    while (poll(&(struct pollfd){.fd = terminal, .events = POLLIN}, 1, 0) > 0 &&
+           (n = (int)read(terminal, text, sizeof text)) > 0)
+        buf_add(&out, text, (size_t)n);
+    buf_str(&out, "");
+    close(end);
+    close(terminal);
+    close(saved);
+    before ? setenv("TERM", before, 1) : unsetenv("TERM");
+    free(before);
+    return out;
+}
+
+/* One changing line, narrower than the terminal, in whole characters; on a dumb terminal lines. */
+static void test_progress(void)
+{
+    static const int widths[] = {20, 40, 200};
+    for (int i = 0; i < 3; i++) {
+        Buf b = progress_shown("xterm", widths[i], "\xC3\xA9t\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9");
+        int lines = 0;
+        for (const char *s = b.s; *s; s++)
+            lines += *s == '\n';
+        CHECK(lines == 1 && b.s[b.n - 1] == '\n', "%d columns: %s", widths[i], b.s);
+        for (char *line = strtok(b.s, "\r\n"); line; line = strtok(NULL, "\r\n")) {
+            int shown = 0;
+            char *escape = strstr(line, "\033[K");
+            for (char *s = line; escape && s < escape; s++)
+                shown += (*s & 0xC0) != 0x80;
+            CHECK(escape && shown < widths[i] && (shown == widths[i] - 1 || widths[i] == 200),
+                  "%d columns: %d: %s", widths[i], shown, line);
+            uint32_t code;
+            for (char *s = line; *s; s += imax(utf8_decode(s, strlen(s), &code), 1))
+                CHECK(utf8_decode(s, strlen(s), &code) > 0, "half a character: %s", line);
+        }
+        buf_free(&b);
+    }
+    Buf b = progress_shown("dumb", 80, "train");
+    CHECK(!strchr(b.s, '\033') && strstr(b.s, "1/3") && strstr(b.s, "3/3"), "%s", b.s);
+    buf_free(&b);
 }
 
 /* One option, one row for each command; defaults lie inside their own bounds; @file. */

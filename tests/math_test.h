@@ -91,6 +91,36 @@ static void test_math_responses(void)
     CHECK(n > 80, "%d responses", n);
 }
 
+/* "50%" for 50, but not 0.5% for 0.5. */
+static void test_math_percent(void)
+{
+    CHECK(answer_rows("tests/math/percent.jsonl", check_answer, NULL) > 10, "few");
+}
+
+/* On the next line, in bold, backticks, display math, below a heading. */
+static void test_math_places(void)
+{
+    CHECK(answer_rows("tests/math/places.jsonl", check_answer, NULL) > 20, "few");
+}
+
+/* "Put it in \boxed{}" is no box. */
+static void test_math_mentions(void)
+{
+    CHECK(answer_rows("tests/math/mentions.jsonl", check_answer, NULL) > 20, "few");
+}
+
+/* 18 sq ft, USD 18, \text{18 eggs}, but not 18xy, 18 million, 18 is wrong; other spellings. */
+static void test_math_units(void)
+{
+    CHECK(answer_rows("tests/math/units.jsonl", check_answer, NULL) > 100, "few");
+}
+
+/* What people reported of this and other verifiers. */
+static void test_math_reported(void)
+{
+    CHECK(answer_rows("tests/math/reported.jsonl", check_answer, NULL) > 250, "few");
+}
+
 static void test_math_extract(void)
 {
     static const char *const rows[][2] = {
@@ -217,13 +247,17 @@ typedef struct {
     int n, agree, paid, boxed, solved, readable;
 } Agreement;
 
+/* Math-Verify knows no \fbox, and refuses 50% for 50. */
 static void against_math_verify(const AnswerRow *r, void *context)
 {
     Agreement *a = context;
-    bool right = (r->response.n ? math_verify(r->response.s, r->gold.s)
-                                : math_compare(r->pred.s, r->pred.n, r->gold.s)).right;
+    const char *text = r->response.n ? r->response.s : r->pred.s;
+    bool right = (r->response.n ? math_verify(text, r->gold.s)
+                                : math_compare(text, r->pred.n, r->gold.s)).right;
+    bool ours = right && (strstr(text, "\\fbox") || strstr(text, "\\%}") ||
+                          !strcmp(text + strlen(text) - 2, "\\%"));
     a->n++;
-    a->agree += right == (r->math_verify == 1);
+    a->agree += ours || right == (r->math_verify == 1);
     a->paid += right && r->math_verify != 1 && r->math_reward != 1 && r->dapo != 1;
 }
 
@@ -244,7 +278,7 @@ static void against_itself(const AnswerRow *r, void *context)
     Reading reading;
     a->n += gold.n > 0; /* two of MATH's training set are empty */
     a->agree += math_compare(gold.s, gold.n, gold.s).right;
-    a->readable += latex_lex(gold.s, gold.n, &reading.lexed) &&
+    a->readable += latex_lex(gold.s, gold.n, false, &reading.lexed) &&
                    expr_parse(&reading.lexed, &reading.expr);
     buf_printf(&response, "so $\\boxed{%s}$.", gold.s);
     a->boxed += math_verify(response.s, r->answer.s).right;
@@ -265,7 +299,7 @@ static void test_math_shared(void)
     Agreement a = {0};
     shared_dir(&p, "verify/math_boxed.open.jsonl");
     answer_rows(p.s, against_math_verify, &a);
-    CHECK(a.n > 2000 && a.agree >= 0.965 * a.n, "math_boxed: %d of %d", a.agree, a.n);
+    CHECK(a.n > 2000 && a.agree >= 0.98 * a.n, "math_boxed: %d of %d", a.agree, a.n);
     CHECK(a.paid <= 30, "math_boxed: %d that all others refuse", a.paid);
     a = (Agreement){0};
     shared_dir(&p, "verify/answer_pairs.open.jsonl");

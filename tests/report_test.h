@@ -437,6 +437,36 @@ static void test_report_absent(void)
     free(read_page(page_path.s));
 }
 
+/* A run that is being written, or was killed in mid-line: what is there of a last line without its
+ * end is left out, wherever it breaks off. */
+static void test_report_unfinished(void)
+{
+    static const int right[6] = {1, 0, 2, 1, 1, 1};
+    static const char *const files[] = {"metrics.jsonl", "eval.jsonl"};
+    for (int f = 0; f < 2; f++) {
+        Path dir = report_run("live", "grpo", "1", right), file = path_join(dir.s, files[f]);
+        size_t n, last;
+        CHECK(cli("report %s", dir.s) == 0, "%s", cli_err);
+        char *whole = xstrdup(cli_out), *text = read_file(file.s, &n);
+        Buf half = {0};
+        for (last = n - 1; last && text[last - 1] != '\n'; last--)
+            ;
+        for (size_t part = 1; part < n - last - 1; part += 7) {
+            half.n = 0;
+            buf_add(&half, text, n);
+            buf_add(&half, text + last, part);
+            write_file(file.s, half.s, half.n);
+            CHECK(cli("report %s", dir.s) == 0 && !strcmp(cli_out, whole), "%s: %zu bytes: %s",
+                  files[f], part, cli_err);
+        }
+        write_file(file.s, text, n - 1); /* whole, but for the newline */
+        CHECK(cli("report %s", dir.s) == 0 && !strcmp(cli_out, whole), "%s", cli_err);
+        buf_free(&half);
+        free(text);
+        free(whole);
+    }
+}
+
 static void test_report_refused(void)
 {
     static const int right[6] = {1, 0, 2, 1, 1, 1};
@@ -448,7 +478,7 @@ static void test_report_refused(void)
         {"metrics.jsonl", "{\"step\": 1}\n{\"step\": 1}\n", "line 2: step: 1 after 1"},
         {"metrics.jsonl", "{\"reward\": 1}\n", "line 1: step: expected"},
         {"metrics.jsonl", "{\"step\": 1, \"entropy\": \"x\"}\n", "line 1: entropy: expected a num"},
-        {"metrics.jsonl", "{\"step\": 1}\n\n{\"step\": 2, \"re", "metrics.jsonl: line 3: "},
+        {"metrics.jsonl", "{\"step\": 1}\n\n{\"step\": 2, \"re\n", "metrics.jsonl: line 3: "},
         {"eval.jsonl", "{\"step\": 0, \"pass@1\": 1}\n", "line 1: expected problems and samples"},
         {"eval.jsonl", "{\"step\": 0, \"problems\": 2, \"samples\": 2, \"right\": [1]}\n",
          "line 1: right: 1 numbers; expected 2"},

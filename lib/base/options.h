@@ -173,6 +173,8 @@ static void words_free(Words *w)
     free(w->word);
 }
 
+static bool is_help(const char *arg) { return !strcmp(arg, "--help") || !strcmp(arg, "-h"); }
+
 static void options_parse(const Option *table, int n, int command, const char *command_name,
                           void *options, int argc, char **argv, Words *words);
 
@@ -205,7 +207,7 @@ static void options_parse(const Option *table, int n, int command, const char *c
 {
     for (int i = 0; i < argc; i++) {
         const char *arg = argv[i];
-        if (!strcmp(arg, "--help")) {
+        if (is_help(arg)) {
             words->help = true;
         } else if (arg[0] == '@') {
             options_file(table, n, command, command_name, options, arg + 1, words);

@@ -1,4 +1,5 @@
-/* help.h: what the program says about itself: g2rl help, g2rl COMMAND --help, g2rl help metrics. */
+/* help.h: what the program says about itself: g2rl help, g2rl help COMMAND (or g2rl COMMAND
+ * --help), g2rl help metrics. */
 #ifndef HELP_H
 #define HELP_H
 
@@ -85,7 +86,7 @@ static void help(FILE *f)
                "usage: g2rl COMMAND [--option value]... [@file]\n\n", VERSION);
     for (int c = 0; c < N_COMMANDS; c++)
         fprintf(f, "  %-10s %s\n", COMMANDS[c].name, COMMANDS[c].summary);
-    fputs("\ng2rl COMMAND --help has a command's options; g2rl help metrics says what the numbers\n"
+    fputs("\ng2rl help COMMAND has a command's options; g2rl help metrics says what the numbers\n"
           "of metrics.jsonl and eval.jsonl are; @file reads options from a file, one a line.\n\n"
           "first steps:\n"
           "  g2rl sft --preset nano --task countdown --steps 1600 --out runs/base\n"

@@ -179,12 +179,23 @@ static inline void read_list(Json *j, void *to)
     }
 }
 
+/* The bytes of a file's lines without a last one that is still being written, or never was. */
+static inline size_t whole_lines(const char *text, size_t n)
+{
+    size_t last = n;
+    while (last && text[last - 1] != '\n')
+        last--;
+    Json j = json_open(text + last, n - last);
+    return last < n && !(json_skip(&j) && json_end(&j)) ? last : n;
+}
+
 static inline void lines_read(const char *path, void (*read)(Json *, const char *, int, void *),
                               void *to)
 {
     size_t n, offset = 0;
     int line = 0;
     char *text = read_file(path, &n);
+    n = whole_lines(text, n);
     for (Json j; jsonl_next(text, n, &offset, &line, &j);)
         read(&j, path, line, to);
     free(text);

@@ -649,7 +649,8 @@ static int read_ids(Json *j, const Config *c, bool labels, int **ids, const char
     return n;
 }
 
-/* Progress on stderr: one changing line on a terminal, elsewhere a line every ten seconds. */
+/* Progress on stderr: one changing line on a terminal, elsewhere (also on one that can only print)
+ * a line every ten seconds. */
 typedef struct {
     const char *phase;
     int first, total; /* done at the start, and at the end */
@@ -661,20 +662,38 @@ static Progress progress_new(const char *phase, int total)
     return (Progress){.phase = phase, .total = total, .start = now_seconds()};
 }
 
+/* The width of a terminal whose line can be written again; 0 where stderr is none. */
+static int terminal_columns(void)
+{
+    const char *kind = getenv("TERM");
+    struct winsize size = {0};
+    if (!isatty(STDERR_FILENO) || !kind || !*kind || !strcmp(kind, "dumb"))
+        return 0;
+    return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) || !size.ws_col ? 80 : size.ws_col;
+}
+
+/* A line that filled the terminal would wrap, and could not be written again: it is cut. */
 static void progress(Progress *p, int done, const char *note)
 {
-    bool terminal = isatty(STDERR_FILENO), end = done >= p->total;
+    int columns = terminal_columns(), new = done - p->first;
+    bool end = done >= p->total;
     double now = now_seconds(), spent = now - p->start;
-    int new = done - p->first;
-    if (!end && now - p->last < (terminal ? 0.2 : 10.0) && p->last > 0)
+    if (!end && now - p->last < (columns ? 0.2 : 10.0) && p->last > 0)
         return;
     p->last = now;
-    fprintf(stderr, "%s%-12s %*d/%d  %s  %s %.0f s%s%s", terminal ? "\r" : "", p->phase,
-            terminal ? 1 : (int)(log10(p->total + 0.5) + 1), done, p->total, note,
-            end ? "took" : "left",
-            end ? spent : new ? spent / new * (p->total - done) : 0,
-            terminal ? "\033[K" : "", end || !terminal ? "\n" : "");
+    Buf line = {0};
+    buf_printf(&line, "%-12s %*d/%d  %s  %s %.0f s", p->phase,
+               columns ? 1 : (int)(log10(p->total + 0.5) + 1), done, p->total, note,
+               end ? "took" : "left", end ? spent : new ? spent / new * (p->total - done) : 0);
+    int bytes = 0, shown = 0;
+    while (line.s[bytes] && !((line.s[bytes] & 0xC0) != 0x80 && ++shown == columns))
+        bytes++; /* to the end of a character of UTF-8 */
+    if (columns)
+        fprintf(stderr, "\r%.*s\033[K%s", bytes, line.s, end ? "\n" : "");
+    else
+        fprintf(stderr, "%s\n", line.s);
     fflush(stderr);
+    buf_free(&line);
 }
 
 static double learning_rate(const Options *o, int step)

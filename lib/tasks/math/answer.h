@@ -19,8 +19,8 @@
 
 static bool same_item(Item x, Item y);
 
-/* A name of the answer, left of "=": x, f(2), AB, |AB|, S : T, words. No number, no sum: 2x = 10 is
- * an equation. */
+/* A name of the answer, left of "=": x, (x, y), f(2), AB, |AB|, S : T, words. No number, no sum:
+ * 2x = 10 is an equation. */
 static bool is_name(const Expr *e, int at)
 {
     const Node *node = &e->node[at], *first = &e->node[node->child];
@@ -34,6 +34,7 @@ static bool is_name(const Expr *e, int at)
         if (first->kind == N_NAME && node->last == first->next &&
             e->node[node->last].kind != N_INVERSE && e->node[node->last].kind != N_POWER)
             return true; /* fall through */
+    case N_BRACKET:
     case N_RATIO:
         for (int c = node->child; c; c = e->node[c].next)
             if (!is_name(e, c))
@@ -210,10 +211,28 @@ static bool has_kind(const Expr *e, NodeKind kind)
 
 static Item without_unit(Item x)
 {
-    int child = item_node(x)->child;
-    if (item_node(x)->kind == N_UNIT && x.e->node[child].kind != N_TEXT) /* words have no unit */
-        x.node = child;
+    NodeKind kind = item_node(x)->kind, of = x.e->node[item_node(x)->child].kind;
+    if ((kind == N_UNIT && of != N_TEXT) || (kind == N_DEGREE && of == N_MATRIX))
+        x.node = item_node(x)->child; /* words have no unit */
     return x;
+}
+
+static bool is_percentage(Item x)
+{
+    const Node *node = item_node(x);
+    node = node->kind == N_NEGATE ? &x.e->node[node->child] : node;
+    return node->kind == N_PERCENT;
+}
+
+/* "How many percent?" may be answered with the sign or without it: one side has it, the other is a
+ * bare number. A gold answer up to 1 may be a share, which 0.5% is not. x is of the gold answer. */
+static bool same_percent(Item x, Item y)
+{
+    const Expr *bare = is_percentage(x) ? y.e : x.e;
+    x.plain_percents = y.plain_percents = true;
+    return is_percentage(x) != is_percentage(y) && !has_kind(bare, N_PERCENT) &&
+           !has_kind(bare, N_UNIT) && !has_kind(bare, N_DEGREE) && !has_kind(bare, N_BASE) &&
+           (is_percentage(x) || cabs(item_value(x, 0).z) > 1) && same_value(x, y);
 }
 
 /* x is of the gold answer. Sets within sets are compared both ways at each level, which doubles the
@@ -245,11 +264,7 @@ static bool same_item(Item x, Item y)
     case N_RATIO: return b->kind == N_RATIO && same_parts(x, y, true);
     case N_LIST:
     case N_UNION: return b->kind == a->kind && same_parts(x, y, false);
-    case N_PERCENT: /* of "how many percent", where no percent sign was written */
-        if (!has_kind(y.e, N_PERCENT) && !has_kind(y.e, N_UNIT) && !has_kind(y.e, N_DEGREE) &&
-            same_value(item_at(x, a->child), y))
-            return true; /* fall through */
-    default: return same_value(x, y);
+    default: return same_value(x, y) || same_percent(x, y);
     }
 }
 
@@ -426,6 +441,24 @@ static const char *math_trim(const char *s, size_t *n)
     return s;
 }
 
+/* The text without white space, bold type, backticks and the signs of display math around it. */
+static const char *unmarked(const char *s, size_t *n)
+{
+    static const char *const marks[][2] = {{"**", "**"}, {"*", "*"}, {"`", "`"}, {"\\[", "\\]"},
+                                           {"$$", "$$"}};
+    s = math_trim(s, n);
+    for (int i = 0; i < 5; i++) {
+        size_t length = strlen(marks[i][0]);
+        if (*n > 2 * length && !memcmp(s, marks[i][0], length) &&
+            !memcmp(s + *n - length, marks[i][1], length)) {
+            *n -= 2 * length;
+            s = math_trim(s + length, n);
+            i = -1;
+        }
+    }
+    return s;
+}
+
 static void add_trimmed(Buf *out, const char *s, const char *end)
 {
     size_t n = end - s;
@@ -433,8 +466,43 @@ static void add_trimmed(Buf *out, const char *s, const char *end)
     buf_add(out, s, n);
 }
 
-/* Is the answer, n bytes, the gold answer? One side may be a union where the other lists relations:
- * (-\infty, 1) \cup (2, \infty) is "x < 1 or x > 2".
+/* An answer of numbers: no value depends on a variable. */
+static bool is_constant(const Expr *e)
+{
+    Answer a = answer_read(e, false);
+    for (int i = 0; i < a.n; i++)
+        for (int k = 0; k < VALUE_POINTS; k++) {
+            Item x = a.item[i];
+            Value first = item_value(x, 0), v = item_value(x, k);
+            if (!first.defined || !v.defined || !same_at(x, x, first, v))
+                return false;
+        }
+    return true;
+}
+
+/* The comparison of two trees. One side may be a union where the other lists relations:
+ * (-\infty, 1) \cup (2, \infty) is "x < 1 or x > 2". */
+static Verdict compare_trees(const Expr *gold, const Expr *answer)
+{
+    Answer right = answer_read(gold, false), given = answer_read(answer, false);
+    if (right.n == 1 && given.n > 1 && item_node(given.item[0])->kind == N_RELATION)
+        right = answer_read(gold, true);
+    if (given.n == 1 && right.n > 1 && item_node(right.item[0])->kind == N_RELATION)
+        given = answer_read(answer, true);
+    if (right.too_many || given.too_many)
+        return verdict("more than 128 answers");
+    for (int i = 0; i < right.n && has_kind(gold, N_BASE); i++)
+        right.item[i].plain_bases = !has_kind(answer, N_BASE);
+    if (!units_agree(unit_of(gold), unit_of(answer)))
+        return verdict("another unit than the gold answer's");
+    if (same_answers(&right, &given))
+        return verdict(NULL);
+    return verdict(right.n != given.n ? "another number of answers than the gold answer"
+                                      : "not equal to the gold answer");
+}
+
+/* Is the answer, n bytes, the gold answer? Letters are variables first; where the gold answer has
+ * none, they may be words: 18 sq ft.
  * A full stop within the answer, \boxed{60.} or "#### 60.", is refused, as by verl,
  * DAPO and GSM8K (and Math-Verify for whole numbers), so that rewards are comparable. */
 static Verdict math_compare(const char *answer, size_t n, const char *gold)
@@ -451,30 +519,20 @@ static Verdict math_compare(const char *answer, size_t n, const char *gold)
         return verdict("the answer is too long");
     if (n > 1 && answer[n - 1] == '.' && !ascii_letter(answer[n - 2]))
         return verdict("the answer ends in a full stop");
-    bool gold_good = latex_lex(gold, gold_n, &g.lexed);
-    if (!latex_lex(answer, n, &p.lexed))
+    bool gold_good = latex_lex(gold, gold_n, false, &g.lexed);
+    if (!latex_lex(answer, n, false, &p.lexed))
         return verdict("the answer is not balanced, or too complicated");
     if (gold_good && latex_same(&g.lexed, &p.lexed))
         return verdict(NULL);
     if (!gold_good || !expr_parse(&g.lexed, &g.expr))
         return verdict("not the text of the gold answer, which is no expression");
-    if (!expr_parse(&p.lexed, &p.expr))
-        return verdict("the answer is no expression that is known here");
-    Answer right = answer_read(&g.expr, false), given = answer_read(&p.expr, false);
-    if (right.n == 1 && given.n > 1 && item_node(given.item[0])->kind == N_RELATION)
-        right = answer_read(&g.expr, true);
-    if (given.n == 1 && right.n > 1 && item_node(right.item[0])->kind == N_RELATION)
-        given = answer_read(&p.expr, true);
-    if (right.too_many || given.too_many)
-        return verdict("more than 128 answers");
-    for (int i = 0; i < right.n && has_kind(&g.expr, N_BASE); i++)
-        right.item[i].plain_bases = !has_kind(&p.expr, N_BASE);
-    if (!units_agree(unit_of(&g.expr), unit_of(&p.expr)))
-        return verdict("another unit than the gold answer's");
-    if (same_answers(&right, &given))
-        return verdict(NULL);
-    return verdict(right.n != given.n ? "another number of answers than the gold answer"
-                                      : "not equal to the gold answer");
+    Verdict v = verdict("the answer is no expression that is known here");
+    if (expr_parse(&p.lexed, &p.expr))
+        v = compare_trees(&g.expr, &p.expr);
+    if (!v.right && latex_lex(answer, n, true, &p.lexed) && p.lexed.has_words &&
+        expr_parse(&p.lexed, &p.expr) && is_constant(&g.expr))
+        v = compare_trees(&g.expr, &p.expr);
+    return v;
 }
 
 static void math_normal(const char *text, Buf *out)
@@ -482,7 +540,7 @@ static void math_normal(const char *text, Buf *out)
     Lexed lx;
     size_t n = strlen(text);
     out->n = 0;
-    if (latex_lex(text, n, &lx))
+    if (latex_lex(text, n, false, &lx))
         latex_print(&lx, out);
     else
         buf_add(out, text, n);
@@ -490,16 +548,20 @@ static void math_normal(const char *text, Buf *out)
 
 /* ---------------------------------------------------------------- extraction */
 
+/* Does the text begin with `word`, in upper or lower case? */
+static bool begins_with(const char *s, const char *end, const char *word)
+{
+    while (*word && s < end && ascii_lower(*s) == *word)
+        s++, word++;
+    return !*word;
+}
+
 /* The last `word` in [s, end), in upper or lower case, or NULL. */
 static const char *find_last(const char *s, const char *end, const char *word)
 {
     const char *found = NULL;
-    size_t n = strlen(word), i;
-    for (; s + n <= end; s++) {
-        for (i = 0; i < n && ascii_lower(s[i]) == word[i]; i++)
-            ;
-        found = i == n ? s : found;
-    }
+    for (; s < end; s++)
+        found = begins_with(s, end, word) ? s : found;
     return found;
 }
 
@@ -529,15 +591,34 @@ static bool box_at(const char *s, const char *end, Box *box)
 
 static const char *box_after(const Box *box) { return box->end + (*box->end == '}'); }
 
+/* Does the box at s hold an answer? Not a mention: "in \boxed{}", "a \boxed number". */
+static bool box_holds(const char *s, const char *end)
+{
+    s = skip_spaces(s + (s[1] == 'b' ? 6 : 5), end);
+    if (s < end && *s == '{') {
+        while (s < end && *s != '}' && *s != '\\' && !ascii_letter(*s) && !ascii_digit(*s) &&
+               (unsigned char)*s < 0x80)
+            s++;
+        return s == end || *s != '}';
+    }
+    while (s < end && strchr("([+-.", *s))
+        s++;
+    if (s == end || (*s == '\\' && s + 1 < end && !ascii_letter(s[1])))
+        return false;
+    const char *next = skip_spaces(s + 1, end);
+    return ascii_digit(*s) || *s == '\\' ||
+           (ascii_letter(*s) && (next == end || !ascii_letter(*next)));
+}
+
 /* Do two boxes give one answer in parts: "\boxed{1} and \boxed{2}"? Yes, if there are at most three
- * words between them, in one line and one sentence. */
+ * words between them, in one line and one sentence, and no arithmetic. */
 static bool boxes_joined(const char *s, const char *end)
 {
     int words = 0;
     if (end - s > 64)
         return false;
     for (; s < end; s++) {
-        if (*s == '\n' || *s == '.' || *s == '?' || *s == '!')
+        if (strchr("\n.?!+*/<>", *s))
             return false;
         if (*s == '\\' || !ascii_letter(*s)) {
             for (s += *s == '\\'; s + 1 < end && ascii_letter(s[0]) && ascii_letter(s[1]);)
@@ -553,14 +634,15 @@ static bool boxes_joined(const char *s, const char *end)
 
 enum { MOST_BOXES = 16 };
 
-/* The last box and those joined to it. Linear time, however boxes nest: an earlier box must close
- * before the next one begins. */
+/* The last box and those joined to it; *found: is there one? Linear time, however boxes nest: an
+ * earlier box must close before the next one begins. */
 static const char *extract_boxes(const char *s, const char *end, Buf *out, bool *found)
 {
     const char *start[MOST_BOXES];
     int n = 0;
     for (; s < end; s++)
-        if (*s == '\\' && (!strncmp(s, "\\boxed", 6) || !strncmp(s, "\\fbox", 5))) {
+        if (*s == '\\' && (!strncmp(s, "\\boxed", 6) || !strncmp(s, "\\fbox", 5)) &&
+            box_holds(s, end)) {
             if (n == MOST_BOXES)
                 memmove(start, start + 1, (size_t)--n * sizeof *start);
             start[n++] = s;
@@ -596,14 +678,14 @@ static bool leading_number(const char *s, const char *end, Buf *out)
     s = math_trim(s, &n);
     end = s + n;
     const char *from = s;
-    while (s < end && (*s == '$' || *s == '\\'))
+    while (s < end && strchr("$\\*`= ", *s))
         s++;
     const char *number = s;
     s += s < end && (*s == '-' || *s == '+');
     s += s < end && *s == '$';
     if (s == end || !(ascii_digit(*s) || (*s == '.' && s + 1 < end && ascii_digit(s[1]))))
         return false;
-    while (s < end && !ascii_space(*s))
+    while (s < end && !ascii_space(*s) && !strchr("*`<", *s))
         s++;
     size_t length = s - number;
     for (const char *rest = s; rest < end; rest++)
@@ -625,12 +707,34 @@ static const char *line_end(const char *s, const char *end)
     return newline ? newline : end;
 }
 
-/* After "the answer is": a formula between dollars, or the rest of the sentence. */
+/* Display math at s, alone in its lines: its end, or NULL. */
+static const char *display_end(const char *s, const char *end)
+{
+    bool dollars = begins_with(s, end, "$$");
+    const char *sign = dollars ? "$$" : "\\]", *close = s + 2;
+    if (!dollars && !begins_with(s, end, "\\["))
+        return NULL;
+    while (close < end && !begins_with(close, end, sign))
+        close++;
+    if (close == end)
+        return NULL;
+    const char *rest = close + 2;
+    while (rest < end && (*rest == ' ' || *rest == '.' || *rest == '*'))
+        rest++;
+    return rest == end || *rest == '\n' ? close : NULL;
+}
+
+/* After "the answer is": display math, a formula between dollars, or the rest of the sentence. */
 static void stated_answer(const char *s, const char *end, Buf *out)
 {
-    end = line_end(s, end);
-    while (s < end && (ascii_space(*s) || *s == ':' || *s == '*'))
+    while (s < end && (ascii_space(*s) || strchr(":*`#", *s)))
         s++;
+    const char *display = display_end(s, end);
+    if (display) {
+        add_trimmed(out, s + 2, display);
+        return;
+    }
+    end = line_end(s, end);
     const char *close = s < end && *s == '$' ? memchr(s + 1, '$', end - s - 1) : NULL;
     if (close && close > s + 1 && (close + 1 == end || !ascii_digit(close[1]))) {
         const char *rest = close + 1; /* "$1$ or $2$" is all of it */
@@ -644,20 +748,26 @@ static void stated_answer(const char *s, const char *end, Buf *out)
             end = p;
     size_t n = end - s;
     s = math_trim(s, &n);
-    while (n && (s[n - 1] == '*' || s[n - 1] == '.'))
+    while (n && strchr("*`.", s[n - 1]))
         n--;
     buf_add(out, s, n);
 }
 
-/* The text after the last "answer is", "answer:", or "A:" at the start of a line, or NULL. */
-static const char *find_statement(const char *s, const char *end)
+/* The text after the last "answer is" or "answer:" (or, as a heading, "answer" at the end of a
+ * line), in bold or not, or "A:" at the start of a line; NULL where there is none. */
+static const char *find_statement(const char *s, const char *end, bool heading)
 {
-    static const char *const words[] = {"answer is", "answer:"};
     const char *found = NULL;
-    for (int i = 0; i < 2; i++) {
-        const char *p = find_last(s, end, words[i]);
-        if (p && (!found || p + strlen(words[i]) > found))
-            found = p + strlen(words[i]);
+    for (const char *p = s; p < end; p++) {
+        if (!begins_with(p, end, "answer"))
+            continue;
+        const char *q = p + strlen("answer");
+        while (q < end && strchr("*` \t", *q))
+            q++;
+        if (begins_with(q, end, "is") && (q + 2 == end || !ascii_letter(q[2])))
+            found = q + 2;
+        else if (q < end && (*q == ':' || (heading && *q == '\n')))
+            found = q + 1;
     }
     for (const char *line = s; line < end; line = line_end(line, end) + 1)
         if (end - line > 2 && line[0] == 'A' && line[1] == ':' && (!found || line + 2 > found))
@@ -665,20 +775,24 @@ static const char *find_statement(const char *s, const char *end)
     return found;
 }
 
-/* A last line that is only a number: "42", "### 42", "145^\circ". */
+/* A last line, or display, that is only a number: "42", "### 42", "**145^\circ**". */
 static bool bare_number(const char *s, const char *end, Buf *out)
 {
     Reading r;
     size_t n = end - s;
     s = math_trim(s, &n);
     end = s + n;
+    const char *line = s, *sign = n > 2 ? end - 2 : s, *display = NULL;
     for (const char *p = s; (p = memchr(p, '\n', end - p));)
-        s = ++p;
+        line = ++p;
+    if (n > 2 && (!memcmp(sign, "$$", 2) || !memcmp(sign, "\\]", 2)))
+        display = find_last(s, sign, *sign == '$' ? "$$" : "\\[");
+    s = display && (display == s || display[-1] == '\n') ? display : line;
     n = end - s;
     while (n && *s == '#')
         s++, n--;
-    s = math_trim(s, &n);
-    if (n > 100 || !latex_lex(s, n, &r.lexed) || !expr_parse(&r.lexed, &r.expr))
+    s = unmarked(s, &n);
+    if (n > 100 || !latex_lex(s, n, false, &r.lexed) || !expr_parse(&r.lexed, &r.expr))
         return false;
     Value v = item_value(item_of(&r.expr, r.expr.root), 0);
     if (!v.defined || !v.exact || has_kind(&r.expr, N_NAME))
@@ -693,7 +807,8 @@ static bool bare_number(const char *s, const char *end, Buf *out)
  *   2. the number after the last ####
  *   3. the last <answer>...</answer>
  *   4. the text after the last "answer is" or "answer:", or "A:" at the start of a line
- *   5. a last line that is only a number
+ *   5. a last line, or display, that is only a number
+ *   6. the text below the last heading that ends in "answer"
  *
  * Returns NULL and the text in `out`, or what is wrong. */
 static const char *math_extract(const char *response, Buf *out)
@@ -711,12 +826,18 @@ static const char *math_extract(const char *response, Buf *out)
         return fault;
     if ((p = find_last(s, end, "####")) && leading_number(p + 4, line_end(p, end), out))
         return NULL;
-    if ((q = find_last(s, end, "</answer>")) && (p = find_last(s, q, "<answer>")))
-        add_trimmed(out, p + strlen("<answer>"), q);
-    else if ((p = find_statement(s, end)))
+    if ((q = find_last(s, end, "</answer>")) && (p = find_last(s, q, "<answer>"))) {
+        size_t n = q - (p + strlen("<answer>"));
+        p = unmarked(p + strlen("<answer>"), &n);
+        buf_add(out, p, n);
+    } else if ((p = find_statement(s, end, false)))
+        stated_answer(p, end, out);
+    else if (bare_number(s, end, out))
+        return NULL;
+    else if ((p = find_statement(s, end, true)))
         stated_answer(p, end, out);
     else
-        return bare_number(s, end, out) ? NULL : "no answer found";
+        return "no answer found";
     return NULL;
 }
 

@@ -8,8 +8,9 @@
  *   relation  union (("=" | "<" | "\in" | ...) union)*
  *   union     ratio ("\cup" ratio)*
  *   ratio     sum (":" sum)*
- *   sum       sign* product (sign+ product)*      + - \pm \mp
+ *   sum       sign* product (sign+ product)*      + - \pm \mp, after "about", "USD"
  *   product   factor (["*" | "/"] factor)*  [unit]
+ *   unit      word ["^" group] ("/" word ["^" group])*, \frac{word}{word}, "(" word ")"
  *   factor    base ("^" group | "!" | "%" | degree)*
  *   base      number, name, text, group, bracket, |x|, fraction, root, function, matrix
  *
@@ -123,6 +124,14 @@ static int node_quotient(Parser *p, int a, int b)
     return node_pair(p, N_PRODUCT, a, node_of(p, N_INVERSE, b));
 }
 
+/* a over b */
+static int node_binomial(Parser *p, int a, int b)
+{
+    int node = node_call(p, "binom", 5, a);
+    node_add(p, node, b);
+    return node;
+}
+
 static const Lexeme *parse_at(const Parser *p) { return &p->lx->token[p->i]; }
 static bool at_sign(const Parser *p, const char *sign) { return lexeme_is(parse_at(p), sign); }
 static bool at_command(const Parser *p, const char *names)
@@ -151,6 +160,18 @@ static int parse_list(Parser *p);
 static int parse_factor(Parser *p, bool argument);
 static int parse_product(Parser *p, bool argument);
 
+/* A list, or two around \choose or \over. */
+static int parse_infix(Parser *p)
+{
+    int top = parse_list(p);
+    bool binomial = at_command(p, "choose ");
+    if (!binomial && !at_command(p, "over "))
+        return top;
+    p->i++;
+    int bottom = parse_list(p);
+    return binomial ? node_binomial(p, top, bottom) : node_quotient(p, top, bottom);
+}
+
 /* { list }, or a command without braces: 2^\frac12 */
 static int parse_group(Parser *p)
 {
@@ -159,7 +180,7 @@ static int parse_group(Parser *p)
     if (parse_at(p)->kind != T_OPEN)
         return parse_fail(p);
     p->i++;
-    int inside = parse_list(p);
+    int inside = parse_infix(p);
     if (parse_at(p)->kind != T_CLOSE)
         return parse_fail(p);
     p->i++;
@@ -205,7 +226,7 @@ static int parse_symbol(Parser *p)
 }
 
 /* ( list ), [ list ], \{ list \} with any closing bracket. A single item in round brackets is
- * itself, as is a sum or a matrix in square ones. */
+ * itself, as is a sum or a matrix in square ones; \{\} is \emptyset. */
 static int parse_bracket(Parser *p)
 {
     char open = *parse_at(p)->s;
@@ -218,6 +239,8 @@ static int parse_bracket(Parser *p)
     if (!(open == '<' ? at_sign(p, ">") : at_sign(p, ")") || at_sign(p, "]")))
         return parse_fail(p);
     p->i++;
+    if (!inside && open == '<')
+        return node_text(p, N_NAME, "emptyset", 8);
     NodeKind kind = p->e->node[inside].kind;
     bool plain = (open == '(' && close == ')') ||
                  (open == '[' && close == ']' && (kind == N_SUM || kind == N_MATRIX));
@@ -244,7 +267,7 @@ static int parse_between(Parser *p, const char *name, const char *sign, const ch
     return node;
 }
 
-/* Cells between & and \\, as many in each row. */
+/* Cells between & and \\, as many in each row. A single one without bars is itself. */
 static int parse_matrix(Parser *p)
 {
     int matrix = node_new(p, N_MATRIX), columns = 0, in_row = 0;
@@ -266,7 +289,8 @@ static int parse_matrix(Parser *p)
     }
     p->i += !p->bad;
     p->e->node[matrix].columns = columns;
-    return matrix;
+    const Node *node = &p->e->node[matrix];
+    return node->open != '|' && node->child == node->last ? node->child : matrix;
 }
 
 #define NAMES_FUNCTION \
@@ -306,11 +330,7 @@ static int parse_fraction(Parser *p)
     bool binomial = at_command(p, "binom ");
     p->i++;
     int top = parse_group(p), bottom = parse_group(p);
-    if (!binomial)
-        return node_quotient(p, top, bottom);
-    int node = node_call(p, "binom", 5, top);
-    node_add(p, node, bottom);
-    return node;
+    return binomial ? node_binomial(p, top, bottom) : node_quotient(p, top, bottom);
 }
 
 /* \sqrt{x}, \sqrt[3]{x}, and sqrt(x). */
@@ -398,6 +418,11 @@ static int parse_base(Parser *p)
     }
 }
 
+static bool ordinal(const Lexeme *t)
+{
+    return t->kind == T_WORD && text_among(t->s, t->n, "th st nd rd ") && t[1].kind == T_CLOSE;
+}
+
 /* A base with its postfixes: powers, factorials, percent and degree signs. */
 static int parse_factor(Parser *p, bool argument)
 {
@@ -406,7 +431,9 @@ static int parse_factor(Parser *p, bool argument)
         return parse_fail(p);
     int node = parse_base(p);
     for (int k = 0; !p->bad; k++) {
-        if (take_sign(p, "^"))
+        if (at_sign(p, "^") && ordinal(parse_at(p) + 2)) /* 18^{th} */
+            p->i += 4;
+        else if (take_sign(p, "^"))
             node = node_pair(p, N_POWER, node, parse_group(p));
         else if (take_sign(p, "!"))
             node = node_call(p, "!", 1, node);
@@ -433,23 +460,57 @@ static bool starts_factor(const Parser *p, bool argument)
            at_sign(p, "(") || at_sign(p, "[") || (at_sign(p, "|") && !p->bars);
 }
 
-/* 5\text{ cm}^2, 60\text{ miles}/\text{hour} */
+/* Of words that make a sentence or another number: "5 is wrong", "5 million". */
+#define WORDS_NO_UNIT \
+    "is are was be not no than plus minus squared cubed factorial hundred thousand million " \
+    "billion trillion zero one two three four five six seven eight nine ten eleven twelve "
+#define WORDS_BEFORE \
+    "about approximately around roughly exactly only just therefore thus hence so usd us eur gbp "
+
+/* At most five words of 32 letters in all, none of a sentence. */
+static bool is_unit(const Lexeme *t)
+{
+    int words = 0;
+    for (int i = 0, n; i < t->n; i += n + 1) {
+        for (n = 0; i + n < t->n && t->s[i + n] != ' '; n++)
+            ;
+        if (++words > 5 || text_among(t->s + i, n, WORDS_NO_UNIT))
+            return false;
+    }
+    return t->kind == T_WORD && t->n <= 32;
+}
+
+/* The number of tokens before the word of a unit, if one begins here, else -1: 18\text{ cm},
+ * 18/\text{day}, 18\frac{dollars}{day}, 18 (dollars) */
+static int unit_ahead(const Parser *p)
+{
+    const Lexeme *t = parse_at(p);
+    bool fraction = at_command(p, "frac ") && t[2].n > 1 && t[3].kind == T_CLOSE &&
+                    t[5].kind == T_WORD && t[6].kind == T_CLOSE;
+    bool bracket = at_sign(p, "(") && t[1].n > 1 && lexeme_is(t + 2, ")");
+    bool slash = at_sign(p, "/") && (t[1].n > 1 || t[-1].kind == T_WORD); /* not x/y */
+    int before = fraction ? 2 : bracket || slash;
+    return t[before].kind == T_WORD ? before : -1;
+}
+
+/* 5\text{ cm}^2, 60\text{ miles}/\text{hour}; the first word counts, with its exponent. */
 static int parse_unit(Parser *p, int value)
 {
-    enum { LONGEST_UNIT = 32 };
-    const Lexeme *t = parse_at(p);
-    int unit = node_text(p, N_UNIT, t->s, t->n), spaces = 0;
-    node_add(p, unit, value);
-    for (int i = 0; i < t->n; i++)
-        spaces += t->s[i] == ' ';
-    p->bad |= spaces > 4 || t->n > LONGEST_UNIT; /* a sentence is no unit */
-    p->i++;
-    if (take_sign(p, "^")) {
-        p->e->node[unit].open = *parse_at(p)[1].s;
-        skip_group(p);
+    int unit = 0;
+    for (int before; !p->bad && (before = unit_ahead(p)) >= 0;) {
+        const Lexeme *t = parse_at(p) + before;
+        p->bad |= !is_unit(t);
+        if (!unit) {
+            unit = node_text(p, N_UNIT, t->s, t->n);
+            node_add(p, unit, value);
+        }
+        p->i += before == 2 ? 7 : before + 1 + at_sign(p, "(");
+        if (take_sign(p, "^")) {
+            Node *node = &p->e->node[unit];
+            node->open = node->open ? node->open : *parse_at(p)[1].s;
+            skip_group(p);
+        }
     }
-    if (at_sign(p, "/") && parse_at(p)[1].kind == T_WORD)
-        p->i += 2;
     return unit;
 }
 
@@ -460,7 +521,7 @@ static int parse_product(Parser *p, bool argument)
     int first = parse_factor(p, argument), product = first;
     while (!p->bad) {
         bool times = !argument && at_sign(p, "*"), over = !argument && at_sign(p, "/");
-        if (parse_at(p)->kind == T_WORD && !argument)
+        if (unit_ahead(p) >= 0 && !argument)
             return parse_unit(p, product);
         if (!times && !over && !starts_factor(p, argument))
             break;
@@ -480,11 +541,21 @@ static bool at_plus_minus(const Parser *p)
     return at_sign(p, "+") || at_sign(p, "-") || at_command(p, "pm mp ");
 }
 
+/* USD 18, \text{about }18, therefore -18 */
+static bool word_before(const Lexeme *t)
+{
+    return t->kind == T_WORD && text_among(t->s, t->n, WORDS_BEFORE) &&
+           (t[1].kind == T_NUMBER || t[1].kind == T_COMMAND || t[1].kind == T_WORD ||
+            lexeme_is(t + 1, "-"));
+}
+
 /* A product with its signs. */
 static int parse_signed(Parser *p)
 {
     bool minus = false;
     char either = 0;
+    while (word_before(parse_at(p)))
+        p->i++;
     for (; at_plus_minus(p); p->i++) {
         minus ^= at_sign(p, "-");
         if (at_command(p, "pm mp ")) {
@@ -551,7 +622,7 @@ static bool expr_parse(Lexed *lx, Expr *e)
     Parser p = {.lx = lx, .e = e, .bad = lx->bad || !lx->n};
     e->n = 1;
     e->node[0] = (Node){.kind = N_BAD};
-    e->root = p.bad ? 0 : parse_list(&p);
+    e->root = p.bad ? 0 : parse_infix(&p);
     return !p.bad && e->root && parse_at(&p)->kind == T_END;
 }
 

@@ -1,7 +1,9 @@
 /* latex.h: the lexer of mathematical answers: LaTeX as in the MATH data set, and the plain text
  * around it ("x = 5", "3/4", "12 cm", "5 percent", a few Unicode signs). Nothing is expanded.
  *
- *   latex_lex(text, n, &lexed)       tokens in one spelling: \dfrac12, \tfrac{1}{2} -> \frac{1}{2}
+ *   latex_lex(text, n, words, &lexed)
+ *                                    tokens in one spelling: \dfrac12, \tfrac{1}{2} -> \frac{1}{2};
+ *                                    `words`: 18 sq ft is a number and words, not 18 s q f t
  *   latex_print(&lexed, &buf)        the tokens as text, the normal form of an answer
  *   latex_same(&a, &b)               are two texts the same to a reader
  *
@@ -10,7 +12,7 @@
 #ifndef LATEX_H
 #define LATEX_H
 
-#include "../../base/util.h" /* defines: Buf, buf_add */
+#include "../../base/json.h" /* defines: utf8_decode; util.h: Buf, buf_add */
 
 /* LATEX_AHEAD: the lookahead of a parser, in tokens. */
 enum { LATEX_TEXT = 4096, LATEX_TOKENS = 1024, LATEX_DEPTH = 40, LATEX_AHEAD = 8 };
@@ -45,6 +47,7 @@ typedef struct {
     int used;
     bool bad; /* too long, too deep or not balanced */
     /* while lexing: */
+    bool words, has_words; /* letters are words where they can be; some are */
     int brackets, environments, nesting, depth;
     int wanted[LATEX_DEPTH + 1];     /* by depth: arguments that commands still expect */
     bool one_digit[LATEX_DEPTH + 1]; /* of one digit without braces: \frac12, but 2^10 */
@@ -187,6 +190,8 @@ static const char *lex_number(Lexed *lx, const char *s, const char *end)
 #define WORDS_PERCENT "percent pct percentage "
 #define WORDS_FUNCTION "sqrt sin cos tan cot sec csc log ln exp arcsin arccos arctan "
 #define WORDS_UNIT "cm mm km kg mg ml ft lb lbs oz hr hrs min mph kph usd pm am "
+#define WORDS_SHORT "in mi yd sq cu gal kw mb gb sec day per th st nd rd US so "
+#define WORDS_SYMBOL "pi theta alpha beta "
 
 /* One piece of text, without commas: a connective, a percent sign, a number word, or a word. */
 static void lex_piece(Lexed *lx, const char *s, int n)
@@ -244,6 +249,32 @@ static void lex_words(Lexed *lx, const char *s, const char *end)
     lex_piece(lx, piece, end - piece);
 }
 
+/* Where letters are words: are those from s up to the next other character? "sq ft", "a day" and
+ * "red apples" are, "xy" and "x day" are not: one word is a unit or has four letters, and only the
+ * shortest units are single letters, after a space, a slash or a brace: 18 m/s. */
+static const char *lex_phrase(const Lexed *lx, const char *s, const char *end)
+{
+    enum { LONGEST_PHRASE = 64 };
+    const char *p = s, *last = s;
+    bool known = false;
+    while (p < end && ascii_letter(*p) && p - s < LONGEST_PHRASE) {
+        const char *word = p;
+        while (p < end && ascii_letter(*p))
+            p++;
+        int n = p - word;
+        bool first = word == s, letter = text_among(word, n, "m g s h l L ");
+        if (text_among(word, n, WORDS_FUNCTION WORDS_SYMBOL) && !text_is(word, n, "sec"))
+            return NULL;
+        if (n == 1 && !(letter && (!first || (lx->n && strchr(" /{", s[-1])))) && *word != 'a')
+            return NULL;
+        known |= n >= 4 || letter || text_among(word, n, WORDS_UNIT WORDS_SHORT);
+        last = p;
+        p += p < end && *p == '.';
+        p = skip_spaces(p, end);
+    }
+    return known ? last : NULL;
+}
+
 /* Letters outside of \text: a word, a function, or a product of variables. */
 static const char *lex_letters(Lexed *lx, const char *s, const char *end)
 {
@@ -254,12 +285,19 @@ static const char *lex_letters(Lexed *lx, const char *s, const char *end)
         lex_close(lx);
         return s + 1;
     }
+    const char *phrase = lx->words ? lex_phrase(lx, s, end) : NULL;
+    if (phrase) {
+        lx->has_words = true;
+        lex_words(lx, from, phrase);
+        return phrase;
+    }
     for (; s < end && ascii_letter(*s); s++)
         upper += *s <= 'Z';
     int n = s - from;
     Lexeme *last = lex_last(lx);
-    bool after = last && (last->kind == T_NUMBER || last->kind == T_CLOSE);
-    if (text_among(from, n, WORDS_FUNCTION "pi theta alpha beta ")) {
+    bool after = last && (last->kind == T_NUMBER || last->kind == T_CLOSE ||
+                          text_is(last->s, last->n, "pi"));
+    if (text_among(from, n, WORDS_FUNCTION WORDS_SYMBOL)) {
         lex_put(lx, T_COMMAND, from, n);
     } else if (text_is(from, n, "infinity") || text_is(from, n, "inf")) {
         lex_put(lx, T_COMMAND, "infty", 5);
@@ -282,9 +320,10 @@ static const struct {
 } LATEX_COMMANDS[] = {
     {"left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr middle displaystyle textstyle "
      "quad qquad limits nolimits boxed fbox thinspace enspace hfill mathstrut rm bf it ! , ; : > "
-     "( ) [ ] $ ", "", T_SIGN},
+     "( ) [ ] $ tiny small normalsize large Large LARGE huge Huge underline boldsymbol bm pmb ",
+     "", T_SIGN},
     {"frac dfrac tfrac cfrac ", "frac", T_COMMAND},
-    {"binom dbinom tbinom choose ", "binom", T_COMMAND},
+    {"binom dbinom tbinom ", "binom", T_COMMAND}, {"dots cdots dotsc ", "ldots", T_COMMAND},
     {"cup bigcup ", "cup", T_COMMAND}, {"infty infin ", "infty", T_COMMAND},
     {"emptyset varnothing ", "emptyset", T_COMMAND}, {"lg ", "log", T_COMMAND},
     {"Bbb ", "mathbb", T_COMMAND}, {"bar ", "overline", T_COMMAND},
@@ -320,10 +359,29 @@ static const char *lex_group_end(const char *s, const char *end)
     return end;
 }
 
-/* \text{...}: words, or one number or fraction. */
+/* 18, \$1,800 or 18 eggs */
+static bool number_and_words(const char *s, const char *end)
+{
+    s += s < end && *s == '\\';
+    s += s < end && *s == '$';
+    const char *number = s;
+    while (s + 1 < end && (ascii_digit(*s) || (strchr(".,", *s) && ascii_digit(s[1]))))
+        s++;
+    s += s < end && ascii_digit(*s);
+    bool begun = s > number;
+    while (s < end && (ascii_letter(*s) || *s == ' ' || *s == '.'))
+        s++;
+    return begun && s == end;
+}
+
+/* \text{...}: words, or one number or fraction; where letters are words, a number and words. */
 static void lex_text(Lexed *lx, const char *s, const char *end)
 {
     const char *p = s;
+    if (lx->words && number_and_words(s, end)) {
+        lx->has_words = true;
+        p = end;
+    }
     while (p < end) {
         if (*p == '\\' && end - p > 5 && (!memcmp(p, "\\frac", 5) || !memcmp(p, "\\dfra", 5)))
             p += p[1] == 'd' ? 6 : 5;
@@ -411,7 +469,7 @@ static const char *lex_command(Lexed *lx, const char *s, const char *end)
     s = skip_spaces(s, end);
     if (text_is(name, n, "begin") || text_is(name, n, "end"))
         return lex_environment(lx, *name == 'b', s, end);
-    if (text_among(name, n, "phantom hspace vspace hphantom vphantom label tag "))
+    if (text_among(name, n, "phantom hspace vspace hphantom vphantom label tag color textcolor "))
         return s < end && *s == '{' ? lex_group_end(s, end) + 1 : s;
     if (text_among(name, n, LATEX_TEXTUAL) && s < end && *s == '{') {
         const char *close = lex_group_end(s, end);
@@ -446,18 +504,77 @@ static const struct {
 } LATEX_UNICODE[] = {
     {"\xE2\x88\x92", "-"},        {"\xE2\x80\x93", "-"},       {"\xE2\x80\x94", "-"},
     {"\xC3\x97", "\\times "},     {"\xC2\xB7", "\\cdot "},     {"\xE2\x8B\x85", "\\cdot "},
-    {"\xC3\xB7", "\\div "},       {"\xCF\x80", "\\pi "},       {"\xCE\xB8", "\\theta "},
+    {"\xC3\xB7", "\\div "},       {"\xE2\x80\xA6", "\\ldots "},
     {"\xE2\x88\x9A", "\\sqrt "},  {"\xE2\x88\x9E", "\\infty "}, {"\xC2\xB0", "\\circ "},
     {"\xE2\x89\xA4", "\\le "},    {"\xE2\x89\xA5", "\\ge "},   {"\xE2\x89\xA0", "\\ne "},
     {"\xE2\x89\x88", "\\approx "}, {"\xC2\xB1", "\\pm "},      {"\xE2\x88\xAA", "\\cup "},
     {"\xE2\x88\x88", "\\in "},    {"\xE2\x88\x85", "\\emptyset "}, {"\xE2\x84\x9D", "\\mathbb{R}"},
-    {"\xC2\xB2", "^{2}"},         {"\xC2\xB3", "^{3}"},        {"\xC2\xBD", "\\frac12 "},
+    {"\xC2\xBC", "\\frac14 "},    {"\xC2\xBD", "\\frac12 "},   {"\xC2\xBE", "\\frac34 "},
+    {"\xE2\x85\x93", "\\frac13 "}, {"\xE2\x85\x94", "\\frac23 "}, {"\xE2\x85\x9B", "\\frac18 "},
+    {"\xE2\x85\x9C", "\\frac38 "}, {"\xE2\x85\x9D", "\\frac58 "}, {"\xE2\x85\x9E", "\\frac78 "},
     {"\xC2\xA0", " "},            {"\xE2\x80\xAF", " "},       {"\xE2\x80\x89", " "},
     {"\xE2\x82\xAC", ""},         {"\xC2\xA3", ""},            {"\xC2\xA5", ""},
 };
 
+/* The digit, sign or n that a code point writes as a superscript or subscript; else 0. */
+static char script_of(uint32_t code, bool below)
+{
+    if (below)
+        return code >= 0x2080 && code <= 0x2089 ? (char)('0' + (code - 0x2080)) : 0;
+    if (code == 0xB2 || code == 0xB3)
+        return (char)('0' + (code - 0xB0));
+    if (code == 0xB9)
+        return '1';
+    return code >= 0x2070 && code < 0x2080 ? "0\0\0\0" "456789\0-\0\0\0n"[code - 0x2070] : 0;
+}
+
+/* A run of superscripts, or of subscripts, is one group; returns s where there is none. */
+static const char *lex_scripts(Lexed *lx, const char *s, const char *end, bool below)
+{
+    int from = lx->used;
+    while (s < end) {
+        uint32_t code;
+        int length = utf8_decode(s, end - s, &code);
+        if (!script_of(code, below))
+            break;
+        lex_char(lx, script_of(code, below));
+        s += length;
+    }
+    if (lx->used > from) {
+        lex_sign(lx, below ? "_" : "^");
+        lex_open(lx);
+        lex_range(lx, lx->text + from, lx->text + lx->used);
+        lex_close(lx);
+    }
+    return s;
+}
+
+/* A Greek letter, as its command; returns s where there is none. */
+static const char *lex_greek(Lexed *lx, const char *s, const char *end)
+{
+    static const char names[] =
+        "Alpha Beta Gamma Delta Epsilon Zeta Eta Theta Iota Kappa Lambda Mu Nu Xi Omicron Pi Rho "
+        "Sigma Sigma Tau Upsilon Phi Chi Psi Omega ? ? ? ? ? ? ? "
+        "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho "
+        "sigma sigma tau upsilon phi chi psi omega ";
+    uint32_t code, first = 0x391;
+    int length = utf8_decode(s, end - s, &code);
+    const char *name = names;
+    if (code < first || code > 0x3C9 || (code > 0x3A9 && code < 0x3B1))
+        return s;
+    for (; code > first; code--)
+        name += strcspn(name, " ") + 1;
+    lex_named(lx, T_COMMAND, name, (int)strcspn(name, " "), s + length, end);
+    return s + length;
+}
+
 static const char *lex_unicode(Lexed *lx, const char *s, const char *end)
 {
+    const char *next = lex_greek(lx, s, end);
+    for (int below = 0; below < 2 && next == s; below++)
+        next = lex_scripts(lx, s, end, below);
+    if (next != s)
+        return next;
     for (size_t i = 0; i < sizeof LATEX_UNICODE / sizeof *LATEX_UNICODE; i++) {
         const char *utf8 = LATEX_UNICODE[i].utf8, *latex = LATEX_UNICODE[i].latex;
         size_t n = strlen(utf8);
@@ -540,6 +657,9 @@ static const char *lex_one(Lexed *lx, const char *s, const char *end)
         static const char caret[] = "^";
         lex_script(lx, caret, caret + 1);
         return s + 2;
+    } else if (c == '.' && end - s >= 3 && !memcmp(s, "...", 3)) {
+        lex_put(lx, T_COMMAND, "ldots", 5);
+        return s + 3;
     } else if (c == ';') {
         lex_sign(lx, ",");
     } else {
@@ -570,8 +690,10 @@ static bool is_lead_in(const Lexeme *t)
 }
 
 /* The tokens of n bytes; false where they are too many, too deep or not balanced. */
-static bool latex_lex(const char *text, size_t n, Lexed *lx)
+static bool latex_lex(const char *text, size_t n, bool words, Lexed *lx)
 {
+    lx->words = words;
+    lx->has_words = false;
     lx->n = lx->used = lx->brackets = lx->environments = lx->nesting = 0;
     lx->depth = lx->wanted[0] = 0;
     lx->one_digit[0] = false;

@@ -90,6 +90,7 @@ typedef struct {
     bool lower;       /* \pm is minus */
     bool degrees;     /* inside a sine: 30^\circ is pi/6; elsewhere degrees are a unit */
     bool plain_bases; /* 52_8 is 52, as the other side has no base */
+    bool plain_percents; /* 50% is 50 */
 } Env;
 
 /* C11's CMPLX, which not every compiler has: a complex is laid out as two doubles. */
@@ -295,18 +296,18 @@ static const struct {
     {"arccos", cacos}, {"arctan", catan}, {"sinh", csinh},   {"cosh", ccosh}, {"tanh", ctanh},
 };
 
-/* n! (up to n = 170, as far as doubles reach), and n over k. */
+/* n!, and n over k. From 171! on only the residue tells two apart. */
 static Value value_choose(Value a, Value b, bool factorial)
 {
-    enum { MOST = 170 };
+    enum { MOST = 3000, MOST_CHOSEN = 170 }; /* factors */
     int64_t n, k;
     Value product = value_int(1);
     if (!value_whole(a, &n) || (!factorial && !value_whole(b, &k)) || n < 0)
         return value_none();
     if (!factorial && (k < 0 || k > n))
         return value_int(0);
-    k = factorial ? n : k < n - k ? k : n - k; /* factors */
-    if (k > MOST)
+    k = factorial ? n : k < n - k ? k : n - k;
+    if (k > (factorial ? MOST : MOST_CHOSEN))
         return value_none();
     for (int64_t i = factorial ? 2 : 1; i <= k; i++) {
         product = value_multiply(product, value_int(factorial ? i : n - k + i));
@@ -397,7 +398,8 @@ static Value value_of(const Env *env, int at)
         return env->degrees && v.defined ? value_real(v.z * (3.14159265358979323846 / 180), v.size)
                                          : v;
     case N_PERCENT:
-        return value_multiply(value_of(env, node->child), value_inverse(value_int(100)));
+        v = value_of(env, node->child);
+        return env->plain_percents ? v : value_multiply(v, value_inverse(value_int(100)));
     default: return value_none();
     }
 }
@@ -409,7 +411,7 @@ typedef struct {
     const Expr *e;
     int node, factor; /* factor: a subtree that multiplies it; 0: none */
     int level;        /* depth in brackets and relations */
-    bool lower, plain_bases;
+    bool lower, plain_bases, plain_percents;
 } Item;
 
 static const Node *item_node(Item x) { return &x.e->node[x.node]; }
@@ -423,7 +425,7 @@ static Item item_at(Item x, int node)
 
 static Value item_value(Item x, int point)
 {
-    Env env = {x.e, point, x.lower, false, x.plain_bases};
+    Env env = {x.e, point, x.lower, false, x.plain_bases, x.plain_percents};
     Value v = value_of(&env, x.node);
     return x.factor ? value_multiply(v, value_of(&env, x.factor)) : v;
 }
