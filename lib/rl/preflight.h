@@ -33,7 +33,8 @@ static void count_work(const Session *s, const Group *g, bool restored, double *
     flops[FORWARD] += (o->epochs + several - restored) * layers +
                       (o->epochs + several) * 2 * head + /* the features too */
                       (keeps_reference(o) ? head : 0);
-    flops[BACKWARD] += o->epochs * (2 * layers + (beyond ? 2 : 1) * head);
+    /* to the rows and to the weights; of an adapter's model the latter are next to nothing */
+    flops[BACKWARD] += o->epochs * ((m->lora ? 1 : 2) * layers + (!m->lora + beyond) * head);
 }
 
 /* Seconds that the rest of a step will take, from its work and half of the machine's peak. */
