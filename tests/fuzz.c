@@ -498,10 +498,10 @@ static void fuzz_run(Slice x)
     Session s = {.o = fixed.o};
     place_parts(x, names, 3);
     s.was = run_options(work_path("run").s, TRAIN, &s.words);
-    run_differences(&s, TRAIN);
+    run_differences(&(Run){.s = &s, .command = TRAIN});
     words_free(&s.words);
-    for (int step = 3; step >= 0; step -= 3)
-        demand(cut_lines(work_path("run/metrics.jsonl").s, step) <= step);
+    for (int step = 3, rows; step >= 0; step -= 3)
+        demand(cut_lines(work_path("run/metrics.jsonl").s, step, &rows) <= step && rows >= 0);
     RolloutRow row = rollout_row(work_path("run").s, 1, 1);
     buf_free(&row.prompt);
     buf_free(&row.response);

@@ -43,7 +43,7 @@ typedef struct {
     int passing;               /* step of a checkpoint that the next one replaces, -1: none */
     int evaluated;             /* step of the latest whole evaluation, -1: none */
     int eval_rows;             /* lines of an evaluation */
-    bool updating;             /* the weights are those of no step */
+    bool updating;             /* between two updates of a step: the weights are those of none */
     double since;              /* when the newest checkpoint was made */
     AdamW adam;
     uint64_t start;            /* weights_hash of the initial model */
@@ -369,7 +369,7 @@ static bool run_at(Run *run, int most)
     return run->saved >= 0;
 }
 
-/* Deletes what is left of a checkpoint. What others have put there stays, and is named. */
+/* Deletes what is left of a checkpoint. A folder that others have put there stays, and is named. */
 static void remove_left(const char *path)
 {
     if (!remove_dir(path))
@@ -672,14 +672,14 @@ static void run_keep(Run *run)
     rmdir(out); /* where it holds nothing else */
 }
 
-static Run *running; /* the run that run_rescue saves */
+static Run *to_rescue; /* the run that an error would end */
 
-/* To be called before an error ends the program. (Not between two updates of a step.) */
+/* To be called before an error ends the program. Between two updates of a step it saves nothing. */
 static void run_rescue(void)
 {
-    run_keep(running);
-    if (running->saved >= 0)
-        run_stopped(running);
+    run_keep(to_rescue);
+    if (to_rescue->saved >= 0)
+        run_stopped(to_rescue);
 }
 
 /* Makes the directory of a run, or truncates it to the checkpoint to resume from, which has been
@@ -715,7 +715,7 @@ static void run_begin(Run *run)
     options_json(OPTIONS, N_OPTIONS, run->command, &resolved, &b);
     buf_str(&b, "\n}\n");
     interrupts_catch();
-    running = run;
+    to_rescue = run;
     at_error = run_rescue;
     run->since = now_seconds();
     write_file(path_join(out, "run.json").s, b.s, b.n);
