@@ -227,6 +227,8 @@ static const Test TESTS[] = {
     TEST(geometry, "the command: members, threads, agreement with eval"),
     TEST(geometry_inputs, "prompts alone, another tokenizer, too little memory"),
     TEST(metrics, "help metrics defines what the files hold"),
+    TEST(sample_file, "sample of the prompts of a file"),
+    TEST(own_problems, "problems that only look like a task's, in train and sft"),
     TEST(sample, "streamed text, --stop, --temperature 0"),
     TEST(sft_text, "plain text as records; the loss of --valid"),
     TEST(preflight, "the first batch: what it says, and where it ends the run"),

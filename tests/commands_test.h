@@ -975,6 +975,62 @@ static void test_sample(void)
           cli_err);
 }
 
+/* sample --data: a line for each response to each prompt of a file, as --prompt answers it. */
+static void test_sample_file(void)
+{
+    const char *base = base_model();
+    Path file = put_file("prompts.jsonl", "{\"prompt\": \"4+5:\"}\n{\"question\": \"12+3:\"}\n");
+    Buf expected = {0};
+    static const char *const prompts[] = {"4+5:", "12+3:"};
+    for (int i = 0; i < 2; i++) {
+        CHECK(cli("sample --model %s --prompt %s --temperature 0", base, prompts[i]) == 0, "%s",
+              cli_err);
+        for (int k = 0; k < 2; k++)
+            buf_printf(&expected, "{\"prompt\": \"%s\", \"response\": \"%.*s\"}\n", prompts[i],
+                       (int)strcspn(cli_out, "\n"), cli_out);
+    }
+    CHECK(cli("sample --model %s --data %s --samples 2 --temperature 0", base, file.s) == 0 &&
+              !strcmp(cli_out, expected.s), "%s; expected %s; %s", cli_out, expected.s, cli_err);
+    CHECK(cli("sample --model %s --data %s --prompt x", base, file.s) == 2, "%s", cli_err);
+    buf_free(&expected);
+}
+
+/* Problems of one's own: prompts that only look like a built-in task's are judged as mathematics,
+ * a run says that it had no task, and goes on. */
+static void test_own_problems(void)
+{
+    const char *base = base_model(), *dir = tmp_dir();
+    put_file("own.jsonl", "{\"prompt\": \"37,4>26:\", \"answer\": \"9\"}\n");
+    put_file("posed.jsonl", "{\"prompt\": \"37,4>26:\", \"answer\": \"4*3=12,12+7=19,19+7=26\"}\n");
+    static const struct {
+        const char *command, *data, *task, *verifier;
+    } rows[] = {
+        {"train --prompts 1 --rollouts 2 --max-tokens 8 --force", "own", "null", "math"},
+        {"train --prompts 1 --rollouts 2 --max-tokens 8 --force", "posed", "null", "reach"},
+        {"train --task reach:digits=2 --prompts 1 --rollouts 2 --max-tokens 8 --force", "posed",
+         "\"reach:digits=2\"", "reach"},
+        {"sft --batch 1 --eval-every 1 --samples 2 --max-tokens 8 --eval-data", "own", "null",
+         "auto"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bool sft = *rows[i].command == 's';
+        char eval[300] = "", task[64], verifier[64];
+        if (sft)
+            snprintf(eval, sizeof eval, "%.200s/own.jsonl", dir);
+        CHECK(cli("%s %s --model %s --data %s/%s.jsonl --steps 1 --out %s/own%zu", rows[i].command,
+                  eval, base, dir, rows[i].data, dir, i) == 0, "%s", cli_err);
+        CHECK(cli("%s --resume --steps 2 --out %s/own%zu", sft ? "sft" : "train", dir, i) == 0,
+              "%s", cli_err);
+        snprintf(task, sizeof task, "own%zu/run.json", i);
+        size_t n;
+        char *text = read_file(tmp_path(task).s, &n);
+        snprintf(task, sizeof task, "\"task\": %s,", rows[i].task);
+        snprintf(verifier, sizeof verifier, "\"verifier\": \"%s\"", rows[i].verifier);
+        CHECK(strstr(text, task) && strstr(text, verifier), "row %zu: %s", i, text);
+        free(text);
+    }
+}
+
 /* Plain text, in a file of its own or in records, is the ids of the text, cut to length, all of
  * them trained on; --valid reports the loss of a step that changes nothing. */
 static void test_sft_text(void)

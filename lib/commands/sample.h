@@ -1,4 +1,4 @@
-/* sample.h: the command `sample`: text for a prompt, streamed. */
+/* sample.h: the command `sample`: text for a prompt, streamed, or for each prompt of a file. */
 #ifndef SAMPLE_H
 #define SAMPLE_H
 
@@ -32,12 +32,46 @@ static void printer_token(void *context, int id)
     }
 }
 
+/* A line of JSON for each response to the prompts of --data. */
+static void sample_file(Session *s)
+{
+    Engine *e = &s->engine;
+    Problems p = session_prompts(s, s->o.data, SPLIT_TEST, false);
+    problems_fit(&p, &s->tokenizer, prompt_limit(s, &s->model.config));
+    Extent x = eval_extent(&p, s->o.samples, s->o.max_tokens);
+    int at_once = x.groups = imin(x.groups, p.n);
+    *e = extent_engine(&s->model, e->threads, x);
+    rope_reserve(&s->model, x.max_prompt + x.max_tokens);
+    Buf line = {0}, text = {0};
+    for (int i = 0; i < p.n; i += at_once) {
+        size_t mark = e->arena.used;
+        x.groups = imin(at_once, p.n - i);
+        Group *g = sample_problems(s, &p, x, i);
+        for (int k = 0; k < x.groups * x.m; k++) {
+            const Group *of = &g[k / x.m];
+            line.n = text.n = 0;
+            response_text(of, k % x.m, &s->tokenizer, &text);
+            put_text(&line, "prompt", of->text, strlen(of->text));
+            put_text(&line, "response", text.s, text.n);
+            printf("{%s}\n", line.s + 2);
+        }
+        demand_output(true);
+        e->arena.used = mark;
+    }
+    buf_free(&line, &text);
+    problems_free(&p);
+}
+
 static void cmd_sample(Session *s)
 {
     const Options *o = &s->o;
-    if (!o->prompt)
-        usage("sample: --prompt is missing");
+    if (!o->prompt == !o->data)
+        usage("sample: expected one of --prompt TEXT and --data FILE");
     session_sampler(s, o->model);
+    if (o->data) {
+        sample_file(s);
+        return;
+    }
     Buf text = {0};
     template_render(&s->template, o->prompt, &text);
     int room = prompt_limit(s, &s->model.config);

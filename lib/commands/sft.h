@@ -466,6 +466,8 @@ static int sft_records(Sft *t)
         longest = imax(longest, t->valid.longest);
     }
     t->samples = o->eval_every && (!o->valid || o->eval_data || !o->data);
+    if (o->data && (!t->samples || o->eval_data))
+        t->s->o.task = t->s->was.o.task = NULL; /* in run.json: no task is used */
     return longest;
 }
 

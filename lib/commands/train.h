@@ -149,11 +149,14 @@ static void train_problems(Trainer *t)
         problems_check_gold(&t->problems, true);
     if (!s->o.reward_cmd)
         s->o.verifier = (int)t->problems.judge.verifier; /* for run.json */
+    bool others = s->o.data && !task_key(&s->task, t->problems.problem[0].prompt);
     int limit = prompt_limit(s, &s->model.config);
     problems_fit(&t->problems, &s->tokenizer, limit);
+    if (others)
+        s->o.task = s->was.o.task = NULL; /* in run.json: problems of one's own */
     if (!s->o.eval_every)
         return;
-    if (s->o.data && !s->o.eval_data && !task_key(&s->task, t->problems.problem[0].prompt))
+    if (others && !s->o.eval_data)
         usage("--eval-every: with --data, expected --eval-data FILE too");
     t->held_out = session_evaluated(s, s->o.eval_data);
     problems_fit(&t->held_out, &s->tokenizer, limit);

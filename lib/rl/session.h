@@ -74,6 +74,8 @@ static const Option OPTIONS[] = {
     TEXT("data", data, NULL, JUDGED | C(DATA), "FILE", "JSONL in place of --task (see below)"),
     TEXT("data", data, NULL, C(VERIFY_ANSWER), "FILE",
          "JSONL of response (or pred) and gold; with --task, of prompt and response"),
+    TEXT("data", data, NULL, C(SAMPLE_TEXT), "FILE",
+         "JSONL of prompts; writes a line of prompt and response for each response"),
     TEXT("prompt", prompt, NULL, C(SAMPLE_TEXT) | C(EXPLAIN), "TEXT", "e.g. '3574>26:'"),
     TEXT("pred", pred, NULL, C(VERIFY_ANSWER), "TEXT", "a response or an answer, e.g. '\\frac12'"),
     TEXT("gold", gold, NULL, C(VERIFY_ANSWER), "TEXT", "the answer, or a solution that boxes it"),
@@ -279,6 +281,7 @@ static void session_begin(Session *s)
 {
     const Options *o = &s->o;
     char error[256];
+    s->task = task_standard(TASK_COUNTDOWN); /* where run.json has none */
     if (o->task && !task_parse(o->task, &s->task, error, sizeof error))
         usage("--task: %s", error);
     for (int i = 0; i < o->stop.n; i++)
@@ -460,6 +463,8 @@ static Problems session_prompts(Session *s, const char *path, int split, bool ne
     p.seed = s->o.seed;
     p.template = s->template;
     p.judge = judge_new(s->o.verifier, &s->task, p.n ? p.problem[0].prompt : NULL);
+    if (s->o.verifier == VERIFY_AUTO && p.n && need_answer && !problems_any_right(&p))
+        p.judge.verifier = VERIFY_MATH; /* prompts that only look like a task's: 37,4>26: */
     p.judge.command = s->reward.watcher ? &s->reward : NULL;
     return p;
 }

@@ -100,6 +100,17 @@ static void problems_keep(Problems *p, bool *keep)
     free(keep);
 }
 
+/* Is one of the file's answers right by the judge's verifier? */
+static bool problems_any_right(const Problems *p)
+{
+    Buf gold = {0};
+    bool right = false;
+    for (int i = 0; i < p->n && !right; i++)
+        right = judge_gold(&p->judge, p->problem[i].prompt, p->problem[i].answer, &gold).right;
+    buf_free(&gold);
+    return right;
+}
+
 /* Replaces each answer of a file by the bare gold answer, and tries it as a response. Those that
  * fail their own verifier are counted, the first few named, and with `drop` left out. */
 static void problems_check_gold(Problems *p, bool drop)
