@@ -1009,8 +1009,8 @@ static void test_own_problems(void)
         {"train --prompts 1 --rollouts 2 --max-tokens 8 --force", "posed", "null", "reach"},
         {"train --task reach:digits=2 --prompts 1 --rollouts 2 --max-tokens 8 --force", "posed",
          "\"reach:digits=2\"", "reach"},
-        {"sft --batch 1 --eval-every 1 --samples 2 --max-tokens 8 --eval-data", "own", "null",
-         "auto"},
+        {"sft --schedule constant --batch 1 --eval-every 1 --samples 2 --max-tokens 8 --eval-data",
+         "own", "null", "auto"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         bool sft = *rows[i].command == 's';
