@@ -1086,13 +1086,10 @@ static void test_preflight(void)
               base, dir) == 1 && strstr(cli_err, "--max-tokens 1: every response was cut off"),
           "%s", cli_err);
     CHECK(cli("train --model %s --task countdown:numbers=6 --prompts 2 --rollouts 32 --steps 1 "
-              "--out %s/hopeless", base, dir) == 1 && strstr(cli_err, " 0 % are right") &&
-              strstr(cli_err, "In 0 of 2 groups") && strstr(cli_err, "no response earned a reward"),
-          "%s", cli_err);
-    CHECK(cli("train --model %s --task countdown:numbers=6 --prompts 2 --rollouts 4 --steps 1 "
-              "--out %s/few", base, dir) == 0 &&
+              "--out %s/hopeless", base, dir) == 0 && strstr(cli_err, " 0 % are right") &&
+              strstr(cli_err, "In 0 of 2 groups") &&
               strstr(cli_err, "no response of the first batch earned a reward"),
-          "8 responses say little: %s", cli_err);
+          "%s", cli_err);
     CHECK(cli("train --model %s --max-tokens 1 --prompts 2 --rollouts 2 --steps 1 --no-check "
               "--out %s/cut", base, dir) == 0, "%s", cli_err);
     CHECK(cli("train --model %s --steps 1 --prompts 64 --rollouts 4096 --max-tokens 400 --out "

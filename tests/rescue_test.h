@@ -447,8 +447,8 @@ static void test_no_signal(void)
               "%s", cli_err);
     }
     Session s = {0};
-    GroupSums live = {.groups = 4, .responses = 16, .all_wrong = 3, .advantage2 = 1};
-    GroupSums wrong = {.groups = 4, .responses = 16, .all_wrong = 4};
+    GroupSums live = {.groups = 4, .responses = 16, .dead = 3, .advantage2 = 1};
+    GroupSums wrong = {.groups = 4, .responses = 16, .dead = 4};
     Signal x = {0};
     for (int i = 0; i < 200; i++)
         demand_signal(&s, i, &wrong, &x); /* 3,200 responses: the next may be right */
@@ -456,6 +456,10 @@ static void test_no_signal(void)
     for (int i = 0; i < 100; i++)
         demand_signal(&s, i, &wrong, &x);
     CHECK(x.learned && x.idle == 300, "it has learned: %d", x.idle);
+    CHECK(cli("train --model %s --task countdown:numbers=6 --prompts 64 --rollouts 32 --max-tokens "
+              "8 --steps 4 --out %s/unrewarded", base, tmp_dir()) == 1 &&
+              strstr(cli_err, "none of the first 4096 responses earned a reward") &&
+              is_dir(tmp_path("unrewarded/checkpoint-2").s), "%s", cli_err);
 }
 
 /* What programs print as a reward. */

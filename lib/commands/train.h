@@ -206,6 +206,7 @@ static Trainer train_open(Session *s, Run run)
     model_trainable(&s->model, o->recompute);
     run_load(&t.run);
     rope_reserve(&s->model, longest + o->max_tokens);
+    t.signal.rewarded = run.saved > 0; /* of steps before a --resume nothing is known */
     t.signal.learned = run.saved >= 0 && weights_hash(&s->model) != t.run.start;
     if (keeps_reference(o) && !s->model.lora)
         train_reference(&t, longest + o->max_tokens);

@@ -60,12 +60,10 @@ static void warn_clipped(const Session *s, const Group *g, bool *warned)
     }
 }
 
-/* What the first batch says about the run that begins with it. A run that has nothing to learn from
- * ends here, before it has written anything: no response right, no reward different from another.
- * (Of a small batch that is likely also where a few in a hundred are right: then it goes on.) */
+/* What the first batch says about the run that begins with it. Where every response was cut off the
+ * run ends here, before it has written anything; where none earned a reward the next may. */
 static void preflight(const Session *s, const Judge *judge, Extent x, const Group *g)
 {
-    enum { TELLING = 64 }; /* responses */
     const Options *o = &s->o;
     int n = o->prompts, all = n * o->rollouts, tokens = 0;
     int ended = 0, found = 0, right = 0, live = 0;
@@ -95,25 +93,31 @@ static void preflight(const Session *s, const Judge *judge, Extent x, const Grou
     if (!ended)
         die("--max-tokens %d: every response was cut off before its end token; raise it, or name "
             "where a response ends with --stop, or go on with --no-check", o->max_tokens);
-    if (all >= TELLING)
-        die("no response earned a reward: begin with a better model (see sft) or easier problems, "
-            "look at responses with explain, or go on with --no-check");
-    warn("no response of the first batch earned a reward");
+    warn("no response of the first batch earned a reward: look at responses with explain; a better "
+         "model (see sft) or easier problems may be needed");
 }
 
-/* What a run has seen of steps without an advantage. */
+/* What a run has seen of steps that teach nothing. */
 typedef struct {
-    bool learned; /* a step had one */
-    int idle;     /* those that had none */
+    bool rewarded; /* a response was right, or rewards of a group differed */
+    bool learned;  /* a step had an advantage */
+    int idle;      /* steps that had none */
+    double responses;
 } Signal;
 
 /* Says in words that a step had no advantage, and so taught nothing, the first time. Ends a run of
- * which this is true of all steps so far, so that its weights are as they were: after a few, or,
- * where no response was right, after many responses, since the next one may be. */
+ * which this is true of all steps so far, so that its weights are as they were: after a few, if
+ * rewards are there. Where no response was right the next one may be: such a run, also where
+ * novelty alone moves its weights, ends after many responses. */
 static void demand_signal(const Session *s, int step, const GroupSums *g, Signal *x)
 {
     enum { FEW = 5, MANY = 4096 };
-    bool wrong = g->all_wrong == g->groups;
+    x->responses += g->responses;
+    x->rewarded |= g->right > 0 || g->dead < g->groups;
+    if (!x->rewarded && x->responses >= MANY && !s->o.no_check)
+        die("none of the first %.0f responses earned a reward: begin with a better model (see sft) "
+            "or easier problems, look at responses with explain, or go on with --no-check",
+            x->responses);
     x->learned |= g->advantage2 > 0 || s->o.rl.entropy_coef > 0;
     if (g->advantage2 > 0)
         return;
@@ -121,8 +125,7 @@ static void demand_signal(const Session *s, int step, const GroupSums *g, Signal
         warn("step %d: no group has an advantage, since its rewards are equal (%.0f %% of the "
              "groups all right, %.0f %% all wrong): this step teaches nothing", step,
              100 * ratio(g->all_right, g->groups), 100 * ratio(g->all_wrong, g->groups));
-    bool enough = wrong ? x->idle * g->responses >= MANY : x->idle >= FEW;
-    if (enough && !x->learned && !s->o.no_check)
+    if (x->rewarded && x->idle >= FEW && !x->learned && !s->o.no_check)
         die("no weight has moved in %d steps: no group of responses had different rewards; take "
             "problems that are neither solved always nor never, rewards that tell responses apart, "
             "or go on with --no-check", x->idle);
