@@ -1187,7 +1187,7 @@ static void test_help(void)
 {
     static const char *const same[][2] = {
         {"-h", "help"}, {"--help", "help"}, {"help --help", "help"},
-        {"train -x", "train --help"}, {"help train", "train --help"},
+        {"train -h", "train --help"}, {"help train", "train --help"},
         {"--help eval", "eval --help"}, {"train --steps 3 -h", "train --help"}};
     for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
         CHECK(cli("%s", same[i][1]) == 0, "%s: %s", same[i][1], cli_err);

@@ -256,7 +256,7 @@ static void test_judge(void)
               judge(&j, "p", a.s, "1234").right, "gold of GSM8K: %s", a.s);
     CHECK(judge_gold(&j, "p", "so \\boxed{7}", &a).right && !strcmp(a.s, "7"), "of MATH: %s", a.s);
     CHECK(judge_finds(&j, "p", "#### 18") && !judge_finds(&j, "p", "who knows") &&
-              judge_finds(&j, "p", "\\boxed?") && !judge_finds(&j, "p", "\\boxed{}"),
+              judge_finds(&j, "p", "\\boxed{?1}") && !judge_finds(&j, "p", "\\boxed{}"),
           "is there one?");
     j.verifier = VERIFY_EXACT;
     CHECK(!judge_gold(&j, "p", "", &a).right, "an empty answer is none");
