@@ -476,12 +476,15 @@ static void test_reward_failures(void)
         {"read x; echo '1 2'; sleep 30", "answer 1 of 4", 1},
         {"read x; echo '{\"reward\": \"1\"}'; sleep 30", "answer 1 of 4", 1},
         {"read x; echo '{\"score\": 1}'; sleep 30", "answer 1 of 4", 1},
-        {"read x; echo '{\"reward\": true}'; sleep 30", "answer 1 of 4", 1},
+        {"read x; echo '{\"reward\": .5}'; sleep 30", "answer 1 of 4", 1},
+        {"read x; echo yes; sleep 30", "answer 1 of 4", 1},
         {"read x; printf '\\001\\377\\n'; sleep 30", "answer 1 of 4 is \"\\u0001", 1},
         {"read x; tr '\\0' 1 </dev/zero", "longer than 1048576 bytes", 1},
         {"read x; printf '1\n1\n1\n1\n1\n'; sleep 30", "more than one line", 1},
         {"while read x; do echo 1; echo 1; done", "wrote ", 2},
-        {"for i in 1 2 3 4; do read x; echo 1; done; sleep 0.2; echo 5; sleep 30", "unasked", 2},
+        {"for i in 1 2 3 4; do read x; echo 1; done; sleep 0.2; echo 5; sleep 30",
+         "wrote a line unasked: \"5\"; expected ", 2},
+        {"echo Loading; sleep 1; exit", " \"Loading\"; expected ", 1},
         {"for i in 1 2 3 4; do read x; echo 1; done", "status 0, after 0 of 4", 2},
     };
     char err[1024];
