@@ -206,7 +206,8 @@ static void run_on_nehalem(void *unused)
 /* A program for another processor: one line, and no SIGILL. */
 static void test_other_cpu(void)
 {
-    CHECK(!cpu_lacks(), "here: %s", cpu_lacks());
+    const char *lacks = cpu_lacks();
+    CHECK(!lacks, "here: %s", lacks ? lacks : "");
 #ifdef ON_NEHALEM
     int status = in_child(run_on_nehalem, NULL, "", cli_out, CLI_TEXT, cli_err, CLI_TEXT);
     if (status == 127) {
