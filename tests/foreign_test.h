@@ -133,8 +133,8 @@ static void test_chat_template(void)
         {JINJA_SMOL, "--template chatml --system x", NULL},
         {JINJA_SMOL, "--template llama3", "has no special token <|eot_id|>; --template llama3 is"},
         {JINJA_QWEN, "", "--template chatml --system 'Box it: \\boxed{}.'; for"},
-        {"[{\"name\": \"rag\", \"template\": " JINJA_LLAMA "}, {\"name\": \"default\", "
-         "\"template\": " JINJA_SMOL "}]", "", "--template chatml --system"},
+        {"[{\"name\": \"default\", \"template\": " JINJA_SMOL "}, {\"name\": \"rag\", "
+         "\"template\": " JINJA_LLAMA "}]", "", "--template chatml --system"},
         {"\"'<|im_start|>' + role + '<|im_end|>'\"", "", "form: --template chatml; for plain"},
         {"\"'<|im_start|>' + role + '<|im_end|>'\"", "--template chatml", NULL},
         {"\"'<|im_start|>' + role + '<|im_end|>' + '<think>'\"", "", "--template qwen3; for"},
