@@ -17,9 +17,10 @@
  *
  * To decode, concatenate the bytes of the tokens.
  *
- * Supported is what Qwen 2 and 3, GPT-2 and SmolLM2 use, and the vocabulary of the built-in tasks:
- * one token a character, as a WordLevel model after a Split into characters. The ids are those of
- * the Hugging Face tokenizers library 0.23, but for NFC: its Unicode is 9, ours 16. */
+ * Supported is what Qwen 2 and 3, Llama 3, GPT-2 and SmolLM2 use, and the vocabulary of the
+ * built-in tasks: one token a character, as a WordLevel model after a Split into characters. The
+ * ids are those of the Hugging Face tokenizers library 0.23, but for NFC: its Unicode is 9, ours
+ * 16. */
 #ifndef TOKENIZER_C
 #define TOKENIZER_C
 
@@ -44,7 +45,7 @@ typedef struct {
 /* Steps of the pre-tokenizer, each applied to the pieces of the one before. */
 typedef enum {
     PREFIX_SPACE,    /* a space before the piece, unless it begins with one */
-    SPLIT_GPT2, SPLIT_QWEN, SPLIT_CHARACTER, /* by a regular expression, see below */
+    SPLIT_GPT2, SPLIT_QWEN, SPLIT_LLAMA3, SPLIT_CHARACTER, /* by a regular expression, see below */
     SPLIT_DIGIT,     /* into single number characters and runs of others */
     SPLIT_DIGITS     /* into runs of number characters and runs of others */
 } Cut;
@@ -169,13 +170,15 @@ static bool bytes_of(const char *s, size_t n, Buf *out)
 
 /* ================================================================ the pre-tokenizer */
 
-/* The regular expressions of GPT-2 and Qwen, implemented below; files have them as text. The first
- * alternative that matches wins. */
+/* The regular expressions of GPT-2, Qwen and Llama 3, implemented below; files have them as text.
+ * The first alternative that matches wins. Qwen's and Llama's differ in the digits of a piece. */
 #define REGEX_GPT2 /* within ByteLevel, use_regex */                                     \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-#define REGEX_QWEN                                                                       \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}|"                 \
+#define REGEX_DIGITS(numbers)                                                            \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" numbers "|"              \
     " ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+#define REGEX_QWEN REGEX_DIGITS("\\p{N}")
+#define REGEX_LLAMA3 REGEX_DIGITS("\\p{N}{1,3}")
 #define REGEX_CHARACTER "[\\s\\S]" /* any one character */
 
 /* Kinds of characters, as sets. \s is SPACE | NEWLINE. */
@@ -255,8 +258,17 @@ static size_t gpt2_piece(const char *s, size_t n)
     return space_piece(s, n, false);
 }
 
-/* The same for REGEX_QWEN. */
-static size_t qwen_piece(const char *s, size_t n)
+/* The end of a run of at most `most` number characters. */
+static size_t number_end(const char *s, size_t n, int most)
+{
+    size_t end = 0, length;
+    for (int i = 0; i < most && end < n && kind_at(s + end, n - end, &length) == NUMBER; i++)
+        end += length;
+    return end;
+}
+
+/* The length of the first match of REGEX_QWEN, digits 1, and REGEX_LLAMA3, digits 3. */
+static size_t qwen_piece(const char *s, size_t n, int digits)
 {
     size_t first, found = contraction(s, n, true);
     int kind = kind_at(s, n, &first);
@@ -268,7 +280,7 @@ static size_t qwen_piece(const char *s, size_t n)
             return end;
     }
     if (kind == NUMBER)
-        return first;
+        return number_end(s, n, digits);
     size_t start = s[0] == ' ', end = run_end(s, n, start, OTHER);
     if (end > start)
         return run_end(s, n, end, NEWLINE);
@@ -282,7 +294,8 @@ static size_t split_piece(Cut step, const char *s, size_t n)
     int kind = kind_at(s, n, &length);
     switch (step) {
     case SPLIT_GPT2: return gpt2_piece(s, n);
-    case SPLIT_QWEN: return qwen_piece(s, n);
+    case SPLIT_QWEN: return qwen_piece(s, n, 1);
+    case SPLIT_LLAMA3: return qwen_piece(s, n, 3);
     case SPLIT_DIGIT: return kind == NUMBER ? length : run_end(s, n, 0, ~NUMBER);
     case SPLIT_DIGITS: return run_end(s, n, 0, kind == NUMBER ? NUMBER : ~NUMBER);
     default: return length;

@@ -58,6 +58,8 @@ static void test_stop_tokens(void)
     CHECK(length_with(dir.s, "--stop no --stop <|im_end|> --stop in") == 1, "one of three");
     CHECK(length_with(dir.s, "--stop <|im_start|>") == 8, "another special token");
     CHECK(length_with(dir.s, "--template qwen3") == 1, "the end of a turn");
+    CHECK(length_with(dir.s, "--template chatml") == 1, "of ChatML");
+    CHECK(length_with(dir.s, "--template llama3") == 8, "which the tokenizer has not");
     snprintf(options, sizeof options, "--template %s", chat.s);
     CHECK(length_with(dir.s, options) == 1, "the end of a file's turn");
     snprintf(options, sizeof options, "--template %s", shots.s);
@@ -95,6 +97,106 @@ static void test_stop_tokens(void)
     free(text);
 }
 
+/* ---------------------------------------------------------------- chat templates */
+
+/* The stderr of sample for a model with this chat_template in its tokenizer_config.json. */
+static const char *said_of(const char *dir, const char *chat_template, const char *options)
+{
+    Buf config = {0};
+    buf_printf(&config, "{\"chat_template\": %s}", chat_template);
+    Path path = path_join(dir, "tokenizer_config.json");
+    write_file(path.s, config.s, config.n);
+    buf_free(&config);
+    CHECK(cli("sample --model %s --prompt in --max-tokens 1 %s", dir, options) == 0, "%s", cli_err);
+    return cli_err;
+}
+
+/* Chat templates as models have them, cut to what tells them apart. */
+#define JINJA_SMOL \
+    "\"{{ '<|im_start|>system\\nYou are Smol.<|im_end|>\\n' }}{{'<|im_start|>' + m}}\""
+#define JINJA_QWEN \
+    "\"{{- '<|im_start|>system\\\\n' }}{{- tools }}{{- '<|im_start|>system\\\\n' + content + " \
+    "'<|im_end|>\\\\n' }}{{- '<|im_start|>system\\\\nBox it: \\\\\\\\boxed{}.<|im_end|>\\\\n'}}\""
+#define JINJA_LLAMA \
+    "\"'<|start_header_id|>' + role + '<|end_header_id|>' + content + '<|eot_id|>'\""
+
+static void test_chat_template(void)
+{
+    static const struct {
+        const char *json, *options, *says; /* NULL: nothing */
+    } cases[] = {
+        {JINJA_SMOL, "", "but these prompts are plain; for its form: --template chatml --system "
+         "'You are Smol.'; for plain"},
+        {JINJA_SMOL, "--template plain", NULL},
+        {JINJA_SMOL, "--template chatml", "for its form: --system 'You are Smol.'"},
+        {JINJA_SMOL, "--template qwen3", "for its form: --system 'You are Smol.'"},
+        {JINJA_SMOL, "--template chatml --system x", NULL},
+        {JINJA_SMOL, "--template llama3", "has no special token <|eot_id|>; --template llama3 is"},
+        {JINJA_QWEN, "", "--template chatml --system 'Box it: \\boxed{}.'; for"},
+        {"[{\"name\": \"default\", \"template\": " JINJA_SMOL "}, {\"name\": \"rag\", "
+         "\"template\": " JINJA_LLAMA "}]", "", "--template chatml --system"},
+        {"\"'<|im_start|>' + role + '<|im_end|>'\"", "", "form: --template chatml; for plain"},
+        {"\"'<|im_start|>' + role + '<|im_end|>'\"", "--template chatml", NULL},
+        {"\"'<|im_start|>' + role + '<|im_end|>' + '<think>'\"", "", "--template qwen3; for"},
+        {JINJA_LLAMA, "", "for its form: --template llama3; for plain"},
+        {"\"'[INST]' + content + '[/INST]'\"", "", "for its form: --template FILE; for plain"},
+        {"\"'[INST]' + content + '[/INST]'\"", "--template chatml", NULL},
+        {"null", "", NULL}, {"[]", "", NULL}, {"7", "", NULL}, {"{}", "", NULL},
+    };
+    Path dir = one_token_model("template", 7, 1);
+    for (size_t i = 0; i < LENGTH(cases); i++) {
+        const char *said = said_of(dir.s, cases[i].json, cases[i].options);
+        CHECK(cases[i].says ? says_only(cases[i].says) : !*said, "%s %s: %s", cases[i].json,
+              cases[i].options, said);
+    }
+
+    /* Once a model, and only where there are prompts. */
+    Path two = put_file("two.jsonl", "{\"prompt\": \"in\", \"response\": \"in\"}\n"
+                                     "{\"prompt\": \"in\", \"response\": \"re\"}\n");
+    Path text = put_file("text.jsonl", "{\"text\": \"in in\"}\n");
+    said_of(dir.s, JINJA_LLAMA, "");
+    for (int i = 0; i < 2; i++) {
+        CHECK(cli("sft --model %s --data %s --steps 0 --force --out %s/said", dir.s,
+                  i ? text.s : two.s, tmp_dir()) == 0, "%s", cli_err);
+        const char *first = strstr(cli_err, "for its form: --template llama3");
+        CHECK(i ? !first : first && !strstr(first + 1, "for its form"), "%s", cli_err);
+    }
+    CHECK(cli_in("{\"text\": \"in\"}\n", "score --model %s", dir.s) == 0 && !*cli_err, "%s",
+          cli_err);
+    CHECK(cli("eval a=%s b=%s --data %s --samples 2 --max-tokens 1", dir.s, dir.s,
+              put_file("one.jsonl", "{\"prompt\": \"in\", \"answer\": \"1\"}\n").s) == 0, "%s",
+          cli_err);
+    const char *first = strstr(cli_err, "for its form"), *second = first ? first + 1 : "";
+    CHECK(strstr(second, "for its form"), "one line a model: %s", cli_err);
+
+    /* A file of its own comes before the one in tokenizer_config.json. */
+    put_file("template/chat_template.jinja", "<|im_start|>{{ role }}<|im_end|>");
+    CHECK(strstr(said_of(dir.s, JINJA_LLAMA, ""), "--template chatml;"), "%s", cli_err);
+}
+
+/* The end token of a given response is the one that ends the template's turns. */
+static void test_turn_end(void)
+{
+    enum { TEXT_END = 486, TURN_END = 488 };
+    Session s = {.tokenizer = tokenizer_load("tests/tok/qwen3mini512")};
+    Config *c = &s.model.config;
+    for (int chat = 0; chat < 2; chat++) {
+        s.template = template_open(chat ? "chatml" : "plain", NULL);
+        for (c->n_eos = 0; c->n_eos <= 2; c->n_eos++) {
+            c->eos_token_id[0] = TEXT_END;
+            c->eos_token_id[1] = TURN_END;
+            int end = !c->n_eos ? -1 : chat && c->n_eos == 2 ? TURN_END : TEXT_END;
+            Record r = record_of_text(&s, "in", "in", "test");
+            CHECK(session_end_token(&s) == end && r.ids[r.n - 1] == (end < 0 ? 258 : end),
+                  "template %d, %d ends: %d, then %d", chat, c->n_eos, session_end_token(&s),
+                  r.ids[r.n - 1]);
+            record_free(&r);
+        }
+        template_free(&s.template);
+    }
+    tokenizer_free(&s.tokenizer);
+}
+
 /* ---------------------------------------------------------------- models */
 
 /* Replaces the first `from` of a file. */
@@ -121,7 +223,8 @@ static void test_unplaced_tensors(void)
     Path dir = test_dir("unplaced"), config = path_join(dir.s, "config.json");
     Model m = tiny_model(QWEN2, false, 19);
     model_save(&m, dir.s);
-    CHECK(cli_in(ids, "score --model %s", dir.s) == 0 && !*cli_err, "%s", cli_err);
+    CHECK(cli_in(ids, "score --model %s", dir.s) == 0 && !*cli_err, "%s",
+          cli_err);
     edit_file(config.s, "\"qwen2\"", "\"llama\"");
     CHECK(cli_in(ids, "score --model %s", dir.s) == 0 &&
               says_only("a model of type llama has no place for 6 tensors: "
@@ -150,7 +253,8 @@ static void test_unplaced_tensors(void)
     out[n++] = (StOut){"model.layers.0.self_attn.rotary_emb.inv_freq", 1, {3}, zero, ST_F32};
     model_save(&m, dir.s);
     st_write(path_join(dir.s, "model.safetensors").s, "", out, n);
-    CHECK(cli_in(ids, "score --model %s", dir.s) == 0 && !*cli_err, "%s", cli_err);
+    CHECK(cli_in(ids, "score --model %s", dir.s) == 0 && !*cli_err, "%s",
+          cli_err);
     out[n++] = (StOut){"model.layers.0.mlp.experts.7.weight", 1, {4}, zero, ST_F32};
     st_write(path_join(dir.s, "model.safetensors").s, "", out, n);
     CHECK(cli_in(ids, "score --model %s", dir.s) == 0 &&

@@ -406,11 +406,13 @@ static void fuzz_template(Slice x)
     Buf out = {0};
     put_slice("template", next_part(&x, false));
     char *system = next_text(&x, false), *problem = next_text(&x, true);
-    for (int i = 0; i < 2; i++) {
-        Template t = template_open(i ? work_path("template").s : "qwen3", *system ? system : NULL);
+    Path file = work_path("template");
+    const char *names[] = {"qwen3", "chatml", "llama3", file.s};
+    for (int i = 0; i < 4; i++) {
+        Template t = template_open(names[i], *system ? system : NULL);
         out.n = 0;
         template_render(&t, problem, &out);
-        demand(strstr(out.s, problem) && strstr(out.s, system));
+        demand(i == 2 || (strstr(out.s, problem) && strstr(out.s, system))); /* llama3 trims */
         template_free(&t);
     }
     free(system);

@@ -19,6 +19,13 @@ static void test_template(void)
 {
     Template plain = template_open("plain", NULL), qwen3 = template_open("qwen3", NULL);
     Template both = template_open("qwen3", "S {prompt}");
+    Template chatml = template_open("chatml", NULL), llama3 = template_open("llama3", "S\n");
+    CHECK(!strcmp(rendered(&chatml, "U"), "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"),
+          "chatml: %s", rendered(&chatml, "U"));
+    CHECK(!strcmp(rendered(&llama3, "U "), "<|begin_of_text|><|start_header_id|>system"
+                  "<|end_header_id|>\n\nS<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU"
+                  "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"), "llama3: %s",
+          rendered(&llama3, "U "));
     CHECK(!strcmp(rendered(&plain, "a {system} b"), "a {system} b"), "plain");
     CHECK(!strcmp(rendered(&qwen3, "U"), "<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\n"),
           "qwen3: %s", rendered(&qwen3, "U"));
@@ -54,8 +61,8 @@ static void test_template(void)
               strstr(cli_err, "none.txt: no {prompt}"), "%s", cli_err);
     CHECK(cli("sample --model %s --prompt 5: --template %s/four.txt --system x", base,
               tmp_dir()) == 1 && strstr(cli_err, "four.txt: no {system}"), "%s", cli_err);
-    CHECK(cli("sample --model %s --prompt 5: --template chatml", base) == 1 &&
-              strstr(cli_err, "chatml") && strstr(cli_err, "qwen3"), "%s", cli_err);
+    CHECK(cli("sample --model %s --prompt 5: --template chatlm", base) == 1 &&
+              strstr(cli_err, "chatlm") && strstr(cli_err, "qwen3"), "%s", cli_err);
     CHECK(cli("sample --model %s --prompt 5: --system x", base) == 2 &&
               strstr(cli_err, "--template"), "%s", cli_err);
 }

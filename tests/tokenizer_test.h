@@ -40,7 +40,7 @@ static void test_tokenizer(void)
     tokenizer_free(&u);
 }
 
-/* GPT-2's and Qwen's regular expressions, cut by hand at each |. */
+/* The regular expressions of GPT-2, Qwen and Llama 3, cut by hand at each |. */
 static void test_pieces(void)
 {
     static const struct {
@@ -57,6 +57,10 @@ static void test_pieces(void)
         {SPLIT_QWEN, "  \n \n|  | x|   | |1| | !\n|\xCC\x81""a|\n| |\xE3\x80\x80""b"},
         {SPLIT_QWEN, " \xCC\x81| |\xD9\xA5|\xE2\x80\xA8|\xE2\x80\xA8x| \xE2\x80\xA8| |9"},
         {SPLIT_QWEN, "\xFF\xFE\xC3|a|\xE4\xB8| \xF0\x9F|b"},
+        {SPLIT_LLAMA3, "IT|'S|123|45| |678|901|2|.b| c|1|x|\n|12|\n|3"},
+        {SPLIT_LLAMA3, "\xD9\xA5\xC2\xBD" "1|2| |\xE2\x85\xA7\xE2\x85\xA7\xE2\x85\xA7|\xE2\x85\xA7|"
+                       "a"},
+        {SPLIT_LLAMA3, "12|\xFF"},
         {SPLIT_DIGIT, "ab|1|2|\xD9\xA5| c|\xC2\xBD"},
         {SPLIT_DIGITS, "ab|12\xD9\xA5| c|\xC2\xBD"},
         {SPLIT_CHARACTER, "a|1|\xE4\xB8\xAD|\xFF|b|\xE4|\xB8|c"},
@@ -436,7 +440,7 @@ static void test_bpe_options(void)
 {
     static const struct {
         const char *what;
-        Edit edit[2];
+        Edit edit[3];
         const char *text, *ids;
     } cases[] = {
         {"white space before an added token is part of it", {{THINK, ADDED("<think>", true, false,
@@ -472,12 +476,16 @@ static void test_bpe_options(void)
          "72 77 220 72 77 77"},
         {"a whole token needs no merge", {{I_N, "[\"\\u0120\", \"\\u0120\"]"},
          {"\"ignore_merges\": false", "\"ignore_merges\": true"}}, "in inn", "258 220 72 77 77"},
+        {"Llama 3", {{"\\\\p{N}|", "\\\\p{N}{1,3}|"},
+         {"\"a\": 64", "\"a\": 64, \"123\": 512, \"45\": 513"},
+         {"\"ignore_merges\": false", "\"ignore_merges\": true"}},
+         "12345 123 x123,45678\n\n45", "512 513 220 512 220 87 512 11 19 20 21 22 23 271 513"},
         {"of equal pairs the later counts", {{R_E, R_E ", [\"e\", \"r\"]"}}, "ere her",
          "68 265 305 261"},
         {"a merge that another has overtaken", {{NULL, NULL}}, "ore andest", "460 323 477"},
     };
     for (size_t i = 0; i < LENGTH(cases); i++) {
-        Tokenizer t = tokenizer_load(edited_tokenizer(cases[i].edit, 2).s);
+        Tokenizer t = tokenizer_load(edited_tokenizer(cases[i].edit, 3).s);
         Ids ids = {0};
         Buf shown = {0};
         size_t bad;
@@ -507,7 +515,7 @@ static void test_tokenizer_refused(void)
          "normalizer is {\"type\":\"Strip\"}"},
         {MEMBER("normalizer", "{", "{\"type\": \"Sequence\", \"normalizers\": 5}"), "normalizer"},
         {MEMBER("pre_tokenizer", "{", "null"), "pre_tokenizer is null"},
-        {{"\\\\p{N}|", "\\\\p{N}{1,3}|"}, "\\\\p{N}{1,3}|"},
+        {{"\\\\p{N}|", "\\\\p{N}{1,2}|"}, "\\\\p{N}{1,2}|"},
         {{"\"invert\": false", "\"invert\": true"}, "\"invert\": true"},
         {{"\"Isolated\"", "\"Removed\""}, "\"Removed\""},
         {MEMBER("pre_tokenizer", "{", "{\"type\": \"Digits\", \"individual_digits\": true}"),
@@ -683,7 +691,7 @@ static void test_chat(void)
                                 {"user", "<tool_response>3</tool_response>"}, {"assistant", "e"}};
     Path path;
     Buf b = {0};
-    chat_render(m, 6, true, 0, &b);
+    chat_render(CHAT_QWEN3, m, 6, true, 0, &b);
     CHECK(!strcmp(b.s, "<|im_start|>user\nq<|im_end|>\n"
                        "<|im_start|>user\n<tool_response>\n1\n</tool_response>\n"
                        "<tool_response>\n2\n</tool_response><|im_end|>\n"
@@ -691,6 +699,19 @@ static void test_chat(void)
                        "<|im_start|>user\n<tool_response>3</tool_response><|im_end|>\n"
                        "<|im_start|>assistant\n<think>\n\n</think>\n\ne<|im_end|>\n"
                        "<|im_start|>assistant\n<think>\n\n</think>\n\n"), "%s", b.s);
+    buf_free(&b);
+    static const Message blank[] = {{"system", "\n S \xC2\xA0"}, {"user", " U\x1F"},
+                                    {"assistant", " \t"}};
+    b = (Buf){0};
+    chat_render(CHAT_CHATML, blank, 3, true, 0, &b);
+    CHECK(!strcmp(b.s, "<|im_start|>system\n\n S \xC2\xA0<|im_end|>\n"
+                       "<|im_start|>user\n U\x1F<|im_end|>\n"
+                       "<|im_start|>assistant\n \t<|im_end|>\n<|im_start|>assistant\n"), "%s", b.s);
+    b.n = 0;
+    chat_render(CHAT_LLAMA3, blank, 3, false, -1, &b);
+    CHECK(!strcmp(b.s, "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
+                       "<|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|>"
+                       "<|start_header_id|>assistant<|end_header_id|>\n\n<|eot_id|>"), "%s", b.s);
     buf_free(&b);
     check_chat("tests/tok/qwen3mini512/chat.jsonl");
     if (shared_dir(&path, "tok/qwen3/chat_template.jsonl"))
@@ -713,7 +734,17 @@ static void test_tokenize(void)
                            "{\"text\": \"\"}\n"), "%s", cli_out);
     cli_in("{\"ids\": [510, 486, 258]}\n", "tokenize --tokenizer %s --decode --skip-special", dir);
     CHECK(!strcmp(cli_out, "{\"text\": \"<think>in\"}\n"), "%s", cli_out);
+    const char *turns = "{\"messages\": [{\"role\": \"user\", \"content\": \" in\"}], "
+                        "\"add_generation_prompt\": true}\n";
+    cli_in(turns, "tokenize --tokenizer %s --template chatml", dir);
+    CHECK(strstr(cli_out, "{\"prompt\": \"<|im_start|>user\\n in<|im_end|>\\n<|im_start|>assistant"
+                          "\\n\", \"input_ids\": [487, "), "%s", cli_out);
+    cli_in(turns, "tokenize --tokenizer %s --template llama3", dir);
+    CHECK(strstr(cli_out, "{\"prompt\": \"<|begin_of_text|><|start_header_id|>user<|end_header_id|>"
+                          "\\n\\nin<|eot_id|><|start_header_id|>assistant"), "%s", cli_out);
     static const char *const bad[][3] = {
+        {"{\"messages\": [{\"role\": \"tool\", \"content\": \"1\"}]}", "--template chatml",
+         "messages: role tool"},
         {"{\"ids\": [1]}", "", "expected text"},
         {"{\"text\": \"a\"}", "--decode", "expected input_ids"},
         {"{\"text\": \"a\"} 1", "", "line 1"},

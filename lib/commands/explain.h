@@ -422,15 +422,15 @@ static Ids given_text(Session *s, Json *j, bool response)
     Ids ids = {0};
     if (!json_string(j, &given))
         return ids;
-    session_tokenizer(s);
+    session_prompter(s);
     if (response)
         buf_str(&text, given.s);
     else
         template_render(&s->template, given.s, &text);
     if (text.n)
         ids = encode(&s->tokenizer, !response, text.s, text.n, INT_MAX, "--data");
-    if (response && s->model.config.n_eos)
-        ids_add(&ids, s->model.config.eos_token_id[0]);
+    if (response && session_end_token(s) >= 0)
+        ids_add(&ids, session_end_token(s));
     buf_free(&given, &text);
     return ids;
 }

@@ -34,6 +34,17 @@ static const struct {
     {C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(DATA),
      "--data FILE: JSONL of `prompt`, `question` or `problem`, and `answer` or `solution`.\n"
      "    GSM8K, MATH and SVAMP files as they are.\n"},
+    {DRAW | C(SFT),
+     "--template: from a problem to the prompt that the model reads.\n"
+     "    plain    the problem as it is\n"
+     "    chatml   turns of <|im_start|> and <|im_end|>: SmolLM2, Qwen2.5. Their own\n"
+     "             templates begin with a system text (`You are Qwen, ..`); chatml has the\n"
+     "             one of --system, or none\n"
+     "    qwen3    Qwen3's, the same for one question\n"
+     "    llama3   turns of <|start_header_id|> and <|eot_id|>; without the dates that 3.1 and\n"
+     "             later put before the system text\n"
+     "    FILE     a text with {prompt} and perhaps {system}\n"
+     "    Where it is not given and the model has a chat template, a line says so.\n"},
     {C(TRAIN) | C(EVAL) | C(EXPLAIN),
      "--verifier: +1 for a right and finished response, -1 for any other.\n"
      "    countdown, add, maze, reach\n"
@@ -65,7 +76,8 @@ static const struct {
      "    those before it.\n"},
     {C(TOKENIZE),
      "Reads lines {\"text\": \"..\"} and writes {\"input_ids\": [..]}; a line of \"messages\"\n"
-     "    becomes a prompt first, as the chat template says. --decode goes the other way.\n"},
+     "    becomes a prompt first, as --template says; chatml and llama3 as for other commands\n"
+     "    (see g2rl sample --help). --decode goes the other way.\n"},
     {C(SFT) | C(TRAIN),
      "Stopping and going on: Ctrl-C, SIGTERM, SIGHUP or a closed stderr end a run within\n"
      "    seconds: it saves its last whole step and exits with status 130. A second signal\n"

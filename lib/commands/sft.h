@@ -30,25 +30,20 @@ static void record_free(Record *r)
     free(r->labels);
 }
 
-static void add_eos(const Session *s, Ids *ids)
-{
-    if (s->model.config.n_eos)
-        ids_add(ids, s->model.config.eos_token_id[0]);
-}
-
 /* Prompt (--template), response and end token; the prompt is not trained on. */
 static Record record_of_text(Session *s, const char *problem, const char *response,
                              const char *source)
 {
     Buf text = {0};
-    session_tokenizer(s);
+    session_prompter(s);
     template_render(&s->template, problem, &text);
     Ids ids = encode(&s->tokenizer, true, text.s, text.n, INT_MAX, source);
     Ids answer = encode(&s->tokenizer, false, response, strlen(response), INT_MAX, source);
     int first = ids.n;
     for (int i = 0; i < answer.n; i++)
         ids_add(&ids, answer.id[i]);
-    add_eos(s, &ids);
+    if (session_end_token(s) >= 0)
+        ids_add(&ids, session_end_token(s));
     ids_free(&answer);
     buf_free(&text);
     return record_of_ids(ids, first);
@@ -62,7 +57,8 @@ static void records_of_plain(Session *s, const char *text, size_t n, const char 
     int most = imin(s->o.max_length, s->model.config.max_position_embeddings);
     session_tokenizer(s);
     Ids ids = encode(&s->tokenizer, true, text, n, INT_MAX, source);
-    add_eos(s, &ids);
+    if (s->model.config.n_eos)
+        ids_add(&ids, s->model.config.eos_token_id[0]);
     for (int first = 0; most > 1 && first + 1 < ids.n; first += most) {
         Ids part = {0};
         for (int i = first; i < imin(first + most, ids.n); i++)
@@ -284,8 +280,8 @@ static void sft_tokenizer(Session *s, Config *c)
         snprintf(s->tokenizer_path.s, sizeof s->tokenizer_path.s, "%s", path);
         carry_file(s, path, "tokenizer.json");
         for (int i = 0; i < N_SIBLINGS; i++)
-            if (is_file(sibling(path, i).s))
-                carry_file(s, sibling(path, i).s, SIBLINGS[i]);
+            if (is_file(sibling(path, SIBLINGS[i]).s))
+                carry_file(s, sibling(path, SIBLINGS[i]).s, SIBLINGS[i]);
     }
     s->tokenizer = tokenizer_load(s->tokenizer_path.s);
     c->vocab_size = imax(c->vocab_size, s->tokenizer.n_vocab);

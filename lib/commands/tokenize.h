@@ -82,6 +82,9 @@ static void tokenize_line(void *session, Json *j, int line, Buf *out)
     const Session *s = session;
     TokenizeLine x = line_read(j, line);
     bool chat = x.n_messages > 0;
+    for (int i = 0; i < x.n_messages; i++)
+        if (s->o.chat != CHAT_QWEN3 && is_role(&x.message[i], "tool"))
+            die("stdin: line %d: messages: role tool; it goes with --template qwen3 alone", line);
     size_t bad = 0;
     if (s->o.decode) {
         if (!x.has_ids)
@@ -93,7 +96,7 @@ static void tokenize_line(void *session, Json *j, int line, Buf *out)
         if (x.has_text == chat)
             die("stdin: line %d: expected text, or messages", line);
         if (chat)
-            chat_render(x.message, x.n_messages, x.generate, x.thinking, &x.text);
+            chat_render(s->o.chat, x.message, x.n_messages, x.generate, x.thinking, &x.text);
         x.ids.n = 0;
         if (!tokenizer_encode(&s->tokenizer, x.text.s, x.text.n, &x.ids, &bad))
             die("stdin: line %d: no token for the character at byte %zu", line, bad);

@@ -300,12 +300,12 @@ static void add_step(Tokenizer *t, const char *path, Cut step)
 /* The step of a Split with one of the known expressions; -1 if it is no such Split. */
 static int split_of(const Tokenizer *t, const char *path, Json j)
 {
-    static const char *const regexes[] = {REGEX_GPT2, REGEX_QWEN, REGEX_CHARACTER};
+    static const char *const regexes[] = {REGEX_GPT2, REGEX_QWEN, REGEX_LLAMA3, REGEX_CHARACTER};
     Json regex = member(member(j, "pattern"), "Regex");
     if (!type_is(j, "Split") || !string_is(member(j, "behavior"), "Isolated") ||
         flag(j, path, "invert", false))
         return -1;
-    for (int i = t->characters ? 2 : 0; i < (t->characters ? 3 : 2); i++)
+    for (int i = t->characters ? 3 : 0; i < (t->characters ? 4 : 3); i++)
         if (string_is(regex, regexes[i]))
             return SPLIT_GPT2 + i;
     return -1;
@@ -335,7 +335,8 @@ static void read_pre_tokenizer(Tokenizer *t, const char *path, Json j, bool *end
         *ended = true;
     } else
         refuse(path, "pre_tokenizer", j, t->characters ? "a Split with Regex " REGEX_CHARACTER
-               : "ByteLevel, Digits, or an isolating Split with the Regex of Qwen or GPT-2");
+               : "ByteLevel, Digits, or an isolating Split with the Regex of Qwen, Llama 3 or "
+                 "GPT-2");
 }
 
 /* An added token as a file declares it. */
@@ -444,10 +445,10 @@ static const char *const SIBLINGS[N_SIBLINGS] = {"tokenizer_config.json", "speci
                                                  "added_tokens.json"};
 
 /* A file in the directory of tokenizer.json. */
-static Path sibling(const char *path, int which)
+static Path sibling(const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
-    return path_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, SIBLINGS[which]);
+    return path_printf("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name);
 }
 
 /* Names of special tokens. */
@@ -584,7 +585,7 @@ static void read_siblings(Tokenizer *t, const char *path, bool bos)
     char *text[N_SIBLINGS] = {0};
     Names special = {0};
     for (int i = 0; i < N_SIBLINGS; i++) {
-        file[i] = sibling(path, i);
+        file[i] = sibling(path, SIBLINGS[i]);
         if (is_file(file[i].s))
             j[i] = json_file(file[i].s, &text[i]);
         if (text[i] && i != ADDED_TOKENS)

@@ -45,7 +45,7 @@ typedef struct {
  * a response leaves out. */
 typedef struct {
     Texts text;
-    int id[MOST_TEXTS + N_ROOTS], n_ids;
+    int id[MOST_TEXTS + 1], n_ids;
 } Stops;
 
 /* Sums over the tokens that went through the loss. */
@@ -276,19 +276,28 @@ static void stops_add(Stops *s, const Tokenizer *t, const char *text)
     ids_free(&ids);
 }
 
+/* The special token that ends a turn of the template; -1: there is none. */
+static int turn_end_id(const Template *template, const Tokenizer *t)
+{
+    const char *end = template_turn_end(template);
+    size_t n;
+    for (int root = 0; root < N_ROOTS; root++) {
+        int k = added_at(t, root, end, strlen(end), &n);
+        if (k >= 0 && t->token[t->added[k].id].special)
+            return t->added[k].id;
+    }
+    return -1;
+}
+
 /* The texts of --stop, and the token that ends a turn of the template. */
 static Stops stops_new(const Texts *texts, const Template *template, const Tokenizer *t)
 {
     Stops s = {.n_ids = 0};
-    const char *end = template_turn_end(template);
-    size_t n;
+    int end = turn_end_id(template, t);
     for (int i = 0; i < texts->n; i++)
         stops_add(&s, t, texts->text[i]);
-    for (int root = 0; root < N_ROOTS; root++) {
-        int k = added_at(t, root, end, strlen(end), &n);
-        if (k >= 0 && t->token[t->added[k].id].special)
-            s.id[s.n_ids++] = t->added[k].id;
-    }
+    if (end >= 0)
+        s.id[s.n_ids++] = end;
     return s;
 }
 

@@ -5,7 +5,7 @@
 #include "rollouts.h"        /* defines: Sampling; group.h: MethodOptions; model.c: Model, ... */
 #include "../base/options.h"        /* defines: Option, options_parse */
 #include "../tasks/problems.h"       /* defines: Problems, Judge, Template, Task */
-#include "../model/tokenizer_json.h" /* defines: tokenizer_load, tokenizer_write, shown */
+#include "../model/chat_template.h"  /* defines: chat_template_read; tokenizer_json.h */
 
 #define VERSION "0.1"
 
@@ -83,9 +83,8 @@ static const Option OPTIONS[] = {
     CHOICE("split", split, "train", C(DATA), SPLITS, "which of the task's problems"),
     INT("problems", problems, "200", 1, 1e7, C(EVAL) | C(DATA), "number of problems"),
     INT("problems", problems, "100", 1, 1e7, C(GEOMETRY), "number of problems"),
-    TEXT("template", template, "plain", DRAW | C(SFT), "plain|qwen3|FILE",
-         "from problem to prompt; its end-of-turn token ends a response. FILE: a text with "
-         "{prompt} and perhaps {system}"),
+    TEXT("template", template, TEMPLATE_NOT_GIVEN, DRAW | C(SFT), TEMPLATES "|FILE",
+         "from problem to prompt (see below); its end-of-turn token ends a response"),
     TEXT("system", system, NULL, DRAW | C(SFT), "TEXT", "the template's system text"),
     INT("max-prompt", max_prompt, "0", 0, 1e6, JUDGED,
         "longest prompt in tokens, of --data longer ones are left out; 0: the longest that fits"),
@@ -196,7 +195,7 @@ static const Option OPTIONS[] = {
     INT("group", group, "0", 0, 65535, C(REPLAY), "of the step, from 0"),
     INT("rollout", rollout, "0", 0, 4095, C(REPLAY), "of the group, from 0"),
     HEADING("Program"),
-    CHOICE("template", chat, "qwen3", C(TOKENIZE), "qwen3", "from messages to a prompt"),
+    CHOICE("template", chat, "qwen3", C(TOKENIZE), CHAT_FORMATS, "from messages to a prompt"),
     FLAG("decode", decode, C(TOKENIZE), "input_ids in, text out"),
     FLAG("skip-special", skip_special, C(TOKENIZE), "leave special tokens out of decoded text"),
     CHOICE("only", only, "all", C(BENCH), BENCH_ROWS, "rows of one kind"),
@@ -247,6 +246,7 @@ typedef struct {
     Tokenizer tokenizer;
     Stops stops;   /* of --stop and the template, in this tokenizer's ids */
     Path tokenizer_path; /* "": the built-in vocabulary */
+    bool told;     /* session_prompter has told what there is to tell of the template */
     Carried *carried;
     int n_carried;
     Model model;
@@ -292,7 +292,7 @@ static void session_begin(Session *s)
     if (o->template)
         s->template = template_open(o->template, o->system);
     if (o->system && s->template.kind == TEMPLATE_PLAIN)
-        usage("--system: expected --template qwen3, or a file with {system} in it");
+        usage("--system: expected --template " CHAT_FORMATS ", or a file with {system} in it");
     if (o->reward_cmd) /* fork before the weights are loaded */
         s->reward = reward_start(o->reward_cmd, o->reward_timeout);
     s->engine.threads = default_threads(o->threads);
@@ -382,6 +382,7 @@ static void session_load(Session *s, const char *path)
         usage("--model is missing");
     Path dir = model_dir(path);
     s->model = model_load(dir.s);
+    s->told = false;
     warn_unplaced(&s->model, dir.s);
     if (s->o.adapter)
         lora_apply(&s->model, session_adapter(s, dir.s).s);
@@ -428,10 +429,60 @@ static void session_learner(Session *s, const char *path)
     lora_merge(&s->model, l->start, s->engine.threads);
 }
 
-/* The tokenizer, for sampling: with what ends a response. */
-static void session_stops(Session *s)
+/* What --template makes is not the prompts of the model's own chat template, `jinja`. */
+static void warn_template(const Session *s, const char *jinja)
+{
+    const Template *t = &s->template;
+    int format = chat_template_format(jinja), n;
+    const char *name = choice_name(CHAT_FORMATS, imax(format, 0), &n);
+    const char *end = template_turn_end(t), *path = s->tokenizer_path.s;
+    Buf system = {0};
+    bool lacks_system = format == CHAT_CHATML && !t->system && chat_template_system(jinja, &system);
+    if (s->o.template == TEMPLATE_NOT_GIVEN && format >= 0)
+        warn("%s: the model has a chat template, but these prompts are plain; for its form: "
+             "--template %.*s%s%s%s; for plain prompts without this line: --template plain", path,
+             n, name, lacks_system ? " --system '" : "", lacks_system ? system.s : "",
+             lacks_system ? "'" : "");
+    else if (s->o.template == TEMPLATE_NOT_GIVEN && jinja)
+        warn("%s: the model has a chat template, but these prompts are plain; for its form: "
+             "--template FILE; for plain prompts without this line: --template plain", path);
+    else if (template_is_chat(t) && turn_end_id(t, &s->tokenizer) < 0)
+        warn("%s: has no special token %s; --template %s is for other models", path, end,
+             s->o.template);
+    else if (template_is_chat(t) && lacks_system)
+        warn("%s: the model's chat template begins with a system text, but these prompts do not; "
+             "for its form: --system '%s'", path, system.s);
+    buf_free(&system);
+}
+
+/* The tokenizer, for prompts. */
+static void session_prompter(Session *s)
 {
     session_tokenizer(s);
+    if (s->told || !s->o.template || !s->tokenizer_path.s[0])
+        return;
+    char *jinja = chat_template_read(s->tokenizer_path.s);
+    warn_template(s, jinja);
+    free(jinja);
+    s->told = true;
+}
+
+/* The token that ends a given response: of the model's end tokens the one that ends a turn of the
+ * template, else the first; -1: the model has none. Llama 3 has one of a text and one of a turn. */
+static int session_end_token(const Session *s)
+{
+    const Config *c = &s->model.config;
+    int turn = turn_end_id(&s->template, &s->tokenizer);
+    for (int i = 0; i < c->n_eos; i++)
+        if (c->eos_token_id[i] == turn)
+            return turn;
+    return c->n_eos ? c->eos_token_id[0] : -1;
+}
+
+/* The same for sampling: with what ends a response. */
+static void session_stops(Session *s)
+{
+    session_prompter(s);
     s->stops = stops_new(&s->o.stop, &s->template, &s->tokenizer);
 }
 

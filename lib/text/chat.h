@@ -1,18 +1,33 @@
-/* chat.h: Qwen3's chat template, the Jinja template of its tokenizer_config.json, for messages of a
+/* chat.h: chat templates: what the Jinja templates of tokenizer_config.json make of messages of a
  * role and a content: no list of tools, no tool calls, no separate reasoning.
  *
  *   Message m[] = {{"system", "Be brief."}, {"user", "1+1?"}};
- *   chat_render(m, 2, true, -1, &out);
+ *   chat_render(CHAT_CHATML, m, 2, true, -1, &out);
  *
  * gives, without the breaks between these lines,
  *
  *   <|im_start|>system\nBe brief.<|im_end|>\n
  *   <|im_start|>user\n1+1?<|im_end|>\n
- *   <|im_start|>assistant\n */
+ *   <|im_start|>assistant\n
+ *
+ * That is ChatML, the form of SmolLM2 and Qwen2.5; their own templates begin with a system message
+ * also where none is given. Qwen3 adds thoughts and tools. Llama 3 has
+ *
+ *   <|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nBe brief.<|eot_id|>
+ *   <|start_header_id|>user<|end_header_id|>\n\n1+1?<|eot_id|>
+ *   <|start_header_id|>assistant<|end_header_id|>\n\n
+ *
+ * where 3.1 and later add dates to the system message. */
 #ifndef CHAT_H
 #define CHAT_H
 
-#include "../base/util.h" /* defines: Buf, buf_add */
+#include "nfc.h" /* defines: is_space; json.h: Buf, utf8_decode */
+
+#define CHAT_FORMATS "qwen3|chatml|llama3" /* in this order: */
+typedef enum { CHAT_QWEN3, CHAT_CHATML, CHAT_LLAMA3, N_CHATS } ChatFormat;
+
+/* The token that ends a turn. */
+static const char *const CHAT_END[N_CHATS] = {"<|im_end|>", "<|im_end|>", "<|eot_id|>"};
 
 typedef struct {
     const char *role, *content; /* role: system, user, assistant or tool */
@@ -75,10 +90,9 @@ static void chat_assistant(const Message *m, bool think, bool last, Buf *out)
     buf_add(out, content.s, content.n);
 }
 
-/* Appends the prompt. Consecutive tool messages are one turn of the user. enable_thinking: 0 begins
- * the answer with an empty thought; 1 and -1 (not set) leave it to the model. */
-static void chat_render(const Message *m, int n, bool add_generation_prompt,
-                        int enable_thinking, Buf *out)
+/* Qwen3's. Consecutive tool messages are one turn of the user. */
+static void chat_qwen3(const Message *m, int n, bool add_generation_prompt, int enable_thinking,
+                       Buf *out)
 {
     int query = n - 1;
     for (int i = 0; i < n; i++)
@@ -101,6 +115,47 @@ static void chat_render(const Message *m, int n, bool add_generation_prompt,
         buf_str(out, "<|im_start|>assistant\n");
     if (add_generation_prompt && enable_thinking == 0)
         buf_str(out, "<think>\n\n</think>\n\n");
+}
+
+/* Text without white space around it, as Python's strip. */
+static Slice chat_trim(const char *text)
+{
+    size_t n = strlen(text), first = n, end = 0;
+    uint32_t c;
+    for (size_t i = 0, length; i < n; i += length) {
+        length = (size_t)abs(utf8_decode(text + i, n - i, &c));
+        if (is_space(c) || (c >= 0x1C && c <= 0x1F))
+            continue;
+        first = first < i ? first : i;
+        end = i + length;
+    }
+    return (Slice){text + first, end > first ? end - first : 0};
+}
+
+/* ChatML's and Llama 3's: a turn for each message. */
+static void chat_turns(bool llama, const Message *m, int n, bool add_generation_prompt, Buf *out)
+{
+    buf_str(out, llama ? "<|begin_of_text|>" : "");
+    for (int i = 0; i < n + add_generation_prompt; i++) {
+        buf_printf(out, llama ? "<|start_header_id|>%s<|end_header_id|>\n\n" : "<|im_start|>%s\n",
+                   i < n ? m[i].role : "assistant");
+        if (i == n)
+            break;
+        Slice x = llama ? chat_trim(m[i].content) : (Slice){m[i].content, strlen(m[i].content)};
+        buf_add(out, x.s, x.n);
+        buf_str(out, llama ? "<|eot_id|>" : "<|im_end|>\n");
+    }
+}
+
+/* Appends the prompt. enable_thinking, of Qwen3: 0 begins the answer with an empty thought; 1 and
+ * -1 (not set) leave it to the model. */
+static void chat_render(ChatFormat format, const Message *m, int n, bool add_generation_prompt,
+                        int enable_thinking, Buf *out)
+{
+    if (format == CHAT_QWEN3)
+        chat_qwen3(m, n, add_generation_prompt, enable_thinking, out);
+    else
+        chat_turns(format == CHAT_LLAMA3, m, n, add_generation_prompt, out);
 }
 
 #endif

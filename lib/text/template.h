@@ -1,8 +1,9 @@
 /* template.h: templates that turn a problem into the prompt of a model.
  *
  *   plain    the problem as it is
- *   qwen3    Qwen3's chat format: the system text, if any, the problem as the user's turn, and the
- *            beginning of the assistant's
+ *   qwen3, chatml, llama3
+ *            a chat template (chat.h): the system text, if any, the problem as the user's turn, and
+ *            the beginning of the assistant's
  *   FILE     the file's text with {prompt} replaced by the problem and {system} by the system text;
  *            other braces are literal, and its last newline is dropped. For few-shot examples.
  *
@@ -14,10 +15,14 @@
 
 #include "chat.h" /* defines: Message, chat_render; util.h: Buf, read_file, die */
 
-typedef enum { TEMPLATE_PLAIN, TEMPLATE_QWEN3, TEMPLATE_FILE } TemplateKind;
+#define TEMPLATES "plain|" CHAT_FORMATS /* in this order: */
+enum { TEMPLATE_PLAIN, TEMPLATE_CHAT, TEMPLATE_FILE = TEMPLATE_CHAT + N_CHATS };
+
+/* What --template is where it is not given, known by its address. */
+static const char TEMPLATE_NOT_GIVEN[] = "plain";
 
 typedef struct {
-    TemplateKind kind;
+    int kind;           /* TEMPLATE_CHAT + a ChatFormat, or one of the other two */
     const char *system; /* NULL: none */
     char *text;         /* of a file */
 } Template;
@@ -33,7 +38,7 @@ static char *template_read(const char *path, const char *system)
 {
     size_t n;
     if (!is_file(path))
-        die("%s: is not a file; --template takes plain, qwen3 or a file", path);
+        die("%s: is not a file; --template takes " TEMPLATES " or a file", path);
     char *text = read_text_file(path, &n);
     if (strlen(text) != n)
         die("%s: a NUL byte in a template; expected text", path);
@@ -46,17 +51,20 @@ static char *template_read(const char *path, const char *system)
     return text;
 }
 
-/* `name`: plain, qwen3 or a path. `system` may be NULL; plain has no place for it. */
+/* `name`: one of TEMPLATES or a path. `system` may be NULL; plain has no place for it. */
 static Template template_open(const char *name, const char *system)
 {
-    Template t = {.kind = TEMPLATE_FILE, .system = system};
-    if (!strcmp(name, "plain"))
-        t.kind = TEMPLATE_PLAIN;
-    else if (!strcmp(name, "qwen3"))
-        t.kind = TEMPLATE_QWEN3;
-    else
+    Template t = {.kind = choice_index(TEMPLATES, name, strlen(name)), .system = system};
+    if (t.kind < 0) {
+        t.kind = TEMPLATE_FILE;
         t.text = template_read(name, system);
+    }
     return t;
+}
+
+static bool template_is_chat(const Template *t)
+{
+    return t->kind >= TEMPLATE_CHAT && t->kind < TEMPLATE_FILE;
 }
 
 /* The template's text behind the problem, which begins with the token that ends a turn, if there is
@@ -64,8 +72,8 @@ static Template template_open(const char *name, const char *system)
 static const char *template_turn_end(const Template *t)
 {
     const char *after = "";
-    if (t->kind == TEMPLATE_QWEN3)
-        return "<|im_end|>";
+    if (template_is_chat(t))
+        return CHAT_END[t->kind - TEMPLATE_CHAT];
     for (const char *s = t->kind == TEMPLATE_FILE ? t->text : ""; (s = strstr(s, "{prompt}"));)
         after = s += 8;
     return after + strspn(after, " \n");
@@ -75,10 +83,10 @@ static const char *template_turn_end(const Template *t)
 static void template_render(const Template *t, const char *problem, Buf *out)
 {
     const char *system = t->system ? t->system : "";
-    if (t->kind == TEMPLATE_QWEN3) {
+    if (template_is_chat(t)) {
         Message m[2] = {{"system", system}, {"user", problem}};
         int first = t->system ? 0 : 1;
-        chat_render(m + first, 2 - first, true, -1, out);
+        chat_render(t->kind - TEMPLATE_CHAT, m + first, 2 - first, true, -1, out);
         return;
     }
     for (const char *s = t->kind == TEMPLATE_FILE ? t->text : "{prompt}"; *s;) {
