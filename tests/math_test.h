@@ -254,8 +254,9 @@ static void against_math_verify(const AnswerRow *r, void *context)
     const char *text = r->response.n ? r->response.s : r->pred.s;
     bool right = (r->response.n ? math_verify(text, r->gold.s)
                                 : math_compare(text, r->pred.n, r->gold.s)).right;
+    size_t n = strlen(text);
     bool ours = right && (strstr(text, "\\fbox") || strstr(text, "\\%}") ||
-                          !strcmp(text + strlen(text) - 2, "\\%"));
+                          (n > 1 && !strcmp(text + n - 2, "\\%")));
     a->n++;
     a->agree += ours || right == (r->math_verify == 1);
     a->paid += right && r->math_verify != 1 && r->math_reward != 1 && r->dapo != 1;
