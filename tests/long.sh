@@ -52,6 +52,6 @@ task="--task add:digits=1 --max-tokens 5 --eval-every 10 --problems 4 --samples 
 watch sft sft --preset tiny $task --batch 8
 "$g2rl" sft --preset tiny --task add:digits=1 --steps 20 --batch 16 --threads 1 --out "$dir/base" \
     2>"$dir/log" || { cat "$dir/log"; fail "the base model"; }
-watch train train --model "$dir/base" $task --prompts 2 --rollouts 4 --kl-coef 0.01 --force \
+watch train train --model "$dir/base" $task --prompts 2 --rollouts 4 --kl-coef 0.01 --no-check \
     --reward-cmd 'while read -r line; do echo "{\"reward\": ${#line}, \"reason\": \"length\"}"; done'
 exit $bad

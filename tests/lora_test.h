@@ -184,7 +184,8 @@ static void test_lora_files(void)
         model_free(&m);
     }
     check_negative_zero();
-    Path from = put_adapter("rslora", 2, 2, ST_F16, ", \"use_rslora\": true"), to = tmp_path("as");
+    Path from = put_adapter("rslora", 2, 2, ST_F16, ", \"use_rslora\": true");
+    Path to = tmp_path("rslora-written");
     Model m = adapter_for_training(LORA_BASE, from.s, false);
     make_dirs(to.s);
     lora_save(m.lora, to.s);
@@ -234,14 +235,15 @@ static void test_lora_refused(void)
     static const char *const good[] = {"\"gaussian\"", "\"eva\"", "\"orthogonal\"", "true", "null"};
     const float one[64] = {1};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-        check_no_adapter(put_adapter("bad", 1, 1, ST_F32, bad[i].member).s, bad[i].words);
+        check_no_adapter(put_adapter("bad-adapter", 1, 1, ST_F32, bad[i].member).s, bad[i].words);
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         Path member = path_printf(", \"init_lora_weights\": %s", good[i]);
-        Path dir = put_adapter("good", 1, 1, ST_F32, member.s);
+        Path dir = put_adapter("good-adapter", 1, 1, ST_F32, member.s);
         CHECK(cli_in(SCORED, "score --model %s --adapter %s", LORA_BASE, dir.s) == 0, "%s",
               cli_err);
     }
-    Path dir = put_adapter("bad", 1, 1, ST_F32, ""), two = put_adapter("two", 2, 3, ST_F32, "");
+    Path dir = put_adapter("bad-adapter", 1, 1, ST_F32, "");
+    Path two = put_adapter("two-ranks", 2, 3, ST_F32, "");
     Path file = path_join(dir.s, "adapter_model.safetensors");
 #define Q "model.layers.0.self_attn.q_proj"
     StOut prefix = {Q ".lora_A.weight", 2, {1, 32}, one, ST_F32};
@@ -367,9 +369,9 @@ static void test_lora_train(void)
     free(by_run);
     CHECK(cli("report %s %s --out %s/l.html", run.s, tmp_path("lora-half").s, tmp_dir()) == 0,
           "%s", cli_err);
-    Path merged = tmp_path("merged");
+    Path merged = tmp_path("lora-merged");
     CHECK(cli("merge --model %s --adapter %s --out %s", base_model(), run.s, merged.s) == 0 &&
-              is_file(tmp_path("merged/tokenizer.json").s), "%s", cli_err);
+              is_file(tmp_path("lora-merged/tokenizer.json").s), "%s", cli_err);
     m = model_load(merged.s);
     hash = path_printf("\"%016llx\"", (unsigned long long)weights_hash(&m));
     CHECK(!strcmp(hash.s, last_value(metrics.s, "weights_hash").s), "merge: another model");

@@ -422,6 +422,15 @@ static void card_text(Buf *b, const char *name, const char *text)
     json_put_string(b, text, strlen(text));
 }
 
+/* The same of a file: by its path from the root, so that a card does not depend on where the run
+ * was gone on with. */
+static void card_path(Buf *b, const char *name, const char *path)
+{
+    char *resolved = realpath(path, NULL);
+    card_text(b, name, resolved ? resolved : path);
+    free(resolved);
+}
+
 /* README.md of a checkpoint, what Hugging Face shows of a model: made from what, how, and which
  * weights, of which so many are rounded in the files. */
 static void card_save(const Run *run, size_t rounded, const char *path)
@@ -433,14 +442,19 @@ static void card_save(const Run *run, size_t rounded, const char *path)
                "# %s trained with g2rl %s\n\n",
                run->s->model.lora ? "peft" : "transformers",
                run->s->model.lora ? "An adapter" : "A model", VERSION);
-    card_text(&b, "base", o->model ? o->model : o->preset);
+    if (o->model)
+        card_path(&b, "base", model_dir(o->model).s);
+    else
+        card_text(&b, "base", o->preset);
     buf_printf(&b, "%s, weights_hash %016llx\n", o->model ? "" : " (preset, random weights)",
                (unsigned long long)run->start);
     buf_printf(&b, "- method: %s\n- steps: %d of %d\n", sft ? "sft, supervised next-token training"
                : METHODS[o->rl.method], run->step, o->steps);
-    card_text(&b, o->data ? "data" : "task", o->data ? o->data : o->task);
-    if (o->data)
+    if (o->data) {
+        card_path(&b, "data", o->data);
         buf_printf(&b, ", hash of its content %016llx", (unsigned long long)run->inputs[0]);
+    } else
+        card_text(&b, "task", o->task);
     buf_str(&b, "\n");
     if (!sft && o->reward_cmd) {
         card_text(&b, "rewards", o->reward_cmd);
