@@ -49,7 +49,8 @@ static void test_saved_on_error(void)
     free(evals);
 
     /* An evaluation of which one of two lines is missing is made again. */
-    Path two = tmp_path("two-lines"), rows = path_join(two.s, "eval.jsonl"), copy = tmp_path("two");
+    Path two = tmp_path("two-lines"), rows = path_join(two.s, "eval.jsonl");
+    Path copy = tmp_path("two-lines-copy");
     CHECK(cli("sft " SMALL_SFT " --steps 2 --eval-every 2 --problems 1 --samples 2 --max-tokens 4 "
               "--valid %s --out %s",
               put_file("two.txt", "1+2=3").s, two.s) == 0,
@@ -236,7 +237,7 @@ static void test_nothing_left(void)
  * end the run. */
 static void test_keep_others(void)
 {
-    Path run = tmp_path("others");
+    Path run = tmp_path("keep-others");
     CHECK(cli("sft " SMALL_SFT " --steps 2 --save-every 1 --out %s", run.s) == 0, "%s", cli_err);
     make_dirs(path_join(run.s, "checkpoint-1/.ipynb_checkpoints").s);
     for (int i = 0; i < 2; i++) {
