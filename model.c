@@ -22,8 +22,8 @@
 #define MODEL_C
 
 #include "lib/model/activations.h" /* defines: Layer, LayerGrad, Keep; tensors.h: Model, weight */
-#include "lib/model/files.h"       /* defines: model_save, model_dir; lora.h: model_load, Lora */
-#include "lib/model/lora.h"
+#include "lib/model/files.h"       /* defines: model_save, model_dir */
+#include "lib/model/lora.h"        /* defines: model_load, Lora, adapted, trained */
 #include "lib/num/attention.h"     /* defines: attend_rows; batch.h: Batch; engine.h: Engine */
 #include "lib/num/gemm.h"          /* defines: gemm, Mat; simd.h: rows of vectors */
 
@@ -1015,9 +1015,9 @@ static int cut_pieces(const Model *m, int layer, int threads, Piece *out)
  * made, dy: [rows, n]. */
 typedef struct {
     Mat x, dy;
-} Ends;
+} LinearRows;
 
-static Ends matrix_ends(const Config *c, int layer, int kind, const Pass *p)
+static LinearRows linear_rows(const Config *c, int layer, int kind, const Pass *p)
 {
     const Layer *l = &p->layer[layer];
     const LayerGrad *g = &p->grad;
@@ -1025,7 +1025,7 @@ static Ends matrix_ends(const Config *c, int layer, int kind, const Pass *p)
     const float *dy[MATRICES] = {g->qkv, g->x2, g->gate_up, g->out};
     Place w = place(c, layer, kind);
     int rows = p->batch.n_rows;
-    return (Ends){mat(x[kind], rows, w.k), mat(dy[kind], rows, w.n)};
+    return (LinearRows){mat(x[kind], rows, w.k), mat(dy[kind], rows, w.n)};
 }
 
 /* dW of a piece of a layer's matrix: rows or, where it is wider than high, columns. */
@@ -1034,13 +1034,12 @@ static void matrix_backward(Arena *a, Model *m, int layer, const Piece *piece, c
     Place w = place(&m->config, layer, piece->kind);
     float *dW = at(m, m->grads, matrix_tensor(layer, piece->kind));
     int first = piece->first;
-    Ends e = matrix_ends(&m->config, layer, piece->kind, p);
-    Mat dyk = e.dy, xk = e.x;
+    LinearRows l = linear_rows(&m->config, layer, piece->kind, p);
     if (w.k > w.n)
-        linear_weights_backward(a, dW + first, w.k, dyk, columns_of(xk, first, piece->n));
+        linear_weights_backward(a, dW + first, w.k, l.dy, columns_of(l.x, first, piece->n));
     else
         linear_weights_backward(a, row(dW, first, w.k), w.k,
-                                columns_of(dyk, first, piece->n), xk);
+                                columns_of(l.dy, first, piece->n), l.x);
 }
 
 /* Forward: y = x W^T, W = W0 + s B A, which is y = x W0^T + s (x A^T) B^T. So, with U = s x A^T and
@@ -1055,20 +1054,20 @@ static void adapter_backward(Arena *a, Model *m, int layer, int linear, const Pa
     Adapted t = adapted(layer, linear);
     const Tensor *w = &m->tensors[t.weight];
     const Tensor *first = &m->tensors[matrix_tensor(layer, kind[linear])];
-    Ends e = matrix_ends(&m->config, layer, kind[linear], p);
+    LinearRows l = linear_rows(&m->config, layer, kind[linear], p);
     int r = lora_rank(m->lora, layer, linear), rows = p->batch.n_rows;
     int before = (int)((w->offset - first->offset) / (size_t)w->cols); /* rows of the same matrix */
     float s = lora_scale(m->lora, r);
     size_t mark = a->used;
     float *U = arena_rows(a, rows, r), *V = arena_rows(a, rows, r);
     Mat A = mat(at(ab, ab->params, t.A), r, w->cols), B = mat(at(ab, ab->params, t.B), w->rows, r);
-    Mat dy = columns_of(e.dy, before, w->rows);
-    gemm(a, U, r, e.x, transposed(A), NULL);
+    Mat dy = columns_of(l.dy, before, w->rows);
+    gemm(a, U, r, l.x, transposed(A), NULL);
     gemm(a, V, r, dy, B, NULL);
     row_scale(U, U, s, rows * r);
     row_scale(V, V, s, rows * r);
     linear_weights_backward(a, at(ab, ab->grads, t.B), r, dy, mat(U, rows, r));
-    linear_weights_backward(a, at(ab, ab->grads, t.A), w->cols, mat(V, rows, r), e.x);
+    linear_weights_backward(a, at(ab, ab->grads, t.A), w->cols, mat(V, rows, r), l.x);
     a->used = mark;
 }
 

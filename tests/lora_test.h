@@ -184,6 +184,12 @@ static void test_lora_files(void)
         model_free(&m);
     }
     check_negative_zero();
+    static const char config[] = "\xEF\xBB\xBF{\r\n"
+                                 "\"peft_type\": \"LORA\",\r\n\"lora_alpha\": 3}\r\n";
+    Path marked = put_adapter("windows", 1, 1, ST_F32, ""); /* a byte order mark, lines of CRLF */
+    write_file(path_join(marked.s, "adapter_config.json").s, config, sizeof config - 1);
+    CHECK(cli_in(SCORED, "score --model %s --adapter %s", LORA_BASE, marked.s) == 0 &&
+              !strstr(cli_err, "line 1"), "%s", cli_err);
     Path from = put_adapter("rslora", 2, 2, ST_F16, ", \"use_rslora\": true");
     Path to = tmp_path("rslora-written");
     Model m = adapter_for_training(LORA_BASE, from.s, false);
@@ -273,9 +279,18 @@ static void test_lora_refused(void)
               tmp_dir()) == 2 && strstr(cli_err, "expected one of them"), "%s", cli_err);
     CHECK(cli("train --model %s --lora 2 --dtype bf16 --out %s/x", LORA_BASE, tmp_dir()) == 2 &&
               strstr(cli_err, "--dtype"), "%s", cli_err);
+    CHECK(cli("train --lora 2 --out %s/x", tmp_dir()) == 2 && strstr(cli_err, "--model is missing"),
+          "%s", cli_err);
     CHECK(cli("sft --preset nano --lora 2 --out %s/x", tmp_dir()) == 2 &&
               strstr(cli_err, "--lora"), "%s", cli_err);
-    CHECK(!is_dir(tmp_path("x").s), "something was left behind");
+    Path large = put_adapter("large", 1, 1, ST_F32, ", \"lora_alpha\": 1e8");
+    CHECK(cli("merge --model %s --adapter %s --dtype f16 --out %s/x", LORA_BASE, large.s,
+              tmp_dir()) == 1 && strstr(cli_err, "F16 cannot"), "%s", cli_err);
+    DIR *dir_of_x = opendir(tmp_dir());
+    for (struct dirent *entry; (entry = readdir(dir_of_x));)
+        CHECK(strcmp(entry->d_name, "x") && strncmp(entry->d_name, "x.", 2), "%s was left behind",
+              entry->d_name);
+    closedir(dir_of_x);
 }
 
 /* ---------------------------------------------------------------- runs */

@@ -33,9 +33,9 @@ static void write_step(Trainer *t, double lr, double seconds)
     Session *s = t->s;
     const Options *o = &s->o;
     GroupSums groups = {0};
-    warn_clipped(s, t->groups, &t->warned);
     Buf b = {0};
-    double flops[PHASES] = {0}, ledger = 0;
+    double flops[PHASES] = {0}, ledger = 0; /* ledger: bytes of the step's lines */
+    warn_clipped(s, t->groups, &t->warned);
     for (int i = 0; i < o->prompts; i++) {
         const Group *g = &t->groups[i];
         count_work(s, g, is_restored(t->extent, i), flops);

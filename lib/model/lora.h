@@ -214,7 +214,7 @@ static LoraConfig lora_config(const char *dir)
     Buf key = {0};
     if (!is_file(path.s))
         die("%s: is not there; expected the directory of an adapter, as PEFT writes it", path.s);
-    char *text = read_file(path.s, &n);
+    char *text = read_text_file(path.s, &n);
     Json j = json_open(text, n);
     for (json_object(&j); json_key(&j, &key);)
         lora_config_key(&j, key.s, path.s, &c);
@@ -253,7 +253,7 @@ static void demand_all_known(const SafeTensors *st, const Lora *l)
     }
 }
 
-/* Reads A and B of adapter_model.safetensors in `dir` into an adapter of these shapes. */
+/* Reads A and B of a file into an adapter of these shapes. */
 static void lora_read_weights(Lora *l, const SafeTensors *st)
 {
     for (int t = 0; t < l->ab.n_tensors; t++) {

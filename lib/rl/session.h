@@ -416,6 +416,8 @@ static void session_learner(Session *s, const char *path)
         usage("--lora: begins an adapter, and --adapter goes on with one; expected one of them");
     if (o->dtype)
         usage("--dtype: an adapter is saved as F32; expected no --dtype");
+    if (!o->model)
+        usage("--model is missing");
     Path base = model_dir(o->model);
     if (is_adapter(base.s))
         die("--model: %s is an adapter; expected its base, beside --adapter to go on with it",
