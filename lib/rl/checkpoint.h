@@ -198,7 +198,9 @@ static Options options_resolved(Session *s, int command)
     Options o = s->o;
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
         const char **path = option_text(&o, command, paths[i]);
-        if (!path || !*path || among(*path, TEMPLATES)) /* which are no files */
+        if (!path || !*path)
+            continue;
+        if (!strcmp(paths[i], "template") && among(*path, TEMPLATES)) /* which are no files */
             continue;
         Path dir = i < 2 ? model_dir(*path) : path_printf("%s", *path);
         char *resolved = realpath(dir.s, NULL);
