@@ -67,9 +67,8 @@ static const struct {
      "--lora N: trains an adapter (LoRA): W = W0 + (alpha / N) B A, with A and B of rank N, in\n"
      "    place of the weights. Memory for gradients and moments all but vanishes; a\n"
      "    checkpoint is a small directory that PEFT opens, and --model or --adapter here.\n"
-     "    The reference is the model at step 0. Ranks of 8 to 32 do alike. It wants a larger\n"
-     "    --lr: 3 times that of all weights for models made here, about 10 times for\n"
-     "    pretrained ones.\n"},
+     "    The reference is the model at step 0. It wants a larger --lr: 3 times that of all\n"
+     "    weights for models made here, by others' experience 10 times for pretrained ones.\n"},
     {C(SCORE),
      "Reads lines {\"text\": \"..\"} or {\"input_ids\": [..]} and writes for each\n"
      "    {\"input_ids\": [..], \"logprobs\": [null, ..]}: ln p of each id, given\n"
