@@ -19,71 +19,10 @@ cd "$(dirname "$0")"
 
 export G2RL=${G2RL:-./g2rl} SPLIT=${SPLIT:-test}
 
-# What each ground is, whole and quick: problems, supervised steps, steps of reinforcement learning,
-# held-out problems, and how large an entropy bonus data/search.sh found best.
-ground() { # NAME QUICK
-    case $1,$2 in
-    countdown,no) task=countdown:numbers=4 sft=1600 steps=200 problems=500 entropy=0.03 ;;
-    countdown,yes) task=countdown:numbers=3 sft=400 steps=30 problems=100 entropy=0.03 ;;
-    maze,no) task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 entropy=0.1 ;;
-    maze,yes) task=maze:size=4,loops=2 sft=400 steps=30 problems=100 entropy=0.1 ;;
-    reach,no) task=reach:digits=7,steps=4 sft=3200 steps=300 problems=400 entropy=0.1 ;;
-    reach,yes) task=reach:digits=7,steps=3 sft=400 steps=30 problems=100 entropy=0.1 ;;
-    esac
-    [ "$2" = yes ] && every=15 groups=20 || every=25 groups=300
-    export task sft steps problems entropy every
-}
-
-# The rows: the method (Eq 12 as printed, novelty from gradients, every group), what it is compared
-# with, the other reading of Eq 12, live groups only, and two controls in the place of gradients.
+. data/rows.sh # ground, settings, base, train
 methods=${METHODS:-"grpo entropy evol g2rl g2rl-text g2rl-live g2rl-random g2rl-count"}
-settings() {
-    case $1 in
-    grpo) echo "--method grpo" ;;
-    entropy) echo "--method entropy --entropy-coef $entropy" ;;
-    entropy-*) echo "--method entropy --entropy-coef ${1#entropy-}" ;;
-    evol) echo "--method evol" ;;
-    g2rl) echo "--method g2rl" ;;
-    g2rl-text) echo "--method g2rl --shaping text" ;;
-    g2rl-live) echo "--method g2rl --dead-groups zero" ;;
-    g2rl-right) echo "--method g2rl --dead-groups right" ;;
-    g2rl-wrong) echo "--method g2rl --dead-groups wrong" ;;
-    g2rl-random) echo "--method g2rl --novelty random" ;;
-    g2rl-count) echo "--method g2rl --novelty count" ;;
-    g2rl-count-live) echo "--method g2rl --novelty count --dead-groups zero" ;;
-    *)
-        echo "run.sh: METHODS: no row '$1'" >&2
-        return 1
-        ;;
-    esac
-}
 
 say() { printf '\n== %s\n' "$*" >&2; }
-
-# Runs a command beside others; its progress goes to LOG, and one line says when it is done.
-quietly() { # LOG WHAT COMMAND...
-    log=$1 what=$2 start=$(date +%s)
-    shift 2
-    mkdir -p "${log%/*}"
-    "$@" 2>"$log" || {
-        cat "$log" >&2
-        exit 255 # xargs starts no other
-    }
-    echo "   $what: $(($(date +%s) - start)) s" >&2
-}
-base() { # THREADS SEED
-    [ -d "$bases/seed$2/base/checkpoint-$sft" ] && return
-    quietly "$bases/seed$2/base.log" "seed $2, base model" \
-        "$G2RL" sft --preset nano --task "$task" --steps "$sft" --batch 128 --lr 2e-3 \
-        --seed "$2" --threads "$1" --out "$bases/seed$2/base" --force
-}
-train() { # THREADS SEED METHOD
-    with=$(settings "$3") || exit 255
-    quietly "$runs/seed$2/$3.log" "seed $2, $3" \
-        "$G2RL" train --model "$bases/seed$2/base" --task "$task" --steps "$steps" --lr "$lr" \
-        --prompts 16 --rollouts 16 --eval-every "$every" --problems "$problems" --samples 16 \
-        --split "$SPLIT" $with --seed "$2" --threads "$1" --out "$runs/seed$2/$3" --force
-}
 
 if [ "${1-}" = --step ]; then # one of those that xargs starts below; its settings are exported
     shift

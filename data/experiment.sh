@@ -1,0 +1,152 @@
+#!/bin/sh
+# The runs of doc/experiment.md, those that its tables do not have yet, several side by side. It may
+# be stopped and started again: a run that was not finished begins anew, a finished one is in the
+# tables, which are all that is kept.
+#
+#   sh data/experiment.sh STAGE...      rates, entropy, primary, others, rate, small
+#   sh data/experiment.sh list STAGE    its runs: ground, split, learning rate, seed, row
+#   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
+#
+# Tables: doc/experiment/GROUND.csv, a line for each evaluation of each run, with the hash of the
+# last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time.
+set -eu
+cd "$(dirname "$0")/.."
+export G2RL=${G2RL:-./g2rl}
+. data/rows.sh # ground, settings, base, train
+
+tables=doc/experiment
+columns="step pass@1 pass@2 pass@4 pass@8 pass@16 maj@16 distinct_right@16 phi/cos_mean phi/neg_ratio
+    entropy completions/mean_length frac_copies frac_two_right frac_all_right frac_all_wrong
+    problems distinct_problems samples"
+warm="temperature pass@1 pass@16 pass@64 maj@16 distinct_right@16 phi/cos_mean entropy frac_copies
+    problems samples"
+
+# What the first stage chose, and the rate beside it.
+rate() {
+    case $1 in
+    countdown) echo 1e-4 ;;
+    maze) echo 1e-4 ;;
+    reach) echo 1e-4 ;;
+    esac
+}
+other_rate() {
+    case $(rate "$1") in 5e-5) echo 1e-4 ;; 1e-4) echo 5e-5 ;; 2e-4) echo 1e-4 ;; esac
+}
+
+each() { # GROUND SPLIT LR FIRST LAST ROW...
+    where="$1 $2 $3" first=$4 last=$5
+    shift 5
+    for s in $(seq "$first" "$last"); do
+        for r in "$@"; do echo "$where $s $r"; done
+    done
+}
+stage() {
+    for g in countdown maze reach; do
+        case $1 in
+        rates) for x in 5e-5 1e-4 2e-4; do each $g valid $x 101 103 grpo; done ;;
+        entropy)
+            each $g valid "$(rate $g)" 101 103 entropy-0.003 entropy-0.01 entropy-0.03 entropy-0.1
+            ;;
+        primary) each $g test "$(rate $g)" 11 20 grpo g2rl g2rl-random g2rl-count ;;
+        others)
+            each $g test "$(rate $g)" 11 15 entropy evol g2rl-live g2rl-right g2rl-wrong \
+                g2rl-count-live g2rl-text
+            ;;
+        rate) each $g test "$(other_rate $g)" 11 15 grpo g2rl ;;
+        *)
+            echo "experiment.sh: no stage '$1'" >&2
+            return 1
+            ;;
+        esac
+    done
+}
+
+# Values of JSON lines, as CSV: "a,b,.." of the members that are asked for.
+csv() { # NAMES
+    awk -v names="$1" 'BEGIN { n = split(names, name, /[ \n]+/) } {
+        for (i = 1; i <= n; i++) {
+            at = index($0, "\"" name[i] "\": ")
+            v = at ? substr($0, at + length(name[i]) + 4) : ""
+            sub(/[,}].*/, "", v)
+            printf "%s%s", i > 1 ? "," : "", v == "" ? "" : sprintf("%.6g", v)
+        }
+        print ""
+    }'
+}
+add() { # TABLE HEADER LINES: the lines of a file, by one write, since others add theirs
+    [ -s "$1" ] || echo "$2" >"$1"
+    cat "$3" >>"$1"
+}
+header() { echo $* | tr ' ' ','; }
+
+# A run, its lines of the table, and for three seeds its answers at other temperatures.
+one() { # GROUND SPLIT LR SEED ROW
+    table=$tables/$1.csv key="$2,$3,$4,$5,"
+    ! grep -q "^$key" "$table" 2>/dev/null || return 0
+    ground "$1" no
+    every=10 lr=$3 SPLIT=$2 bases=runs/experiment/$1 runs=runs/experiment/$1/$2-$3
+    if [ "$5" = base ]; then
+        base 1 "$4"
+        return
+    fi
+    train 1 "$4" "$5" --ledger short
+    run=$runs/seed$4/$5
+    hash=$(sed -n '$s/.*"weights_hash": "\([0-9a-f]*\)".*/\1/p' "$run/metrics.jsonl")
+    csv "$columns" <"$run/eval.jsonl" | sed "s/^/$key/; \$s/\$/,$hash/; \$!s/\$/,/" >"$run/lines"
+    add "$table" "$(header split lr seed row $columns weights_hash)" "$run/lines"
+    if [ "$2" = test ] && [ "$4" -le 13 ] && [ "$3" = "$(rate "$1")" ]; then
+        "$G2RL" eval --model "$run" --task "$task" --problems 200 --samples 64 \
+            --temperature 0.7,1,1.3,1.6 --json --seed "$4" --threads 1 2>>"$runs/seed$4/$5.log" |
+            grep '"temperature"' | csv "$warm" | sed "s/^/$1,$3,$4,$5,/" >"$run/lines"
+        add $tables/temperatures.csv "$(header ground lr seed row $warm)" "$run/lines"
+    fi
+    rm -f "$run/rollouts.jsonl"
+    [ "$4" = 11 ] || rm -rf "$run"/checkpoint-*
+}
+
+side_by_side() { xargs -P "${JOBS:-$(nproc)}" -L 1 sh data/experiment.sh --step; }
+
+unfold() {
+    rm -rf runs/tables
+    for table in "$tables"/*.csv; do
+        g=$(basename "$table" .csv)
+        [ "$g" != temperatures ] || continue
+        ground "$g" no
+        awk -F, -v root="runs/tables/$g" -v task="$task" '
+            NR == 1 { for (i = 5; i < NF; i++) name[i] = $i; n = NF; next }
+            {
+                dir = root "/" $1 "-" $2 "/seed" $3 "/" $4
+                if (dir != last) {
+                    system("mkdir -p " dir)
+                    printf "{\"task\": \"%s\", \"split\": \"%s\", \"lr\": %s, \"seed\": %s}\n",
+                        task, $1, $2, $3 > (dir "/run.json")
+                    close(dir "/run.json")
+                    if (last != "") close(last "/eval.jsonl")
+                    last = dir
+                }
+                line = ""
+                for (i = 5; i < n; i++)
+                    if ($i != "") line = line (line == "" ? "" : ", ") "\"" name[i] "\": " $i
+                print "{" line "}" > (dir "/eval.jsonl")
+            }' "$table"
+    done
+}
+
+case ${1-} in
+--step)
+    shift
+    one "$@"
+    ;;
+list) stage "${2-}" ;;
+unfold) unfold ;;
+'')
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+    ;;
+*)
+    for s in "$@"; do
+        stage "$s" | awk '!($1 $4 in seen) { seen[$1 $4]; print $1, $2, $3, $4, "base" }'  | side_by_side
+        stage "$s" | side_by_side
+    done
+    ;;
+esac
