@@ -69,6 +69,7 @@ static const Test TESTS[] = {
     TEST(maze_verifier, "the same for mazes"),
     TEST(right_answers, "how many there are, against trying all; percentiles"),
     TEST(corpus, "every right answer as often as the others; the shortest ones"),
+    TEST(maze_spellings, "two digits a move: one answer, and a corpus of both alike"),
     TEST(many_problems, "mazes and reach: solvable, deterministic, as their options say"),
     TEST(splits, "training, validation and test have no problem in common"),
     TEST(task_key, "one problem, one key, however it is written"),
