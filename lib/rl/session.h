@@ -18,7 +18,7 @@ enum {
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *pred;
     const char *gold, *valid, *temperatures, *responses, *template, *system, *reward_cmd, *geometry;
-    const char *svg, *adapter;
+    const char *svg, *against, *adapter;
     Texts stop;
     int verifier, max_prompt, chat, max_length, step, group, rollout, keep, split, steps, warmup;
     int schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs, mini_batch, max_tokens;
@@ -183,6 +183,8 @@ static const Option OPTIONS[] = {
     TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
+    TEXT("against", against, NULL, C(REPORT), "RUN",
+         "the runs that others are compared with, by their directory's name; else grpo"),
     INT("save-every", save_every, "0", 0, 1e9, LEARN,
         "steps between checkpoints; 0: every ten minutes and before evaluations, the newest kept"),
     INT("keep", keep, "0", 0, 1e9, LEARN, "newest checkpoints to keep; 0: all"),
