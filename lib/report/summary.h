@@ -268,8 +268,8 @@ static inline void report_text(const Report *r)
                quantity(&r->runs, r->measure).title, r->against->label);
         text_table(r, &r->frontier, r->measure == DISTINCT_RIGHT ? "answers" : "points", &t[3]);
         text_end(&t[3]);
-        printf("missing: seeds whose paths share less than %g points of pass@1; p: of a t test over "
-               "seeds\n", 100 * FRONTIER_RANGE);
+        printf("missing: seeds whose paths share less than %g points of pass@1; "
+               "p: of a t test over seeds\n", 100 * FRONTIER_RANGE);
     }
     printf("\n%s: different right answers expected among so many samples, a count\n",
            quantity(&r->runs, DISTINCT_RIGHT).title);
