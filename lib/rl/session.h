@@ -517,6 +517,10 @@ static Problems session_prompts(Session *s, const char *path, int split, bool ne
     p.split = split;
     p.seed = s->o.seed;
     p.template = s->template;
+    for (int i = 0; i < p.n; i++)
+        if (p.problem[i].messages.n)
+            messages_fit(&p.problem[i].messages, &s->template,
+                         path_printf("%s: line %d", path, p.problem[i].line).s);
     p.judge = judge_new(s->o.verifier, &s->task, p.n ? p.problem[0].prompt : NULL);
     if (s->o.verifier == VERIFY_AUTO && p.n && need_answer && !problems_any_right(&p))
         p.judge.verifier = VERIFY_MATH; /* prompts that only look like a task's: 37,4>26: */
@@ -557,7 +561,7 @@ static int prompt_tokens(const Problems *p, const Problem *q, const Tokenizer *t
 {
     size_t bad = 0;
     text->n = 0;
-    template_render(&p->template, q->prompt, text);
+    problem_render(&p->template, q, text);
     Ids ids = {0};
     if (!tokenizer_prompt(t, text->s, text->n, &ids, &bad)) {
         char line[32] = "";
