@@ -8,7 +8,8 @@
 #   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
 #
 # Tables: doc/experiment/GROUND.csv, a line for each evaluation of each run, with the hash of the
-# last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time.
+# last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time,
+# GROUNDS=maze which grounds.
 set -eu
 cd "$(dirname "$0")/.."
 export G2RL=${G2RL:-./g2rl}
@@ -41,7 +42,7 @@ each() { # GROUND SPLIT LR FIRST LAST ROW...
     done
 }
 stage() {
-    for g in countdown maze reach; do
+    for g in ${GROUNDS:-countdown maze reach}; do
         case $1 in
         rates) for x in 5e-5 1e-4 2e-4; do each $g valid $x 101 103 grpo; done ;;
         entropy)

@@ -580,6 +580,210 @@ static void test_lfs_pointer(void)
               says_only("model.safetensors: is a zip archive"), "%s", cli_err);
 }
 
+/* A line of conversations.jsonl: what transformers makes of messages, and which of their tokens
+ * are the assistant's; or of a prompt that is messages. */
+typedef struct {
+    Buf template;
+    Messages messages;
+    bool asks; /* it is a prompt */
+    Ids ids, trained;
+} Conversation;
+
+static Conversation conversation_read(Json *j)
+{
+    static const Config any = {.vocab_size = 512};
+    Conversation x = {.asks = false};
+    Buf key = {0};
+    for (json_object(j); json_key(j, &key);)
+        if (!strcmp(key.s, "template"))
+            json_string(j, &x.template);
+        else if (!strcmp(key.s, "input_ids"))
+            x.ids.n = read_ids(j, &any, false, &x.ids.id, "conversations", 1);
+        else if (!strcmp(key.s, "trained"))
+            x.trained.n = read_ids(j, &any, false, &x.trained.id, "conversations", 1);
+        else {
+            x.asks = !strcmp(key.s, "prompt");
+            messages_read(j, "conversations", &x.messages);
+        }
+    CHECK(json_end(j) && x.ids.n && x.messages.n, "%s", j->error);
+    buf_free(&key);
+    return x;
+}
+
+/* Qwen3's tokens renamed as Llama 3 has them. */
+static Tokenizer renamed_tokenizer(bool llama)
+{
+    static const char *const names[][2] = {
+        {"<|vision_start|>", "<|begin_of_text|>"}, {"<|vision_end|>", "<|start_header_id|>"},
+        {"<|vision_pad|>", "<|end_header_id|>"}, {"<|image_pad|>", "<|eot_id|>"}};
+    size_t n;
+    char *text = read_file("tests/tok/qwen3mini512/tokenizer.json", &n), *rest = text, *found;
+    Buf b = {0};
+    for (size_t i = 0; llama && i < LENGTH(names); i++, rest = found + strlen(names[i - 1][0])) {
+        found = strstr(rest, names[i][0]);
+        CHECK(found != NULL, "%s", names[i][0]);
+        buf_add(&b, rest, (size_t)(found - rest));
+        buf_str(&b, names[i][1]);
+    }
+    buf_str(&b, rest);
+    Tokenizer t = tokenizer_load(put_file("renamed.json", b.s).s);
+    buf_free(&b);
+    free(text);
+    return t;
+}
+
+/* Records of sft and prompts of train, id by id, and the labels. */
+static void test_conversations(void)
+{
+    size_t n, offset = 0;
+    int line = 0, records = 0, prompts = 0;
+    char *text = read_file("tests/tok/qwen3mini512/conversations.jsonl", &n);
+    for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
+        Conversation x = conversation_read(&j);
+        Session s = {.tokenizer = renamed_tokenizer(!strcmp(x.template.s, "llama3")),
+                     .template = template_open(x.template.s, NULL)};
+        Record r = {0};
+        if (x.asks) {
+            Buf rendered = {0};
+            Problem p = {.prompt = (char *)x.messages.message[x.messages.n - 1].content,
+                         .messages = x.messages};
+            problem_render(&s.template, &p, &rendered);
+            Ids ids = encode(&s.tokenizer, true, rendered.s, rendered.n, INT_MAX, "a prompt");
+            r = record_of_ids(ids, ids.n);
+            buf_free(&rendered);
+            prompts++;
+        } else {
+            r = record_of_messages(&s, &x.messages, 0, "a record");
+            records++;
+        }
+        /* what is after the last token that is trained on has no loss, and may be left out */
+        int last = x.ids.n;
+        while (!x.asks && !x.trained.id[last - 1])
+            last--;
+        bool same = r.n == last;
+        for (int i = 0; i < last && same; i++)
+            same = r.ids[i] == x.ids.id[i] &&
+                   r.labels[i] == (!x.asks && x.trained.id[i] ? x.ids.id[i] : NOT_TRAINED);
+        CHECK(same, "line %d, %s: %d tokens, not %d, or others", line, x.template.s, r.n, last);
+        record_free(&r);
+        messages_free(&x.messages);
+        ids_free(&x.ids);
+        ids_free(&x.trained);
+        buf_free(&x.template);
+        tokenizer_free(&s.tokenizer);
+    }
+    CHECK(records == 12 && prompts == 9, "%d records, %d prompts", records, prompts);
+    free(text);
+}
+
+/* A number of the first line of a run's metrics.jsonl. */
+static double metric(const char *run, const char *name)
+{
+    size_t n;
+    char *metrics = read_file(path_join(path_join(tmp_dir(), run).s, "metrics.jsonl").s, &n);
+    double x = field(metrics, name);
+    free(metrics);
+    return x;
+}
+
+/* Of a turn that is given as text, or as messages: one record. And what cannot be trained on. */
+static void test_message_records(void)
+{
+    Path dir = one_token_model("talk", 7, 1);
+    put_file("talk/generation_config.json", "{\"eos_token_id\": 488}"); /* <|im_end|> */
+    const char *question = "[{\"role\": \"user\", \"content\": \"in\"}]";
+    const char *reply = "[{\"role\": \"assistant\", \"content\": \"an ant\"}]";
+    static const char *const forms[] = {
+        "{\"prompt\": \"in\", \"response\": \"an ant\"}", "{\"prompt\": Q, \"completion\": R}",
+        "{\"prompt\": Q, \"output\": \"an ant\"}", "{\"prompt\": \"in\", \"response\": R}",
+        "{\"messages\": [Q, R]}", "{\"messages\": [Q, R], \"prompt\": \"not this\"}",
+        "{\"prompt\": \"in\", \"ground_truth\": \"no\", \"output\": \"an ant\"}"};
+    double loss = 0;
+    for (size_t i = 0; i < LENGTH(forms); i++) {
+        Buf b = {0};
+        for (const char *f = forms[i]; *f; f++)
+            if (*f == '[' || (*f == ']' && f > forms[i]))
+                buf_add(&b, f, 1);
+            else if ((*f == 'Q' || *f == 'R') && (f[-1] == ' ' || f[-1] == '[')) {
+                bool inside = f[-1] == '[' || f[1] == ']';
+                const char *list = *f == 'Q' ? question : reply;
+                buf_add(&b, list + inside, strlen(list) - 2 * inside);
+            } else
+                buf_add(&b, f, 1);
+        CHECK(cli("sft --model %s --template chatml --data %s --steps 1 --batch 1 --force --out "
+                  "%s/talk-run", dir.s, put_file("talk.jsonl", b.s).s, tmp_dir()) == 0, "%s: %s",
+              b.s, cli_err);
+        double x = metric("talk-run", "loss"), tokens = metric("talk-run", "tokens");
+        CHECK(i ? x == loss : x > 0, "%s: loss %.17g, not %.17g", b.s, x, loss);
+        CHECK(tokens == 4, "%s: %g tokens", b.s, tokens);
+        loss = x;
+        buf_free(&b);
+    }
+    /* an assistant's message that is part of the prompt is not learned */
+    Buf later = {0};
+    size_t inside = strlen(question) - 2;
+    buf_printf(&later, "{\"prompt\": [%.*s, %.*s, %.*s], \"completion\": %s}", (int)inside,
+               question + 1, (int)strlen(reply) - 2, reply + 1, (int)inside, question + 1, reply);
+    CHECK(cli("sft --model %s --template chatml --data %s --steps 1 --batch 1 --force --out "
+              "%s/talk-run", dir.s, put_file("talk.jsonl", later.s).s, tmp_dir()) == 0 &&
+              metric("talk-run", "tokens") == 4, "%s: %s", later.s, cli_err);
+    buf_free(&later);
+    static const char *const bad[][3] = {
+        {"{\"messages\": [{\"role\": \"user\", \"content\": \"in\"}]}", "--template chatml",
+         "line 1: messages: none of the assistant's to train on"},
+        {"{\"messages\": [{\"role\": \"assistant\", \"content\": \"in\"}]}", "--template plain",
+         "line 1: messages; they need --template qwen3|chatml|llama3"},
+        {"{\"messages\": [{\"role\": \"tool\", \"content\": \"in\"}, {\"role\": \"assistant\", "
+         "\"content\": \"in\"}]}", "--template chatml", "line 1: messages: role tool"},
+        {"{\"messages\": [], \"text\": \"in\"}", "--template chatml",
+         "line 1: messages: expected messages"},
+        {"{\"prompt\": \"in\"}", "--template chatml",
+         "line 1: expected prompt and response, messages, text"}};
+    for (size_t i = 0; i < LENGTH(bad); i++)
+        CHECK(cli("sft --model %s %s --data %s --steps 1 --out %s/no-talk", dir.s, bad[i][1],
+                  put_file("talk.jsonl", bad[i][0]).s, tmp_dir()) == 1 && says_only(bad[i][2]),
+              "%s: %s", bad[i][0], cli_err);
+}
+
+/* --system before messages without one, in sft and train; a group's prompt is the whole of them. */
+static void test_message_system(void)
+{
+    Messages x = {0};
+    Template t = template_open("chatml", "S");
+    Buf b = {0};
+    messages_add(&x, "user", "u");
+    messages_fit(&x, &t, "here");
+    messages_fit(&x, &t, "here");
+    messages_render(&x, &t, true, &b, NULL);
+    CHECK(!strcmp(b.s, "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nu<|im_end|>\n"
+                       "<|im_start|>assistant\n"), "%s", b.s);
+    Problem one = {.prompt = "u", .messages = x}, two = one, three = {.prompt = "u"};
+    Messages y = {0};
+    messages_add(&y, "user", "v");
+    two.messages = y;
+    CHECK(problem_key(&one) == problem_key(&one) && problem_key(&one) != problem_key(&two) &&
+          problem_key(&one) != problem_key(&three), "problems that differ before the question");
+    buf_free(&b);
+    messages_free(&x);
+    messages_free(&y);
+    template_free(&t);
+
+    Path dir = one_token_model("asks", 7, 1);
+    Path data = put_file("asked.jsonl",
+                         "{\"messages\": [{\"role\": \"user\", \"content\": \"in\"}, "
+                         "{\"role\": \"assistant\", \"content\": \"in\"}, "
+                         "{\"role\": \"user\", \"content\": \"the end\"}], "
+                         "\"ground_truth\": 12}\n");
+    CHECK(cli("train --model %s --template chatml --data %s --steps 1 --prompts 1 --rollouts 2 "
+              "--max-tokens 4 --no-check --force --out %s/asked", dir.s, data.s, tmp_dir()) == 0,
+          "%s", cli_err);
+    size_t n;
+    char *ledger = read_file(tmp_path("asked/rollouts.jsonl").s, &n);
+    CHECK(strstr(ledger, "\"prompt\": \"the end\"") && strstr(ledger, "\"answer\": \"12\""),
+          "%.300s", ledger);
+    free(ledger);
+}
+
 static void test_long_records(void)
 {
     Buf lines = {0};

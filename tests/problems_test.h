@@ -149,12 +149,34 @@ static void test_problem_records(void)
     check_problem("{\"prompt\": \"a\xE2\x80\xA8\xC2\x85z\", \"answer\": \"1\"}\r\n",
                   "a\xE2\x80\xA8\xC2\x85z", "1");
     check_problem("{\"prompt\": \"p\", \"answer\": \"\"}", "p", "");
+    check_problem("{\"prompt\": \"p\", \"answer\": \"so 8\", \"ground_truth\": 7}", "p", "7");
+    check_problem("{\"prompt\": \"p\", \"output\": \"7\", \"ground_truth\": null}", "p", "7");
+#define TURN(role, content) "{\"role\": \"" role "\", \"content\": \"" content "\"}"
+    check_problem("{\"prompt\": [" TURN("user", "p") "], \"answer\": 7}", "p", "7");
+    check_problem("{\"prompt\": \"other\", \"messages\": [{\"content\": \"p\", \"role\": \"user\", "
+                  "\"name\": null}, " TURN("assistant", "7") "]}", "p", "7");
+    check_problem("{\"messages\": [" TURN("user", "p") ", " TURN("assistant", "so 7") "], "
+                  "\"answer\": \"7\"}", "p", "7");
     static const char *const bad[][2] = {
         {"{\"prompt\": \"p\", \"answer\": [1]}", "line 17: answer: expected a string or a number"},
         {"{\"prompt\": 5, \"answer\": 1}", "line 17: prompt: expected a string"},
         {"{\"question\": \"q\\x\", \"answer\": 1}", "line 17: question: "},
         {"{\"prompt\": \"p\", \"answer\": tru}", "line 17: answer: "},
-        {"{\"prompt\": \"p\", \"solution\": 4}", "line 17: solution: "},
+        {"{\"prompt\": \"p\", \"solution\": [4]}", "line 17: solution: "},
+        {"{\"messages\": \"p\", \"answer\": 1}", "line 17: messages: expected an array"},
+        {"{\"messages\": [], \"answer\": 1}", "line 17: messages: expected messages"},
+        {"{\"prompt\": [{\"role\": \"user\"}], \"answer\": 1}", "line 17: messages: expected con"},
+        {"{\"messages\": [{\"role\": \"user\", \"content\": 5}], \"answer\": 1}",
+         "line 17: messages: expected a string"},
+        {"{\"messages\": [{\"role\": \"user\", \"tools\": 1}], \"answer\": 1}",
+         "line 17: messages: 'tools'; expected role and content"},
+        {"{\"messages\": [" TURN("system", "p") "], \"answer\": 1}",
+         "line 17: messages: the last is of role system; expected the user's"},
+        {"{\"messages\": [" TURN("user", "p") "]}", "line 17: no answer"},
+        {"{\"messages\": [" TURN("user", "p") "], \"prompt\": [" TURN("user", "p") "]}",
+         "line 17: messages: given twice"},
+        {"{\"prompt\": [" TURN("system", "s") ", " TURN("user", "p") "], \"answer\": 1}",
+         "line 17: messages; they need --template qwen3|"},
         {"{\"prompt\": \"p\", \"answer\": 01}", "line 17: "},
         {"{\"prompt\": \"p\", \"answer\": 1", "line 17: "},
         {"{\"prompt\": \"p\"}", "line 17: no answer"},
@@ -197,8 +219,9 @@ static void check_auto(const Task *countdown, const Task *add)
          "reach:digits=2,steps=6,shortest=1,max=50,teacher=uniform"},
         {"reach:steps=6", "37,4>26:", VERIFY_REACH,
          "reach:digits=2,steps=4,shortest=1,max=99,teacher=uniform"},
-        {"countdown", "312222110:", VERIFY_MAZE, "maze:size=3,loops=3,teacher=uniform"},
-        {"maze:loops=0", "312222110:", VERIFY_MAZE, "maze:size=3,loops=3,teacher=uniform"},
+        {"countdown", "312222110:", VERIFY_MAZE, "maze:size=3,loops=3,spellings=1,teacher=uniform"},
+        {"maze:loops=0", "312222110:", VERIFY_MAZE,
+         "maze:size=3,loops=3,spellings=1,teacher=uniform"},
         {"reach", "123+456:", VERIFY_ADD, "add:digits=3"},
         {"countdown", "37,4>126:", VERIFY_MATH, NULL},
         {"countdown", "312223110:", VERIFY_MATH, NULL},

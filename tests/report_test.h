@@ -220,7 +220,7 @@ static void test_frontier_seeds(void)
         CHECK(f.seeds == counts[i] && f.missing == !counts[i] && g.seeds == counts[i],
               "from 0.4 to %.10g: %d seeds, %d missing", ends[i], f.seeds, f.missing);
         CHECK(isfinite(f.over_seeds.value) == counts[i] && isnan(f.over_seeds.low) &&
-              isnan(f.over_problems.low), "one seed has no t interval");
+              isnan(f.over_problems.low) && isnan(f.p), "one seed has no t interval");
     }
     /* three seeds 0.01, 0.02 and 0.06 higher, and one that is missing: mean 0.03, s^2 = 0.0007 */
     static const double higher[3][2] = {{0.91, 0.71}, {0.92, 0.72}, {0.96, 0.76}};
@@ -235,6 +235,7 @@ static void test_frontier_seeds(void)
     CHECK(fabs(f.over_seeds.low - 0.03 + half) < 1e-9 &&
           fabs(f.over_seeds.high - 0.03 - half) < 1e-9, "t: [%g, %g], not 0.03 +- %g",
           f.over_seeds.low, f.over_seeds.high, half);
+    CHECK(fabs(f.p - 0.188497328799) < 1e-11, "p = %.12f", f.p);
 }
 
 /* The interval over problems against all samples of four problems in three classes. Both paths
@@ -365,12 +366,20 @@ static void test_frontier_report(void)
           strstr(cli_out, "   1.5 [ 1.5,  1.5]\n"), "%s", cli_out);
     CHECK(strstr(cli_out, "12.5 %          -          -          -\n"), "%s", cli_out);
     CHECK(strstr(cli_out, "\ng2rl         2        0       +0.15  [+0.15, +0.15]  "
-                          "[+0.15, +0.15]\n"), "%s", cli_out);
+                          "[+0.15, +0.15]  0.0000\n"), "%s", cli_out);
     char *html = read_page(page.s);
     CHECK(strstr(html, "Minus grpo\xE2\x80\x99s at the same pass@1, answers") &&
           strstr(html, ">distinct right of 2</text>") && strstr(html, ">copies, %</th>") &&
           !strstr(html, ">all right, %</th>"), "the page");
     free(html);
+
+    /* the other way round: others minus g2rl; and a row that is not there */
+    CHECK(cli("report %s %s %s %s --json --against g2rl", a.s, b.s, c.s, d.s) == 0, "%s", cli_err);
+    arm = text_from(cli_out, "\"grpo\":");
+    CHECK(fabs(member_after(arm, at, "\"value\": ") + 0.15) < 1e-9 &&
+          member_after(arm, at, "\"p\": ") == 0, "%s", arm);
+    CHECK(cli("report %s %s --against other", a.s, c.s) == 1 &&
+          !strcmp(cli_err, "g2rl: report: --against: no run is called 'other'\n"), "%s", cli_err);
 
     /* both problems are one class: every sample is the evaluation itself */
     CHECK(cli("report %s %s --json", a.s, c.s) == 0, "%s", cli_err);

@@ -729,6 +729,13 @@ static void test_mean_interval(void)
               fabs(e.high - 2.5 - half) < 1e-9, "%g [%g, %g]", e.value, e.low, e.high);
     CHECK(one.value == 3 && one.low == 3 && one.high == 3, "one run: %g [%g, %g]", one.value,
           one.low, one.high);
+    /* p, by SciPy's ttest_1samp; a certain difference, and none */
+    const double both[] = {-1, 1, -2, 2, -0.5, -3}, same[] = {2, 2, 2}, none[] = {0, 0};
+    CHECK(fabs(t_test(x, 4) - 0.030466291662) < 1e-11 &&
+          fabs(t_test(both, 6) - 0.475972868965) < 1e-11, "p = %.12f, %.12f", t_test(x, 4),
+          t_test(both, 6));
+    CHECK(t_test(same, 3) < 1e-15 && t_test(none, 2) == 1, "p = %g, %g", t_test(same, 3),
+          t_test(none, 2));
     int holds = 0, runs = 4000;
     for (int k = 0; k < runs; k++) {
         double seeds[3];

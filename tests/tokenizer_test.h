@@ -691,7 +691,7 @@ static void test_chat(void)
                                 {"user", "<tool_response>3</tool_response>"}, {"assistant", "e"}};
     Path path;
     Buf b = {0};
-    chat_render(CHAT_QWEN3, m, 6, true, 0, &b);
+    chat_render(CHAT_QWEN3, m, 6, true, 0, &b, NULL);
     CHECK(!strcmp(b.s, "<|im_start|>user\nq<|im_end|>\n"
                        "<|im_start|>user\n<tool_response>\n1\n</tool_response>\n"
                        "<tool_response>\n2\n</tool_response><|im_end|>\n"
@@ -703,12 +703,12 @@ static void test_chat(void)
     static const Message blank[] = {{"system", "\n S \xC2\xA0"}, {"user", " U\x1F"},
                                     {"assistant", " \t"}};
     b = (Buf){0};
-    chat_render(CHAT_CHATML, blank, 3, true, 0, &b);
+    chat_render(CHAT_CHATML, blank, 3, true, 0, &b, NULL);
     CHECK(!strcmp(b.s, "<|im_start|>system\n\n S \xC2\xA0<|im_end|>\n"
                        "<|im_start|>user\n U\x1F<|im_end|>\n"
                        "<|im_start|>assistant\n \t<|im_end|>\n<|im_start|>assistant\n"), "%s", b.s);
     b.n = 0;
-    chat_render(CHAT_LLAMA3, blank, 3, false, -1, &b);
+    chat_render(CHAT_LLAMA3, blank, 3, false, -1, &b, NULL);
     CHECK(!strcmp(b.s, "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nS<|eot_id|>"
                        "<|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|>"
                        "<|start_header_id|>assistant<|end_header_id|>\n\n<|eot_id|>"), "%s", b.s);

@@ -502,6 +502,32 @@ static void test_corpus(void)
     buf_free(&text);
 }
 
+/* Two digits a move: right where the moves are, one class for all spellings of a way, and a corpus
+ * of all of them alike. */
+static void test_maze_spellings(void)
+{
+    static const struct {
+        const char *response, *reason, *class;
+    } rows[] = {
+        {"0011", "right", "0011"}, {"4455", "right", "0011"}, {"4015", "right", "0011"},
+        {"5140", "right", "1100"}, {"046", "twice", "002"},   {"7", "wall", "3"},
+        {"0018", "not written", "?0018"}, {"445", "goal", "001"},
+    };
+    Task t = task_of("maze:size=3,spellings=2"), plain = task_of("maze:size=3");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Verdict v = task_verify(&t, "312222110:", rows[i].response);
+        Buf class = {0};
+        task_answer_class(&t, "312222110:", rows[i].response, &class);
+        CHECK(strstr(v.reason, rows[i].reason) && v.right == !strcmp(rows[i].reason, "right") &&
+              !strcmp(class.s, rows[i].class),
+              "%s: %s, class %s", rows[i].response, v.reason, class.s);
+        buf_free(&class);
+    }
+    CHECK(!task_verify(&plain, "312222110:", "4455").right, "spellings=1 takes a second spelling");
+    check_uniform("maze:size=2,loops=1,spellings=2", "3210:", 8);
+    check_uniform("maze:size=2,loops=1", "3210:", 2);
+}
+
 /* ================================================================ problems, splits, keys */
 
 /* What a drawn problem has to be, beside solvable. */

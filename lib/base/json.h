@@ -502,28 +502,39 @@ static inline void jsonl_end(Json *j, const char *path, int line)
 /* Text members of an object. */
 typedef struct {
     const char *names; /* "prompt|question|problem": any of them */
-    Buf *text;         /* of the last one; the others are lost */
+    Buf *text;         /* of the last one; the others are lost. NULL: a list alone */
     int seen;          /* how many there were */
     bool number;       /* may be a number too: text is how it is written */
+    bool (*list)(Json *, const char *where, void *to); /* reads an array in a text's place */
+    void *to;
 } TextField;
+
+/* Reads a member's value into its field; false, and nothing is read, where it is none of them. */
+static inline bool text_fields(Json *j, const Buf *key, TextField *field, int n, const char *where)
+{
+    TextField *f = field;
+    while (f < field + n && choice_index(f->names, key->s, key->n) < 0)
+        f++;
+    if (f == field + n)
+        return false;
+    if (f->list && (json_peek(j) == '[' || !f->text))
+        f->seen += f->list(j, where, f->to);
+    else
+        f->seen += (f->number ? json_string_or_number : json_string)(j, f->text);
+    return true;
+}
 
 /* Reads a line of JSONL into n fields and skips other members; dies naming file, line and field.
  * A field that is null is not seen. */
 static inline void jsonl_texts(Json *j, TextField *field, int n, const char *path, int line)
 {
     Buf key = {0};
+    Path where = path_printf("%s: line %d", path, line);
     for (int i = 0; i < n; i++)
         field[i].seen = 0;
-    for (json_object(j); json_key(j, &key);) {
-        int i = 0;
-        while (i < n && choice_index(field[i].names, key.s, key.n) < 0)
-            i++;
-        if (i == n)
+    for (json_object(j); json_key(j, &key);)
+        if (!json_missing(j) && !text_fields(j, &key, field, n, where.s))
             json_skip(j);
-        else if (!json_missing(j))
-            field[i].seen += field[i].number ? json_string_or_number(j, field[i].text)
-                                             : json_string(j, field[i].text);
-    }
     if (j->error && key.n)
         die("%s: line %d: %.60s: %s", path, line, key.s, j->error);
     jsonl_end(j, path, line);

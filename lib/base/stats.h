@@ -2,9 +2,9 @@
  *
  *   pass_at_k      unbiased pass@k                  majority       votes, ties in expectation
  *   bootstrap      a mean over problems             paired         the same of a difference
- *   mean_interval  a mean over runs
+ *   mean_interval  a mean over runs                 t_test         is it 0?
  *
- * The last three give an Estimate: a value with its 95 % interval. */
+ * bootstrap, paired and mean_interval give an Estimate: a value with its 95 % interval. */
 #ifndef STATS_H
 #define STATS_H
 
@@ -127,17 +127,33 @@ static double student_quantile(int df)
     return sqrt(df) * tan((low + high) / 2);
 }
 
-/* The mean over n independent runs with a Student-t interval: mean +- t s / sqrt(n), s the sample
- * standard deviation. The interval of a single run is its value. */
-static Estimate mean_interval(const double *x, int n)
+/* The mean of n values, and its standard error s / sqrt(n), s the sample standard deviation; of one
+ * value 0. */
+static double mean_error(const double *x, int n, double *error)
 {
     double mean = 0, squares = 0;
     for (int i = 0; i < n; i++)
         mean += x[i] / n;
     for (int i = 0; i < n; i++)
         squares += (x[i] - mean) * (x[i] - mean);
-    double half = n > 1 ? student_quantile(n - 1) * sqrt(squares / (n - 1) / n) : 0;
+    *error = n > 1 ? sqrt(squares / (n - 1) / n) : 0;
+    return mean;
+}
+
+/* The mean over n independent runs with a Student-t interval: mean +- t s / sqrt(n). The interval
+ * of a single run is its value. */
+static Estimate mean_interval(const double *x, int n)
+{
+    double error, mean = mean_error(x, n, &error);
+    double half = n > 1 ? student_quantile(n - 1) * error : 0;
     return (Estimate){mean, mean - half, mean + half};
+}
+
+/* Student's t test that the mean of n > 1 independent runs is 0: p, two-sided. */
+static double t_test(const double *x, int n)
+{
+    double error, mean = mean_error(x, n, &error);
+    return 1 - student_inside(atan2(fabs(mean), error * sqrt(n - 1)), n - 1);
 }
 
 #endif

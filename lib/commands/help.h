@@ -13,10 +13,12 @@ static const struct {
 } NOTES[] = {
     {C(SFT),
      "--data FILE: JSONL of `prompt` (or `question`, `problem`) and `response` (or\n"
-     "    `completion`, `answer`), where the response is learned; of `text`, all of it\n"
-     "    learned; or of `input_ids`, with `labels` or without: as many, -100 where nothing\n"
-     "    is learned. A file whose name ends in .txt is plain text. Without --data: solved\n"
-     "    problems of --task.\n"},
+     "    `completion`, `output`; else `answer`, `solution`, `ground_truth`), where the\n"
+     "    response is learned; of `messages` with role and content, where the assistant's are\n"
+     "    learned, by a chat template (prompt and response may be lists of them, too); of\n"
+     "    `text`, all of it learned; or of `input_ids`, with `labels` or without: as many,\n"
+     "    -100 where nothing is learned. A file whose name ends in .txt is plain text.\n"
+     "    Without --data: solved problems of --task.\n"},
     {C(TRAIN) | C(EXPLAIN),
      "--method: they differ in the reward r~ that advantages are made of, or in the loss.\n"
      "    grpo     r~ = r: +1 right, -1 wrong\n"
@@ -32,8 +34,11 @@ static const struct {
      "    `prompt_ids` and `response_ids`); or problems, as for eval, the first of which is\n"
      "    sampled. Without --data and --prompt, the first problem of --task.\n"},
     {C(TRAIN) | C(EVAL) | C(GEOMETRY) | C(DATA),
-     "--data FILE: JSONL of `prompt`, `question` or `problem`, and `answer` or `solution`.\n"
-     "    GSM8K, MATH and SVAMP files as they are.\n"},
+     "--data FILE: JSONL of `prompt`, `question` or `problem`, and of `ground_truth`,\n"
+     "    `answer`, `solution` or `output`, the first of them that is there. GSM8K, MATH and\n"
+     "    SVAMP files as they are. The prompt may be a conversation, a list of role and\n"
+     "    content, or be called `messages`: its last message asks; one of the assistant after\n"
+     "    it is the answer.\n"},
     {DRAW | C(SFT),
      "--template: from a problem to the prompt that the model reads.\n"
      "    plain    the problem as it is\n"

@@ -49,6 +49,48 @@ static Record record_of_text(Session *s, const char *problem, const char *respon
     return record_of_ids(ids, first);
 }
 
+/* Adds the ids of bytes begin .. end - 1 of a rendered conversation, with their labels. */
+static void record_part(Session *s, const Buf *text, size_t begin, size_t end, bool trained,
+                        const char *source, Ids *ids, Ids *labels)
+{
+    if (begin == end)
+        return;
+    Ids part = encode(&s->tokenizer, begin == 0, text->s + begin, end - begin, INT_MAX, source);
+    for (int i = 0; i < part.n; i++) {
+        ids_add(ids, part.id[i]);
+        ids_add(labels, trained ? part.id[i] : NOT_TRAINED);
+    }
+    ids_free(&part);
+}
+
+/* A conversation, rendered by the chat template. Trained on is what a model would generate: the
+ * assistant's messages from number `from` on, each with the token that ends its turn. They are
+ * encoded apart from what is before them, as they are when the model samples. */
+static Record record_of_messages(Session *s, Messages *x, int from, const char *source)
+{
+    int given = x->n;
+    session_prompter(s);
+    messages_fit(x, &s->template, source);
+    from += x->n - given; /* --system put one before them */
+    Buf text = {0};
+    Ids ids = {0}, labels = {0};
+    TextSpan *turn = xcalloc(x->n, sizeof *turn);
+    messages_render(x, &s->template, false, &text, turn);
+    size_t done = 0;
+    for (int i = from; i < x->n; i++) {
+        if (!is_role(&x->message[i], "assistant"))
+            continue;
+        record_part(s, &text, done, turn[i].begin, false, source, &ids, &labels);
+        record_part(s, &text, turn[i].begin, turn[i].end, true, source, &ids, &labels);
+        done = turn[i].end;
+    }
+    if (!done)
+        die("%s: messages: none of the assistant's to train on", source);
+    free(turn);
+    buf_free(&text);
+    return (Record){ids.id, labels.id, ids.n};
+}
+
 /* Plain text with its begin and end tokens, all trained on, cut into records of at most
  * --max-length tokens. */
 static void records_of_plain(Session *s, const char *text, size_t n, const char *source,
@@ -80,48 +122,75 @@ static void records_add(Records *all, Record r, int most, int line)
     record_free(&r);
 }
 
-/* One line of --data: prompt and response, or text, or input_ids and labels (default: the ids),
- * which need no tokenizer. */
+/* A question and its response where one of them, or both, are messages. */
+static Record record_of_turns(Session *s, Messages *asked, const Buf *prompt, Messages *answered,
+                              const Buf *response, const char *source)
+{
+    if (!asked->n)
+        messages_add(asked, "user", prompt->s);
+    int from = asked->n;
+    for (int i = 0; i < answered->n; i++)
+        messages_add(asked, answered->message[i].role, answered->message[i].content);
+    if (!answered->n)
+        messages_add(asked, "assistant", response->s);
+    return record_of_messages(s, asked, from, source);
+}
+
+/* One line of --data: prompt and response, or messages, or text, or input_ids and labels (default:
+ * the ids), which need no tokenizer. Prompt and response may be messages, too. */
 static void record_read(Session *s, Json *j, const char *path, int line, Records *all)
 {
     const Config *c = &s->model.config;
     Record r = {0};
     int labels = -1, most = c->max_position_embeddings;
-    Buf key = {0}, prompt = {0}, response = {0}, text = {0};
+    Buf key = {0}, prompt = {0}, response = {0}, answer = {0}, text = {0};
+    Messages asked = {0}, answered = {0}, whole = {0};
+    TextField field[] = {
+        {.names = "prompt|question|problem", .text = &prompt, .list = messages_read, .to = &asked},
+        {.names = "response|completion|output", .text = &response, .number = true,
+         .list = messages_read, .to = &answered},
+        {.names = "answer|solution|ground_truth", .text = &answer, .number = true},
+        {.names = "messages", .list = messages_read, .to = &whole},
+        {.names = "text", .text = &text}};
+    Path source = path_printf("%s: line %d", path, line);
     for (json_object(j); json_key(j, &key);)
         if (json_missing(j))
             continue;
-        else if (among(key.s, "prompt|question|problem"))
-            json_string(j, &prompt);
-        else if (among(key.s, "response|completion|answer"))
-            json_string_or_number(j, &response);
-        else if (among(key.s, "text"))
-            json_string(j, &text);
         else if (among(key.s, "input_ids"))
             r.n = read_ids(j, c, false, &r.ids, path, line);
         else if (among(key.s, "labels"))
             labels = read_ids(j, c, true, &r.labels, path, line);
-        else
+        else if (!text_fields(j, &key, field, sizeof field / sizeof *field, source.s))
             json_skip(j);
     if (j->error && key.n)
-        die("%s: line %d: %.60s: %s", path, line, key.s, j->error);
+        die("%s: %.60s: %s", source.s, key.s, j->error);
     jsonl_end(j, path, line);
-    Path source = path_printf("%s: line %d", path, line);
+    const Buf *reply = response.n ? &response : &answer;
+    bool talk = whole.n || ((asked.n || prompt.n) && (answered.n || reply->n));
     if (!r.ids) { /* labels of nothing */
         free(r.labels);
-        if (prompt.n && response.n)
-            records_add(all, record_of_text(s, prompt.s, response.s, source.s), most, line);
+        if (whole.n)
+            records_add(all, record_of_messages(s, &whole, 0, source.s), most, line);
+        else if (talk && !asked.n && !answered.n)
+            records_add(all, record_of_text(s, prompt.s, reply->s, source.s), most, line);
+        else if (talk)
+            records_add(all, record_of_turns(s, &asked, &prompt, &answered, reply, source.s), most,
+                        line);
         else if (text.n)
             records_of_plain(s, text.s, text.n, source.s, all);
     }
-    if (r.ids ? r.n < 2 : !(prompt.n && response.n) && !text.n)
-        die("%s: expected prompt and response, text, or at least two input_ids", source.s);
+    if (r.ids ? r.n < 2 : !talk && !text.n)
+        die("%s: expected prompt and response, messages, text, or at least two input_ids",
+            source.s);
     if (r.ids && labels >= 0 && labels != r.n)
         die("%s: %d labels for %d input_ids; expected as many", source.s, labels, r.n);
     if (r.ids)
         records_add(all, labels < 0 ? record_of_ids((Ids){.id = r.ids, .n = r.n}, 0) : r, most,
                     line);
-    buf_free(&key, &prompt, &response, &text);
+    messages_free(&asked);
+    messages_free(&answered);
+    messages_free(&whole);
+    buf_free(&key, &prompt, &response, &answer, &text);
 }
 
 /* Says which records of a file were left out, if any. */

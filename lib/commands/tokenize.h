@@ -7,39 +7,13 @@ typedef struct {
     Buf text;
     bool has_text, has_ids, generate;
     Ids ids;
-    Message *message;
-    int n_messages, thinking; /* -1: not set */
+    Messages messages;
+    int thinking; /* -1: not set */
 } TokenizeLine;
-
-/* [{"role": "user", "content": "..."}, ...] */
-static void read_messages(Json *j, TokenizeLine *x, int line)
-{
-    for (json_array(j); json_item(j);) {
-        Buf key = {0}, role = {0}, content = {0};
-        for (json_object(j); json_key(j, &key);)
-            if (!strcmp(key.s, "role") && !role.s)
-                json_string(j, &role);
-            else if (!strcmp(key.s, "content") && !content.s)
-                json_string(j, &content);
-            else
-                die("stdin: line %d: messages: '%.60s'; expected role and content", line, key.s);
-        buf_free(&key);
-        APPEND(x->message, x->n_messages, (Message){role.s, content.s});
-        if (j->error)
-            break;
-        if (!content.s || !role.s || choice_index("system|user|assistant|tool", role.s, role.n) < 0)
-            die("stdin: line %d: messages: expected content, and role system, user, assistant or "
-                "tool", line);
-    }
-}
 
 static void line_free(TokenizeLine *x)
 {
-    for (int i = 0; i < x->n_messages; i++) {
-        free((char *)x->message[i].role);
-        free((char *)x->message[i].content);
-    }
-    free(x->message);
+    messages_free(&x->messages);
     ids_free(&x->ids);
     buf_free(&x->text);
 }
@@ -59,11 +33,9 @@ static TokenizeLine line_read(Json *j, int line)
         else if ((!strcmp(key.s, "input_ids") || !strcmp(key.s, "ids")) && !x.has_ids) {
             x.ids.n = read_ids(j, &any, false, &x.ids.id, "stdin", line);
             x.has_ids = true;
-        } else if (!strcmp(key.s, "messages")) {
-            j->nul = false; /* a Message is made of C strings */
-            read_messages(j, &x, line);
-            j->nul = true;
-        } else if (!strcmp(key.s, "add_generation_prompt"))
+        } else if (!strcmp(key.s, "messages"))
+            messages_read(j, path_printf("stdin: line %d", line).s, &x.messages);
+        else if (!strcmp(key.s, "add_generation_prompt"))
             json_bool(j, &x.generate);
         else if (!strcmp(key.s, "enable_thinking"))
             x.thinking = json_bool(j, &think) ? think : -1;
@@ -81,10 +53,9 @@ static void tokenize_line(void *session, Json *j, int line, Buf *out)
 {
     const Session *s = session;
     TokenizeLine x = line_read(j, line);
-    bool chat = x.n_messages > 0;
-    for (int i = 0; i < x.n_messages; i++)
-        if (s->o.chat != CHAT_QWEN3 && is_role(&x.message[i], "tool"))
-            die("stdin: line %d: messages: role tool; it goes with --template qwen3 alone", line);
+    bool chat = x.messages.n > 0;
+    Template template = {.kind = TEMPLATE_CHAT + s->o.chat};
+    messages_fit(&x.messages, &template, path_printf("stdin: line %d", line).s);
     size_t bad = 0;
     if (s->o.decode) {
         if (!x.has_ids)
@@ -96,7 +67,8 @@ static void tokenize_line(void *session, Json *j, int line, Buf *out)
         if (x.has_text == chat)
             die("stdin: line %d: expected text, or messages", line);
         if (chat)
-            chat_render(s->o.chat, x.message, x.n_messages, x.generate, x.thinking, &x.text);
+            chat_render(s->o.chat, x.messages.message, x.messages.n, x.generate, x.thinking,
+                        &x.text, NULL);
         x.ids.n = 0;
         if (!tokenizer_encode(&s->tokenizer, x.text.s, x.text.n, &x.ids, &bad))
             die("stdin: line %d: no token for the character at byte %zu", line, bad);

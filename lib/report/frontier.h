@@ -1,4 +1,4 @@
-/* frontier.h: how much more of a measure a method has than GRPO at the same pass@1.
+/* frontier.h: how much more of a measure a method has than another at the same pass@1.
  *
  *   frontier_at            a path's measure where it first reaches a pass@1
  *   frontier_difference    of two paths
@@ -44,6 +44,7 @@ typedef struct {
 
 typedef struct {
     Estimate over_seeds, over_problems; /* of one value; no interval: its bounds are NaN */
+    double p;                           /* of a t test over seeds that it is 0; NaN: one seed */
     int seeds, missing;
 } Frontier;
 
@@ -178,7 +179,7 @@ static inline Estimate frontier_problems(const FrontierPair *pair, int n, double
 static inline Frontier frontier(const FrontierPair *pair, int n)
 {
     double *d = xcalloc(n, sizeof *d);
-    Frontier f = {point_estimate(NO_NUMBER), point_estimate(NO_NUMBER), 0, 0};
+    Frontier f = {point_estimate(NO_NUMBER), point_estimate(NO_NUMBER), NO_NUMBER, 0, 0};
     for (int i = 0; i < n; i++)
         if (frontier_missing(&pair[i]))
             f.missing++;
@@ -187,6 +188,7 @@ static inline Frontier frontier(const FrontierPair *pair, int n)
     if (f.seeds) {
         f.over_seeds = f.seeds > 1 ? mean_interval(d, f.seeds) : point_estimate(d[0]);
         f.over_problems = frontier_problems(pair, n, f.over_seeds.value);
+        f.p = f.seeds > 1 ? t_test(d, f.seeds) : NO_NUMBER;
     }
     free(d);
     return f;

@@ -126,7 +126,7 @@ static inline void panel_differences(const Report *r, Buf *b)
     if (!r->runs.samples)
         return;
     if (!r->last.n) {
-        page_absent(b, "Differences: they are taken from the runs of the directory called grpo "
+        page_absent(b, "Differences: they are taken from the runs called grpo, or --against, "
                        "that share a seed with others; there are none.");
         return;
     }

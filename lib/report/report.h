@@ -72,7 +72,7 @@ static inline Path report_path(const char *dir)
 typedef struct {
     const char *const *dirs;
     int n;
-    const char *geometry, *out, *svg;
+    const char *geometry, *out, *svg, *against;
     bool json;
 } ReportOptions;
 
@@ -85,7 +85,9 @@ static inline void report(const ReportOptions *o)
         for (int a = 0; a < r.runs.n_arms; a++)
             if (!strcmp(r.geometry.row[i].name.s, r.runs.arm[a].label))
                 r.geometry.row[i].style = arm_style(a);
-    tables_make(&r);
+    tables_make(&r, o->against ? o->against : "grpo");
+    if (o->against && !r.against)
+        die("report: --against: no run is called '%s'", o->against);
     report_page(&r, o->out ? o->out : report_path(o->dirs[0]).s);
     if (o->svg)
         report_svg(&r, o->svg);
@@ -103,7 +105,8 @@ static void cmd_report(Session *s)
     const Options *o = &s->o;
     if (!s->words.n_words)
         usage("report: expected run directories, e.g. g2rl report runs/grpo runs/g2rl");
-    ReportOptions x = {s->words.word, s->words.n_words, o->geometry, o->out, o->svg, o->json};
+    ReportOptions x = {s->words.word, s->words.n_words, o->geometry, o->out, o->svg,
+                       o->against, o->json};
     report(&x);
 }
 

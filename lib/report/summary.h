@@ -32,11 +32,11 @@ typedef struct {
 typedef struct {
     Runs runs;
     Arm base;           /* step 0 of one run a seed */
-    const Arm *against; /* the arm that others are compared with; NULL: none is called grpo */
+    const Arm *against; /* the arm that others are compared with; NULL: there is none */
     int measure;        /* of the frontier: a quantity */
     /* Quantities at the last evaluation; measures of the responses there; differences of the
-     * quantities from grpo's, there and as the mean over the second half of training; the
-     * frontier's, as seeds, missing, difference, and its two intervals. */
+     * quantities from those of `against`, there and as the mean over the second half of training;
+     * the frontier's, as seeds, missing, difference, its two intervals, and p. */
     Table values, responses, last, mean, frontier;
     Figure3 geometry;
 } Report;
@@ -112,11 +112,12 @@ static inline Table responses_table(const Report *r)
 static inline Table frontier_table(const Report *r)
 {
     Quantity q = quantity(&r->runs, r->measure);
-    Table t = {.columns = 5, .column = {
+    Table t = {.columns = 6, .column = {
         {"seeds", 1, 0, false, false, ALONE}, {"missing", 1, 0, false, false, ALONE},
         {"difference", q.scale, q.decimals, true, false, ALONE},
         {"t over seeds", q.scale, q.decimals, true, true, INTERVAL},
-        {"over problems", q.scale, q.decimals, true, false, INTERVAL}}};
+        {"over problems", q.scale, q.decimals, true, false, INTERVAL},
+        {"p", 1, 4, false, true, WITH_INTERVAL}}};
     for (int a = 0; a < r->runs.n_arms && r->against; a++) {
         Frontier f = {.seeds = 0};
         if (&r->runs.arm[a] != r->against)
@@ -124,18 +125,19 @@ static inline Table frontier_table(const Report *r)
         if (f.seeds + f.missing > 0)
             row_add(&t, (Row){a, {point_estimate(f.seeds), point_estimate(f.missing), f.over_seeds,
                                   {NO_NUMBER, f.over_seeds.low, f.over_seeds.high},
-                                  {NO_NUMBER, f.over_problems.low, f.over_problems.high}}});
+                                  {NO_NUMBER, f.over_problems.low, f.over_problems.high},
+                                  point_estimate(f.p)}});
     }
     return t;
 }
 
-/* Fills in all that follows from r->runs. */
-static inline void tables_make(Report *r)
+/* Fills in all that follows from r->runs; others are compared with the arm of this label. */
+static inline void tables_make(Report *r, const char *against)
 {
     r->base = base_arm(&r->runs);
     r->measure = r->runs.samples ? frontier_measure(&r->runs, &r->base) : 0;
     for (int a = 0; a < r->runs.n_arms; a++)
-        if (!strcmp(r->runs.arm[a].label, "grpo"))
+        if (!strcmp(r->runs.arm[a].label, against))
             r->against = &r->runs.arm[a];
     r->values = quantities_table(r, AT_END, false);
     r->responses = responses_table(r);
@@ -232,7 +234,7 @@ static inline void text_table(const Report *r, const Table *t, const char *first
     for (int i = 0; i < t->columns; i++)
         text_cell(text, "%s", t->column[i].title);
     for (int k = 0; k < t->n; k++) {
-        text_cell(text, "%.14s", row_arm(r, t->row[k].arm)->label);
+        text_cell(text, "%.20s", row_arm(r, t->row[k].arm)->label);
         for (int i = 0; i < t->columns; i++)
             text_value(text, &t->column[i], t->row[k].cell[i]);
     }
@@ -266,8 +268,8 @@ static inline void report_text(const Report *r)
                quantity(&r->runs, r->measure).title, r->against->label);
         text_table(r, &r->frontier, r->measure == DISTINCT_RIGHT ? "answers" : "points", &t[3]);
         text_end(&t[3]);
-        printf("missing: seeds whose paths share less than %g points of pass@1\n",
-               100 * FRONTIER_RANGE);
+        printf("missing: seeds whose paths share less than %g points of pass@1; "
+               "p: of a t test over seeds\n", 100 * FRONTIER_RANGE);
     }
     printf("\n%s: different right answers expected among so many samples, a count\n",
            quantity(&r->runs, DISTINCT_RIGHT).title);
@@ -314,6 +316,8 @@ static inline void json_frontier(const Report *r, const Row *row, Buf *b)
     put(b, "value", row->cell[2].value);
     json_interval(b, "interval", row->cell[3]);
     json_interval(b, "problems/interval", row->cell[4]);
+    if (isfinite(row->cell[5].value))
+        put(b, "p", row->cell[5].value);
     put(b, "seeds", row->cell[0].value);
     put(b, "missing", row->cell[1].value);
     buf_str(b, "}");

@@ -236,7 +236,7 @@ static void group_pose(Group *g, Arena *a, Problems *p, uint32_t index, const To
         const Problem *q = problem_of_list(p, index);
         g->text = q->prompt;
         g->answer = q->answer;
-        template_render(&p->template, g->text, &rendered);
+        problem_render(&p->template, q, &rendered);
         ids = encode(t, true, rendered.s, rendered.n, max_prompt, p->path);
     } else {
         do {

@@ -18,7 +18,7 @@ enum {
 typedef struct {
     const char *model, *task, *data, *eval_data, *out, *preset, *tokenizer, *prompt, *pred;
     const char *gold, *valid, *temperatures, *responses, *template, *system, *reward_cmd, *geometry;
-    const char *svg, *adapter;
+    const char *svg, *against, *adapter;
     Texts stop;
     int verifier, max_prompt, chat, max_length, step, group, rollout, keep, split, steps, warmup;
     int schedule, batch, micro_batch, shuffle, prompts, rollouts, epochs, mini_batch, max_tokens;
@@ -183,6 +183,8 @@ static const Option OPTIONS[] = {
     TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
+    TEXT("against", against, NULL, C(REPORT), "RUN",
+         "the runs that others are compared with, by their directory's name; else grpo"),
     INT("save-every", save_every, "0", 0, 1e9, LEARN,
         "steps between checkpoints; 0: every ten minutes and before evaluations, the newest kept"),
     INT("keep", keep, "0", 0, 1e9, LEARN, "newest checkpoints to keep; 0: all"),
@@ -515,6 +517,10 @@ static Problems session_prompts(Session *s, const char *path, int split, bool ne
     p.split = split;
     p.seed = s->o.seed;
     p.template = s->template;
+    for (int i = 0; i < p.n; i++)
+        if (p.problem[i].messages.n)
+            messages_fit(&p.problem[i].messages, &s->template,
+                         path_printf("%s: line %d", path, p.problem[i].line).s);
     p.judge = judge_new(s->o.verifier, &s->task, p.n ? p.problem[0].prompt : NULL);
     if (s->o.verifier == VERIFY_AUTO && p.n && need_answer && !problems_any_right(&p))
         p.judge.verifier = VERIFY_MATH; /* prompts that only look like a task's: 37,4>26: */
@@ -555,7 +561,7 @@ static int prompt_tokens(const Problems *p, const Problem *q, const Tokenizer *t
 {
     size_t bad = 0;
     text->n = 0;
-    template_render(&p->template, q->prompt, text);
+    problem_render(&p->template, q, text);
     Ids ids = {0};
     if (!tokenizer_prompt(t, text->s, text->n, &ids, &bad)) {
         char line[32] = "";

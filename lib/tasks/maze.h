@@ -4,7 +4,10 @@
  *
  * A digit for each cell, row by row: 1 open to the east, 2 to the south, 3 both, 0 neither; its
  * west and north sides are in the neighbours' digits. A response is moves: 0 east, 1 south, 2 west,
- * 3 north. Every way that enters no cell twice is right. */
+ * 3 north. Every way that enters no cell twice is right.
+ *
+ * With spellings=2 each move has two digits, 4 to 7 mean what 0 to 3 do: answers that are equal in
+ * substance and differ in their tokens. */
 #ifndef TASK_MAZE_H
 #define TASK_MAZE_H
 
@@ -14,20 +17,27 @@
     X(TASK_MAZE, size, 2, 7, 5, "cells in a row and rows") \
     X(TASK_MAZE, loops, 0, 9, 3, \
       "walls opened beyond a tree's, at most (size-1)^2; right ways: 1 to 2^loops") \
+    X(TASK_MAZE, spellings, 1, 2, 1, "digits that mean a move: with 2 also the digit plus 4") \
     W(TASK_MAZE, teacher, TEACHERS, "which right way sft shows: any, or one of the shortest")
 
 enum { MAZE_SIZE = 7, MAZE_CELLS = MAZE_SIZE * MAZE_SIZE, MAZE_LOOPS = 9, MAZE_FAR = 255 };
 
 typedef struct {
     int size, cells;          /* the goal is the last cell */
+    int spellings;
     uint8_t open[MAZE_CELLS]; /* 1: east, 2: south */
 } Maze;
+
+static Maze maze_closed(const Task *t)
+{
+    return (Maze){.size = t->size, .cells = t->size * t->size, .spellings = t->spellings};
+}
 
 /* prompt = digit of 0..3, for each of size^2 cells, ":". No cell is open to the outside. */
 static bool maze_read_prompt(const Task *t, const char *s, void *posed)
 {
     Maze *m = posed;
-    *m = (Maze){.size = t->size, .cells = t->size * t->size};
+    *m = maze_closed(t);
     for (int cell = 0; cell < m->cells; cell++, s++) {
         if (*s < '0' || *s > '3')
             return false;
@@ -56,17 +66,24 @@ static int maze_beyond(const Maze *m, int cell, int side)
     return owner >= 0 && m->open[owner] & bit ? to : -1;
 }
 
-static bool maze_is_moves(const char *s) { return *s && !s[strspn(s, "0123")]; }
+static bool maze_is_moves(const Maze *m, const char *s)
+{
+    return *s && !s[strspn(s, m->spellings == 2 ? "01234567" : "0123")];
+}
+
+/* The side of a move: 0 to 3. */
+static int maze_side(char move) { return (move - '0') % 4; }
 
 static Verdict maze_verify(const void *posed, const char *response)
 {
     const Maze *m = posed;
     bool entered[MAZE_CELLS] = {true};
     int cell = 0;
-    if (!maze_is_moves(response))
-        return verdict("a move is not written as 0, 1, 2 or 3");
+    if (!maze_is_moves(m, response))
+        return verdict(m->spellings == 2 ? "a move is not written as 0, 1, .. or 7"
+                                         : "a move is not written as 0, 1, 2 or 3");
     for (const char *s = response; *s; s++) {
-        cell = maze_beyond(m, cell, *s - '0');
+        cell = maze_beyond(m, cell, maze_side(*s));
         if (cell < 0)
             return verdict("a move goes through a wall");
         if (entered[cell])
@@ -76,12 +93,12 @@ static Verdict maze_verify(const void *posed, const char *response)
     return verdict(cell == m->cells - 1 ? NULL : "the way does not end at the goal");
 }
 
-/* Moves are their own class, right or not. */
+/* The moves are the class, right or not, in whatever digits. */
 static bool maze_class(const void *posed, const char *response, Buf *out)
 {
-    (void)posed;
-    bool moves = maze_is_moves(response);
-    buf_str(out, moves ? response : "");
+    bool moves = maze_is_moves(posed, response);
+    for (const char *s = response; moves && *s; s++)
+        buf_printf(out, "%d", maze_side(*s));
     return moves;
 }
 
@@ -159,7 +176,8 @@ static int maze_count(MazeSearch *s, int longest)
 }
 
 /* One right way, drawn uniformly; with teacher=shortest, of the shortest. A maze from a file with
- * too many ways gets one of the shortest in any case: those are few (924 without any walls). */
+ * too many ways gets one of the shortest in any case: those are few (924 without any walls). Of two
+ * spellings each move has one at random. */
 static bool maze_solve(const Task *t, const void *posed, Dice *d, Buf *response)
 {
     const Maze *m = posed;
@@ -173,6 +191,8 @@ static bool maze_solve(const Task *t, const void *posed, Dice *d, Buf *response)
     s.wanted = dice(d, ways);
     s.visits = 0;
     maze_find(&s, 0, longest);
+    for (int i = 0; i < s.moves && m->spellings == 2; i++)
+        s.move[i] += (char)(4 * dice(d, 2));
     buf_add(response, s.move, s.moves);
     return true;
 }
@@ -209,7 +229,7 @@ static bool maze_draw(const Task *t, Dice *d, void *posed)
     Maze *m = posed;
     bool inside[MAZE_CELLS] = {false};
     Walls tree = {.n = 0}, left = {.n = 0};
-    *m = (Maze){.size = t->size, .cells = t->size * t->size};
+    *m = maze_closed(t);
     maze_join(m, dice(d, m->cells), inside, &tree);
     while (tree.n) {
         int wall = walls_draw(&tree, d), a = wall / 2, b = a + (wall % 2 ? m->size : 1);

@@ -6,11 +6,12 @@
 #include "../base/json.h"     /* defines: Json; util.h: Buf, philox */
 #include "judge.h"    /* defines: Judge; task.h: Task, task_problem, task_key */
 #include "../base/map.h"      /* defines: Map */
-#include "../text/template.h" /* defines: Template */
+#include "../text/messages.h" /* defines: Messages, Template */
 
 typedef struct {
     char *prompt, *answer;
-    int line; /* of the file */
+    Messages messages; /* the conversation whose last message `prompt` is; n = 0: there is none */
+    int line;          /* of the file */
 } Problem;
 
 /* A built-in task draws problems on demand; a list holds n: those of a file or, for an evaluation,
@@ -34,46 +35,93 @@ typedef struct {
 /* Adds a problem, with copies of its texts. */
 static void problems_add(Problems *p, const char *prompt, const char *answer, int line)
 {
-    APPEND(p->problem, p->n, (Problem){xstrdup(prompt), xstrdup(answer), line});
+    APPEND(p->problem, p->n,
+           (Problem){.prompt = xstrdup(prompt), .answer = xstrdup(answer), .line = line});
 }
 
-/* Reads a JSONL file of problems: `prompt`, `question` or `problem`, and `answer` (text or number;
- * the gold answer where there are both) or `solution`. SVAMP's `Body` precedes its `Question`.
- * need_answer: a line without one is an error. (An empty one is not: published sets have some, see
- * problems_check_gold.) */
+/* Makes the messages of a record its prompt: the last one asks, and what is before it is kept. Of a
+ * solved conversation, which ends with the assistant's message, that is the answer where the record
+ * has no other. One message of the user alone is as its text. */
+static void problem_converse(Messages *x, Buf *prompt, Buf *answer, const char *where)
+{
+    Message *last = &x->message[x->n - 1];
+    if (x->n > 1 && is_role(last, "assistant")) {
+        if (answer)
+            buf_str(answer, last->content);
+        x->n--;
+        free((char *)last->role);
+        free((char *)last->content);
+        last--;
+    }
+    if (!is_role(last, "user") && !is_role(last, "tool"))
+        die("%s: messages: the last is of role %s; expected the user's", where, last->role);
+    buf_str(prompt, last->content);
+    if (x->n == 1 && is_role(last, "user"))
+        messages_free(x);
+}
+
+/* Reads a JSONL file of problems: `prompt`, `question` or `problem`, or a conversation as
+ * `messages` or as `prompt`; and the gold answer (text or number), or a solution that ends with it.
+ * SVAMP's `Body` precedes its `Question`. need_answer: a line without one is an error. (An empty
+ * one is not: published sets have some, see problems_check_gold.) */
 static Problems problems_read(const char *path, bool need_answer)
 {
     Problems p = {.path = path};
     size_t n, offset = 0;
     int line = 0;
     char *text = jsonl_read(path, &n);
-    Buf prompt = {0}, body = {0}, answer = {0}, solution = {0}, joined = {0};
-    TextField field[] = {{.names = "prompt|question|problem|Question", .text = &prompt},
-                         {.names = "Body", .text = &body},
+    Buf prompt = {0}, body = {0}, truth = {0}, answer = {0}, solution = {0}, joined = {0};
+    Messages messages = {0};
+    TextField field[] = {{.names = "ground_truth", .text = &truth, .number = true},
                          {.names = "answer|Answer", .text = &answer, .number = true},
-                         {.names = "solution", .text = &solution}};
+                         {.names = "solution|output", .text = &solution, .number = true},
+                         {.names = "prompt|question|problem|Question", .text = &prompt,
+                          .list = messages_read, .to = &messages},
+                         {.names = "messages", .list = messages_read, .to = &messages},
+                         {.names = "Body", .text = &body}};
     for (Json j; jsonl_next(text, n, &offset, &line, &j);) {
-        prompt.n = body.n = answer.n = solution.n = joined.n = 0;
-        jsonl_texts(&j, field, 4, path, line);
-        const Buf *gold = answer.n ? &answer : &solution;
+        prompt.n = body.n = truth.n = answer.n = solution.n = joined.n = 0;
+        jsonl_texts(&j, field, 6, path, line);
+        bool answered = field[0].seen || field[1].seen || field[2].seen;
+        if (messages.n) {
+            prompt.n = 0;
+            problem_converse(&messages, &prompt, answered ? NULL : &solution,
+                             path_printf("%s: line %d", path, line).s);
+            answered |= solution.n > 0;
+        }
+        const Buf *gold = truth.n ? &truth : answer.n ? &answer : &solution;
         if (!prompt.n)
-            die("%s: line %d: no question; expected a prompt, question or problem", path, line);
-        if (need_answer && !field[2].seen && !field[3].seen)
-            die("%s: line %d: no answer; expected an answer or a solution", path, line);
+            die("%s: line %d: no question; expected a prompt, question, problem or messages", path,
+                line);
+        if (need_answer && !answered)
+            die("%s: line %d: no answer; expected an answer, ground_truth, solution or output",
+                path, line);
         if (body.n)
             buf_printf(&joined, "%s ", body.s);
         buf_str(&joined, prompt.s);
         problems_add(&p, joined.s, gold->n ? gold->s : "", line);
+        p.problem[p.n - 1].messages = messages;
+        messages = (Messages){0};
     }
     if (!p.n)
         die("%s: holds no problems", path);
     free(text);
-    buf_free(&prompt, &body, &answer, &solution, &joined);
+    buf_free(&prompt, &body, &truth, &answer, &solution, &joined);
     return p;
+}
+
+/* The text of a problem's prompt, by the template. */
+static void problem_render(const Template *t, const Problem *p, Buf *out)
+{
+    if (p->messages.n)
+        messages_render(&p->messages, t, true, out, NULL);
+    else
+        template_render(t, p->prompt, out);
 }
 
 static void problem_free(Problem *p)
 {
+    messages_free(&p->messages);
     free(p->prompt);
     free(p->answer);
 }
@@ -177,13 +225,26 @@ static void problems_draw(Problems *p, int n, bool (*fits)(void *context, const 
     buf_free(&prompt, &answer, &spec);
 }
 
+/* Equal for problems whose prompts, and messages before them, are equal. */
+static uint64_t problem_key(const Problem *p)
+{
+    Buf all = {0};
+    buf_str(&all, p->prompt);
+    for (int i = 0; i < p->messages.n; i++)
+        buf_printf(&all, "%c%s%c%s", 0, p->messages.message[i].role, 0,
+                   p->messages.message[i].content);
+    uint64_t key = hash64(all.s, all.n);
+    buf_free(&all);
+    return key;
+}
+
 /* class[i]: the first of n problems with the prompt of problem i. Returns how many differ. */
 static int problems_classes(const Problems *p, int n, int *class)
 {
     Map first = {0};
     int distinct = 0;
     for (int i = 0; i < n; i++) {
-        uint64_t key = hash64(p->problem[i].prompt, strlen(p->problem[i].prompt));
+        uint64_t key = problem_key(&p->problem[i]);
         class[i] = map_get(&first, key);
         if (class[i] >= 0)
             continue;

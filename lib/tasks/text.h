@@ -31,6 +31,7 @@ typedef struct {
     int max;             /* countdown, reach */
     int digits;          /* add, reach */
     int size, loops;     /* maze */
+    int spellings;       /* maze */
     int steps, shortest; /* reach */
     int teacher;         /* maze, reach: a Teaching */
 } Task;

@@ -2,7 +2,7 @@
  * role and a content: no list of tools, no tool calls, no separate reasoning.
  *
  *   Message m[] = {{"system", "Be brief."}, {"user", "1+1?"}};
- *   chat_render(CHAT_CHATML, m, 2, true, -1, &out);
+ *   chat_render(CHAT_CHATML, m, 2, true, -1, &out, NULL);
  *
  * gives, without the breaks between these lines,
  *
@@ -38,6 +38,11 @@ typedef struct {
     const char *s;
     size_t n;
 } Slice;
+
+/* Bytes begin .. end - 1 of a rendered text. */
+typedef struct {
+    size_t begin, end;
+} TextSpan;
 
 static Slice slice_strip(Slice x, bool left, bool right)
 {
@@ -92,7 +97,7 @@ static void chat_assistant(const Message *m, bool think, bool last, Buf *out)
 
 /* Qwen3's. Consecutive tool messages are one turn of the user. */
 static void chat_qwen3(const Message *m, int n, bool add_generation_prompt, int enable_thinking,
-                       Buf *out)
+                       Buf *out, TextSpan *turn)
 {
     int query = n - 1;
     for (int i = 0; i < n; i++)
@@ -104,12 +109,15 @@ static void chat_qwen3(const Message *m, int n, bool add_generation_prompt, int 
         if (first)
             buf_printf(out, "<|im_start|>%s", tool ? "user" : m[i].role);
         buf_str(out, tool ? "\n<tool_response>\n" : "\n");
+        turn[i].begin = out->n;
         if (is_role(&m[i], "assistant"))
             chat_assistant(&m[i], i > query, i == n - 1, out);
         else
             buf_str(out, m[i].content);
         buf_str(out, tool ? "\n</tool_response>" : "");
-        buf_str(out, last ? "<|im_end|>\n" : "");
+        buf_str(out, last ? "<|im_end|>" : "");
+        turn[i].end = out->n;
+        buf_str(out, last ? "\n" : "");
     }
     if (add_generation_prompt)
         buf_str(out, "<|im_start|>assistant\n");
@@ -133,7 +141,8 @@ static Slice chat_trim(const char *text)
 }
 
 /* ChatML's and Llama 3's: a turn for each message. */
-static void chat_turns(bool llama, const Message *m, int n, bool add_generation_prompt, Buf *out)
+static void chat_turns(bool llama, const Message *m, int n, bool add_generation_prompt, Buf *out,
+                       TextSpan *turn)
 {
     buf_str(out, llama ? "<|begin_of_text|>" : "");
     for (int i = 0; i < n + add_generation_prompt; i++) {
@@ -142,20 +151,27 @@ static void chat_turns(bool llama, const Message *m, int n, bool add_generation_
         if (i == n)
             break;
         Slice x = llama ? chat_trim(m[i].content) : (Slice){m[i].content, strlen(m[i].content)};
+        turn[i].begin = out->n;
         buf_add(out, x.s, x.n);
-        buf_str(out, llama ? "<|eot_id|>" : "<|im_end|>\n");
+        buf_str(out, CHAT_END[llama ? CHAT_LLAMA3 : CHAT_CHATML]);
+        turn[i].end = out->n;
+        buf_str(out, llama ? "" : "\n");
     }
 }
 
 /* Appends the prompt. enable_thinking, of Qwen3: 0 begins the answer with an empty thought; 1 and
- * -1 (not set) leave it to the model. */
+ * -1 (not set) leave it to the model. turn [n], or NULL: the bytes of each message's content and of
+ * the token that ends its turn, which for the assistant's is what a model generates. */
 static void chat_render(ChatFormat format, const Message *m, int n, bool add_generation_prompt,
-                        int enable_thinking, Buf *out)
+                        int enable_thinking, Buf *out, TextSpan *turn)
 {
+    TextSpan *spans = turn ? turn : xcalloc(n, sizeof *spans);
     if (format == CHAT_QWEN3)
-        chat_qwen3(m, n, add_generation_prompt, enable_thinking, out);
+        chat_qwen3(m, n, add_generation_prompt, enable_thinking, out, spans);
     else
-        chat_turns(format == CHAT_LLAMA3, m, n, add_generation_prompt, out);
+        chat_turns(format == CHAT_LLAMA3, m, n, add_generation_prompt, out, spans);
+    if (!turn)
+        free(spans);
 }
 
 #endif

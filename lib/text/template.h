@@ -86,7 +86,7 @@ static void template_render(const Template *t, const char *problem, Buf *out)
     if (template_is_chat(t)) {
         Message m[2] = {{"system", system}, {"user", problem}};
         int first = t->system ? 0 : 1;
-        chat_render(t->kind - TEMPLATE_CHAT, m + first, 2 - first, true, -1, out);
+        chat_render(t->kind - TEMPLATE_CHAT, m + first, 2 - first, true, -1, out, NULL);
         return;
     }
     for (const char *s = t->kind == TEMPLATE_FILE ? t->text : "{prompt}"; *s;) {
