@@ -46,7 +46,7 @@ def given(seed=0):
     groups = [[[dice.randrange(480) for _ in range(dice.randrange(12))] + [END] for _ in range(M)]
               for _ in PROMPTS]
     groups[2][3] = groups[2][1]
-    return groups, [[1, -1, -1, 1, -1, -1], [-1] * M, [0.5, 2, -1, 2, -3, -1]]
+    return groups, [[1, -1, -1, 1, -1, -1], [-1] * M, [2.5, 2, -1, 2, -3, -1]]
 
 
 def tokenizer():
