@@ -4,8 +4,8 @@
 #   python3 data/peer_trl.py DIR four.jsonl full f32          or bf16; lora in the place of full
 #   ./g2rl train --model DIR --data four.jsonl --template chatml --prompts 4 --rollouts 8 \
 #       --max-tokens 64 --lr 1e-6 --steps 3 --no-check --force --out runs/peer       and --lora 16
-# Prints the seconds of each step (the first warms up) and their median, in all cores' threads, and the
-# mean length of responses. METHOD=grpo does without the features. Run both by turns.
+# Prints the seconds of each step, their median without the first, which warms up, and the mean
+# length of responses. METHOD=grpo does without the features. On all cores; run both by turns.
 import json
 import os
 import statistics
@@ -45,9 +45,9 @@ data = Dataset.from_list([{"prompt": CHATML.format(p["question"]),
                            "answer": p["answer"].split("#### ")[-1]} for p in problems])
 args = trl.GRPOConfig(
     output_dir="runs/peer_trl", use_cpu=True, bf16=dtype == "bf16", activation_checkpointing=False,
-    per_device_train_batch_size=len(problems) * M, num_generations=M, max_completion_length=NEW,
-    beta=0.001, learning_rate=1e-6, lr_scheduler_type="constant", max_steps=STEPS, logging_steps=1,
-    save_strategy="no", report_to=[], disable_tqdm=True)
+    per_device_train_batch_size=M, gradient_accumulation_steps=len(problems), num_generations=M,
+    max_completion_length=NEW, beta=0.001, learning_rate=1e-6, lr_scheduler_type="constant",
+    max_steps=STEPS, logging_steps=1, save_strategy="no", report_to=[], disable_tqdm=True)
 tokenizer = transformers.PreTrainedTokenizerFast(
     tokenizer_file=f"{model}/tokenizer.json", eos_token="<|im_end|>", pad_token="<|endoftext|>")
 adapter = peft.LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")

@@ -151,7 +151,7 @@ class G2RLTrainer(GRPOTrainer):
     """
 
     def __init__(self, model, reward_funcs, *, strength=0.5, dead_groups="full", **others):
-        if not inspect.isroutine(reward_funcs) or inspect.iscoroutinefunction(reward_funcs):
+        if not callable(reward_funcs) or inspect.iscoroutinefunction(reward_funcs):
             raise ValueError(f"reward_funcs: {reward_funcs}; expected one function, not async")
         if dead_groups not in ("full", "zero"):
             raise ValueError(f"dead_groups: {dead_groups}; expected 'full' or 'zero'")
@@ -167,16 +167,17 @@ class G2RLTrainer(GRPOTrainer):
         """TRL's reward function: r~ of this process's responses."""
         r = self.base_reward(prompts=prompts, completions=completions, log_metric=log_metric,
                              completion_ids=completion_ids, **columns)
-        if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in r):
+        r = torch.tensor([math.nan if x is None else float(x) for x in r])
+        if not r.isfinite().all():
             raise ValueError("a reward is not a number; Eq 10 needs one of every response")
         if not self.model.training:
-            return r
-        if 0 in r:
+            return r.tolist()
+        if (r == 0).any():
             warnings.warn("a reward of 0 stays 0, however novel (Eq 12): let wrong be -1")
         ids = self._tokenize_prompts(prompts)[0]  # the ids that TRL sampled from
         Phi = features(self.model, ids, completion_ids, self.temperature,
                        self.args.per_device_train_batch_size)
-        shaped = self.shape(torch.tensor(r, device=Phi.device), Phi, log_metric)
+        shaped = self.shape(r.to(Phi.device), Phi, log_metric)
         start = self.accelerator.process_index * len(r)
         return shaped[start:start + len(r)].tolist()
 
@@ -184,7 +185,7 @@ class G2RLTrainer(GRPOTrainer):
         """r~ of the responses of all processes, from the r and Phi of this one's. TRL deals out a
         group's prompts one after the other, on through the processes."""
         m = self.num_generations
-        r = gather(r.float()).cpu().double().view(-1, m)
+        r = gather(r).cpu().double().view(-1, m)
         Phi = gather(Phi).cpu().double().view(*r.shape, -1)
         S = cosines(Phi)
         nu, nubar = novelty(S, r)

@@ -171,7 +171,9 @@ def cooler_live_groups():
 
 
 def adapter():
-    model = peft.PeftModel.from_pretrained(load(), ADAPTER, is_trainable=True)
+    settings = peft.PeftConfig.from_pretrained(ADAPTER)
+    settings.lora_dropout = 0.5  # not of features
+    model = peft.PeftModel.from_pretrained(load(), ADAPTER, is_trainable=True, config=settings)
     return against_c(model, 1.0, "full", "--adapter", ADAPTER)
 
 
@@ -205,8 +207,9 @@ def degenerate():
 
 
 def evaluation():
-    """Outside of training a reward is what it is."""
+    """Outside of training a reward is what it is; and of a step nothing stays behind."""
     trainer = one_step(load(), *given())
+    assert trainer.model.training and not trainer.model.model._forward_hooks
     trainer.model.eval()
     r = trainer.shaped_reward(PROMPTS, PROMPTS, [[1]] * 3, trainer._log_metric)
     assert r == given()[1][0][:3], f"{r}"
