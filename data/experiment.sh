@@ -69,12 +69,13 @@ csv() { # NAMES
             at = index($0, "\"" name[i] "\": ")
             v = at ? substr($0, at + length(name[i]) + 4) : ""
             sub(/[,}].*/, "", v)
-            printf "%s%s", i > 1 ? "," : "", v == "" ? "" : sprintf("%.6g", v)
+            printf("%s%s", i > 1 ? "," : "", v == "" ? "" : sprintf("%.6g", v))
         }
         print ""
     }'
 }
 add() { # TABLE HEADER LINES: the lines of a file, by one write, since others add theirs
+    mkdir -p "$tables"
     [ -s "$1" ] || echo "$2" >"$1"
     cat "$3" >>"$1"
 }
@@ -90,8 +91,9 @@ one() { # GROUND SPLIT LR SEED ROW
         base 1 "$4"
         return
     fi
-    train 1 "$4" "$5" --ledger short
     run=$runs/seed$4/$5
+    grep -q "\"step\": $steps, \"pass" "$run/eval.jsonl" 2>/dev/null ||
+        train 1 "$4" "$5" --ledger short
     hash=$(sed -n '$s/.*"weights_hash": "\([0-9a-f]*\)".*/\1/p' "$run/metrics.jsonl")
     csv "$columns" <"$run/eval.jsonl" | sed "s/^/$key/; \$s/\$/,$hash/; \$!s/\$/,/" >"$run/lines"
     add "$table" "$(header split lr seed row $columns weights_hash)" "$run/lines"
@@ -119,8 +121,8 @@ unfold() {
                 dir = root "/" $1 "-" $2 "/seed" $3 "/" $4
                 if (dir != last) {
                     system("mkdir -p " dir)
-                    printf "{\"task\": \"%s\", \"split\": \"%s\", \"lr\": %s, \"seed\": %s}\n",
-                        task, $1, $2, $3 > (dir "/run.json")
+                    printf("{\"task\": \"%s\", \"split\": \"%s\", \"lr\": %s, \"seed\": %s}\n",
+                        task, $1, $2, $3) > (dir "/run.json")
                     close(dir "/run.json")
                     if (last != "") close(last "/eval.jsonl")
                     last = dir

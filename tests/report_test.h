@@ -368,18 +368,36 @@ static void test_frontier_report(void)
     CHECK(strstr(cli_out, "\ng2rl         2        0       +0.15  [+0.15, +0.15]  "
                           "[+0.15, +0.15]  0.0000\n"), "%s", cli_out);
     char *html = read_page(page.s);
+    CHECK(strstr(html, "From a base model with a pass@1 of 50.0 %, each method was trained for 10 "
+                       "steps and asked 2 held-out problems, 2 times each. At the same pass@1 as "
+                       "grpo, clearly more different right answers among 2: g2rl (+0.15). (Cl"), "words");
     CHECK(strstr(html, "Minus grpo\xE2\x80\x99s at the same pass@1, answers") &&
           strstr(html, ">distinct right of 2</text>") && strstr(html, ">copies, %</th>") &&
           !strstr(html, ">all right, %</th>"), "the page");
     free(html);
 
     /* the other way round: others minus g2rl; and a row that is not there */
-    CHECK(cli("report %s %s %s %s --json --against g2rl", a.s, b.s, c.s, d.s) == 0, "%s", cli_err);
+    CHECK(cli("report %s %s %s %s --json --against g2rl", a.s, b.s, c.s, d.s) == 0, "%s",
+          cli_err);
     arm = text_from(cli_out, "\"grpo\":");
     CHECK(fabs(member_after(arm, at, "\"value\": ") + 0.15) < 1e-9 &&
           member_after(arm, at, "\"p\": ") == 0, "%s", arm);
+    CHECK(cli("report %s %s --against g2rl --out %s", a.s, c.s, page.s) == 0, "%s", cli_err);
+    html = read_page(page.s);
+    CHECK(strstr(html, "as g2rl, clearly fewer different right answers among 2: grpo (-0.15). "),
+          "fewer");
+    free(html);
     CHECK(cli("report %s %s --against other", a.s, c.s) == 1 &&
           !strcmp(cli_err, "g2rl: report: --against: no run is called 'other'\n"), "%s", cli_err);
+
+    /* one seed above, one below: nothing is clear */
+    static const double below[] = {0.9, 0.8, 0.7};
+    d = frontier_run("f2", "g2rl", "2", "1e-4", 0.96, below);
+    CHECK(cli("report %s %s %s %s --out %s", a.s, b.s, c.s, d.s, page.s) == 0, "%s", cli_err);
+    html = read_page(page.s);
+    CHECK(strstr(html, "no other clearly differs in different right answers among 2. Not clearly "
+                       "different: g2rl (+0.05). (Clearly"), "unclear");
+    free(html);
 
     /* both problems are one class: every sample is the evaluation itself */
     CHECK(cli("report %s %s --json", a.s, c.s) == 0, "%s", cli_err);

@@ -45,6 +45,7 @@ static inline void report_page(const Report *r, const char *path)
     style_sheet(&b);
     buf_str(&b, "</style>\n</head>\n<body>\n<main>\n");
     page_header(r, &b);
+    panel_words(r, &b);
     panel_results(r, &b);
     panel_differences(r, &b);
     panel_frontier(r, &b);
