@@ -6,6 +6,7 @@
 #   sh data/experiment.sh STAGE...      rates, entropy, primary, others, rate, small
 #   sh data/experiment.sh list STAGE    its runs: ground, split, learning rate, seed, row
 #   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
+#   sh data/experiment.sh tests         the primary tests, with Holm's correction
 #
 # Tables: doc/experiment/GROUND.csv, a line for each evaluation of each run, with the hash of the
 # last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time,
@@ -115,14 +116,17 @@ unfold() {
         g=$(basename "$table" .csv)
         [ "$g" != temperatures ] || continue
         ground "$g" no
-        awk -F, -v root="runs/tables/$g" -v task="$task" '
+        awk -F, -v root="runs/tables/$g" -v task="$task" -v steps="$steps" '
             NR == 1 { for (i = 5; i < NF; i++) name[i] = $i; n = NF; next }
             {
                 dir = root "/" $1 "-" $2 "/seed" $3 "/" $4
                 if (dir != last) {
-                    system("mkdir -p " dir)
-                    printf("{\"task\": \"%s\", \"split\": \"%s\", \"lr\": %s, \"seed\": %s}\n",
-                        task, $1, $2, $3) > (dir "/run.json")
+                    system("mkdir -p " dir " && : >" dir "/metrics.jsonl")
+                    printf("{\"command\": \"train\", \"task\": \"%s\", \"steps\": %d, ",
+                        task, steps) > (dir "/run.json")
+                    printf("\"split\": \"%s\", \"lr\": %s, \"seed\": %s, ", $1, $2,
+                        $3) > (dir "/run.json")
+                    print "\"prompts\": 16, \"rollouts\": 16}" > (dir "/run.json")
                     close(dir "/run.json")
                     if (last != "") close(last "/eval.jsonl")
                     last = dir
@@ -135,6 +139,34 @@ unfold() {
     done
 }
 
+# The nine primary tests: g2rl minus three rows on each ground, Student's t over seeds. Holm: the
+# k-th smallest p of n times n - k + 1, never less than the one before; 1 where more than two seeds
+# are missing.
+primary_tests() {
+    for g in ${GROUNDS:-countdown maze reach}; do
+        runs=runs/tables/$g/test-$(rate $g)
+        for row in grpo g2rl-random g2rl-count; do
+            "$G2RL" report "$runs"/seed*/g2rl "$runs"/seed*/$row --against $row --json \
+                --out runs/tables/page.html 2>/dev/null | sed -n 's/^ *"g2rl": .*"frontier": //p' |
+                sed 's/"interval": \[\([^,]*\), \([^]]*\)\]/"low": \1, "high": \2/' |
+                csv "value low high p seeds missing" | sed "s/^/$g,$row,/"
+        done
+    done | sort -t, -k 6,6g | awk -F, '
+        { line[NR] = $0; p[NR] = $NF > 2 ? 1 : $(NF - 2) }
+        END {
+            printf("%-10s %-12s %10s %22s %5s %7s %8s %8s\n", "ground", "g2rl minus", "difference",
+                "95 %", "seeds", "missing", "p", "Holm")
+            for (i = 1; i <= NR; i++) {
+                split(line[i], f, ",")
+                q = p[i] * (NR - i + 1)
+                q = q > 1 ? 1 : q
+                last = q > last ? q : last
+                printf("%-10s %-12s %+10.4f %22s %5d %7d %8.4f %8.4f\n", f[1], f[2], f[3],
+                    f[4] ", " f[5], f[7], f[8], p[i], last)
+            }
+        }'
+}
+
 case ${1-} in
 --step)
     shift
@@ -142,6 +174,10 @@ case ${1-} in
     ;;
 list) stage "${2-}" ;;
 unfold) unfold ;;
+tests)
+    unfold
+    primary_tests
+    ;;
 '')
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2

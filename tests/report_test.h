@@ -370,7 +370,8 @@ static void test_frontier_report(void)
     char *html = read_page(page.s);
     CHECK(strstr(html, "From a base model with a pass@1 of 50.0 %, each method was trained for 10 "
                        "steps and asked 2 held-out problems, 2 times each. At the same pass@1 as "
-                       "grpo, clearly more different right answers among 2: g2rl (+0.15). (Cl"), "words");
+                       "grpo, clearly more different right answers among 2: g2rl (+0.15). (Cl"),
+          "words");
     CHECK(strstr(html, "Minus grpo\xE2\x80\x99s at the same pass@1, answers") &&
           strstr(html, ">distinct right of 2</text>") && strstr(html, ">copies, %</th>") &&
           !strstr(html, ">all right, %</th>"), "the page");

@@ -76,8 +76,8 @@ static inline void panel_results(const Report *r, Buf *b)
 
 /* ---------------------------------------------------------------- in words */
 
-/* Is a row of the frontier clearly above (1) or below (-1) 0: does its 95 % interval exclude 0? That
- * over seeds; of one seed, over problems. */
+/* Is a row of the frontier clearly above (1) or below (-1) 0: does its 95 % interval exclude 0?
+ * That over seeds; of one seed, over problems. */
 static inline int frontier_sign(const Row *row)
 {
     Estimate e = has_interval(row->cell[2]) ? row->cell[2] : row->cell[4];
@@ -115,8 +115,8 @@ static inline void panel_words(const Report *r, Buf *b)
     snprintf(measure, sizeof measure, count ? "different right answers among %d" : "pass@%d",
              quantity(&r->runs, r->measure).k);
     buf_str(b, "<p class=\"words\">");
-    buf_printf(b, "From a base model with a pass@1 of %.1f %%, %s trained for %d steps and asked %d "
-               "held-out problems, %d times each.", 100 * base.value,
+    buf_printf(b, "From a base model with a pass@1 of %.1f %%, %s trained for %d steps and asked "
+               "%d held-out problems, %d times each.", 100 * base.value,
                r->runs.n_arms > 1 ? "each method was" : "the model was", last_step(r),
                r->runs.problems, r->runs.samples);
     if (r->frontier.n && r->against) {
