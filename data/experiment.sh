@@ -3,7 +3,8 @@
 # be stopped and started again: a run that was not finished begins anew, a finished one is in the
 # tables, which are all that is kept.
 #
-#   sh data/experiment.sh STAGE...      rates, entropy, primary, others, rate, small
+#   sh data/experiment.sh STAGE...      rates, entropy, primary, others, rate, one, sizes; and small,
+#                                       of GROUNDS="tree spelled larger pool-maze pool-countdown"
 #   sh data/experiment.sh list STAGE    its runs: ground, split, learning rate, seed, row
 #   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
 #   sh data/experiment.sh tests         the primary tests, with Holm's correction
@@ -20,6 +21,7 @@ tables=doc/experiment
 columns="step pass@1 pass@2 pass@4 pass@8 pass@16 maj@16 distinct_right@16 phi/cos_mean phi/neg_ratio
     entropy completions/mean_length frac_copies frac_two_right frac_all_right frac_all_wrong
     problems distinct_problems samples"
+pool=128 # training problems of the grounds pool-*
 warm="temperature pass@1 pass@16 pass@64 maj@16 distinct_right@16 phi/cos_mean entropy frac_copies
     problems samples"
 
@@ -29,6 +31,8 @@ rate() {
     countdown) echo 1e-4 ;;
     maze) echo 1e-4 ;;
     reach) echo 1e-4 ;;
+    pool-*) rate "${1#pool-}" ;;
+    tree | spelled | larger) rate maze ;;
     esac
 }
 other_rate() {
@@ -55,6 +59,9 @@ stage() {
                 g2rl-count-live g2rl-text
             ;;
         rate) each $g test "$(other_rate $g)" 11 15 grpo g2rl ;;
+        one) each $g test "$(rate $g)" 11 13 grpo-one g2rl-one ;;
+        sizes) each $g test "$(rate $g)" 11 13 grpo-4 g2rl-4 grpo-64 g2rl-64 ;;
+        small) each $g test "$(rate $g)" 11 13 grpo g2rl g2rl-random g2rl-count ;;
         *)
             echo "experiment.sh: no stage '$1'" >&2
             return 1
@@ -87,7 +94,14 @@ one() { # GROUND SPLIT LR SEED ROW
     table=$tables/$1.csv key="$2,$3,$4,$5,"
     ! grep -q "^$key" "$table" 2>/dev/null || return 0
     ground "$1" no
-    every=10 lr=$3 SPLIT=$2 bases=runs/experiment/$1 runs=runs/experiment/$1/$2-$3
+    every=10 lr=$3 SPLIT=$2 bases=runs/experiment/$from runs=runs/experiment/$1/$2-$3
+    case $1 in
+    pool-*)
+        every=50 columns="$columns pass@64"
+        "$G2RL" data --task "$task" --problems $pool --seed 11 >"runs/experiment/$1.jsonl.$4$5"
+        mv "runs/experiment/$1.jsonl.$4$5" "runs/experiment/$1.jsonl"
+        ;;
+    esac
     if [ "$5" = base ]; then
         base 1 "$4"
         return
