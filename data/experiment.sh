@@ -8,6 +8,7 @@
 #   sh data/experiment.sh list STAGE    its runs: ground, split, learning rate, seed, row
 #   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
 #   sh data/experiment.sh tests         the primary tests, with Holm's correction
+#   sh data/experiment.sh temperatures  the last models at other temperatures, means over seeds
 #
 # Tables: doc/experiment/GROUND.csv, a line for each evaluation of each run, with the hash of the
 # last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time,
@@ -29,7 +30,7 @@ warm="temperature pass@1 pass@16 pass@64 maj@16 distinct_right@16 phi/cos_mean e
 rate() {
     case $1 in
     countdown) echo 1e-4 ;;
-    maze) echo 1e-4 ;;
+    maze) echo 5e-5 ;;
     reach) echo 1e-4 ;;
     pool-*) rate "${1#pool-}" ;;
     tree | spelled | larger) rate maze ;;
@@ -181,6 +182,27 @@ primary_tests() {
         }'
 }
 
+temperature_table() {
+    awk -F, '
+        NR == 1 { next }
+        {
+            key = sprintf("%-10s %-16s %4s", $1, $4, $5)
+            if (!(key in n)) order[++keys] = key
+            n[key]++
+            for (i = 6; i <= 10; i++) sum[key, i] += $i
+        }
+        END {
+            printf("%-10s %-16s %4s %5s %7s %7s %7s %7s %9s\n", "ground", "row", "T", "seeds",
+                "pass@1", "pass@16", "pass@64", "maj@16", "distinct")
+            for (k = 1; k <= keys; k++) {
+                key = order[k]
+                printf("%s %5d", key, n[key])
+                for (i = 6; i <= 9; i++) printf(" %7.1f", 100 * sum[key, i] / n[key])
+                printf(" %9.2f\n", sum[key, 10] / n[key])
+            }
+        }' "$tables/temperatures.csv"
+}
+
 case ${1-} in
 --step)
     shift
@@ -188,6 +210,7 @@ case ${1-} in
     ;;
 list) stage "${2-}" ;;
 unfold) unfold ;;
+temperatures) temperature_table ;;
 tests)
     unfold
     primary_tests
