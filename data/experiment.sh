@@ -7,6 +7,7 @@
 #                                       of GROUNDS="tree spelled larger pool-maze pool-countdown"
 #   sh data/experiment.sh list STAGE    its runs: ground, split, learning rate, seed, row
 #   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
+#   sh data/experiment.sh choices       what was chosen on validation problems, and by which numbers
 #   sh data/experiment.sh tests         the primary tests, with Holm's correction
 #   sh data/experiment.sh temperatures  the last models at other temperatures, means over seeds
 #
@@ -154,6 +155,24 @@ unfold() {
     done
 }
 
+# GRPO's pass@1, mean over the second half of training and three seeds, at each rate; then, at the
+# rate that was chosen, the frontier of each entropy bonus against GRPO.
+choices_table() {
+    for g in ${GROUNDS:-countdown maze reach}; do
+        [ -f "$tables/$g.csv" ] || continue
+        ground $g no
+        echo "$g, pass@1 of grpo by learning rate (chosen: $(rate $g)):"
+        awk -F, -v half=$((steps / 2)) '
+            $1 == "valid" && $4 == "grpo" && $5 >= half { sum[$2] += $6; n[$2]++ }
+            END { for (rate in n) printf("  %-5s %.4f\n", rate, sum[rate] / n[rate]) }' \
+            "$tables/$g.csv" | sort -k 2,2gr
+        echo "$g, frontier of the entropy bonus by its size (chosen: $entropy):"
+        "$G2RL" report runs/tables/$g/valid-$(rate $g)/seed*/* --json --out runs/tables/page.html \
+            2>/dev/null | sed -n 's/^ *"entropy-\([0-9.]*\)": .*"frontier": {/\1 {/p' |
+            while read -r size rest; do echo "  $size $(echo "$rest" | csv value)"; done
+    done
+}
+
 # The nine primary tests: g2rl minus three rows on each ground, Student's t over seeds. Holm: the
 # k-th smallest p of n times n - k + 1, never less than the one before; 1 where more than two seeds
 # are missing.
@@ -211,6 +230,10 @@ case ${1-} in
 list) stage "${2-}" ;;
 unfold) unfold ;;
 temperatures) temperature_table ;;
+choices)
+    unfold
+    choices_table
+    ;;
 tests)
     unfold
     primary_tests
