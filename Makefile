@@ -10,6 +10,7 @@
 # make race       do threads meet? (clang)                 make long STEPS=2000: does memory grow?
 # make fuzz       every parser on made-up input (clang), 10 minutes each; FOR=60 TARGET='json math'
 # make test-arm   every test of the ARM build, in qemu     make lessons    do the lessons' tests tell?
+# make test-wasm  WebAssembly's, under wasmtime            make wasm       g2rl.wasm, g2rl-relaxed.wasm
 # make nightly    tests of every build, and fuzz: hours    make clean, make help
 
 CC     ?= cc
@@ -138,6 +139,30 @@ nightly:
 	$(MAKE) test-arm
 	$(MAKE) fuzz
 
+# WebAssembly for the page: with relaxed SIMD, whose multiply-add is one instruction, and without,
+# for engines that refuse a module with it. Debian: clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32
+WASM_CC ?= clang-19
+WASM = $(WASM_CC) --target=wasm32-wasi -msimd128 $(EXACT) $(WARN) -Werror -O2 \
+       -include page/wasi.h -Ipage -Wl,-z,stack-size=8388608 -Wl,--strip-all \
+       -lwasi-emulated-getpid -lwasi-emulated-mman -lwasi-emulated-signal
+
+wasm: g2rl.wasm g2rl-relaxed.wasm
+
+g2rl.wasm: $(SOURCES) page/wasi.h
+	$(WASM) g2rl.c -o $@
+
+g2rl-relaxed.wasm: $(SOURCES) page/wasi.h
+	$(WASM) -mrelaxed-simd g2rl.c -o $@
+
+test_g2rl.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
+	$(WASM) -Wno-unused-function tests/wasm.c -o $@
+
+test_g2rl-relaxed.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
+	$(WASM) -Wno-unused-function -mrelaxed-simd tests/wasm.c -o $@
+
+test-wasm: g2rl wasm test_g2rl.wasm test_g2rl-relaxed.wasm
+	sh tests/wasm.sh
+
 lesson:
 	@MAKE="$(MAKE)" sh doc/lessons/lesson.sh $(N)
 
@@ -149,7 +174,8 @@ install: g2rl
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
+	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl .flags \
+	    *.wasm
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -159,4 +185,4 @@ help:
 	@echo '$(BUILT)' | cmp -s - $@ || echo '$(BUILT)' > $@
 
 force:
-.PHONY: all plain test test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force
+.PHONY: all plain wasm test test-wasm test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force

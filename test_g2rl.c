@@ -87,6 +87,7 @@ static const Test TESTS[] = {
     TEST(math_shared, "agreement with labels and other verifiers"),
     TEST(math_command, "g2rl verify"),
     TEST(philox, "Random123 known answers"),
+    TEST(fma, "one rounding, at ties and among subnormals too"),
     TEST(exp, "exp within 1.01 ulp; NaN stays NaN"),
     TEST(softmax, "log-probs and entropy, tile by tile, against double"),
     TEST(rows, "sums across rows: equal bits, exact ends"),
