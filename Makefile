@@ -61,8 +61,12 @@ TESTS    = $(wildcard tests/*.h) tests/plain_oracle.c plain.c
 
 all: g2rl
 
-g2rl: $(SOURCES) .flags
-	$(CC) $(FLAGS) g2rl.c -o $@ $(LIBS)
+# What --version says; a program that is built here, and not the tests, is built again for it.
+COMMIT := $(if $(wildcard .git),$(shell git describe --always --dirty 2>/dev/null))
+SAYS    = $(COMMIT:%=-DCOMMIT='"commit %, "')
+
+g2rl: $(SOURCES) .flags .flags-commit
+	$(CC) $(FLAGS) $(SAYS) g2rl.c -o $@ $(LIBS)
 
 # Chapter 0 stands alone.
 plain:
@@ -148,11 +152,11 @@ WASM = $(WASM_CC) --target=wasm32-wasi -msimd128 $(EXACT) $(WARN) -Werror -O2 \
 
 wasm: g2rl.wasm g2rl-relaxed.wasm
 
-g2rl.wasm: $(SOURCES) page/wasi.h
-	$(WASM) g2rl.c -o $@
+g2rl.wasm: $(SOURCES) page/wasi.h .flags-commit
+	$(WASM) $(SAYS) g2rl.c -o $@
 
-g2rl-relaxed.wasm: $(SOURCES) page/wasi.h
-	$(WASM) -mrelaxed-simd g2rl.c -o $@
+g2rl-relaxed.wasm: $(SOURCES) page/wasi.h .flags-commit
+	$(WASM) $(SAYS) -mrelaxed-simd g2rl.c -o $@
 
 test_g2rl.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
 	$(WASM) -Wno-unused-function tests/wasm.c -o $@
@@ -174,8 +178,8 @@ install: g2rl
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl .flags \
-	    *.wasm
+	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl \
+	    *.wasm .flags .flags-commit
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -183,6 +187,9 @@ help:
 # Rebuilds when the compiler, the flags or the processor changes.
 .flags: force
 	@echo '$(BUILT)' | cmp -s - $@ || echo '$(BUILT)' > $@
+
+.flags-commit: force
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
 
 force:
 .PHONY: all plain wasm test test-wasm test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force

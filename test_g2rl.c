@@ -271,6 +271,7 @@ static const Test TESTS[] = {
     TEST(report_absent, "panels without data"),
     TEST(report_unfinished, "a last line that is still being written"),
     TEST(report_refused, "bad files of runs, each with line and field"),
+    TEST(report_csv, "two files, a row a step, empty cells, quoted names"),
     TEST(report_skips, "what stands beside the runs, each with a word"),
     TEST(svg_parts, "ticks, escaped text, running means"),
     TEST(bench, "the benchmark's rows and counts"),

@@ -27,7 +27,7 @@ typedef struct {
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p, reward_timeout;
     double lora_alpha;
     uint64_t seed;
-    bool json, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
+    bool json, csv, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
     MethodOptions rl;
 } Options;
 
@@ -183,6 +183,7 @@ static const Option OPTIONS[] = {
     TEXT("out", out, NULL, C(REPORT), "FILE", "the page; else report.html next to the first run"),
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
+    FLAG("csv", csv, C(REPORT), "the numbers of one run, a row a step, and no page"),
     INT("save-every", save_every, "0", 0, 1e9, LEARN,
         "steps between checkpoints; 0: every ten minutes and before evaluations, the newest kept"),
     INT("keep", keep, "0", 0, 1e9, LEARN, "newest checkpoints to keep; 0: all"),
