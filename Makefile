@@ -10,7 +10,7 @@
 # make race       do threads meet? (clang)                 make long STEPS=2000: does memory grow?
 # make fuzz       every parser on made-up input (clang), 10 minutes each; FOR=60 TARGET='json math'
 # make test-arm   every test of the ARM build, in qemu     make lessons    do the lessons' tests tell?
-# make test-wasm  WebAssembly's, under wasmtime            make wasm       g2rl.wasm, g2rl-relaxed.wasm
+# make test-wasm  WebAssembly's, under wasmtime            make page       g2rl.html, the page that trains
 # make nightly    tests of every build, and fuzz: hours    make clean, make help
 
 CC     ?= cc
@@ -158,6 +158,11 @@ g2rl.wasm: $(SOURCES) page/wasi.h .flags-commit
 g2rl-relaxed.wasm: $(SOURCES) page/wasi.h .flags-commit
 	$(WASM) $(SAYS) -mrelaxed-simd g2rl.c -o $@
 
+page: g2rl.html
+
+g2rl.html: g2rl.wasm g2rl-relaxed.wasm $(wildcard page/*.html page/*.css page/*.js page/*.sh)
+	sh page/build.sh >$@.tmp && mv $@.tmp $@
+
 test_g2rl.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
 	$(WASM) -Wno-unused-function tests/wasm.c -o $@
 
@@ -179,7 +184,7 @@ install: g2rl
 
 clean:
 	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl \
-	    *.wasm .flags .flags-commit
+	    *.wasm g2rl.html .flags .flags-commit
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -192,4 +197,4 @@ help:
 	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
 
 force:
-.PHONY: all plain wasm test test-wasm test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force
+.PHONY: all plain page wasm test test-wasm test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force
