@@ -10,7 +10,8 @@
 # make race       do threads meet? (clang)                 make long STEPS=2000: does memory grow?
 # make fuzz       every parser on made-up input (clang), 10 minutes each; FOR=60 TARGET='json math'
 # make test-arm   every test of the ARM build, in qemu     make lessons    do the lessons' tests tell?
-# make test-wasm  WebAssembly's, under wasmtime            make page       g2rl.html, the page that trains
+# make test-wasm  WebAssembly's, under wasmtime            make test-page  the page, in Chromium
+# make page       g2rl.html, the page that trains
 # make nightly    tests of every build, and fuzz: hours    make clean, make help
 
 CC     ?= cc
@@ -169,6 +170,10 @@ test_g2rl.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
 test_g2rl-relaxed.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
 	$(WASM) -Wno-unused-function -mrelaxed-simd tests/wasm.c -o $@
 
+# make test-page STEPS="400 15" takes the page's own sizes.
+test-page: g2rl g2rl.html
+	python3 tests/page.py g2rl.html ./g2rl $(STEPS)
+
 test-wasm: g2rl wasm test_g2rl.wasm test_g2rl-relaxed.wasm
 	sh tests/wasm.sh
 
@@ -197,4 +202,4 @@ help:
 	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
 
 force:
-.PHONY: all plain page wasm test test-wasm test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force
+.PHONY: all plain page wasm test test-wasm test-page test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force

@@ -30,35 +30,42 @@ const fixed = (x, digits) => x.toFixed(digits).replace('-', '\u2212')
 const signed = (x, digits) => (x >= 0 ? '+' : '') + fixed(x, digits)
 const percent = x => Math.round(100 * x) + ' %'
 
-// Draws curves, [{run, points: [[x, y], ...]}], into an svg: y from 0 or `low` to `high`, or as far
-// as the points go. `say` writes a value.
-function draw(svg, curves, {steps, low = 0, high = 0, say}) {
-    const width = 340, height = 200, left = 44, right = 14, top = 12, bottom = 22
-    const all = curves.flatMap(curve => curve.points)
-    const most = high || Math.max(1e-9, ...all.map(point => point[1])) * 1.08
+// The next number above x that is short to write.
+function roundUp(x) {
+    const unit = 10 ** Math.floor(Math.log10(x))
+    return unit * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find(digits => digits * unit >= x)
+}
+
+// Draws curves, [{run, points: [[x, y], ...]}], into an svg: y from 0 to `high`, or as far as the
+// points go. `say` writes a value; a curve's name and last value stand at its end.
+function draw(svg, curves, {steps, high = 0, say}) {
+    const width = 320, height = 190, left = 40, right = 76, top = 12, floor = height - 22
+    const most = high || roundUp(Math.max(.01, ...curves.flatMap(c => c.points.map(p => p[1]))))
     const x = step => left + step / Math.max(1, steps) * (width - left - right)
-    const y = value => height - bottom - (value - low) / (most - low) * (height - top - bottom)
+    const y = value => floor - value / most * (floor - top)
     const at = (name, x, y, text, anchor) =>
         make('svg:text', {class: name, x, y, 'text-anchor': anchor}, text)
     svg.setAttribute('viewBox', `0 0 ${width} ${height}`)
     svg.replaceChildren(
-        make('svg:path', {class: 'axis', d: `M${left} ${top}V${height - bottom}H${width - right}`}),
-        at('tick', left - 6, y(most) + 8, say(most), 'end'),
-        at('tick', left - 6, y(low), say(low), 'end'),
+        make('svg:path', {class: 'axis', d: `M${left} ${top}V${floor}H${width - right}`}),
+        at('tick', left - 6, top + 8, say(most), 'end'), at('tick', left - 6, floor, say(0), 'end'),
         at('tick', left, height - 6, '0', 'middle'),
-        at('tick', width - right, height - 6, String(steps), 'end'))
+        at('tick', width - right, height - 6, String(steps), 'middle'))
     const ends = curves.filter(curve => curve.points.length)
         .map(curve => [curve, curve.points[curve.points.length - 1]])
-    const apart = ends.length > 1 && Math.abs(y(ends[0][1][1]) - y(ends[1][1][1])) < 16
-    for (const [curve, [step, value]] of ends) {
-        const line = curve.points.map(point => `${x(point[0]).toFixed(1)} ${y(point[1]).toFixed(1)}`)
-        const lower = apart && curve === ends.reduce((a, b) => b[1][1] < a[1][1] ? b : a)[0]
-        const name = `${NAMES[curve.run]} ${say(value)}`.trim()
-        const up = y(value) + (lower ? 18 : -7), far = x(step) > width * .7
-        svg.append(make('svg:path', {class: `curve ${curve.run}`, d: 'M' + line.join('L')}),
-            at(`name ${curve.run}`, x(step) - (far ? 0 : -4), Math.max(10, Math.min(up, height - 26)),
-                name, far ? 'end' : 'start'))
+        .sort((a, b) => b[1][1] - a[1][1])
+    const place = ends.map(end => y(end[1][1]) + 4) // of the names: at least a line apart
+    const push = (14 - (place[1] - place[0])) / 2
+    if (push > 0) {
+        place[0] -= push
+        place[1] += push
     }
+    ends.forEach(([curve, [step, value]], i) => {
+        const line = curve.points.map(p => x(p[0]).toFixed(1) + ' ' + y(p[1]).toFixed(1))
+        svg.append(make('svg:path', {class: `curve ${curve.run}`, d: 'M' + line.join('L')}),
+            at(`name ${curve.run}`, x(step) + 5, place[i],
+                `${NAMES[curve.run]} ${say(value)}`.trim(), 'start'))
+    })
     svg.setAttribute('aria-label', ends.length === 0 ? 'no points yet' : ends.map(([curve, end]) =>
         `${NAMES[curve.run]} step ${end[0]}: ${say(end[1])}`).join('; '))
 }
@@ -183,8 +190,9 @@ function run(words, see = [], tell = () => {}) {
     })
 }
 
-// Chooses the program's build: one that multiplies and adds in one instruction (relaxed SIMD), where
-// the browser has that and rounds once; else one that makes the same bits with more arithmetic.
+// Chooses the program's build: one that multiplies and adds in one instruction (relaxed SIMD),
+// where the browser has that and rounds once; else one that makes the same bits with more
+// arithmetic.
 async function load() {
     for (const id of ['wasm-relaxed', 'wasm-exact']) {
         const bytes = await unpack(id)
@@ -203,8 +211,8 @@ async function load() {
         get('rl-steps').value = 10
     }
     get('engine').textContent = engine.name + (engine.exact ? ': this browser lacks the fused ' +
-        'multiply-add of relaxed SIMD. The program makes the same bits about ten times more slowly, ' +
-        'so the standard run is smaller here; the model will stay worse.' : '')
+        'multiply-add of relaxed SIMD. The program makes the same bits about ten times more ' +
+        'slowly, so the run is shorter here, and the model stays worse.' : '')
 }
 
 // ---------------------------------------------------------------- the two parts
@@ -216,7 +224,8 @@ const every = steps => Math.max(1, Math.ceil(steps / 6))
 const sftWords = s => ['sft', '--preset', 'nano', '--task', TASK, '--steps', s.base,
     '--seed', s.seed, '--out', 'runs/base']
 const trainWords = (s, method) => ['train', '--method', method, '--model', 'runs/base',
-    '--task', TASK, '--steps', s.rl, '--rollouts', GROUP, '--seed', s.seed, '--out', 'runs/' + method]
+    '--task', TASK, '--steps', s.rl, '--rollouts', GROUP, '--seed', s.seed,
+    '--out', 'runs/' + method]
 
 function status(text, share = 0) {
     get('status').textContent = text
@@ -277,8 +286,8 @@ async function showSamples(checkpoint, step) {
                 make('span', {class: isRight ? 'right' : 'wrong'}, isRight ? 'right' : 'wrong'),
                 make('span', {class: 'away'}, `, moves ${row.response}: ${row.reason}`))
         }))
-        get('samples-note').textContent = `Its answers to six new mazes after ${step} steps: from ` +
-            'the dot to the square, without entering a cell twice. A cross is a wall in the way.'
+        get('samples-note').textContent = `Its answers to six new mazes after ${step} steps: ` +
+            'from the dot to the square, entering no cell twice. A cross is a wall in the way.'
     } finally {
         sampling = false
     }
@@ -321,7 +330,8 @@ async function trainMethods(s) {
 }
 
 async function start() {
-    const s = settings(), key = s.base + ' ' + s.seed, bad = get('settings').querySelector(':invalid')
+    const s = settings(), key = s.base + ' ' + s.seed
+    const bad = get('settings').querySelector(':invalid')
     if (bad) {
         get('settings').open = true
         bad.reportValidity()
@@ -332,7 +342,7 @@ async function start() {
     try {
         if (finished.base !== key) await trainBase(s)
         await trainMethods(s)
-        status('Done. Take a group apart below, or compare the weights with your terminal\u2019s.', 1)
+        status('Done. Take a group apart below, or run the same in your terminal.', 1)
         offerReport()
     } catch (error) {
         status('It ended with an error: ' + error.message)
@@ -464,7 +474,8 @@ function archive() {
         const put = (at, text) => head.set(new TextEncoder().encode(text), at)
         const octal = (n, digits) => n.toString(8).padStart(digits, '0') + '\0'
         put(0, path)
-        put(100, octal(0o644, 7) + octal(0, 7) + octal(0, 7) + octal(bytes.length, 11) + octal(0, 11))
+        put(100, octal(0o644, 7) + octal(0, 7) + octal(0, 7))
+        put(124, octal(bytes.length, 11) + octal(0, 11))
         put(148, '        0')
         put(257, 'ustar\0' + '00')
         put(148, octal(head.reduce((sum, byte) => sum + byte, 0), 6) + ' ')

@@ -1,4 +1,4 @@
-/* simd.h: one vector vocabulary for AVX-512, AVX2+FMA, NEON and plain C.
+/* simd.h: one vector vocabulary for AVX-512, AVX2+FMA, NEON, WebAssembly and plain C.
  *
  * Every kernel of the program is written once, over `vf` (VL floats) and the operations below.
  * The promise that makes results equal on every machine, bit for bit:
