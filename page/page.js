@@ -39,7 +39,7 @@ function roundUp(x) {
 // Draws curves, [{run, points: [[x, y], ...]}], into an svg: y from 0 to `high`, or as far as the
 // points go. `say` writes a value; a curve's name and last value stand at its end.
 function draw(svg, curves, {steps, high = 0, say}) {
-    const width = 320, height = 190, left = 40, right = 76, top = 12, floor = height - 22
+    const width = 320, height = 190, left = 40, right = 84, top = 12, floor = height - 22
     const most = high || roundUp(Math.max(.01, ...curves.flatMap(c => c.points.map(p => p[1]))))
     const x = step => left + step / Math.max(1, steps) * (width - left - right)
     const y = value => floor - value / most * (floor - top)
