@@ -209,6 +209,7 @@ async function load() {
     if (engine.exact) {
         get('base-steps').value = 60
         get('rl-steps').value = 10
+        get('problems').textContent = 10
     }
     get('engine').textContent = engine.name + (engine.exact ? ': this browser lacks the fused ' +
         'multiply-add of relaxed SIMD. The program makes the same bits about ten times more ' +
@@ -317,7 +318,8 @@ async function trainMethods(s) {
     const done = name => (rows[`runs/${name}/metrics.jsonl`] || []).length
     for (const name of METHODS) forget(`runs/${name}/`)
     await Promise.all(METHODS.map(async name => {
-        await run([...trainWords(s, name), '--eval-every', every(s.rl), '--problems', 50,
+        const problems = get('problems').textContent
+        await run([...trainWords(s, name), '--eval-every', every(s.rl), '--problems', problems,
             '--samples', 16, '--ledger', 'short'], ['runs/base'], ({path}) => {
             if (!path.endsWith('.jsonl')) return
             const share = (done('grpo') + done('g2rl')) / 2 / s.rl
