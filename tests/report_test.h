@@ -553,6 +553,40 @@ static void test_report_refused(void)
           strstr(cli_err, "line 1: cos: expected an object"), "%s", cli_err);
 }
 
+static void test_report_csv(void)
+{
+    static const int right[6] = {1, 0, 2, 1, 1, 1};
+    static const char metrics[] = "{\"step\": 1, \"loss\": 0.1, \"hash\": \"7\", \"none\": null}\n"
+                                  "{\"a,\\\"b\": -2e9, \"step\": 4}\n";
+    static const char evals[] = "{\"step\": 0, \"pass@1\": 0.5, \"right\": [1, 2]}\n"
+                                "{\"step\": 4, \"pass@1\": 1, \"loss\": 3}\n";
+    static const char expected[] = "step,loss,\"a,\"\"b\",eval/pass@1,eval/loss\n"
+                                   "0,,,0.5,\n1,0.1,,,\n4,,-2000000000,1,3\n";
+    Path run = report_run("csv", "grpo", "1", right);
+    write_file(path_join(run.s, "metrics.jsonl").s, metrics, sizeof metrics - 1);
+    write_file(path_join(run.s, "eval.jsonl").s, evals, sizeof evals - 1);
+    CHECK(cli("report %s --csv", run.s) == 0 && !strcmp(cli_out, expected), "%s%s", cli_out,
+          cli_err);
+    CHECK(!is_file(path_join(tmp_path("csv").s, "report.html").s), "a page");
+    CHECK(cli("report %s %s --csv", run.s, run.s) == 2 && cli("report %s --csv --json", run.s) == 2,
+          "%s", cli_err);
+    unlink(path_join(run.s, "eval.jsonl").s);
+    CHECK(cli("report %s --csv", run.s) == 0 && !strstr(cli_out, "eval/"), "%s", cli_out);
+    write_file(path_join(run.s, "metrics.jsonl").s, metrics, 60);
+    CHECK(cli("report %s --csv", run.s) == 0 && strstr(cli_out, "1,0.1\n"), "%s", cli_out);
+    write_file(path_join(run.s, "metrics.jsonl").s, "{\"loss\": 1}\n", 12);
+    CHECK(cli("report %s --csv", run.s) == 1 && strstr(cli_err, "line 1: step: expected"), "%s",
+          cli_err);
+    Buf many = {0};
+    for (int i = 0; i < 1002; i++)
+        buf_printf(&many, "%s\"%d\": %d", i ? ", " : "{", i, i);
+    buf_str(&many, "}\n");
+    write_file(path_join(run.s, "metrics.jsonl").s, many.s, many.n);
+    CHECK(cli("report %s --csv", run.s) == 1 && strstr(cli_err, "numbers of more than 1000 names"),
+          "%s", cli_err);
+    buf_free(&many);
+}
+
 /* A second report of everything in a folder: its own page, logs and a run of sft are skipped. */
 static void test_report_skips(void)
 {
