@@ -10,6 +10,8 @@
 # make race       do threads meet? (clang)                 make long STEPS=2000: does memory grow?
 # make fuzz       every parser on made-up input (clang), 10 minutes each; FOR=60 TARGET='json math'
 # make test-arm   every test of the ARM build, in qemu     make lessons    do the lessons' tests tell?
+# make test-wasm  WebAssembly's, under wasmtime            make test-page  the page, in Chromium
+# make page       g2rl.html, the page that trains
 # make nightly    tests of every build, and fuzz: hours    make clean, make help
 
 CC     ?= cc
@@ -60,8 +62,12 @@ TESTS    = $(wildcard tests/*.h) tests/plain_oracle.c plain.c
 
 all: g2rl
 
-g2rl: $(SOURCES) .flags
-	$(CC) $(FLAGS) g2rl.c -o $@ $(LIBS)
+# What --version says; a program that is built here, and not the tests, is built again for it.
+COMMIT := $(if $(wildcard .git),$(shell git describe --always --dirty 2>/dev/null))
+SAYS    = $(COMMIT:%=-DCOMMIT='"commit %, "')
+
+g2rl: $(SOURCES) .flags .flags-commit
+	$(CC) $(FLAGS) $(SAYS) g2rl.c -o $@ $(LIBS)
 
 # Chapter 0 stands alone.
 plain:
@@ -138,6 +144,39 @@ nightly:
 	$(MAKE) test-arm
 	$(MAKE) fuzz
 
+# WebAssembly for the page: with relaxed SIMD, whose multiply-add is one instruction, and without,
+# for engines that refuse a module with it. Debian: clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32
+WASM_CC ?= clang-19
+WASM = $(WASM_CC) --target=wasm32-wasi -msimd128 $(EXACT) $(WARN) -Werror -O2 \
+       -include page/wasi.h -Ipage -Wl,-z,stack-size=8388608 -Wl,--strip-all \
+       -lwasi-emulated-getpid -lwasi-emulated-mman -lwasi-emulated-signal
+
+wasm: g2rl.wasm g2rl-relaxed.wasm
+
+g2rl.wasm: $(SOURCES) page/wasi.h .flags-commit
+	$(WASM) $(SAYS) g2rl.c -o $@
+
+g2rl-relaxed.wasm: $(SOURCES) page/wasi.h .flags-commit
+	$(WASM) $(SAYS) -mrelaxed-simd g2rl.c -o $@
+
+page: g2rl.html
+
+g2rl.html: g2rl.wasm g2rl-relaxed.wasm $(wildcard page/*.html page/*.css page/*.js page/*.sh)
+	sh page/build.sh >$@.tmp && mv $@.tmp $@
+
+test_g2rl.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
+	$(WASM) -Wno-unused-function tests/wasm.c -o $@
+
+test_g2rl-relaxed.wasm: tests/wasm.c $(TESTS) $(SOURCES) page/wasi.h
+	$(WASM) -Wno-unused-function -mrelaxed-simd tests/wasm.c -o $@
+
+# make test-page STEPS="400 15" takes the page's own sizes.
+test-page: g2rl g2rl.html
+	python3 tests/page.py g2rl.html ./g2rl $(STEPS)
+
+test-wasm: g2rl wasm test_g2rl.wasm test_g2rl-relaxed.wasm
+	sh tests/wasm.sh
+
 lesson:
 	@MAKE="$(MAKE)" sh doc/lessons/lesson.sh $(N)
 
@@ -149,7 +188,8 @@ install: g2rl
 	install -m 755 g2rl '$(DESTDIR)$(PREFIX)/bin/g2rl'
 
 clean:
-	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl .flags
+	rm -f g2rl plain g2rl_debug test_g2rl test_g2rl.o test_g2rl_debug test_g2rl_race fuzz_g2rl \
+	    *.wasm g2rl.html .flags .flags-commit
 
 help:
 	@sed -n '/^$$/q; s/^# //p' Makefile
@@ -158,5 +198,8 @@ help:
 .flags: force
 	@echo '$(BUILT)' | cmp -s - $@ || echo '$(BUILT)' > $@
 
+.flags-commit: force
+	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
+
 force:
-.PHONY: all plain test test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force
+.PHONY: all plain page wasm test test-wasm test-page test-debug debug lesson lessons mutants fuzz kills long race test-arm nightly install clean help force

@@ -698,6 +698,10 @@ static int command_find(const char *name)
     return -1;
 }
 
+#ifndef COMMIT /* "commit 1a2b3c4, ", where the Makefile knows it */
+#define COMMIT ""
+#endif
+
 /* The program, from its words; tests call it too. */
 static int run_command(int argc, char **argv)
 {
@@ -708,7 +712,7 @@ static int run_command(int argc, char **argv)
     if (argc < 2 || asked || version) {
         const char *topic = argc > 2 ? argv[2] : "";
         if (version)
-            puts("g2rl " VERSION);
+            puts("g2rl " VERSION " (" COMMIT SIMD_NAME ")");
         else if (!strcmp(topic, "metrics"))
             help_metrics(stdout);
         else if (*topic && !is_help(topic))

@@ -3,9 +3,13 @@
 # be stopped and started again: a run that was not finished begins anew, a finished one is in the
 # tables, which are all that is kept.
 #
-#   sh data/experiment.sh STAGE...      rates, entropy, primary, others, rate, small
+#   sh data/experiment.sh STAGE...      rates, entropy, primary, others, rate, one, sizes; and small,
+#                                       of GROUNDS="tree spelled larger pool-maze pool-countdown"
 #   sh data/experiment.sh list STAGE    its runs: ground, split, learning rate, seed, row
 #   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
+#   sh data/experiment.sh choices       what was chosen on validation problems, and by which numbers
+#   sh data/experiment.sh tests         the primary tests, with Holm's correction
+#   sh data/experiment.sh temperatures  the last models at other temperatures, means over seeds
 #
 # Tables: doc/experiment/GROUND.csv, a line for each evaluation of each run, with the hash of the
 # last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time,
@@ -19,6 +23,7 @@ tables=doc/experiment
 columns="step pass@1 pass@2 pass@4 pass@8 pass@16 maj@16 distinct_right@16 phi/cos_mean phi/neg_ratio
     entropy completions/mean_length frac_copies frac_two_right frac_all_right frac_all_wrong
     problems distinct_problems samples"
+pool=128 # training problems of the grounds pool-*
 warm="temperature pass@1 pass@16 pass@64 maj@16 distinct_right@16 phi/cos_mean entropy frac_copies
     problems samples"
 
@@ -26,8 +31,10 @@ warm="temperature pass@1 pass@16 pass@64 maj@16 distinct_right@16 phi/cos_mean e
 rate() {
     case $1 in
     countdown) echo 1e-4 ;;
-    maze) echo 1e-4 ;;
+    maze) echo 5e-5 ;;
     reach) echo 1e-4 ;;
+    pool-*) rate "${1#pool-}" ;;
+    tree | spelled | larger) rate maze ;;
     esac
 }
 other_rate() {
@@ -54,6 +61,9 @@ stage() {
                 g2rl-count-live g2rl-text
             ;;
         rate) each $g test "$(other_rate $g)" 11 15 grpo g2rl ;;
+        one) each $g test "$(rate $g)" 11 13 grpo-one g2rl-one ;;
+        sizes) each $g test "$(rate $g)" 11 13 grpo-4 g2rl-4 grpo-64 g2rl-64 ;;
+        small) each $g test "$(rate $g)" 11 13 grpo g2rl g2rl-random g2rl-count ;;
         *)
             echo "experiment.sh: no stage '$1'" >&2
             return 1
@@ -69,12 +79,13 @@ csv() { # NAMES
             at = index($0, "\"" name[i] "\": ")
             v = at ? substr($0, at + length(name[i]) + 4) : ""
             sub(/[,}].*/, "", v)
-            printf "%s%s", i > 1 ? "," : "", v == "" ? "" : sprintf("%.6g", v)
+            printf("%s%s", i > 1 ? "," : "", v == "" ? "" : sprintf("%.6g", v))
         }
         print ""
     }'
 }
 add() { # TABLE HEADER LINES: the lines of a file, by one write, since others add theirs
+    mkdir -p "$tables"
     [ -s "$1" ] || echo "$2" >"$1"
     cat "$3" >>"$1"
 }
@@ -85,13 +96,21 @@ one() { # GROUND SPLIT LR SEED ROW
     table=$tables/$1.csv key="$2,$3,$4,$5,"
     ! grep -q "^$key" "$table" 2>/dev/null || return 0
     ground "$1" no
-    every=10 lr=$3 SPLIT=$2 bases=runs/experiment/$1 runs=runs/experiment/$1/$2-$3
+    every=10 lr=$3 SPLIT=$2 bases=runs/experiment/$from runs=runs/experiment/$1/$2-$3
+    case $1 in
+    pool-*)
+        every=50 columns="$columns pass@64"
+        "$G2RL" data --task "$task" --problems $pool --seed 11 >"runs/experiment/$1.jsonl.$4$5"
+        mv "runs/experiment/$1.jsonl.$4$5" "runs/experiment/$1.jsonl"
+        ;;
+    esac
     if [ "$5" = base ]; then
         base 1 "$4"
         return
     fi
-    train 1 "$4" "$5" --ledger short
     run=$runs/seed$4/$5
+    grep -q "\"step\": $steps, \"pass" "$run/eval.jsonl" 2>/dev/null ||
+        train 1 "$4" "$5" --ledger short
     hash=$(sed -n '$s/.*"weights_hash": "\([0-9a-f]*\)".*/\1/p' "$run/metrics.jsonl")
     csv "$columns" <"$run/eval.jsonl" | sed "s/^/$key/; \$s/\$/,$hash/; \$!s/\$/,/" >"$run/lines"
     add "$table" "$(header split lr seed row $columns weights_hash)" "$run/lines"
@@ -113,14 +132,17 @@ unfold() {
         g=$(basename "$table" .csv)
         [ "$g" != temperatures ] || continue
         ground "$g" no
-        awk -F, -v root="runs/tables/$g" -v task="$task" '
+        awk -F, -v root="runs/tables/$g" -v task="$task" -v steps="$steps" '
             NR == 1 { for (i = 5; i < NF; i++) name[i] = $i; n = NF; next }
             {
                 dir = root "/" $1 "-" $2 "/seed" $3 "/" $4
                 if (dir != last) {
-                    system("mkdir -p " dir)
-                    printf "{\"task\": \"%s\", \"split\": \"%s\", \"lr\": %s, \"seed\": %s}\n",
-                        task, $1, $2, $3 > (dir "/run.json")
+                    system("mkdir -p " dir " && : >" dir "/metrics.jsonl")
+                    printf("{\"command\": \"train\", \"task\": \"%s\", \"steps\": %d, ",
+                        task, steps) > (dir "/run.json")
+                    printf("\"split\": \"%s\", \"lr\": %s, \"seed\": %s, ", $1, $2,
+                        $3) > (dir "/run.json")
+                    print "\"prompts\": 16, \"rollouts\": 16}" > (dir "/run.json")
                     close(dir "/run.json")
                     if (last != "") close(last "/eval.jsonl")
                     last = dir
@@ -133,6 +155,73 @@ unfold() {
     done
 }
 
+# GRPO's pass@1, mean over the second half of training and three seeds, at each rate; then, at the
+# rate that was chosen, the frontier of each entropy bonus against GRPO.
+choices_table() {
+    for g in ${GROUNDS:-countdown maze reach}; do
+        [ -f "$tables/$g.csv" ] || continue
+        ground $g no
+        echo "$g, pass@1 of grpo by learning rate (chosen: $(rate $g)):"
+        awk -F, -v half=$((steps / 2)) '
+            $1 == "valid" && $4 == "grpo" && $5 >= half { sum[$2] += $6; n[$2]++ }
+            END { for (rate in n) printf("  %-5s %.4f\n", rate, sum[rate] / n[rate]) }' \
+            "$tables/$g.csv" | sort -k 2,2gr
+        echo "$g, frontier of the entropy bonus by its size (chosen: $entropy):"
+        "$G2RL" report runs/tables/$g/valid-$(rate $g)/seed*/* --json --out runs/tables/page.html \
+            2>/dev/null | sed -n 's/^ *"entropy-\([0-9.]*\)": .*"frontier": {/\1 {/p' |
+            while read -r size rest; do echo "  $size $(echo "$rest" | csv value)"; done
+    done
+}
+
+# The nine primary tests: g2rl minus three rows on each ground, Student's t over seeds. Holm: the
+# k-th smallest p of n times n - k + 1, never less than the one before; 1 where more than two seeds
+# are missing.
+primary_tests() {
+    for g in ${GROUNDS:-countdown maze reach}; do
+        runs=runs/tables/$g/test-$(rate $g)
+        for row in grpo g2rl-random g2rl-count; do
+            "$G2RL" report "$runs"/seed*/g2rl "$runs"/seed*/$row --against $row --json \
+                --out runs/tables/page.html 2>/dev/null | sed -n 's/^ *"g2rl": .*"frontier": //p' |
+                sed 's/"interval": \[\([^,]*\), \([^]]*\)\]/"low": \1, "high": \2/' |
+                csv "value low high p seeds missing" | sed "s/^/$g,$row,/"
+        done
+    done | sort -t, -k 6,6g | awk -F, '
+        { line[NR] = $0; p[NR] = $NF > 2 ? 1 : $(NF - 2) }
+        END {
+            printf("%-10s %-12s %10s %22s %5s %7s %8s %8s\n", "ground", "g2rl minus", "difference",
+                "95 %", "seeds", "missing", "p", "Holm")
+            for (i = 1; i <= NR; i++) {
+                split(line[i], f, ",")
+                q = p[i] * (NR - i + 1)
+                q = q > 1 ? 1 : q
+                last = q > last ? q : last
+                printf("%-10s %-12s %+10.4f %22s %5d %7d %8.4f %8.4f\n", f[1], f[2], f[3],
+                    f[4] ", " f[5], f[7], f[8], p[i], last)
+            }
+        }'
+}
+
+temperature_table() {
+    awk -F, '
+        NR == 1 { next }
+        {
+            key = sprintf("%-10s %-16s %4s", $1, $4, $5)
+            if (!(key in n)) order[++keys] = key
+            n[key]++
+            for (i = 6; i <= 10; i++) sum[key, i] += $i
+        }
+        END {
+            printf("%-10s %-16s %4s %5s %7s %7s %7s %7s %9s\n", "ground", "row", "T", "seeds",
+                "pass@1", "pass@16", "pass@64", "maj@16", "distinct")
+            for (k = 1; k <= keys; k++) {
+                key = order[k]
+                printf("%s %5d", key, n[key])
+                for (i = 6; i <= 9; i++) printf(" %7.1f", 100 * sum[key, i] / n[key])
+                printf(" %9.2f\n", sum[key, 10] / n[key])
+            }
+        }' "$tables/temperatures.csv"
+}
+
 case ${1-} in
 --step)
     shift
@@ -140,6 +229,15 @@ case ${1-} in
     ;;
 list) stage "${2-}" ;;
 unfold) unfold ;;
+temperatures) temperature_table ;;
+choices)
+    unfold
+    choices_table
+    ;;
+tests)
+    unfold
+    primary_tests
+    ;;
 '')
     sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
     exit 2

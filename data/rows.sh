@@ -2,8 +2,10 @@
 # data/experiment.sh read this file, so that both mean the same by a name.
 
 # What each ground is, whole and quick: problems, supervised steps, steps of reinforcement learning,
-# held-out problems, and how large an entropy bonus was found best on validation problems.
+# held-out problems and samples of each, and how large an entropy bonus was found best on validation
+# problems. `from`: the ground whose base models it begins with; `more`: options of train.
 ground() { # NAME QUICK
+    preset=nano samples=16 from=$1 more=""
     case $1,$2 in
     countdown,no) task=countdown:numbers=4 sft=1600 steps=200 problems=500 entropy=0.03 ;;
     countdown,yes) task=countdown:numbers=3 sft=400 steps=30 problems=100 entropy=0.03 ;;
@@ -11,14 +13,29 @@ ground() { # NAME QUICK
     maze,yes) task=maze:size=4,loops=2 sft=400 steps=30 problems=100 entropy=0.1 ;;
     reach,no) task=reach:digits=7,steps=4 sft=3200 steps=300 problems=400 entropy=0.1 ;;
     reach,yes) task=reach:digits=7,steps=3 sft=400 steps=30 problems=100 entropy=0.1 ;;
+    tree,no) task=maze:size=5,loops=0 sft=1600 steps=200 problems=500 entropy=0.1 ;;
+    spelled,no)
+        task=maze:size=5,loops=3,spellings=2 sft=1600 steps=200 problems=500 entropy=0.1
+        ;;
+    larger,no)
+        task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 entropy=0.1 preset=tiny
+        ;;
+    pool-*,no)
+        ground "${1#pool-}" no
+        from=${1#pool-} steps=1000 samples=64 more="--data runs/experiment/$1.jsonl"
+        ;;
+    *)
+        echo "no ground '$1'" >&2
+        return 1
+        ;;
     esac
     [ "$2" = yes ] && every=15 groups=20 || every=25 groups=300
-    export task sft steps problems entropy every
+    export task sft steps problems samples entropy every preset more
 }
 
 # The rows: the method (Eq 12 as printed, novelty from gradients, every group), what it is compared
 # with, the other reading of Eq 12, dead groups of some kinds only, and controls in the place of
-# gradients.
+# gradients; each also with updates of one prompt, and with groups of 4 and of 64.
 settings() {
     case $1 in
     grpo) echo "--method grpo" ;;
@@ -33,6 +50,9 @@ settings() {
     g2rl-random) echo "--method g2rl --novelty random" ;;
     g2rl-count) echo "--method g2rl --novelty count" ;;
     g2rl-count-live) echo "--method g2rl --novelty count --dead-groups zero" ;;
+    *-one) echo "$(settings "${1%-one}") --mini-batch 1" ;;
+    *-4) echo "$(settings "${1%-4}") --prompts 64 --rollouts 4" ;;
+    *-64) echo "$(settings "${1%-64}") --prompts 4 --rollouts 64" ;;
     *)
         echo "no row '$1'" >&2
         return 1
@@ -54,7 +74,7 @@ quietly() { # LOG WHAT COMMAND...
 base() { # THREADS SEED
     [ -d "$bases/seed$2/base/checkpoint-$sft" ] && return
     quietly "$bases/seed$2/base.log" "seed $2, base model" \
-        "$G2RL" sft --preset nano --task "$task" --steps "$sft" --batch 128 --lr 2e-3 \
+        "$G2RL" sft --preset "$preset" --task "$task" --steps "$sft" --batch 128 --lr 2e-3 \
         --seed "$2" --threads "$1" --out "$bases/seed$2/base" --force
 }
 train() { # THREADS SEED ROW [OPTION...]
@@ -63,7 +83,7 @@ train() { # THREADS SEED ROW [OPTION...]
     with=$(settings "$row") || exit 255
     quietly "$runs/seed$seed/$row.log" "seed $seed, $row" \
         "$G2RL" train --model "$bases/seed$seed/base" --task "$task" --steps "$steps" --lr "$lr" \
-        --prompts 16 --rollouts 16 --eval-every "$every" --problems "$problems" --samples 16 \
-        --split "$SPLIT" $with --seed "$seed" --threads "$threads" --out "$runs/seed$seed/$row" \
+        --prompts 16 --rollouts 16 --eval-every "$every" --problems "$problems" \
+        --samples "$samples" --split "$SPLIT" $more $with --seed "$seed" --threads "$threads" --out "$runs/seed$seed/$row" \
         --force "$@"
 }

@@ -1224,7 +1224,8 @@ static void test_help(void)
               "%s is not %s: %s", same[i][0], same[i][1], cli_err);
         free(expected);
     }
-    CHECK(cli("--version") == 0 && !strcmp(cli_out, "g2rl " VERSION "\n"), "%s", cli_out);
+    CHECK(cli("--version") == 0 && !strcmp(cli_out, "g2rl " VERSION " (" SIMD_NAME ")\n"), "%s",
+          cli_out);
     CHECK(cli("help tran") == 2 && strstr(cli_err, "did you mean train"), "%s", cli_err);
 }
 

@@ -774,11 +774,11 @@ static void test_message_system(void)
                          "{\"role\": \"assistant\", \"content\": \"in\"}, "
                          "{\"role\": \"user\", \"content\": \"the end\"}], "
                          "\"ground_truth\": 12}\n");
-    CHECK(cli("train --model %s --template chatml --data %s --steps 1 --prompts 1 --rollouts 2 "
-              "--max-tokens 4 --no-check --force --out %s/asked", dir.s, data.s, tmp_dir()) == 0,
+    CHECK(cli("train --model %s --template chatml --data %s --steps 1 --prompts 1 --rollouts 3 "
+              "--max-tokens 4 --no-check --out %s/message-run", dir.s, data.s, tmp_dir()) == 0,
           "%s", cli_err);
     size_t n;
-    char *ledger = read_file(tmp_path("asked/rollouts.jsonl").s, &n);
+    char *ledger = read_file(tmp_path("message-run/rollouts.jsonl").s, &n);
     CHECK(strstr(ledger, "\"prompt\": \"the end\"") && strstr(ledger, "\"answer\": \"12\""),
           "%.300s", ledger);
     free(ledger);

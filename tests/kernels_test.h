@@ -60,6 +60,71 @@ static float float_of_bits(uint32_t bits)
     return x;
 }
 
+/* vfma of one lane; the other lanes have plain sums or, where the lane is odd, ties. */
+static float fma_one(float a, float b, float c, int lane)
+{
+    float x[4][LANES];
+    for (int i = 0; i < LANES; i++) {
+        x[0][i] = i == lane ? a : 0x1p-12f;
+        x[1][i] = i == lane ? b : lane % 2 ? 0x1p-12f : 1.0f;
+        x[2][i] = i == lane ? c : 1.0f;
+    }
+    for (int i = 0; i < LANES; i += VL)
+        vstore(x[3] + i, vfma(vload(x[0] + i), vload(x[1] + i), vload(x[2] + i)));
+    return x[3][lane];
+}
+
+/* t + h + d, where t = n u is a float, h half the way to the next float away from zero, and d so
+ * small that double precision has t + h (for the largest x: its neighbour) as the sum of c = t and
+ * the product h (1 + x^3), whose factors have few bits; d decides. `back`: from the next float to
+ * the tie, with a product below zero. */
+static void check_tie(uint32_t n, float u, float x, bool back, float sign, int lane)
+{
+    float t = (float)n * u * sign, next = (float)(n + 1) * u * sign, root = 0x1p-40f;
+    float a = (1 + x) * root, b = (1 - x + x * x) * (u / root / 2) * sign, c = t;
+    bool to_next = x > 0 || (x == 0 && n % 2 == 1);
+    if (back) {
+        c = next;
+        b = -b;
+        to_next = x < 0 || (x == 0 && n % 2 == 1);
+    }
+    float sum = fma_one(a, b, c, lane), expected = to_next ? next : t;
+    CHECK(same_bits(&sum, &expected, 1), "%a x %a + %a in lane %d is %a; expected %a", (double)a,
+          (double)b, (double)c, lane, (double)sum, (double)expected);
+}
+
+static void test_fma(void)
+{
+    static const float xs[] = {0, 0x1p-10f, -0x1p-10f, 0x1p-11f, -0x1p-11f, 0x3p-11f, -0x3p-11f};
+    static const uint32_t ends[] = {0x800000, 0xFFFFFE, 0xFFFFFF};
+    for (uint32_t i = 0; i < 4000; i++) {
+        uint32_t n = i < 3 ? ends[i] : 0x800000 + below(philox(81, 0, i, 0, 0, 0), 0x7FFFFF);
+        float x = xs[i % 7], sign = i / 20 % 2 ? 1.0f : -1.0f;
+        bool back = i / 10 % 2;
+        check_tie(n, ldexpf(1, (int)(i % 90) - 60), x, back, sign, (int)(i % LANES));
+        check_tie(n, 0x1p-149f, x, back, sign, (int)(i % LANES)); /* the smallest normals ... */
+        check_tie(n & 0x7FFFFF, 0x1p-149f, x, back, sign, (int)(i % LANES)); /* ... and below */
+    }
+    check_tie(0x7FFFFF, 0x1p-149f, -0x1p-11f, false, 1, 1); /* the largest subnormal */
+    float large = fma_one(0x1.fffffep127f, 1, 0x1p103f, 0), less = -0x1.fffffep+127f;
+    CHECK(isinf(large), "the tie above the largest float is %a", (double)large);
+    CHECK(fma_one(-(1 - 0x1p-15f), (1 + 0x1p-15f) * 0x1p103f, less, 2) == less, "below that tie");
+    CHECK(isnan(fma_one(INFINITY, 0, 1, 3)) && isnan(fma_one(NAN, 0, 1, 0)) &&
+          isnan(fma_one(INFINITY, 1, -INFINITY, 1)), "no NaN");
+    CHECK(fma_one(INFINITY, -1, 3, 2) == -INFINITY, "infinite");
+    float zero = fma_one(-0.0f, 1, -0.0f, 3), other = fma_one(1, 1, -1, 0);
+    CHECK(zero == 0 && signbit(zero) && other == 0 && !signbit(other), "zero's sign");
+    CHECK(fma_one(0x1p-100f, 0x1p-100f, 0, 1) == 0, "not underflown");
+    for (uint32_t i = 0; i < 100000; i++) { /* normal sums of any alignment, as the library's */
+        Random r = philox(82, 0, i, 0, 0, 0);
+        float a = ldexpf((float)(int32_t)r.r[0], -31), b = ldexpf((float)(int32_t)r.r[1], -31);
+        float c = ldexpf((float)(int32_t)r.r[2], -(int)(r.r[3] % 60) - 10);
+        float sum = fma_one(a, b, c, (int)(i % LANES)), expected = fmaf(a, b, c);
+        CHECK(same_bits(&sum, &expected, 1), "%a x %a + %a is %a; fmaf says %a", (double)a,
+              (double)b, (double)c, (double)sum, (double)expected);
+    }
+}
+
 /* |vexp(x) - e^x| in units of the last place of e^x. */
 static double exp_ulps(float x)
 {

@@ -368,18 +368,37 @@ static void test_frontier_report(void)
     CHECK(strstr(cli_out, "\ng2rl         2        0       +0.15  [+0.15, +0.15]  "
                           "[+0.15, +0.15]  0.0000\n"), "%s", cli_out);
     char *html = read_page(page.s);
+    CHECK(strstr(html, "From a base model with a pass@1 of 50.0 %, each method was trained for 10 "
+                       "steps and asked 2 held-out problems, 2 times each. At the same pass@1 as "
+                       "grpo, clearly more different right answers among 2: g2rl (+0.15). (Cl"),
+          "words");
     CHECK(strstr(html, "Minus grpo\xE2\x80\x99s at the same pass@1, answers") &&
           strstr(html, ">distinct right of 2</text>") && strstr(html, ">copies, %</th>") &&
           !strstr(html, ">all right, %</th>"), "the page");
     free(html);
 
     /* the other way round: others minus g2rl; and a row that is not there */
-    CHECK(cli("report %s %s %s %s --json --against g2rl", a.s, b.s, c.s, d.s) == 0, "%s", cli_err);
+    CHECK(cli("report %s %s %s %s --json --against g2rl", a.s, b.s, c.s, d.s) == 0, "%s",
+          cli_err);
     arm = text_from(cli_out, "\"grpo\":");
     CHECK(fabs(member_after(arm, at, "\"value\": ") + 0.15) < 1e-9 &&
           member_after(arm, at, "\"p\": ") == 0, "%s", arm);
+    CHECK(cli("report %s %s --against g2rl --out %s", a.s, c.s, page.s) == 0, "%s", cli_err);
+    html = read_page(page.s);
+    CHECK(strstr(html, "as g2rl, clearly fewer different right answers among 2: grpo (-0.15). "),
+          "fewer");
+    free(html);
     CHECK(cli("report %s %s --against other", a.s, c.s) == 1 &&
           !strcmp(cli_err, "g2rl: report: --against: no run is called 'other'\n"), "%s", cli_err);
+
+    /* one seed above, one below: nothing is clear */
+    static const double below[] = {0.9, 0.8, 0.7};
+    d = frontier_run("f2", "g2rl", "2", "1e-4", 0.96, below);
+    CHECK(cli("report %s %s %s %s --out %s", a.s, b.s, c.s, d.s, page.s) == 0, "%s", cli_err);
+    html = read_page(page.s);
+    CHECK(strstr(html, "no other clearly differs in different right answers among 2. Not clearly "
+                       "different: g2rl (+0.05). (Clearly"), "unclear");
+    free(html);
 
     /* both problems are one class: every sample is the evaluation itself */
     CHECK(cli("report %s %s --json", a.s, c.s) == 0, "%s", cli_err);
@@ -532,6 +551,40 @@ static void test_report_refused(void)
     Path geometry = put_file("geometry.jsonl", "{\"name\": \"x\", \"cos\": 1}\n");
     CHECK(cli("report %s --geometry %s", a.s, geometry.s) == 1 &&
           strstr(cli_err, "line 1: cos: expected an object"), "%s", cli_err);
+}
+
+static void test_report_csv(void)
+{
+    static const int right[6] = {1, 0, 2, 1, 1, 1};
+    static const char metrics[] = "{\"step\": 1, \"loss\": 0.1, \"hash\": \"7\", \"none\": null}\n"
+                                  "{\"a,\\\"b\": -2e9, \"step\": 4}\n";
+    static const char evals[] = "{\"step\": 0, \"pass@1\": 0.5, \"right\": [1, 2]}\n"
+                                "{\"step\": 4, \"pass@1\": 1, \"loss\": 3}\n";
+    static const char expected[] = "step,loss,\"a,\"\"b\",eval/pass@1,eval/loss\n"
+                                   "0,,,0.5,\n1,0.1,,,\n4,,-2000000000,1,3\n";
+    Path run = report_run("csv", "grpo", "1", right);
+    write_file(path_join(run.s, "metrics.jsonl").s, metrics, sizeof metrics - 1);
+    write_file(path_join(run.s, "eval.jsonl").s, evals, sizeof evals - 1);
+    CHECK(cli("report %s --csv", run.s) == 0 && !strcmp(cli_out, expected), "%s%s", cli_out,
+          cli_err);
+    CHECK(!is_file(path_join(tmp_path("csv").s, "report.html").s), "a page");
+    CHECK(cli("report %s %s --csv", run.s, run.s) == 2 && cli("report %s --csv --json", run.s) == 2,
+          "%s", cli_err);
+    unlink(path_join(run.s, "eval.jsonl").s);
+    CHECK(cli("report %s --csv", run.s) == 0 && !strstr(cli_out, "eval/"), "%s", cli_out);
+    write_file(path_join(run.s, "metrics.jsonl").s, metrics, 60);
+    CHECK(cli("report %s --csv", run.s) == 0 && strstr(cli_out, "1,0.1\n"), "%s", cli_out);
+    write_file(path_join(run.s, "metrics.jsonl").s, "{\"loss\": 1}\n", 12);
+    CHECK(cli("report %s --csv", run.s) == 1 && strstr(cli_err, "line 1: step: expected"), "%s",
+          cli_err);
+    Buf many = {0};
+    for (int i = 0; i < 1002; i++)
+        buf_printf(&many, "%s\"%d\": %d", i ? ", " : "{", i, i);
+    buf_str(&many, "}\n");
+    write_file(path_join(run.s, "metrics.jsonl").s, many.s, many.n);
+    CHECK(cli("report %s --csv", run.s) == 1 && strstr(cli_err, "numbers of more than 1000 names"),
+          "%s", cli_err);
+    buf_free(&many);
 }
 
 /* A second report of everything in a folder: its own page, logs and a run of sft are skipped. */

@@ -749,7 +749,7 @@ static void test_tokenize(void)
         {"{\"text\": \"a\"}", "--decode", "expected input_ids"},
         {"{\"text\": \"a\"} 1", "", "line 1"},
         {"{\"ids\": [-1]}", "--decode", "-1"},
-        {"{\"messages\": []}", "--template qwen3", "expected text, or messages"},
+        {"{\"messages\": []}", "--template qwen3", "expected messages, with role"},
         {"{\"messages\": [{\"role\": \"user\"}]}", "--template qwen3", "content"},
         {"{\"messages\": [{\"role\": \"me\", \"content\": \"\"}]}", "--template qwen3", "role"},
         {"{\"messages\": [{\"tool_calls\": []}]}", "--template qwen3", "tool_calls"},

@@ -80,7 +80,7 @@ def one_step(model, groups, rewards, temperature=1.0, processes=1, **options):
 
     def reward(completion_ids, **_):
         start = trainer.accelerator.process_index * len(completion_ids)
-        return [float(r) for group in rewards for r in group][start:start + len(completion_ids)]
+        return [r for group in rewards for r in group][start:start + len(completion_ids)]
 
     args = config(tempfile.mkdtemp(), max_steps=1, num_generations=M, temperature=temperature,
                   per_device_train_batch_size=len(flat) // processes, shuffle_dataset=False,
@@ -222,7 +222,8 @@ def refused():
     cases = [lambda: trl_g2rl.G2RLTrainer(MODEL, [reward]),
              lambda: trl_g2rl.G2RLTrainer(MODEL, reward, dead_groups="left"),
              lambda: trl_g2rl.G2RLTrainer(MODEL, reward, tools=[reward]),
-             lambda: one_step(load(), given()[0], [[math.nan] * M] * 3)]
+             lambda: one_step(load(), given()[0], [[math.nan] * M] * 3),
+             lambda: one_step(load(), given()[0], [[1] * M, [None] * M, [1] * M])]
     model = load()
     model.lm_head.register_forward_hook(lambda module, args, out: out / 8)
     cases.append(lambda: trl_g2rl.features(model, [[1]], [[2]], 1.0))

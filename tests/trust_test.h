@@ -676,9 +676,12 @@ static void test_no_memory(void)
             refused += status == 1;
             CHECK(i != 2 || status == 0 || newest_name(run.s, INT_MAX) <= 1, "a checkpoint");
         }
-#ifdef __linux__ /* elsewhere such a limit may mean nothing */
-    CHECK(refused >= 4, "only %d were refused", refused);
+#ifdef __linux__
+    enum { LEAST = 4 };
+#else
+    enum { LEAST = 0 }; /* such a limit may mean nothing */
 #endif
+    CHECK(refused >= LEAST, "only %d were refused", refused);
 }
 
 static void write_for_dying(void *path) { write_file(path, "text", 4); }

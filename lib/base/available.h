@@ -163,7 +163,9 @@ static inline double groups_available(const char *root, int version)
 static inline double memory_available(void)
 {
     double free = HUGE_VAL;
-#ifdef _SC_PHYS_PAGES
+#ifdef __wasm__ /* pages of 64 KiB, of which 32-bit addresses have 2^16 */
+    free = 65536.0 * (65536.0 - (double)__builtin_wasm_memory_size(0));
+#elif defined(_SC_PHYS_PAGES)
     free = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
 #endif
     free = 1024 * file_number("/proc/meminfo", "MemAvailable:", free / 1024);

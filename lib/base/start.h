@@ -8,6 +8,8 @@
 #include "util.h" /* defines: path_printf */
 #if defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
 #endif
 
 /* ---------------------------------------------------------------- the processor */
@@ -36,6 +38,12 @@ static inline const char *cpu_lacks(void)
     WANTS(__AVX512VL__, "AVX-512VL", __builtin_cpu_supports("avx512vl"))
     WANTS(__AVX512VBMI__, "AVX-512VBMI", __builtin_cpu_supports("avx512vbmi"))
     WANTS(__AVX512IFMA__, "AVX-512IFMA", __builtin_cpu_supports("avx512ifma"))
+#elif defined(__wasm_relaxed_simd__)
+    /* 1 - 2^-30, which a product that is rounded by itself makes 1. */
+    volatile float x = 0x1p-15f;
+    v128_t product = wasm_f32x4_relaxed_madd(wasm_f32x4_splat(1 + x), wasm_f32x4_splat(1 - x),
+                                             wasm_f32x4_splat(-1));
+    WANTS(__wasm_relaxed_simd__, "a fused multiply-add", wasm_f32x4_extract_lane(product, 0) != 0)
 #elif defined(__aarch64__) && defined(HWCAP_SVE)
     WANTS(__ARM_FEATURE_ATOMICS, "atomics", getauxval(AT_HWCAP) & HWCAP_ATOMICS)
     WANTS(__ARM_FEATURE_DOTPROD, "dot products", getauxval(AT_HWCAP) & HWCAP_ASIMDDP)

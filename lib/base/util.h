@@ -12,7 +12,7 @@
 #ifndef UTIL_H
 #define UTIL_H
 
-#if defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8
+#if defined(__SIZEOF_POINTER__) && __SIZEOF_POINTER__ < 8 && !defined(__wasm__) /* the page's */
 #error "g2rl needs a 64-bit build: models and files have more bytes than 32 bits can count"
 #endif
 

@@ -176,7 +176,7 @@ static void model_init(Model *m, uint64_t seed)
             if (x->cols)
                 w[i] = (float)deviation *
                        normal(philox(seed, STREAM_INIT, (uint32_t)t, (uint32_t)i,
-                                     (uint32_t)(i >> 32), 0));
+                                     (uint32_t)((uint64_t)i >> 32), 0));
             else
                 w[i] = strstr(x->name, "bias") ? 0.0f : 1.0f;
     }

@@ -1,4 +1,4 @@
-/* simd.h: one vector vocabulary for AVX-512, AVX2+FMA, NEON and plain C.
+/* simd.h: one vector vocabulary for AVX-512, AVX2+FMA, NEON, WebAssembly and plain C.
  *
  * Every kernel of the program is written once, over `vf` (VL floats) and the operations below.
  * The promise that makes results equal on every machine, bit for bit:
@@ -91,6 +91,77 @@ static inline vf vmin(vf a, vf b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
 #define vscale_exp(p, r)                                                              \
     vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(p),                         \
                                     vshlq_n_s32(vreinterpretq_s32_f32(r), 23)))
+
+#elif !defined(SIMD_SCALAR) && defined(__wasm_simd128__)
+
+#include <wasm_simd128.h>
+#define VL 4
+typedef v128_t vf;
+#define vload(p) wasm_v128_load(p)
+#define vstore(p, a) wasm_v128_store(p, a)
+#define vstream(p, a) wasm_v128_store(p, a)
+#define vset(x) wasm_f32x4_splat(x)
+#define vadd(a, b) wasm_f32x4_add(a, b)
+#define vsub(a, b) wasm_f32x4_sub(a, b)
+#define vmul(a, b) wasm_f32x4_mul(a, b)
+#define vdiv(a, b) wasm_f32x4_div(a, b)
+#define vsqrt(a) wasm_f32x4_sqrt(a)
+#define vmax(a, b) wasm_f32x4_pmax(b, a) /* pmax(x, y) is x < y ? y : x */
+#define vmin(a, b) wasm_f32x4_pmin(b, a)
+#define vscale_exp(p, r) wasm_i32x4_add(p, wasm_i32x4_shl(r, 23))
+#ifdef __wasm_relaxed_simd__
+/* One rounding or two, as the engine likes; cpu_lacks (start.h) refuses those that take two. */
+#define SIMD_NAME "wasm-relaxed"
+#define vfma(a, b, c) wasm_f32x4_relaxed_madd(a, b, c)
+#else
+#define SIMD_NAME "wasm"
+
+/* Lanes 0 and 1, or 2 and 3, as doubles, in which a product of two floats is exact. */
+#define vlower(x) wasm_f64x2_promote_low_f32x4(x)
+#define vupper(x) wasm_f64x2_promote_low_f32x4(wasm_i32x4_shuffle(x, x, 2, 3, 2, 3))
+#define vjoin(low, high)                                                     \
+    wasm_i32x4_shuffle(wasm_f32x4_demote_f64x2_zero(low),                    \
+                       wasm_f32x4_demote_f64x2_zero(high), 0, 1, 4, 5)
+
+/* p + c, doubles, rounded to odd: where the sum is no double, the one of its two neighbours whose
+ * last bit is 1. Rounded to float, that is never a tie, and so becomes what the sum itself would
+ * (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008). `error` is what the
+ * nearest double s lacks, exactly (Knuth's TwoSum). */
+static inline v128_t add_to_odd(v128_t p, v128_t c)
+{
+    v128_t s = wasm_f64x2_add(p, c), t = wasm_f64x2_sub(s, p), zero = wasm_i64x2_splat(0);
+    v128_t error = wasm_f64x2_add(wasm_f64x2_sub(p, wasm_f64x2_sub(s, t)), wasm_f64x2_sub(c, t));
+    v128_t more = wasm_f64x2_gt(error, zero), less = wasm_f64x2_lt(error, zero); /* NaN: neither */
+    v128_t even = wasm_i64x2_eq(wasm_v128_and(s, wasm_i64x2_splat(1)), zero);
+    v128_t away = wasm_v128_xor(more, wasm_i64x2_shr(s, 63)); /* from zero: the bits go up by 1 */
+    v128_t step = wasm_v128_bitselect(wasm_i64x2_splat(1), wasm_i64x2_splat(-1), away);
+    return wasm_i64x2_add(s, wasm_v128_and(step, wasm_v128_and(even, wasm_v128_or(more, less))));
+}
+
+static __attribute__((noinline)) vf vfma_to_odd(vf a, vf b, vf c)
+{
+    return vjoin(add_to_odd(wasm_f64x2_mul(vlower(a), vlower(b)), vlower(c)),
+                 add_to_odd(wasm_f64x2_mul(vupper(a), vupper(b)), vupper(c)));
+}
+
+/* The sum in double, rounded again to float. That is wrong only where the first rounding can make a
+ * tie for the second: the 29 bits that a float lacks are 1 and zeros, or the result is subnormal
+ * (or the smallest normal number), and has its ties elsewhere. */
+static inline vf vfma(vf a, vf b, vf c)
+{
+    v128_t low = wasm_f64x2_add(wasm_f64x2_mul(vlower(a), vlower(b)), vlower(c));
+    v128_t high = wasm_f64x2_add(wasm_f64x2_mul(vupper(a), vupper(b)), vupper(c));
+    vf r = vjoin(low, high);
+    v128_t rest = wasm_v128_and(wasm_i32x4_shuffle(low, high, 0, 2, 4, 6),
+                                wasm_i32x4_splat(0x1FFFFFFF));
+    v128_t tie = wasm_i32x4_eq(rest, wasm_i32x4_splat(0x10000000));
+    v128_t bits = wasm_v128_and(r, wasm_i32x4_splat(0x7FFFFFFF));
+    v128_t small = wasm_u32x4_lt(wasm_i32x4_sub(bits, wasm_i32x4_splat(1)),
+                                 wasm_i32x4_splat(0x00800000)); /* but for 0, which is exact */
+    bool wrong = wasm_v128_any_true(wasm_v128_or(tie, small));
+    return __builtin_expect(wrong, 0) ? vfma_to_odd(a, b, c) : r;
+}
+#endif
 
 #else
 

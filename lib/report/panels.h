@@ -1,5 +1,5 @@
-/* panels.h: the panels of a report's page that are about runs as a whole: tables, differences,
- * frontier, curves, options. */
+/* panels.h: the panels of a report's page that are about runs as a whole: results in words, tables,
+ * differences, frontier, curves, options. */
 #ifndef PANELS_H
 #define PANELS_H
 
@@ -72,6 +72,70 @@ static inline void panel_results(const Report *r, Buf *b)
                "that repeat another one to their problem; and the shares of problems with two "
                "different right answers, with all answers right, and with all wrong." CAPTION_END,
                all->problems, distinct, all->samples, all->maj_k, all->maj_k);
+}
+
+/* ---------------------------------------------------------------- in words */
+
+/* Is a row of the frontier clearly above (1) or below (-1) 0: does its 95 % interval exclude 0?
+ * That over seeds; of one seed, over problems. */
+static inline int frontier_sign(const Row *row)
+{
+    Estimate e = has_interval(row->cell[2]) ? row->cell[2] : row->cell[4];
+    return has_interval(e) ? (e.low > 0) - (e.high < 0) : 0;
+}
+
+/* The rows of that sign with their differences: "evol (+0.20), g2rl (+0.15)". How many they are. */
+static inline int words_rows(const Report *r, int sign, Buf *b)
+{
+    const Column *c = &r->frontier.column[2];
+    const char *unit = c->scale > 1 ? " points" : "";
+    int n = 0;
+    for (int i = 0; i < r->frontier.n; i++) {
+        const Row *row = &r->frontier.row[i];
+        if (!isfinite(row->cell[2].value) || frontier_sign(row) != sign)
+            continue;
+        buf_str(b, n++ ? ", " : "");
+        html_string(b, row_arm(r, row->arm)->label);
+        buf_printf(b, " (%+.*f%s)", c->decimals, c->scale * row->cell[2].value, unit);
+    }
+    return n;
+}
+
+/* Three sentences: what was trained, what differs clearly at equal accuracy, and what does not. */
+static inline void panel_words(const Report *r, Buf *b)
+{
+    Buf more = {0}, less = {0}, same = {0};
+    if (!r->runs.samples || !r->values.n)
+        return;
+    Estimate base = r->values.row[0].cell[1];
+    int n_more = words_rows(r, 1, &more), n_less = words_rows(r, -1, &less);
+    int n_same = words_rows(r, 0, &same);
+    bool count = r->measure == DISTINCT_RIGHT;
+    char measure[64];
+    snprintf(measure, sizeof measure, count ? "different right answers among %d" : "pass@%d",
+             quantity(&r->runs, r->measure).k);
+    buf_str(b, "<p class=\"words\">");
+    buf_printf(b, "From a base model with a pass@1 of %.1f %%, %s trained for %d steps and asked "
+               "%d held-out problems, %d times each.", 100 * base.value,
+               r->runs.n_arms > 1 ? "each method was" : "the model was", last_step(r),
+               r->runs.problems, r->runs.samples);
+    if (r->frontier.n && r->against) {
+        buf_printf(b, " At the same pass@1 as %s, ", r->against->label);
+        if (n_more)
+            buf_printf(b, "%s %s: %s%s", count ? "clearly more" : "a clearly higher", measure,
+                       more.s, n_less ? "; " : ".");
+        if (n_less)
+            buf_printf(b, "%s %s: %s.", count ? "clearly fewer" : "a clearly lower", measure,
+                       less.s);
+        if (!n_more && !n_less)
+            buf_printf(b, "no other clearly differs in %s.", measure);
+        if (n_same)
+            buf_printf(b, " Not clearly different: %s.", same.s);
+        buf_str(b, " (Clearly: the 95 % interval excludes 0; by chance alone one comparison in "
+                   "twenty does.)");
+    }
+    buf_str(b, "</p>\n");
+    buf_free(&more, &less, &same);
 }
 
 /* ---------------------------------------------------------------- differences */

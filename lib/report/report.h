@@ -1,7 +1,7 @@
 /* report.h: runs in, a table and one self-contained HTML page out.
  *
  *   report_page    every panel: tables, frontier, curves, geometry, options
- *   report         the command: that page, and the table of summary.h on stdout
+ *   report         the command: that page, and the table of summary.h on stdout; --csv: csv.h
  *
  * It reads files of run directories and nothing else, and nothing else reads it. Figures are
  * inline SVG (svg.h): no script, no network, no font of its own. */
@@ -9,6 +9,7 @@
 #define REPORT_H
 
 #include "../rl/session.h" /* defines: Session */
+#include "csv.h"           /* defines: report_csv */
 #include "panels.h"        /* defines: panel_results ...; figure3.h: figure3_read, panel_figure3 */
 
 static inline void page_header(const Report *r, Buf *b)
@@ -45,6 +46,7 @@ static inline void report_page(const Report *r, const char *path)
     style_sheet(&b);
     buf_str(&b, "</style>\n</head>\n<body>\n<main>\n");
     page_header(r, &b);
+    panel_words(r, &b);
     panel_results(r, &b);
     panel_differences(r, &b);
     panel_frontier(r, &b);
@@ -105,6 +107,13 @@ static void cmd_report(Session *s)
     const Options *o = &s->o;
     if (!s->words.n_words)
         usage("report: expected run directories, e.g. g2rl report runs/grpo runs/g2rl");
+    if (o->csv) {
+        if (s->words.n_words > 1 || o->json || o->geometry || o->out || o->svg ||
+            o->against)
+            usage("report: --csv takes one run and no other option, and writes to stdout");
+        report_csv(s->words.word[0]);
+        return;
+    }
     ReportOptions x = {s->words.word, s->words.n_words, o->geometry, o->out, o->svg,
                        o->against, o->json};
     report(&x);

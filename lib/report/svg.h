@@ -91,6 +91,7 @@ static const char *const STYLE_PAGE =
     "main{max-width:1120px;margin:0 auto;padding:2.2rem 1.25rem 4rem}"
     "h1{font-weight:normal;font-size:2rem;line-height:1.2;margin:0 0 .3rem;letter-spacing:-.01em}"
     "header p{color:var(--soft);margin:0;max-width:46rem}"
+    "p.words{margin:1rem 0 0;max-width:46rem}"
     "h2{font-weight:normal;font-size:1.35rem;margin:3rem 0 0;padding-top:.7rem;"
     "border-top:1px solid var(--rule)}"
     "h3{font-size:1rem;font-weight:600;margin:1.1rem 0 .2rem}"

@@ -27,7 +27,7 @@ typedef struct {
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p, reward_timeout;
     double lora_alpha;
     uint64_t seed;
-    bool json, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
+    bool json, csv, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
     MethodOptions rl;
 } Options;
 
@@ -185,6 +185,7 @@ static const Option OPTIONS[] = {
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
     TEXT("against", against, NULL, C(REPORT), "RUN",
          "the runs that others are compared with, by their directory's name; else grpo"),
+    FLAG("csv", csv, C(REPORT), "the numbers of one run, a row a step, and no page"),
     INT("save-every", save_every, "0", 0, 1e9, LEARN,
         "steps between checkpoints; 0: every ten minutes and before evaluations, the newest kept"),
     INT("keep", keep, "0", 0, 1e9, LEARN, "newest checkpoints to keep; 0: all"),
