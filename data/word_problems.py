@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Word problems with short worked answers, for doc/real-model.md: GSM8K's training set and half of SVAMP
-as conversations to learn from, and SVAMP's halves as problems.
+"""Word problems with short worked answers: GSM8K's training set and half of SVAMP as conversations to
+learn from, and SVAMP's halves as problems.
 
     python3 data/word_problems.py GSM8K_TRAIN.jsonl SVAMP.jsonl OUT_DIR
 
