@@ -195,8 +195,8 @@ primary_tests() {
                 q = p[i] * (NR - i + 1)
                 q = q > 1 ? 1 : q
                 last = q > last ? q : last
-                printf("%-10s %-12s %+10.4f %22s %5d %7d %8.4f %8.4f\n", f[1], f[2], f[3],
-                    f[4] ", " f[5], f[7], f[8], p[i], last)
+                printf("%-10s %-12s %+10.3f %22s %5d %7d %8.2g %8.2g\n", f[1], f[2], f[3],
+                    sprintf("[%+.3f, %+.3f]", f[4], f[5]), f[7], f[8], p[i], last)
             }
         }'
 }

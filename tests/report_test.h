@@ -370,7 +370,7 @@ static void test_frontier_report(void)
     char *html = read_page(page.s);
     CHECK(strstr(html, "From a base model with a pass@1 of 50.0 %, each method was trained for 10 "
                        "steps and asked 2 held-out problems, 2 times each. At the same pass@1 as "
-                       "grpo, clearly more different right answers among 2: g2rl (+0.15). (Cl"),
+                       "grpo, clearly more distinct right answers among 2: g2rl (+0.15). (Cl"),
           "words");
     CHECK(strstr(html, "Minus grpo\xE2\x80\x99s at the same pass@1, answers") &&
           strstr(html, ">distinct right of 2</text>") && strstr(html, ">copies, %</th>") &&
@@ -385,7 +385,7 @@ static void test_frontier_report(void)
           member_after(arm, at, "\"p\": ") == 0, "%s", arm);
     CHECK(cli("report %s %s --against g2rl --out %s", a.s, c.s, page.s) == 0, "%s", cli_err);
     html = read_page(page.s);
-    CHECK(strstr(html, "as g2rl, clearly fewer different right answers among 2: grpo (-0.15). "),
+    CHECK(strstr(html, "as g2rl, clearly fewer distinct right answers among 2: grpo (-0.15). "),
           "fewer");
     free(html);
     CHECK(cli("report %s %s --against other", a.s, c.s) == 1 &&
@@ -396,7 +396,7 @@ static void test_frontier_report(void)
     d = frontier_run("f2", "g2rl", "2", "1e-4", 0.96, below);
     CHECK(cli("report %s %s %s %s --out %s", a.s, b.s, c.s, d.s, page.s) == 0, "%s", cli_err);
     html = read_page(page.s);
-    CHECK(strstr(html, "no other clearly differs in different right answers among 2. Not clearly "
+    CHECK(strstr(html, "no other clearly differs in distinct right answers among 2. Not clearly "
                        "different: g2rl (+0.05). (Clearly"), "unclear");
     free(html);
 

@@ -96,7 +96,9 @@ static inline int words_rows(const Report *r, int sign, Buf *b)
             continue;
         buf_str(b, n++ ? ", " : "");
         html_string(b, row_arm(r, row->arm)->label);
-        buf_printf(b, " (%+.*f%s)", c->decimals, c->scale * row->cell[2].value, unit);
+        double shown = c->scale * row->cell[2].value;
+        shown = fabs(shown) < 0.5 * pow(10, -c->decimals) ? 0 : shown; /* not -0.00 */
+        buf_printf(b, " (%+.*f%s)", c->decimals, shown, unit);
     }
     return n;
 }
@@ -112,7 +114,7 @@ static inline void panel_words(const Report *r, Buf *b)
     int n_same = words_rows(r, 0, &same);
     bool count = r->measure == DISTINCT_RIGHT;
     char measure[64];
-    snprintf(measure, sizeof measure, count ? "different right answers among %d" : "pass@%d",
+    snprintf(measure, sizeof measure, count ? "distinct right answers among %d" : "pass@%d",
              quantity(&r->runs, r->measure).k);
     buf_str(b, "<p class=\"words\">");
     buf_printf(b, "From a base model with a pass@1 of %.1f %%, %s trained for %d steps and asked "
