@@ -385,8 +385,8 @@ static void test_frontier_report(void)
           member_after(arm, at, "\"p\": ") == 0, "%s", arm);
     CHECK(cli("report %s %s --against g2rl --out %s", a.s, c.s, page.s) == 0, "%s", cli_err);
     html = read_page(page.s);
-    CHECK(strstr(html, "as g2rl, clearly fewer distinct right answers among 2: grpo (-0.15). "),
-          "fewer");
+    CHECK(strstr(html, "as g2rl, clearly fewer distinct right answers among 2: grpo (\xE2\x88\x92"
+                       "0.15). "), "fewer");
     free(html);
     CHECK(cli("report %s %s --against other", a.s, c.s) == 1 &&
           !strcmp(cli_err, "g2rl: report: --against: no run is called 'other'\n"), "%s", cli_err);

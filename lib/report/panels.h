@@ -96,9 +96,9 @@ static inline int words_rows(const Report *r, int sign, Buf *b)
             continue;
         buf_str(b, n++ ? ", " : "");
         html_string(b, row_arm(r, row->arm)->label);
-        double shown = c->scale * row->cell[2].value;
-        shown = fabs(shown) < 0.5 * pow(10, -c->decimals) ? 0 : shown; /* not -0.00 */
-        buf_printf(b, " (%+.*f%s)", c->decimals, shown, unit);
+        buf_str(b, " (");
+        number(b, c->scale * row->cell[2].value, c->decimals, true);
+        buf_printf(b, "%s)", unit);
     }
     return n;
 }
@@ -367,7 +367,7 @@ static inline void frontier_labels(const Report *r, const Plot *p, PathEnd *e, i
     double x = p->right + 14;
     spread_ends(e, n, 19);
     for (int i = 0; i < n; i++) {
-        snprintf(text, sizeof text, "%.14s", r->runs.arm[e[i].arm].label);
+        snprintf(text, sizeof text, "%.17s", r->runs.arm[e[i].arm].label);
         svg_line(p->b, e[i].x + 7, e[i].y, x - 4, e[i].text_y, "leader");
         svg_mark(p->b, x + 4, e[i].text_y, 4, arm_style(e[i].arm), false);
         svg_text(p->b, x + 13, e[i].text_y + 4, "end", "start", text);

@@ -18,7 +18,7 @@
 #include "../base/stats.h" /* defines: Estimate */
 
 #define NO_NUMBER ((double)NAN)
-enum { N_STYLES = 8, BASE_STYLE = N_STYLES, MOST_TICKS = 5 };
+enum { N_STYLES = 12, BASE_STYLE = N_STYLES, MOST_TICKS = 5 };
 
 /* ---------------------------------------------------------------- text */
 
@@ -77,10 +77,10 @@ static inline void number(Buf *b, double x, int decimals, bool sign)
 static const char *const COLOURS[2] = {
     "--page:#fffefb;--ink:#1c1c1a;--soft:#66645e;--rule:#dcd9d0;--base:#8a877f;"
     "--s0:#1c1c1a;--s1:#0072b2;--s2:#d98c00;--s3:#009e73;--s4:#d55e00;--s5:#c0659a;--s6:#3fa3dc;"
-    "--s7:#a89600",
+    "--s7:#a89600;--s8:#7b3fb0;--s9:#8a4b2a;--s10:#2f7070;--s11:#b03060",
     "--page:#17181a;--ink:#e9e7e1;--soft:#a5a39b;--rule:#3a3b3e;--base:#98968e;"
     "--s0:#e9e7e1;--s1:#4fa8e8;--s2:#f0ad2e;--s3:#2cc79b;--s4:#ff8748;--s5:#e39cc4;--s6:#95d2f7;"
-    "--s7:#e8dc5c",
+    "--s7:#e8dc5c;--s8:#b98af0;--s9:#c98a63;--s10:#6fbdbd;--s11:#f07090",
 };
 
 static const char *const STYLE_PAGE =
@@ -151,7 +151,7 @@ static inline void style_scheme(Buf *b, bool dark)
     buf_printf(b, ":root{color-scheme:%s;%s}", dark ? "dark" : "light", COLOURS[dark]);
 }
 
-/* Of lines and marks: sK, and s8 for the base model. */
+/* Of lines and marks: sK, the last for the base model. */
 static inline void style_marks(Buf *b)
 {
     for (int i = 0; i < N_STYLES; i++)
@@ -236,7 +236,7 @@ static inline void svg_mark(Buf *b, double x, double y, double r, int style, boo
                   [3] = {4, {{0, -1.25}, {1.25, 0}, {0, 1.25}, {-1.25, 0}}},
                   [CROSS] = {4, {{-1, -1}, {1, 1}, {1, -1}, {-1, 1}}}};
     int shape = style == 7 ? CROSS : style % 4;
-    hollow |= style >= 4 && style != 7;
+    hollow |= style >= 4 && style < 7;
     buf_printf(b, "<path class=\"dot s%d%s\" d=\"", style, hollow ? " open" : "");
     if (shape == CIRCLE)
         svg_circle(b, x, y, r);
