@@ -185,8 +185,8 @@ primary_tests() {
                 sed 's/"interval": \[\([^,]*\), \([^]]*\)\]/"low": \1, "high": \2/' |
                 csv "value low high p seeds missing" | sed "s/^/$g,$row,/"
         done
-    done | sort -t, -k 6,6g | awk -F, '
-        { line[NR] = $0; p[NR] = $NF > 2 ? 1 : $(NF - 2) }
+    done | awk -F, -v OFS=, '$NF > 2 { $6 = 1 } { print }' | sort -t, -k 6,6g | awk -F, '
+        { line[NR] = $0; p[NR] = $6 }
         END {
             printf("%-10s %-12s %10s %22s %5s %7s %8s %8s\n", "ground", "g2rl minus", "difference",
                 "95 %", "seeds", "missing", "p", "Holm")
@@ -244,7 +244,8 @@ tests)
     ;;
 *)
     for s in "$@"; do
-        stage "$s" | awk '!($1 $4 in seen) { seen[$1 $4]; print $1, $2, $3, $4, "base" }'  | side_by_side
+        stage "$s" | awk '!($1 $4 in seen) { seen[$1 $4]; print $1, $2, $3, $4, "base" }' |
+            side_by_side
         stage "$s" | side_by_side
     done
     ;;

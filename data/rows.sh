@@ -84,6 +84,6 @@ train() { # THREADS SEED ROW [OPTION...]
     quietly "$runs/seed$seed/$row.log" "seed $seed, $row" \
         "$G2RL" train --model "$bases/seed$seed/base" --task "$task" --steps "$steps" --lr "$lr" \
         --prompts 16 --rollouts 16 --eval-every "$every" --problems "$problems" \
-        --samples "$samples" --split "$SPLIT" $more $with --seed "$seed" --threads "$threads" --out "$runs/seed$seed/$row" \
-        --force "$@"
+        --samples "$samples" --split "$SPLIT" $more $with --seed "$seed" --threads "$threads" \
+        --out "$runs/seed$seed/$row" --force "$@"
 }
