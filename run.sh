@@ -12,8 +12,9 @@
 #
 # Runs go side by side, as many as there are cores; JOBS=1 SEED=7 G2RL=./g2rl_debug change how many,
 # the first seed and the program. The results do not depend on JOBS. A base model that is there is
-# used again. METHODS, SPLIT and RUNS say which rows, on which problems, where: see data/search.sh
-# and doc/experiment.md.
+# used again. METHODS, SPLIT and RUNS say which rows (data/rows.sh), on which problems, where.
+#
+# doc/experiment.md is what came of many seeds of it; data/experiment.sh makes all of its runs.
 set -eu
 cd "$(dirname "$0")"
 
@@ -34,7 +35,7 @@ wrong() {
     echo "$1" >&2
     exit 2
 }
-seeds=1 quick=no grounds="" lr=1e-4
+seeds=1 quick=no grounds="" asked=""
 while [ $# -gt 0 ]; do
     case $1 in
     --quick) quick=yes ;;
@@ -52,8 +53,8 @@ while [ $# -gt 0 ]; do
         shift
         ;;
     --lr)
-        lr=${2-}
-        case $lr in [0-9]*) ;; *) wrong "run.sh: --lr: expected a number, such as 5e-5" ;; esac
+        asked=${2-}
+        case $asked in [0-9]*) ;; *) wrong "run.sh: --lr: expected a number, such as 5e-5" ;; esac
         shift
         ;;
     *) wrong "usage: ./run.sh [--quick] [--task countdown|maze|reach] [--seeds N] [--lr X]" ;;
@@ -91,8 +92,8 @@ experiment() { # NAME
     bases=${RUNS:-runs}
     [ $quick = no ] || bases=$bases/quick
     [ "$1" = countdown ] || bases=$bases/$1
-    runs=$bases
-    [ "$lr" = 1e-4 ] || runs=$bases/lr-$lr
+    lr=${asked:-$rate} runs=$bases
+    [ "$lr" = "$rate" ] || runs=$bases/lr-$lr
     export bases runs lr
 
     say "$1, base models: $sft supervised steps of 128 solved problems, from random weights"

@@ -27,15 +27,8 @@ pool=128 # training problems of the grounds pool-*
 warm="temperature pass@1 pass@16 pass@64 maj@16 distinct_right@16 phi/cos_mean entropy frac_copies
     problems samples"
 
-# What the first stage chose, and the rate beside it.
-rate() {
-    case $1 in
-    countdown) echo 1e-4 ;;
-    maze) echo 5e-5 ;;
-    reach) echo 1e-4 ;;
-    pool-*) rate "${1#pool-}" ;;
-    tree | spelled | larger) rate maze ;;
-    esac
+rate() { # of a ground
+    (ground "$1" no && echo "$rate")
 }
 other_rate() {
     case $(rate "$1") in 5e-5) echo 1e-4 ;; 1e-4) echo 5e-5 ;; 2e-4) echo 1e-4 ;; esac
@@ -79,7 +72,7 @@ csv() { # NAMES
             at = index($0, "\"" name[i] "\": ")
             v = at ? substr($0, at + length(name[i]) + 4) : ""
             sub(/[,}].*/, "", v)
-            printf("%s%s", i > 1 ? "," : "", v == "" ? "" : sprintf("%.6g", v))
+            printf("%s%s", i > 1 ? "," : "", v ~ /^[-0-9]/ ? sprintf("%.6g", v) : v)
         }
         print ""
     }'
@@ -96,10 +89,10 @@ one() { # GROUND SPLIT LR SEED ROW
     table=$tables/$1.csv key="$2,$3,$4,$5,"
     ! grep -q "^$key" "$table" 2>/dev/null || return 0
     ground "$1" no
-    every=10 lr=$3 SPLIT=$2 bases=runs/experiment/$from runs=runs/experiment/$1/$2-$3
+    lr=$3 SPLIT=$2 bases=runs/experiment/$from runs=runs/experiment/$1/$2-$3
     case $1 in
     pool-*)
-        every=50 columns="$columns pass@64"
+        columns="$columns pass@64"
         "$G2RL" data --task "$task" --problems $pool --seed 11 >"runs/experiment/$1.jsonl.$4$5"
         mv "runs/experiment/$1.jsonl.$4$5" "runs/experiment/$1.jsonl"
         ;;
@@ -112,14 +105,15 @@ one() { # GROUND SPLIT LR SEED ROW
     grep -q "\"step\": $steps, \"pass" "$run/eval.jsonl" 2>/dev/null ||
         train 1 "$4" "$5" --ledger short
     hash=$(sed -n '$s/.*"weights_hash": "\([0-9a-f]*\)".*/\1/p' "$run/metrics.jsonl")
-    csv "$columns" <"$run/eval.jsonl" | sed "s/^/$key/; \$s/\$/,$hash/; \$!s/\$/,/" >"$run/lines"
-    add "$table" "$(header split lr seed row $columns weights_hash)" "$run/lines"
-    if [ "$2" = test ] && [ "$4" -le 13 ] && [ "$3" = "$(rate "$1")" ]; then
+    if [ "$2" = test ] && [ "$4" -le 13 ] && [ "$3" = "$rate" ] &&
+        ! grep -qs "^$1,$3,$4,$5," $tables/temperatures.csv; then
         "$G2RL" eval --model "$run" --task "$task" --problems 200 --samples 64 \
             --temperature 0.7,1,1.3,1.6 --json --seed "$4" --threads 1 2>>"$runs/seed$4/$5.log" |
             grep '"temperature"' | csv "$warm" | sed "s/^/$1,$3,$4,$5,/" >"$run/lines"
         add $tables/temperatures.csv "$(header ground lr seed row $warm)" "$run/lines"
     fi
+    csv "$columns" <"$run/eval.jsonl" | sed "s/^/$key/; \$s/\$/,$hash/; \$!s/\$/,/" >"$run/lines"
+    add "$table" "$(header split lr seed row $columns weights_hash)" "$run/lines" # last: it is done
     rm -f "$run/rollouts.jsonl"
     [ "$4" = 11 ] || rm -rf "$run"/checkpoint-*
 }
@@ -161,15 +155,17 @@ choices_table() {
     for g in ${GROUNDS:-countdown maze reach}; do
         [ -f "$tables/$g.csv" ] || continue
         ground $g no
-        echo "$g, pass@1 of grpo by learning rate (chosen: $(rate $g)):"
+        echo "$g, pass@1 of grpo by learning rate (chosen: $rate):"
         awk -F, -v half=$((steps / 2)) '
             $1 == "valid" && $4 == "grpo" && $5 >= half { sum[$2] += $6; n[$2]++ }
             END { for (rate in n) printf("  %-5s %.4f\n", rate, sum[rate] / n[rate]) }' \
             "$tables/$g.csv" | sort -k 2,2gr
         echo "$g, frontier of the entropy bonus by its size (chosen: $entropy):"
-        "$G2RL" report runs/tables/$g/valid-$(rate $g)/seed*/* --json --out runs/tables/page.html \
+        "$G2RL" report runs/tables/$g/valid-$rate/seed*/* --json --out runs/tables/page.html \
             2>/dev/null | sed -n 's/^ *"entropy-\([0-9.]*\)": .*"frontier": {/\1 {/p' |
-            while read -r size rest; do echo "  $size $(echo "$rest" | csv value)"; done
+            while read -r size rest; do
+                printf '  %-5s %+.4f\n' "$size" "$(echo "$rest" | csv value)"
+            done
     done
 }
 
@@ -183,20 +179,25 @@ primary_tests() {
             "$G2RL" report "$runs"/seed*/g2rl "$runs"/seed*/$row --against $row --json \
                 --out runs/tables/page.html 2>/dev/null | sed -n 's/^ *"g2rl": .*"frontier": //p' |
                 sed 's/"interval": \[\([^,]*\), \([^]]*\)\]/"low": \1, "high": \2/' |
-                csv "value low high p seeds missing" | sed "s/^/$g,$row,/"
+                csv "value low high p seeds missing measure" | sed "s/^/$g,$row,/"
         done
-    done | awk -F, -v OFS=, '$NF > 2 { $6 = 1 } { print }' | sort -t, -k 6,6g | awk -F, '
+    done | awk -F, -v OFS=, '$8 > 2 { $6 = 1 } { print }' | sort -t, -k 6,6g | awk -F, '
         { line[NR] = $0; p[NR] = $6 }
         END {
-            printf("%-10s %-12s %10s %22s %5s %7s %8s %8s\n", "ground", "g2rl minus", "difference",
-                "95 %", "seeds", "missing", "p", "Holm")
+            printf("%-10s %-12s %-25s %-19s %5s %7s %8s %8s\n", "ground", "g2rl minus",
+                "difference", "95 %", "seeds", "missing", "p", "Holm")
             for (i = 1; i <= NR; i++) {
                 split(line[i], f, ",")
                 q = p[i] * (NR - i + 1)
                 q = q > 1 ? 1 : q
                 last = q > last ? q : last
-                printf("%-10s %-12s %+10.3f %22s %5d %7d %8.2g %8.2g\n", f[1], f[2], f[3],
-                    sprintf("[%+.3f, %+.3f]", f[4], f[5]), f[7], f[8], p[i], last)
+                share = f[9] ~ /pass/
+                scale = share ? 100 : 1
+                form = share ? "%+.2f" : "%+.3f"
+                printf("%-10s %-12s %-25s %-19s %5d %7d %8.2g %8.2g\n", f[1], f[2],
+                    sprintf(form " %s", scale * f[3], share ? "points of pass@16" : "answers of 16"),
+                    sprintf("[" form ", " form "]", scale * f[4], scale * f[5]), f[7], f[8], p[i],
+                    last)
             }
         }'
 }

@@ -2,35 +2,37 @@
 # data/experiment.sh read this file, so that both mean the same by a name.
 
 # What each ground is, whole and quick: problems, supervised steps, steps of reinforcement learning,
-# held-out problems and samples of each, and how large an entropy bonus was found best on validation
-# problems. `from`: the ground whose base models it begins with; `more`: options of train.
+# held-out problems and samples of each. `from`: the ground whose base models it begins with; `more`:
+# options of train. `rate` and `entropy` are the learning rate and the entropy bonus that were found
+# best on validation problems (`sh data/experiment.sh choices`).
 ground() { # NAME QUICK
-    preset=nano samples=16 from=$1 more=""
+    case $1 in
+    *countdown) rate=1e-4 entropy=0.03 ;;
+    reach) rate=2e-4 entropy=0.1 ;;
+    *) rate=5e-5 entropy=0.1 ;; # mazes
+    esac
+    preset=nano samples=16 every=10 groups=300 from=$1 more=""
+    [ "$2" = no ] || every=15 groups=20
     case $1,$2 in
-    countdown,no) task=countdown:numbers=4 sft=1600 steps=200 problems=500 entropy=0.03 ;;
-    countdown,yes) task=countdown:numbers=3 sft=400 steps=30 problems=100 entropy=0.03 ;;
-    maze,no) task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 entropy=0.1 ;;
-    maze,yes) task=maze:size=4,loops=2 sft=400 steps=30 problems=100 entropy=0.1 ;;
-    reach,no) task=reach:digits=7,steps=4 sft=3200 steps=300 problems=400 entropy=0.1 ;;
-    reach,yes) task=reach:digits=7,steps=3 sft=400 steps=30 problems=100 entropy=0.1 ;;
-    tree,no) task=maze:size=5,loops=0 sft=1600 steps=200 problems=500 entropy=0.1 ;;
-    spelled,no)
-        task=maze:size=5,loops=3,spellings=2 sft=1600 steps=200 problems=500 entropy=0.1
-        ;;
-    larger,no)
-        task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 entropy=0.1 preset=tiny
-        ;;
+    countdown,no) task=countdown:numbers=4 sft=1600 steps=200 problems=500 ;;
+    countdown,yes) task=countdown:numbers=3 sft=400 steps=30 problems=100 ;;
+    maze,no) task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 ;;
+    maze,yes) task=maze:size=4,loops=2 sft=400 steps=30 problems=100 ;;
+    reach,no) task=reach:digits=7,steps=4 sft=3200 steps=300 problems=400 ;;
+    reach,yes) task=reach:digits=7,steps=3 sft=400 steps=30 problems=100 ;;
+    tree,no) task=maze:size=5,loops=0 sft=1600 steps=200 problems=500 ;;
+    spelled,no) task=maze:size=5,loops=3,spellings=2 sft=1600 steps=200 problems=500 ;;
+    larger,no) task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 preset=tiny ;;
     pool-*,no)
         ground "${1#pool-}" no
-        from=${1#pool-} steps=1000 samples=64 more="--data runs/experiment/$1.jsonl"
+        from=${1#pool-} steps=1000 samples=64 every=50 more="--data runs/experiment/$1.jsonl"
         ;;
     *)
         echo "no ground '$1'" >&2
         return 1
         ;;
     esac
-    [ "$2" = yes ] && every=15 groups=20 || every=25 groups=300
-    export task sft steps problems samples entropy every preset more
+    export task sft steps problems samples rate entropy every preset more
 }
 
 # The rows: the method (Eq 12 as printed, novelty from gradients, every group), what it is compared
