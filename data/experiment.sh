@@ -10,6 +10,7 @@
 #   sh data/experiment.sh choices       what was chosen on validation problems, and by which numbers
 #   sh data/experiment.sh tests         the primary tests, with Holm's correction
 #   sh data/experiment.sh temperatures  the last models at other temperatures, means over seeds
+#   sh data/experiment.sh sharpened     each row at T = 1 and GRPO at the T where it is as accurate
 #
 # Tables: doc/experiment/GROUND.csv, a line for each evaluation of each run, with the hash of the
 # last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time,
@@ -223,6 +224,62 @@ temperature_table() {
         }' "$tables/temperatures.csv"
 }
 
+# What grpo's last model has at the temperature where it is as accurate as a row's at T = 1, by a
+# straight line between two temperatures; the row minus that, Student's t over seeds.
+sharpened() {
+    awk -F, '
+        NR == 1 { next }
+        {
+            run = $1 "," $3 "," $4
+            T[run, ++at[run]] = $5
+            right[run, at[run]] = $6
+            variety[run, at[run]] = $1 ~ /countdown/ ? 100 * $7 : $10
+            if ($5 == 1 && $4 != "grpo") {
+                row[++rows] = $1 "," $4
+                key[rows] = run
+                goal[rows] = $6
+                has[rows] = variety[run, at[run]]
+                grpo[rows] = $1 "," $3 ",grpo"
+            }
+        }
+        function line(x, i, a) { return a[x, i] + share * (a[x, i + 1] - a[x, i]) }
+        END {
+            split("12.706 4.303 3.182 2.776", quantile, " ") # of t, 97.5 %, by n - 1
+            for (i = 1; i <= rows; i++) {
+                if (!(row[i] in n)) order[++groups] = row[i]
+                n[row[i]] += 0
+                x = grpo[i]
+                for (k = 1; k < at[x]; k++) {
+                    share = (goal[i] - right[x, k]) / (right[x, k + 1] - right[x, k])
+                    if (share < 0 || share > 1) continue
+                    d = has[i] - line(x, k, variety)
+                    n[row[i]]++
+                    sum[row[i]] += d
+                    square[row[i]] += d * d
+                    warmth[row[i]] += line(x, k, T)
+                    accuracy[row[i]] += goal[i]
+                    break
+                }
+            }
+            printf("%-10s %-16s %5s %7s %9s  %s\n", "ground", "row", "seeds", "pass@1", "T of grpo",
+                "row minus grpo")
+            for (i = 1; i <= groups; i++) {
+                g = order[i]
+                printf("%-10s %-16s %5d", substr(g, 1, index(g, ",") - 1),
+                    substr(g, index(g, ",") + 1), n[g])
+                if (n[g] > 1) {
+                    mean = sum[g] / n[g]
+                    s = sqrt((square[g] - n[g] * mean * mean) / (n[g] - 1) / n[g]) * quantile[n[g] - 1]
+                    form = "%+.2f [%+.2f, %+.2f] answers of 16"
+                    if (g ~ /countdown/) form = "%+.1f [%+.1f, %+.1f] points of pass@16"
+                    printf(" %7.1f %9.2f  " form, 100 * accuracy[g] / n[g], warmth[g] / n[g], mean,
+                        mean - s, mean + s)
+                }
+                print ""
+            }
+        }' "$tables/temperatures.csv"
+}
+
 case ${1-} in
 --step)
     shift
@@ -231,6 +288,7 @@ case ${1-} in
 list) stage "${2-}" ;;
 unfold) unfold ;;
 temperatures) temperature_table ;;
+sharpened) sharpened ;;
 choices)
     unfold
     choices_table
