@@ -182,7 +182,7 @@ primary_tests() {
                 sed 's/"interval": \[\([^,]*\), \([^]]*\)\]/"low": \1, "high": \2/' |
                 csv "value low high p seeds missing measure" | sed "s/^/$g,$row,/"
         done
-    done | awk -F, -v OFS=, '$8 > 2 { $6 = 1 } { print }' | sort -t, -k 6,6g | awk -F, '
+    done | awk -F, -v OFS=, '$8 > 2 || $6 == "" { $6 = 1 } { print }' | sort -t, -k 6,6g | awk -F, '
         { line[NR] = $0; p[NR] = $6 }
         END {
             printf("%-10s %-12s %-25s %-19s %5s %7s %8s %8s\n", "ground", "g2rl minus",
