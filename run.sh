@@ -4,7 +4,7 @@
 # on problems that none of them ever saw. It does so on two grounds that belong together: countdown,
 # where groups without a signal are mostly all wrong, and maze, where they are all right.
 #
-#   ./run.sh                   both grounds, one seed: 6 to 9 minutes on 2 cores
+#   ./run.sh                   both grounds, one seed: about 10 minutes on 2 cores
 #   ./run.sh --task reach      one ground: countdown, maze or reach
 #   ./run.sh --seeds 5         seeds 1 to 5, each with a base model of its own
 #   ./run.sh --lr 5e-5         another learning rate for every method, in a folder of its own
