@@ -225,7 +225,7 @@ static inline bool json_key(Json *j, Buf *key)
 
 /* ---------------------------------------------------------------- strings */
 
-/* The four hexadecimal digits of \uXXXX; the cursor is at the u. */
+/* The four hexadecimal digits after \u; the cursor is at the u. */
 static inline bool json_hex4(Json *j, uint32_t *unit)
 {
     static const char digits[] = "0123456789abcdefABCDEF";
