@@ -412,8 +412,12 @@ static inline void frontier_draw(const Report *r, Buf *b)
         y0 = x[a].x[0] > 0 ? y0 : y[a].mean[0];
     }
     plot_mark(&p, x0, y0, 5.5, BASE_STYLE, true);
-    if (isfinite(x0))
-        svg_text(b, plot_x(&p, x0), plot_y(&p, y0) + 22, "end", "middle", "base, step 0");
+    if (isfinite(x0)) { /* its label: to the left, where no path goes; at the axis below */
+        double px = plot_x(&p, x0), py = plot_y(&p, y0);
+        bool room = px - p.left > 50;
+        svg_text(b, room ? px - 11 : px, room ? py + 4 : py + 22, "end", room ? "end" : "middle",
+                 "base");
+    }
     frontier_labels(r, &p, end, n_ends);
     buf_str(b, "</svg>\n");
     for (int a = 0; a < 2 * arms; a++)

@@ -16,9 +16,11 @@ static inline void page_header(const Report *r, Buf *b)
 {
     const RunFiles *one = &r->runs.run[0];
     const char *data = run_option(one, "data"), *task = run_option(one, "task");
-    int seeds = 0;
-    for (int a = 0; a < r->runs.n_arms; a++)
+    int seeds = 0, fewest = r->runs.n;
+    for (int a = 0; a < r->runs.n_arms; a++) {
         seeds = imax(seeds, r->runs.arm[a].n);
+        fewest = imin(fewest, r->runs.arm[a].n);
+    }
     buf_str(b, "<header><h1>");
     for (int a = 0; a < r->runs.n_arms; a++) {
         const char *join = a == r->runs.n_arms - 1 ? " and " : ", ";
@@ -27,8 +29,8 @@ static inline void page_header(const Report *r, Buf *b)
     }
     buf_str(b, "</h1>\n<p>");
     html_string(b, *data && strcmp(data, "null") ? data : task);
-    buf_printf(b, ": %d run%s, at most %d seed%s a method; ", r->runs.n, r->runs.n > 1 ? "s" : "",
-               seeds, seeds > 1 ? "s" : "");
+    buf_printf(b, ": %d run%s, %s%d seed%s a method; ", r->runs.n, r->runs.n > 1 ? "s" : "",
+               fewest < seeds ? "at most " : "", seeds, seeds > 1 ? "s" : "");
     html_string(b, run_option(one, "steps"));
     buf_str(b, " steps of ");
     html_string(b, run_option(one, "prompts"));
