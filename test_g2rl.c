@@ -61,6 +61,7 @@ static const Test TESTS[] = {
     TEST(wait_asleep, "threads that wait shall sleep, unless the user says otherwise"),
     TEST(write_file, "a file that cannot take its name"),
     TEST(job_memory, "memory limits of a job, in control groups of both versions, nested"),
+    TEST(job_processors, "a container's quota of processor time, in both versions"),
     TEST(task_spec, "task options"),
     TEST(countdown_verifier, "the verifier against its adversaries"),
     TEST(countdown_problems, "solvable, deterministic, held out"),

@@ -1,10 +1,11 @@
-/* machine_test.h: what the machine allows: a job's memory, its processor, threads that wait. */
+/* machine_test.h: what the machine allows: a job's memory and processors, their vectors, threads
+ * that wait. */
 #ifndef MACHINE_TEST_H
 #define MACHINE_TEST_H
 
 #include "noise.h"
 
-/* ---------------------------------------------------------------- memory of a job */
+/* ---------------------------------------------------------------- memory, processors of a job */
 
 /* A made-up file below `root`, with its directories. */
 static void put_below(const char *root, const char *name, const char *text)
@@ -19,7 +20,26 @@ static void put_below(const char *root, const char *name, const char *text)
            "33 23 0:28 %s /sys/fs/cgroup/memory rw shared:2 - cgroup cgroup rw,memory\n"
 #define V2 "30 23 0:26 %s /sys/fs/cgroup rw,nosuid shared:4 master:1 - cgroup2 cgroup2 rw\n"
 
-/* Trees of control groups as schedulers, containers and systemd make them. */
+/* A made-up file system with trees of control groups: mountinfo, the group that it shows at its
+ * top, /proc/self/cgroup, and pairs of a file below /sys/fs/cgroup and its text. */
+static Path job_root(const char *mounts, const char *top, const char *own,
+                     const char *const file[8])
+{
+    static int made;
+    char name[256], text[1024];
+    snprintf(name, sizeof name, "job-%d", made++);
+    Path root = path_join(tmp_dir(), name);
+    snprintf(text, sizeof text, mounts, top);
+    put_below(root.s, "proc/self/cgroup", own);
+    put_below(root.s, "proc/self/mountinfo", text);
+    for (int k = 0; k < 8 && file[k]; k += 2) {
+        snprintf(name, sizeof name, "sys/fs/cgroup/%s", file[k]);
+        put_below(root.s, name, file[k + 1]);
+    }
+    return root;
+}
+
+/* As schedulers, containers and systemd make them. */
 static void test_job_memory(void)
 {
     static const struct {
@@ -83,24 +103,47 @@ static void test_job_memory(void)
         {"lines that are none", "\n - \n30 %s - cgroup2\n", "/", "\n0\n0:\n0::\n", {NULL}, -1, -1},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        char root[128], name[256], mounts[1024];
-        snprintf(root, sizeof root, "%s/job-%zu", tmp_dir(), i);
-        snprintf(mounts, sizeof mounts, rows[i].mounts, rows[i].top);
-        put_below(root, "proc/self/cgroup", rows[i].own);
-        put_below(root, "proc/self/mountinfo", mounts);
-        for (int k = 0; k < 8 && rows[i].file[k]; k += 2) {
-            snprintf(name, sizeof name, "sys/fs/cgroup/%s", rows[i].file[k]);
-            put_below(root, name, rows[i].file[k + 1]);
-        }
-        double v1 = groups_available(root, 1), v2 = groups_available(root, 2);
+        Path root = job_root(rows[i].mounts, rows[i].top, rows[i].own, rows[i].file);
+        double v1 = groups_available(root.s, 1, MEMORY_LIMIT);
+        double v2 = groups_available(root.s, 2, MEMORY_LIMIT);
         CHECK(rows[i].v1 < 0 ? v1 > 9e15 : v1 == rows[i].v1, "%s: version 1: %g; expected %g",
               rows[i].what, v1, rows[i].v1);
         CHECK(rows[i].v2 < 0 ? isinf(v2) : v2 == rows[i].v2, "%s: version 2: %g; expected %g",
               rows[i].what, v2, rows[i].v2);
     }
-    CHECK(isinf(groups_available(tmp_dir(), 1)) && isinf(groups_available(tmp_dir(), 2)),
-          "no /proc");
+    CHECK(isinf(groups_available(tmp_dir(), 1, MEMORY_LIMIT)) &&
+          isinf(groups_available(tmp_dir(), 2, MEMORY_LIMIT)), "no /proc");
     CHECK(memory_available() > 0 && memory_available() < 1e17, "here: %g", memory_available());
+}
+
+/* `docker run --cpus 2` and the like: a machine of 64 cores, time for two. */
+static void test_job_processors(void)
+{
+    static const struct {
+        const char *what, *mounts, *own;
+        const char *file[8];
+        double cpus; /* 0: no limit */
+    } rows[] = {
+        {"v2", V2, "0::/\n", {"cpu.max", "200000 100000\n"}, 2},
+        {"v2, a part of one", V2, "0::/\n", {"cpu.max", "150000 100000\n"}, 1.5},
+        {"v2, another period", V2, "0::/\n", {"cpu.max", "200000 50000\n"}, 4},
+        {"v2, none", V2, "0::/\n", {"cpu.max", "max 100000\n"}, 0},
+        {"v2, the parent's", V2, "0::/pod/one\n",
+         {"pod/cpu.max", "300000 100000\n", "pod/one/cpu.max", "max 100000\n"}, 3},
+        {"v2, not a quota", V2, "0::/\n", {"cpu.max", "0 0\n"}, 0},
+        {"v1", V1, "4:cpu,cpuacct:/x\n3:memory:/job\n",
+         {"cpu/x/cpu.cfs_quota_us", "50000\n", "cpu/x/cpu.cfs_period_us", "100000\n"}, 0.5},
+        {"v1, none", V1, "4:cpu,cpuacct:/x\n",
+         {"cpu/x/cpu.cfs_quota_us", "-1\n", "cpu/x/cpu.cfs_period_us", "100000\n"}, 0},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        Path root = job_root(rows[i].mounts, "/", rows[i].own, rows[i].file);
+        double cpus = fmin(groups_available(root.s, 1, PROCESSOR_LIMIT),
+                           groups_available(root.s, 2, PROCESSOR_LIMIT));
+        CHECK(rows[i].cpus ? cpus == rows[i].cpus : isinf(cpus), "%s: %g processors; expected %g",
+              rows[i].what, cpus, rows[i].cpus);
+    }
+    CHECK(processors_available() >= 1, "here: %g", processors_available());
 }
 #undef V1
 #undef V2

@@ -1,7 +1,9 @@
-/* available.h: the memory that this process may still take.
+/* available.h: the memory and the processors that this process may take.
  *
- *   memory_available   the least of what the machine has free, what the job's control groups leave,
- *                      and the process's own limit (Linux; elsewhere all of the machine's memory)
+ *   memory_available      the least of what the machine has free, what the job's control groups
+ *                         leave, and the process's own limit (elsewhere than on Linux all of the
+ *                         machine's memory)
+ *   processors_available  how many processors' time the job's control groups give it
  *
  * A control group (cgroup) is how a scheduler, a container or systemd limits a job. Groups form a
  * tree, and the limit of each group from the process's own up to the root holds. There are two
@@ -52,7 +54,7 @@ static inline double group_number(const char *dir, const char *name, const char 
 
 /* Bytes that the control group of this directory leaves. Pages of files that nobody read lately
  * (inactive_file) count as free: the system drops them first. */
-static inline double group_available(const char *dir, int version)
+static inline double group_memory(const char *dir, int version)
 {
     double limit = group_number(dir, "memory.limit_in_bytes", "", HUGE_VAL);
     double used = group_number(dir, "memory.usage_in_bytes", "", 0);
@@ -66,6 +68,29 @@ static inline double group_available(const char *dir, int version)
     return fmax(0, limit - fmax(0, used - group_number(dir, "memory.stat", dropped, 0)));
 }
 
+/* Processors whose whole time the control group of this directory may take: `docker run --cpus 1.5`
+ * makes it a quota of 150 ms in each period of 100. cpu.max holds both, "150000 100000". */
+static inline double group_processors(const char *dir, int version)
+{
+    char quota_and[32];
+    double quota = group_number(dir, "cpu.cfs_quota_us", "", -1); /* -1: none */
+    double period = group_number(dir, "cpu.cfs_period_us", "", 0);
+    if (version == 2) {
+        quota = group_number(dir, "cpu.max", "", -1); /* "max": none */
+        snprintf(quota_and, sizeof quota_and, "%.0f ", quota);
+        period = group_number(dir, "cpu.max", quota_and, 0);
+    }
+    return quota > 0 && period > 0 ? quota / period : HUGE_VAL;
+}
+
+/* What control groups limit: version 1 has a tree for each controller. */
+typedef struct {
+    const char *controller;
+    double (*available)(const char *dir, int version); /* in the group of this directory */
+} GroupLimit;
+static const GroupLimit MEMORY_LIMIT = {"memory", group_memory};
+static const GroupLimit PROCESSOR_LIMIT = {"cpu", group_processors};
+
 /* Whether a comma-separated list holds this name. */
 static inline bool in_list(const char *list, const char *name)
 {
@@ -78,7 +103,8 @@ static inline bool in_list(const char *list, const char *name)
 
 /* The path of the process's group of that version, from /proc/self/cgroup: lines of
  * "number:controllers:path", where version 2 has "0::path". */
-static inline bool group_path(const char *root, int version, char path[GROUP_PATH])
+static inline bool group_path(const char *root, int version, const char *controller,
+                              char path[GROUP_PATH])
 {
     char line[GROUP_LINE];
     bool found = false;
@@ -90,7 +116,7 @@ static inline bool group_path(const char *root, int version, char path[GROUP_PAT
             continue;
         *at++ = 0;
         at[strcspn(at, "\n")] = 0;
-        found = (version == 2 ? !*list : in_list(list, "memory")) &&
+        found = (version == 2 ? !*list : in_list(list, controller)) &&
                 snprintf(path, GROUP_PATH, "%s", at) < GROUP_PATH;
     }
     if (f)
@@ -112,8 +138,8 @@ static inline void unescape_octal(char *s)
 
 /* A line of /proc/self/mountinfo, "id parent device root point options.. - type source options":
  * where a tree of control groups of that version is mounted, and which group is at its top. */
-static inline bool group_mount(const char *line, int version, char top[GROUP_PATH],
-                               char point[GROUP_PATH])
+static inline bool group_mount(const char *line, int version, const char *controller,
+                               char top[GROUP_PATH], char point[GROUP_PATH])
 {
     const char *after = strstr(line, " - ");
     char type[32], options[512] = "";
@@ -123,23 +149,23 @@ static inline bool group_mount(const char *line, int version, char top[GROUP_PAT
     unescape_octal(top);
     unescape_octal(point);
     return version == 2 ? !strcmp(type, "cgroup2")
-                        : !strcmp(type, "cgroup") && in_list(options, "memory");
+                        : !strcmp(type, "cgroup") && in_list(options, controller);
 }
 
-/* Bytes that the control groups of that version leave this process; HUGE_VAL: no limit. Where no
- * mount shows its own group (a container may hide it), what is mounted counts. `root` is "", or a
- * made-up file system's. */
-static inline double groups_available(const char *root, int version)
+/* The least that the control groups of that version leave this process; HUGE_VAL: no limit. Where
+ * no mount shows its own group (a container may hide it), what is mounted counts. `root` is "", or
+ * a made-up file system's. */
+static inline double groups_available(const char *root, int version, GroupLimit limit)
 {
     char path[GROUP_PATH], top[GROUP_PATH], point[GROUP_PATH], line[GROUP_LINE], dir[GROUP_LINE];
     double own = HUGE_VAL, other = HUGE_VAL;
     bool shown = false;
-    if (!group_path(root, version, path))
+    if (!group_path(root, version, limit.controller, path))
         return HUGE_VAL;
     snprintf(line, sizeof line, "%s/proc/self/mountinfo", root);
     FILE *f = fopen(line, "r");
     while (f && fgets(line, sizeof line, f)) {
-        if (!group_mount(line, version, top, point))
+        if (!group_mount(line, version, limit.controller, top, point))
             continue;
         size_t n = strcmp(top, "/") ? strlen(top) : 0;
         bool below = !strncmp(path, top, n) && (!path[n] || path[n] == '/') && !strstr(path, "/..");
@@ -151,7 +177,7 @@ static inline double groups_available(const char *root, int version)
         for (char *end = dir + strlen(dir); end; end = strrchr(dir + mount, '/')) {
             *end = 0;
             double *least = below ? &own : &other;
-            *least = fmin(*least, group_available(dir, version));
+            *least = fmin(*least, limit.available(dir, version));
         }
     }
     if (f)
@@ -174,7 +200,15 @@ static inline double memory_available(void)
     if (!getrlimit(RLIMIT_AS, &own) && own.rlim_cur != RLIM_INFINITY)
         free = fmin(free, (double)own.rlim_cur);
 #endif
-    return fmin(free, fmin(groups_available("", 1), groups_available("", 2)));
+    return fmin(free, fmin(groups_available("", 1, MEMORY_LIMIT),
+                           groups_available("", 2, MEMORY_LIMIT)));
+}
+
+/* Processors whose time this process may take; a part of one counts as one. HUGE_VAL: no limit. */
+static inline double processors_available(void)
+{
+    return ceil(fmin(groups_available("", 1, PROCESSOR_LIMIT),
+                     groups_available("", 2, PROCESSOR_LIMIT)));
 }
 
 #endif

@@ -38,7 +38,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "available.h" /* defines: memory_available */
+#include "available.h" /* defines: memory_available, processors_available */
 
 #if defined(__GNUC__)
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))

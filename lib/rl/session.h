@@ -210,7 +210,7 @@ static const Option OPTIONS[] = {
      "of random numbers"},
     INT("threads", threads, "0", 0, MOST_THREADS,
         (EVERY & ~(BARE | C(DATA) | C(MERGE))) | C(REPLAY) | C(BENCH),
-        "0: all cores; the same results"),
+        "0: all cores that the job may use; the same results"),
     INT("micro-batch", micro_batch, "0", 0, 65536, LEARN,
         "sequences (sft) or groups (train) of one pass; 0: automatic; the results are the same"),
     FLAG("recompute", recompute, LEARN,
@@ -263,14 +263,16 @@ typedef struct {
 } Command;
 static const Command COMMANDS[N_COMMANDS];
 
-/* --threads, or all cores; a warning where there are fewer than were asked for. */
+/* --threads, or all cores that the job may use; a warning where there are fewer than were asked
+ * for. */
 static int default_threads(int threads)
 {
 #ifdef _OPENMP
     int most = imin(omp_get_thread_limit(), MOST_THREADS);
     if (threads > most)
         warn("--threads %d: OMP_THREAD_LIMIT allows %d", threads, most);
-    return imin(threads ? threads : omp_get_max_threads(), most);
+    int cores = (int)fmin(omp_get_max_threads(), processors_available());
+    return imin(threads ? threads : cores, most);
 #else
     if (threads > 1)
         warn("--threads %d: this program was built without OpenMP and runs on one thread; the "
