@@ -137,7 +137,9 @@ unfold() {
                         task, steps) > (dir "/run.json")
                     printf("\"split\": \"%s\", \"lr\": %s, \"seed\": %s, ", $1, $2,
                         $3) > (dir "/run.json")
-                    print "\"prompts\": 16, \"rollouts\": 16}" > (dir "/run.json")
+                    size = $4 ~ /-4$/ ? 4 : $4 ~ /-64$/ ? 64 : 16
+                    printf("\"prompts\": %d, \"rollouts\": %d}\n", 256 / size,
+                        size) > (dir "/run.json")
                     close(dir "/run.json")
                     if (last != "") close(last "/eval.jsonl")
                     last = dir
