@@ -143,11 +143,11 @@ def short_answers():
     """Each "D [LOW, HIGH]" is a rounded one of a block."""
     page = open("doc/experiment.md").read()
     number = r"([-+][\d.]+)"
-    interval = number + r"[^\[\]|\n]{0,40}?\[" + number + ", " + number + r"\]"
+    bounds = r"\[" + number + ", " + number + r"\]"
     blocks = "\n".join(re.findall(r"```console\n(.*?)```", page, re.S))
-    known = [tuple(map(float, m)) for m in re.findall(interval, blocks)]
+    known = [tuple(map(float, m)) for m in re.findall(number + r"\s+(?:\w+ of \S+\s+)?" + bounds, blocks)]
     answers = page.partition("## Short answers")[2].partition("\n# ")[0]
-    found = re.findall(interval, answers)
+    found = re.findall(number + r"[^\[\]|\n]{0,40}?" + bounds, answers)
     check(len(found) >= 20, f"{len(found)} intervals in the short answers")
     for m in found:
         check(any(all(map(close, m, k)) for k in known), f"short answers: {m} is of no block")
