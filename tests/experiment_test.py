@@ -145,7 +145,8 @@ def short_answers():
     number = r"([-+][\d.]+)"
     bounds = r"\[" + number + ", " + number + r"\]"
     blocks = "\n".join(re.findall(r"```console\n(.*?)```", page, re.S))
-    known = [tuple(map(float, m)) for m in re.findall(number + r"\s+(?:\w+ of \S+\s+)?" + bounds, blocks)]
+    rows = re.findall(number + r"\s+(?:\w+ of \S+\s+)?" + bounds, blocks)
+    known = [tuple(map(float, m)) for m in rows]
     answers = page.partition("## Short answers")[2].partition("\n# ")[0]
     found = re.findall(number + r"[^\[\]|\n]{0,40}?" + bounds, answers)
     check(len(found) >= 20, f"{len(found)} intervals in the short answers")
