@@ -4,7 +4,7 @@
 # tables, which are all that is kept.
 #
 #   sh data/experiment.sh STAGE...      rates, entropy, primary, others, rate, one, sizes; and small,
-#                                       of GROUNDS="tree spelled larger pool-maze pool-countdown"
+#                                       of GROUNDS="tree tree-early spelled larger pool-maze pool-countdown"
 #   sh data/experiment.sh list STAGE    its runs: ground, split, learning rate, seed, row
 #   sh data/experiment.sh unfold        the tables as run directories, in runs/tables, for `g2rl report`
 #   sh data/experiment.sh choices       what was chosen on validation problems, and by which numbers

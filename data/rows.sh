@@ -21,6 +21,7 @@ ground() { # NAME QUICK
     reach,no) task=reach:digits=7,steps=4 sft=3200 steps=300 problems=400 ;;
     reach,yes) task=reach:digits=7,steps=3 sft=400 steps=30 problems=100 ;;
     tree,no) task=maze:size=5,loops=0 sft=1600 steps=200 problems=500 ;;
+    tree-early,no) task=maze:size=5,loops=0 sft=400 steps=200 problems=500 ;;
     spelled,no) task=maze:size=5,loops=3,spellings=2 sft=1600 steps=200 problems=500 ;;
     larger,no) task=maze:size=5,loops=3 sft=1600 steps=200 problems=500 preset=tiny ;;
     pool-*,no)
