@@ -116,7 +116,7 @@ static const char *const STYLE_PAGE =
     "tbody th,td.n,th.n,table.stack thead th{white-space:nowrap}td.n,th.n{text-align:right}"
     "td i{font-style:normal;color:var(--soft);font-size:.84em;margin-left:.45em}"
     ".wide{overflow-x:auto;margin-top:1.1rem}h3+.wide{margin-top:0}table.stack td i{display:block}"
-    "svg{display:block;width:100%;height:auto}"
+    "svg{display:block;width:100%;height:auto;overflow:visible}"
     "th svg{display:inline-block;width:14px;margin-right:.45rem;vertical-align:-1px}"
     ".below{margin-top:1.3rem}.drawing{max-width:720px}";
 
@@ -135,9 +135,9 @@ static const char *const STYLE_SVG =
 
 static const char *const STYLE_NARROW =
     "@media(max-width:560px){body{font-size:16px}main{padding:1.3rem 1rem 3rem}"
-    "h1{font-size:1.6rem}.big text{font-size:16px}"
-    "table{font-size:14px}thead th.n,table.stack thead th{white-space:normal}"
-    "td i{display:block;margin:0}th,td{padding-right:.5rem}}";
+    "h1{font-size:1.6rem}.big text{font-size:16px}.big .end{font-size:14px}"
+    "table{font-size:13px}thead th.n,table.stack th{white-space:normal}"
+    "td i{display:block;margin:0}th,td{padding-right:.4rem}}";
 
 static const char *const STYLE_PRINT =
     "@media print{body{font-size:10.5pt;background:none}main{max-width:none;padding:0}"
