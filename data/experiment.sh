@@ -11,6 +11,7 @@
 #   sh data/experiment.sh tests         the primary tests, with Holm's correction
 #   sh data/experiment.sh temperatures  the last models at other temperatures, means over seeds
 #   sh data/experiment.sh sharpened     each row at T = 1 and GRPO at the T where it is as accurate
+#   sh data/experiment.sh pool          pass@64 with a pool of training problems, and its differences
 #
 # Tables: doc/experiment/GROUND.csv, a line for each evaluation of each run, with the hash of the
 # last weights; doc/experiment/temperatures.csv. JOBS=1 says how many runs go at a time,
@@ -94,6 +95,7 @@ one() { # GROUND SPLIT LR SEED ROW
     case $1 in
     pool-*)
         columns="$columns pass@64"
+        mkdir -p runs/experiment
         "$G2RL" data --task "$task" --problems $pool --seed 11 >"runs/experiment/$1.jsonl.$4$5"
         mv "runs/experiment/$1.jsonl.$4$5" "runs/experiment/$1.jsonl"
         ;;
@@ -209,13 +211,13 @@ temperature_table() {
     awk -F, '
         NR == 1 { next }
         {
-            key = sprintf("%-10s %-16s %4s", $1, $4, $5)
+            key = sprintf("%-14s %-16s %4s", $1, $4, $5)
             if (!(key in n)) order[++keys] = key
             n[key]++
             for (i = 6; i <= 10; i++) sum[key, i] += $i
         }
         END {
-            printf("%-10s %-16s %4s %5s %7s %7s %7s %7s %9s\n", "ground", "row", "T", "seeds",
+            printf("%-14s %-16s %4s %5s %7s %7s %7s %7s %9s\n", "ground", "row", "T", "seeds",
                 "pass@1", "pass@16", "pass@64", "maj@16", "distinct")
             for (k = 1; k <= keys; k++) {
                 key = order[k]
@@ -263,11 +265,11 @@ sharpened() {
                     break
                 }
             }
-            printf("%-10s %-16s %5s %7s %9s  %s\n", "ground", "row", "seeds", "pass@1", "T of grpo",
+            printf("%-14s %-16s %5s %7s %9s  %s\n", "ground", "row", "seeds", "pass@1", "T of grpo",
                 "row minus grpo")
             for (i = 1; i <= groups; i++) {
                 g = order[i]
-                printf("%-10s %-16s %5d", substr(g, 1, index(g, ",") - 1),
+                printf("%-14s %-16s %5d", substr(g, 1, index(g, ",") - 1),
                     substr(g, index(g, ",") + 1), n[g])
                 if (n[g] > 1) {
                     mean = sum[g] / n[g]
@@ -282,6 +284,57 @@ sharpened() {
         }' "$tables/temperatures.csv"
 }
 
+# With a pool of training problems: means over seeds by row and step; then g2rl minus each other row
+# at the last step, Student's t over three seeds.
+pool_table() {
+    awk -F, '
+        BEGIN { split("pass@1 pass@16 pass@64", name, " ") }
+        NR == 1 {
+            for (i = 1; i <= NF; i++) column[$i] = i
+            next
+        }
+        $5 == 200 || $5 == 1000 || $5 == 0 && $4 == "grpo" {
+            key = sprintf("%-12s %5d", $5 ? $4 : "base", $5)
+            if (!(key in n)) order[++keys] = key
+            n[key]++
+            seeds[$3] = 1
+            for (i = 1; i <= 3; i++) {
+                x = 100 * $column[name[i]]
+                sum[key, i] += x
+                if ($5 == 1000) last[$4, $3, i] = x
+            }
+        }
+        END {
+            printf("%-12s %5s %5s %8s %8s %8s\n", "row", "step", "seeds", name[1], name[2], name[3])
+            for (k = 1; k <= keys; k++) {
+                key = order[k]
+                printf("%s %5d", key, n[key])
+                for (i = 1; i <= 3; i++) printf(" %8.1f", sum[key, i] / n[key])
+                print ""
+            }
+            printf("%-14s %-22s %-22s %s\n", "g2rl minus", name[1], name[2], name[3])
+            split("grpo g2rl-random g2rl-count", other, " ")
+            for (r = 1; r <= 3; r++) {
+                if (n[sprintf("%-12s %5d", other[r], 1000)] != 3) continue
+                line = sprintf("%-14s", other[r])
+                for (i = 1; i <= 3; i++) {
+                    total = square = 0
+                    for (seed in seeds) {
+                        d = last["g2rl", seed, i] - last[other[r], seed, i]
+                        total += d
+                        square += d * d
+                    }
+                    mean = total / 3
+                    half = 4.303 * sqrt((square - 3 * mean * mean) / 2 / 3) # of t, 97.5 %, n = 3
+                    line = line sprintf(" %-22s", sprintf("%+.1f [%+.1f, %+.1f]", mean, mean - half,
+                        mean + half))
+                }
+                sub(/ *$/, "", line)
+                print line
+            }
+        }' "$tables/pool-countdown.csv"
+}
+
 case ${1-} in
 --step)
     shift
@@ -291,6 +344,7 @@ list) stage "${2-}" ;;
 unfold) unfold ;;
 temperatures) temperature_table ;;
 sharpened) sharpened ;;
+pool) pool_table ;;
 choices)
     unfold
     choices_table

@@ -139,6 +139,30 @@ def sharpened():
             check(all(map(close, f[5:8], values)), f"{line}: {values}")
 
 
+def pool():
+    at = defaultdict(dict)
+    with open("doc/experiment/pool-countdown.csv") as f:
+        for line in csv.DictReader(f):
+            row = line["row"] if line["step"] != "0" else "base"
+            at[row, int(line["step"])][int(line["seed"])] = [
+                100 * float(line[f"pass@{k}"]) for k in (1, 16, 64)]
+    lines = printed("pool")
+    split = next(i for i, line in enumerate(lines) if line.startswith("g2rl minus"))
+    check(split == 10 and len(lines) == 14, "base, four rows at two steps, three differences")
+    for line in lines[1:split]:
+        f = line.split()
+        runs = list(at[f[0], int(f[1])].values())
+        check(int(f[2]) == len(runs) == 3, f"seeds of {line}")
+        check(all(close(x, sum(v) / 3) for x, v in zip(f[3:], zip(*runs))), line)
+    for line in lines[split + 1:]:
+        f = re.findall(r"[^\s\[\],]+", line)
+        mine, other = at["g2rl", 1000], at[f[0], 1000]
+        for i in range(3):
+            mean, half, _ = t_test([mine[s][i] - other[s][i] for s in (11, 12, 13)])
+            values = mean, mean - half, mean + half
+            check(all(map(close, f[1 + 3 * i:4 + 3 * i], values)), f"{line}: {values}")
+
+
 def short_answers():
     """Each "D [LOW, HIGH]" is a rounded one of a block."""
     page = open("doc/experiment.md").read()
@@ -157,6 +181,7 @@ def short_answers():
 subprocess.run(["sh", "data/experiment.sh", "unfold"], check=True)
 primary()
 sharpened()
+pool()
 short_answers()
 print(f"{checks} checks, {failed} failed")
 sys.exit(failed > 0)
