@@ -400,6 +400,30 @@ static void test_frontier_report(void)
                        "different: g2rl (+0.05). (Clearly"), "unclear");
     free(html);
 
+    /* what the last evaluation alone shows: paths with no range in common that end 0.5 apart, their
+     * pass@1 up in one seed and down in the other; not so where pass@1 is up in both, or where the
+     * frontier shows it, too */
+    static const double fewer[][3] = {{0.52, 0.9, 1.2}, {0.62, 0.9, 1.2}, {0.7, 0.9, 1.2},
+                                      {0.9, 0.9, 1.2}};
+    static const double more[][3] = {{0.52, 0.9, 1.7}, {0.62, 0.9, 1.7}, {0.7, 0.9, 1.7},
+                                     {0.9, 0.9, 1.7}};
+    static const int ends[3][4] = {{0, 1, 1, 0}, {0, 1, 0, 1}, {2, 3, 3, 2}};
+    for (int i = 0; i < 3; i++) {
+        frontier_run("f1", "grpo", "1", "1e-4", 0.96, fewer[ends[i][0]]);
+        frontier_run("f1", "g2rl", "1", "1e-4", 0.96, more[ends[i][1]]);
+        frontier_run("f2", "grpo", "2", "1e-4", 0.96, fewer[ends[i][2]]);
+        frontier_run("f2", "g2rl", "2", "1e-4", 0.96, more[ends[i][3]]);
+        CHECK(cli("report %s %s %s %s --out %s", a.s, b.s, c.s, d.s, page.s) == 0, "%s", cli_err);
+        html = read_page(page.s);
+        const char *alone = strstr(html, "The last evaluation alone has a clear difference in "
+                                         "distinct right answers among 2, and none in pass@1: g2rl "
+                                         "(+0.50). (Clearly");
+        CHECK((i == 0) == (alone != NULL), "late, case %d", i);
+        free(html);
+    }
+    frontier_run("f1", "grpo", "1", "1e-4", 0.96, grpo);
+    frontier_run("f1", "g2rl", "1", "1e-4", 0.96, g2rl);
+
     /* both problems are one class: every sample is the evaluation itself */
     CHECK(cli("report %s %s --json", a.s, c.s) == 0, "%s", cli_err);
     arm = text_from(cli_out, "\"g2rl\":");

@@ -76,42 +76,61 @@ static inline void panel_results(const Report *r, Buf *b)
 
 /* ---------------------------------------------------------------- in words */
 
-/* Is a row of the frontier clearly above (1) or below (-1) 0: does its 95 % interval exclude 0?
- * That over seeds; of one seed, over problems. */
+/* A clear difference on the frontier: that over seeds; of one seed, over problems. */
 static inline int frontier_sign(const Row *row)
 {
-    Estimate e = has_interval(row->cell[2]) ? row->cell[2] : row->cell[4];
-    return has_interval(e) ? (e.low > 0) - (e.high < 0) : 0;
+    return clear_sign(has_interval(row->cell[2]) ? row->cell[2] : row->cell[4]);
 }
 
-/* The rows of that sign with their differences: "evol (+0.20), g2rl (+0.15)". How many they are. */
-static inline int words_rows(const Report *r, int sign, Buf *b)
+/* A row with a difference, the k-th of a list: "evol (+0.20)". */
+static inline void words_row(const Report *r, const Table *t, const Row *row, int column, int k,
+                             Buf *b)
 {
-    const Column *c = &r->frontier.column[2];
-    const char *unit = c->scale > 1 ? " points" : "";
+    const Column *c = &t->column[column];
+    buf_str(b, k ? ", " : "");
+    html_string(b, row_arm(r, row->arm)->label);
+    buf_str(b, " (");
+    number(b, c->scale * row->cell[column].value, c->decimals, true);
+    buf_str(b, c->scale > 1 ? " points)" : ")");
+}
+
+/* The rows of the frontier that have that sign. How many they are. */
+static inline int words_frontier(const Report *r, int sign, Buf *b)
+{
     int n = 0;
     for (int i = 0; i < r->frontier.n; i++) {
         const Row *row = &r->frontier.row[i];
-        if (!isfinite(row->cell[2].value) || frontier_sign(row) != sign)
-            continue;
-        buf_str(b, n++ ? ", " : "");
-        html_string(b, row_arm(r, row->arm)->label);
-        buf_str(b, " (");
-        number(b, c->scale * row->cell[2].value, c->decimals, true);
-        buf_printf(b, "%s)", unit);
+        if (isfinite(row->cell[2].value) && frontier_sign(row) == sign)
+            words_row(r, &r->frontier, row, 2, n++, b);
     }
     return n;
 }
 
-/* Three sentences: what was trained, what differs clearly at equal accuracy, and what does not. */
+/* The rows that differ clearly at the last evaluation, in pass@1 they do not, and on the frontier
+ * they do not: it does not see what is lost at an accuracy that was reached before. */
+static inline int words_last(const Report *r, Buf *b)
+{
+    int n = 0, column = r->measure == DISTINCT_RIGHT ? 4 : 3;
+    for (int i = 0; i < r->last.n; i++) {
+        const Row *row = &r->last.row[i];
+        bool known = !has_interval(row->cell[1]) || clear_sign(row->cell[1]);
+        for (int k = 0; k < r->frontier.n; k++)
+            known |= r->frontier.row[k].arm == row->arm && frontier_sign(&r->frontier.row[k]);
+        if (!known && clear_sign(row->cell[column]))
+            words_row(r, &r->last, row, column, n++, b);
+    }
+    return n;
+}
+
+/* In sentences: what was trained, what differs clearly at equal accuracy, and what does not. */
 static inline void panel_words(const Report *r, Buf *b)
 {
-    Buf more = {0}, less = {0}, same = {0};
+    Buf more = {0}, less = {0}, same = {0}, late = {0};
     if (!r->runs.samples || !r->values.n)
         return;
     Estimate base = r->values.row[0].cell[1];
-    int n_more = words_rows(r, 1, &more), n_less = words_rows(r, -1, &less);
-    int n_same = words_rows(r, 0, &same);
+    int n_more = words_frontier(r, 1, &more), n_less = words_frontier(r, -1, &less);
+    int n_same = words_frontier(r, 0, &same);
     bool count = r->measure == DISTINCT_RIGHT;
     char measure[64];
     snprintf(measure, sizeof measure, count ? "distinct right answers among %d" : "pass@%d",
@@ -133,11 +152,14 @@ static inline void panel_words(const Report *r, Buf *b)
             buf_printf(b, "no other clearly differs in %s.", measure);
         if (n_same)
             buf_printf(b, " Not clearly different: %s.", same.s);
+        if (words_last(r, &late))
+            buf_printf(b, " The last evaluation alone has a clear difference in %s, and none in "
+                       "pass@1: %s.", measure, late.s);
         buf_str(b, " (Clearly: the 95 % interval excludes 0; by chance alone one comparison in "
                    "twenty does.)");
     }
     buf_str(b, "</p>\n");
-    buf_free(&more, &less, &same);
+    buf_free(&more, &less, &same, &late);
 }
 
 /* ---------------------------------------------------------------- differences */

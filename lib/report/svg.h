@@ -462,11 +462,17 @@ static inline void table_row(Buf *b, const char *label, int style)
 
 static inline bool has_interval(Estimate e) { return isfinite(e.low) && isfinite(e.high); }
 
+/* Is a difference clearly above (1) or below (-1) 0: does its 95 % interval exclude 0? */
+static inline int clear_sign(Estimate e)
+{
+    return has_interval(e) ? (e.low > 0) - (e.high < 0) : 0;
+}
+
 /* The value, if there is one, and its interval, if there is one. `sign`: it is a difference, bold
  * where the interval excludes 0. */
 static inline void table_cell(Buf *b, Estimate e, double scale, int decimals, bool sign)
 {
-    bool bold = sign && has_interval(e) && (e.low > 0 || e.high < 0);
+    bool bold = sign && clear_sign(e);
     buf_str(b, bold ? "<td class=\"n\"><b>" : "<td class=\"n\">");
     if (isfinite(e.value) || !has_interval(e))
         number(b, scale * e.value, decimals, sign);
