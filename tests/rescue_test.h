@@ -137,17 +137,17 @@ static void test_heard_soon(void)
          evals = path_join(run.s, "eval.jsonl");
     int status;
     check_sampling_stops(base);
-    for (int i = 0; i < 3; i++) { /* in evaluations, which would take minutes, and in a step */
+    for (int i = 0; i < 3; i++) { /* in evaluations, which would take minutes, and before a run is */
+        Path said = i < 2 ? err : tmp_path("first_batch.err");
         pid_t child = cli_start(
-            err.s,
+            said.s,
             "train --model %s " SMALL_TRAIN " --steps 50 --force "
             "--out %s --max-tokens %s",
             base, run.s,
             i < 2 ? "480 --no-check --task countdown --eval-every 1 --problems 500 --samples 64"
-                  : "480 --no-check --prompts 500");
-        const struct timespec pause = {.tv_nsec = 300000000};
-        if (i < 2)
-            wait_for_file(path_join(run.s, "run.json").s, 1);
+                  : "480 --no-check --prompts 1000");
+        const struct timespec pause = {.tv_nsec = i < 2 ? 300000000 : 0};
+        wait_for_file(i < 2 ? path_join(run.s, "run.json").s : said.s, 1);
         nanosleep(&pause, NULL);
         double since = now_seconds();
         kill(child, signals[i]);
