@@ -338,7 +338,8 @@ static pid_t cli_start(const char *err, const char *fmt, ...)
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        signal(SIGINT, SIG_DFL); /* a shell's job in the background ignores it */
+        signal(SIGINT, SIG_DFL); /* a shell's job in the background ignores it, nohup's the other */
+        signal(SIGHUP, SIG_DFL);
         if (freopen(err, "w", stderr) && freopen("/dev/null", "w", stdout))
             cli_child(&w);
         _exit(127);
