@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Word problems with short worked answers: GSM8K's training set and half of SVAMP as conversations to
-learn from, and SVAMP's halves as problems.
+"""Word problems with short worked answers: GSM8K's training problems of up to three calculations and half of
+SVAMP as conversations to learn from, and SVAMP's halves as problems.
 
     python3 data/word_problems.py GSM8K_TRAIN.jsonl SVAMP.jsonl OUT_DIR
 
@@ -19,6 +19,7 @@ import re
 import sys
 
 NUMBER = r"-?\d+(?:\.\d+)?"
+MOST = 3  # calculations: SVAMP's problems have one or two
 
 
 def short(x):
@@ -27,10 +28,13 @@ def short(x):
 
 
 def gsm8k_steps(answer):
-    """What stands between << and >>, calculation by calculation; None where there is none."""
-    steps = re.findall(r"<<([^<>]+)>>", answer)
-    final = answer.split("####")[-1].strip().replace(",", "")
-    return "\n".join([s.replace(" ", "").replace(",", "") for s in steps] + [f"#### {final}"]) if steps else None
+    """What stands between << and >>, calculation by calculation. None where there are none or more than MOST, and
+    where the last one does not give the answer."""
+    final = short(answer.split("####")[-1].replace(",", ""))
+    steps = [re.sub(r"\d*\.\d+|\d+", lambda x: short(x[0]), s.replace(",", "").replace(" ", ""))
+             for s in re.findall(r"<<([^<>]+)>>", answer)]
+    whole = 0 < len(steps) <= MOST and steps[-1].endswith(f"={final}")
+    return "\n".join(steps + [f"#### {final}"]) if whole else None
 
 
 def svamp_steps(equation):
@@ -72,4 +76,5 @@ def main():
         print(f"{out}/{name}: {len(rows)} lines")
 
 
-main()
+if __name__ == "__main__":
+    main()
