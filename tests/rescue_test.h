@@ -137,7 +137,7 @@ static void test_heard_soon(void)
          evals = path_join(run.s, "eval.jsonl");
     int status;
     check_sampling_stops(base);
-    for (int i = 0; i < 3; i++) { /* in evaluations, which would take minutes, and before a run is */
+    for (int i = 0; i < 3; i++) { /* in evaluations, which would take minutes; in a first batch */
         Path said = i < 2 ? err : tmp_path("first_batch.err");
         pid_t child = cli_start(
             said.s,
