@@ -3,7 +3,8 @@
 # answers, then by reinforcement learning. What is whole is not made again; a stopped run goes on.
 #
 #   sh data/real_model.sh tune       supervised: a model that answers in calculations
-#   sh data/real_model.sh train      GRPO and G2RL from there, an adapter each, three seeds
+#   sh data/real_model.sh train      GRPO, G2RL, and G2RL without all-wrong groups, from there, an
+#                                    adapter each, three seeds
 #   sh data/real_model.sh answers    before and after, on problems that none of them has seen
 #   sh data/real_model.sh alike      how alike answers are: the paper's Figure 3
 #   sh data/real_model.sh geometry   do features stand for the true gradients?
@@ -33,11 +34,13 @@ for stage in "${@:-help}"; do
         ;;
     train)
         for seed in ${SEEDS:-1 2 3}; do
-            for method in grpo g2rl; do
+            for row in grpo g2rl g2rl-right; do
+                method=${row%-right} dead=full
+                [ "$row" = "$method" ] || dead=right
                 run train --model "$RUNS/tuned" $as --data "$PROBLEMS/train.jsonl" \
-                    --method $method --lora 16 --lr 3e-4 --prompts 8 --rollouts 8 --steps 50 \
-                    --eval-every 50 --eval-data "$PROBLEMS/test.jsonl" --problems 150 \
-                    --seed $seed --ledger short --out "$RUNS/seed$seed/$method"
+                    --method $method --dead-groups $dead --lora 16 --lr 3e-4 --prompts 8 --rollouts 8 \
+                    --steps 50 --eval-every 50 --eval-data "$PROBLEMS/test.jsonl" --problems 150 \
+                    --seed $seed --ledger short --out "$RUNS/seed$seed/$row"
             done
         done
         "$G2RL" report "$RUNS"/seed*/*
