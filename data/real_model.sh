@@ -53,8 +53,8 @@ for stage in "${@:-help}"; do
         ;;
     alike)
         for T in 1 0.8 0.6; do
-            "$G2RL" geometry published="$MODEL" tuned="$RUNS/tuned" grpo="$RUNS/seed1/grpo" \
-                g2rl="$RUNS/seed1/g2rl" $as $test 100 --samples 8 --temperature $T
+            "$G2RL" geometry tuned="$RUNS/tuned" grpo="$RUNS/seed1/grpo" g2rl="$RUNS/seed1/g2rl" $as \
+                $test 60 --samples 8 --temperature $T
         done
         ;;
     geometry)

@@ -106,8 +106,9 @@ static inline int words_frontier(const Report *r, int sign, Buf *b)
     return n;
 }
 
-/* The rows that differ clearly at the last evaluation, in pass@1 they do not, and on the frontier
- * they do not: it does not see what is lost at an accuracy that was reached before. */
+/* The rows with a clear difference at the last evaluation, but none in pass@1 there, and none on
+ * the frontier, which does not see what is lost at an accuracy that was reached before. How many
+ * they are. */
 static inline int words_last(const Report *r, Buf *b)
 {
     int n = 0, column = r->measure == DISTINCT_RIGHT ? 4 : 3;
