@@ -366,7 +366,7 @@ static void test_frontier_report(void)
           strstr(cli_out, "   1.5 [ 1.5,  1.5]\n"), "%s", cli_out);
     CHECK(strstr(cli_out, "12.5 %          -          -          -\n"), "%s", cli_out);
     CHECK(strstr(cli_out, "\ng2rl         2        0       +0.15  [+0.15, +0.15]  "
-                          "[+0.15, +0.15]  0.0000\n"), "%s", cli_out);
+                          "[+0.15, +0.15]  0\n"), "%s", cli_out);
     char *html = read_page(page.s);
     CHECK(strstr(html, "From a base model with a pass@1 of 50.0 %, each method was trained for 10 "
                        "steps and asked 2 held-out problems, 2 times each. At the same pass@1 as "
@@ -430,6 +430,11 @@ static void test_frontier_report(void)
     CHECK(member_after(arm, "", "\"distinct_right@2/interval\": [") == 1.5 &&
           fabs(member_after(text_from(arm, "\"difference\""), "\"distinct_right@2\"",
                             "\"interval\": [") - 0.3) < 1e-9, "by class: %s", arm);
+
+    /* two seeds that hardly differ: a small p is printed, not 0.0000 */
+    frontier_run("f2", "g2rl", "2", "1e-4", 0.96, (double[]){0.9, 0.8, 1.50001});
+    CHECK(cli("report %s %s %s %s --out %s", a.s, b.s, c.s, d.s, page.s) == 0, "%s", cli_err);
+    CHECK(strstr(cli_out, "  [+0.15, +0.15]  1.1e-05\n"), "%s", cli_out);
 }
 
 static const char *const GEOMETRY_LINE =

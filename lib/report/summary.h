@@ -15,7 +15,7 @@ typedef struct {
     double scale;
     int decimals;
     bool sign, text_only; /* of differences, with their sign; not on the page */
-    enum { WITH_INTERVAL, ALONE, INTERVAL } form;
+    enum { WITH_INTERVAL, ALONE, INTERVAL, P_VALUE } form;
 } Column;
 
 typedef struct {
@@ -117,7 +117,7 @@ static inline Table frontier_table(const Report *r)
         {"difference", q.scale, q.decimals, true, false, ALONE},
         {"t over seeds", q.scale, q.decimals, true, true, INTERVAL},
         {"over problems", q.scale, q.decimals, true, false, INTERVAL},
-        {"p", 1, 4, false, true, WITH_INTERVAL}}};
+        {"p", 1, 2, false, true, P_VALUE}}};
     for (int a = 0; a < r->runs.n_arms && r->against; a++) {
         Frontier f = {.seeds = 0};
         if (&r->runs.arm[a] != r->against)
@@ -222,6 +222,8 @@ static inline void text_value(TextTable *t, const Column *c, Estimate e)
                  in_percent(c) ? " %" : "");
     if (c->form == INTERVAL)
         text_cell(t, "%s", text_interval(interval, c, e));
+    else if (c->form == P_VALUE) /* of which 0.0000 would say little */
+        text_cell(t, isfinite(e.value) ? "%.*g" : "-", c->decimals, e.value);
     else
         text_cell(t, "%*s%s%s", c->form == ALONE ? (int)strlen(c->title) : 5, value,
                   both ? " " : "", both ? text_interval(interval, c, e) : "");
