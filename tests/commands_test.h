@@ -914,6 +914,17 @@ static void test_geometry(void)
     CHECK(!strncmp(cli_out, "{\"name\": \"model\"", 16) && !strstr(cli_out, "\"true\"") &&
               strstr(cli_out, "\"encoder\": \"ngram\"") &&
               field(strstr(cli_out, "\"cos\""), "mean") == cosine, "%s", cli_out);
+    cli("geometry %s --json --true-gradients --feature-temperature 1.2 x=%s y=%s", common, base,
+        base);
+    CHECK(!strcmp(lines, cli_out), "features are at the sampling temperature");
+    cli("geometry %s --json --true-gradients --feature-temperature 0.5 x=%s", common, base);
+    CHECK(field(cli_out, "temperature") == 1.2 && field(cli_out, "feature_temperature") == 0.5 &&
+              field(cli_out, "distinct_pairs") == field(lines, "distinct_pairs") &&
+              field(strstr(cli_out, "\"semantic\""), "mean") ==
+                  field(strstr(lines, "\"semantic\""), "mean"), "other responses: %s", cli_out);
+    CHECK(field(strstr(cli_out, "\"cos\""), "mean") != cosine &&
+              field(strstr(cli_out, "\"pearson/semantic\""), "mean") !=
+                  field(strstr(lines, "\"pearson/semantic\""), "mean"), "%s", cli_out);
     CHECK(cli("geometry %s --true-gradients x=%s", common, base) == 0, "%s", cli_err);
     CHECK(strstr(cli_out, "zero-mean check") && strstr(cli_out, "\n  layer 3 ") &&
               strstr(cli_out, "Encoder: ref, x."), "%s", cli_out);

@@ -161,6 +161,12 @@ typedef struct {
     int threads;
 } Geometry;
 
+/* The temperature of features and true gradients. */
+static double feature_temperature(const Options *o)
+{
+    return o->feature_temperature > 0 ? o->feature_temperature : o->temperature;
+}
+
 static int all_pairs(const Geometry *x) { return x->groups * x->pairs; }
 
 static Geometry geometry_new(const char *name, const char *model, int groups, const Options *o)
@@ -335,14 +341,14 @@ static void measure(Session *s, Problems *p, const Ruler *ruler, bool judged, Ge
         size_t mark = e->arena.used;
         x.groups = imin(at_once, out->groups - i);
         Group *g = sample_problems(s, p, x, i);
-        Sampled sampled = {m, g, ruler, o->temperature, out, i};
+        Sampled sampled = {m, g, ruler, feature_temperature(o), out, i};
         engine_each(e, x.groups, measure_group, &sampled);
         if (judged)
             verify_groups(g, x.groups, &p->judge, &s->tokenizer);
         for (int k = 0; k < x.groups && judged; k++)
             measure_rewards(&g[k], out, i + k);
         for (int k = 0; grads && k < x.groups; k++)
-            measure_truth(e, m, &g[k], o->temperature, grads, out, i + k);
+            measure_truth(e, m, &g[k], feature_temperature(o), grads, out, i + k);
         e->arena.used = mark;
         progress(&report, i + x.groups, "problems");
     }
@@ -505,7 +511,7 @@ static void geometry_json(const Geometry *x)
     put_text(&b, "name", x->name, strlen(x->name));
     put_text(&b, "model", x->model, strlen(x->model));
     put(&b, "temperature", o->temperature);
-    put(&b, "feature_temperature", o->temperature);
+    put(&b, "feature_temperature", feature_temperature(o));
     put_text(&b, "encoder", encoder, strlen(encoder));
     put(&b, "groups", x->groups);
     put(&b, "samples", x->samples);
@@ -617,9 +623,9 @@ static void print_key(const Geometry *x)
            "S of Eq 9;\nnegative: the share of pairs where it is below 0. In brackets: 95 %% "
            "intervals over problems.\n"
            "Zero-mean check: mean <Phi_i, Phi_j> of two responses, over mean |Phi|^2. For the sum "
-           "it is 0\nin expectation. An interval without 0 is chance once in about 20 times, else "
-           "an error: does it\nstay with more --problems? For the mean over tokens it need not be "
-           "0.\n");
+           "it is 0\nin expectation, if both temperatures are equal. An interval without 0 is then "
+           "chance once in about\n20 times, else an error: does it stay with more --problems? For "
+           "the mean over tokens it need not be 0.\n");
     if (x->truth)
         printf("True gradients: of a response's log-prob by all parameters, or by a part of them. "
                "Over distinct\npairs: identical ones have cosine 1 by any measure, and make every "
@@ -631,7 +637,7 @@ static void print_geometry(const Geometry *all, int n)
     const Options *o = all->o;
     bool reference = o->rl.encoder == EMBED_REF;
     printf("%d problems, %d responses to each. Temperatures: sampling %g, features %g. Encoder: %s"
-           "%s%s.\n\n", all->groups, all->samples, o->temperature, o->temperature,
+           "%s%s.\n\n", all->groups, all->samples, o->temperature, feature_temperature(o),
            ENCODER_NAMES[o->rl.encoder], reference ? ", " : "", reference ? all->name : "");
     print_pairs(all, n);
     print_zero_mean(all, n);

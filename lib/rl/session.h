@@ -25,7 +25,7 @@ typedef struct {
     int samples, problems, top_k, threads, save_every, eval_every, dtype, only, shape, ledger;
     int lora, lora_targets;
     double lr, beta1, beta2, adam_eps, weight_decay, clip_norm, temperature, top_p, reward_timeout;
-    double lora_alpha;
+    double feature_temperature, lora_alpha;
     uint64_t seed;
     bool json, csv, force, no_check, quick, recompute, decode, skip_special, true_gradients, resume;
     MethodOptions rl;
@@ -103,6 +103,8 @@ static const Option OPTIONS[] = {
     NUMBER("temperature", temperature, "1", 0.01, 100, C(SCORE), "of the log-probs"),
     NUMBER("temperature", temperature, "1", 0.01, 100, C(GEOMETRY),
            "of sampling, features and true gradients"),
+    NUMBER("feature-temperature", feature_temperature, "0", 0, 100, C(GEOMETRY),
+           "of features and true gradients; 0: the sampling temperature"),
     NUMBER("top-p", top_p, "1", 1e-6, 1, C(EVAL) | C(SAMPLE_TEXT),
            "nucleus sampling: the smallest set of tokens of this probability"),
     INT("top-k", top_k, "0", 0, 1e9, C(EVAL) | C(SAMPLE_TEXT),
