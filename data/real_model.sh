@@ -51,16 +51,18 @@ for stage in "${@:-help}"; do
         "$G2RL" eval tuned="$RUNS/tuned" grpo="$RUNS/seed1/grpo" g2rl="$RUNS/seed1/g2rl" $as \
             $test 150 --samples 16 --responses "$RUNS/answers.jsonl"
         ;;
-    alike)
-        for T in 1 0.8 0.6; do
+    alike) # as sampled; then features at 1 of answers at 0.8
+        for T in 1 0.8 0.6 "0.8 --feature-temperature 1"; do
             "$G2RL" geometry tuned="$RUNS/tuned" grpo="$RUNS/seed1/grpo" g2rl="$RUNS/seed1/g2rl" $as \
-                $test 60 --samples 8 --temperature $T
+                $test 60 --samples 8 --encoder ngram --temperature $T
         done
         ;;
     geometry)
         for T in 1 0.8; do
-            "$G2RL" geometry published="$MODEL" tuned="$RUNS/tuned" $as $test 60 --samples 8 \
+            "$G2RL" geometry published="$MODEL" $as $test 40 --samples 8 --max-tokens 256 \
                 --temperature $T --true-gradients
+            "$G2RL" geometry tuned="$RUNS/tuned" $as $test 40 --samples 8 --temperature $T \
+                --true-gradients
         done
         ;;
     *)
