@@ -7,6 +7,7 @@
 #                                    adapter each, three seeds
 #   sh data/real_model.sh answers    before and after, on problems that none of them has seen
 #   sh data/real_model.sh alike      how alike answers are: the paper's Figure 3
+#   sh data/real_model.sh mismatch   what another temperature of the features does to it
 #   sh data/real_model.sh geometry   do features stand for the true gradients?
 #
 # MODEL=smollm2: SmolLM2-135M-Instruct as its authors publish it. PROBLEMS=problems: what
@@ -51,10 +52,18 @@ for stage in "${@:-help}"; do
         "$G2RL" eval tuned="$RUNS/tuned" grpo="$RUNS/seed1/grpo" g2rl="$RUNS/seed1/g2rl" $as \
             $test 150 --samples 16 --responses "$RUNS/answers.jsonl"
         ;;
-    alike) # as sampled; then features at 1 of answers at 0.8
+    alike)
         for T in 1 0.8 0.6 "0.8 --feature-temperature 1"; do
             "$G2RL" geometry tuned="$RUNS/tuned" grpo="$RUNS/seed1/grpo" g2rl="$RUNS/seed1/g2rl" $as \
                 $test 60 --samples 8 --encoder ngram --temperature $T
+        done
+        ;;
+    mismatch)
+        for T in "0.8" "0.8 --feature-temperature 1" "0.6" "0.6 --feature-temperature 1"; do
+            for tokens in 16 64 256; do
+                "$G2RL" geometry published="$MODEL" $as $test 40 --samples 8 --max-tokens $tokens \
+                    --encoder ngram --temperature $T
+            done
         done
         ;;
     geometry)
