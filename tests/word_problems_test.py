@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """data/word_problems.py: what it makes of an answer; and where ../shared has the sets, all that it
-writes: each calculation holds, and the last one is the answer."""
+writes: each calculation holds, and the last one is the answer; and a table of doc/real-model.md."""
 
 import json
 import os
@@ -42,6 +42,12 @@ if os.path.isdir(SETS):
     with tempfile.TemporaryDirectory() as out:
         subprocess.run([sys.executable, "data/word_problems.py", f"{SETS}/gsm8k/train.jsonl",
                         f"{SETS}/svamp/test.jsonl", out], check=True, stdout=subprocess.DEVNULL)
+        page = open("doc/real-model.md", encoding="utf-8").read()
+        code, table = re.search(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", page, re.S).groups()
+        os.symlink(os.path.abspath("doc"), f"{out}/doc")
+        os.symlink(out, f"{out}/problems")
+        got = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True).stdout
+        equal(["    " + line for line in got.splitlines()], table.splitlines())
         lines = {name: [json.loads(line) for line in open(f"{out}/{name}.jsonl", encoding="utf-8")]
                  for name in ("sft", "train", "test")}
     ids = {name: {line["ID"] for line in lines[name]} for name in ("train", "test")}
