@@ -67,6 +67,7 @@ for stage in "${@:-help}"; do
         done
         ;;
     geometry)
+        "$G2RL" geometry published="$MODEL" $as $test 40 --samples 8 --max-tokens 16 --true-gradients
         for T in 1 0.8; do
             "$G2RL" geometry published="$MODEL" $as $test 40 --samples 8 --max-tokens 256 \
                 --temperature $T --true-gradients
