@@ -46,8 +46,8 @@ if os.path.isdir(SETS):
         code, table = re.search(r"```python\n(.*?)```\n\n((?:    [^\n]*\n)+)", page, re.S).groups()
         os.symlink(os.path.abspath("doc"), f"{out}/doc")
         os.symlink(out, f"{out}/problems")
-        got = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True).stdout
-        equal(["    " + line for line in got.splitlines()], table.splitlines())
+        got = subprocess.run([sys.executable, "-c", code], cwd=out, capture_output=True, text=True)
+        equal(["    " + line for line in got.stdout.splitlines()], table.splitlines())
         lines = {name: [json.loads(line) for line in open(f"{out}/{name}.jsonl", encoding="utf-8")]
                  for name in ("sft", "train", "test")}
     ids = {name: {line["ID"] for line in lines[name]} for name in ("train", "test")}
