@@ -388,6 +388,15 @@ static void test_frontier_report(void)
     CHECK(strstr(html, "as g2rl, clearly fewer distinct right answers among 2: grpo (\xE2\x88\x92"
                        "0.15). "), "fewer");
     free(html);
+    /* minus the base model, which has a pass@1 of 0.5, and no path */
+    CHECK(cli("report %s %s %s %s --json --against base", a.s, b.s, c.s, d.s) == 0, "%s",
+          cli_err);
+    arm = text_from(cli_out, "\"g2rl\":");
+    CHECK(fabs(member_after(arm, "\"difference\": {\"pass@1\": ", "\"value\": ") - 0.4) < 1e-9 &&
+          fabs(member_after(arm, "\"path\": {\"pass@1\": ", "\"value\": ") - 0.4) < 1e-9 &&
+          !strstr(cli_out, at), "%s", cli_out);
+    CHECK(cli("report %s %s --against base --out %s", a.s, c.s, page.s) == 0 &&
+          strstr(cli_out, "\ndifference from base, same seed and problems"), "%s", cli_err);
     CHECK(cli("report %s %s --against other", a.s, c.s) == 1 &&
           !strcmp(cli_err, "g2rl: report: --against: no run is called 'other'\n"), "%s", cli_err);
 

@@ -597,13 +597,14 @@ static inline Estimate estimate(const Arm *a, When when, int q, int *seeds)
     return e;
 }
 
-/* Two runs of one seed, problem by problem. */
-static inline Estimate run_difference(const RunFiles *r, const RunFiles *against, When when, int q)
+/* Two runs of one seed, or one at two times, problem by problem. */
+static inline Estimate run_difference(const RunFiles *r, When when, const RunFiles *against,
+                                      When then, int q)
 {
     int n = r->eval[0].problems;
     double *x = xcalloc(2 * n, sizeof *x);
-    Estimate e = point_estimate(run_value(r, when, q) - run_value(against, when, q));
-    if (run_problems(r, when, q, x) && run_problems(against, when, q, x + n))
+    Estimate e = point_estimate(run_value(r, when, q) - run_value(against, then, q));
+    if (run_problems(r, when, q, x) && run_problems(against, then, q, x + n))
         e = paired(x, x + n, r->class ? r->class : against->class, n, r->seed);
     free(x);
     return e;
@@ -612,18 +613,19 @@ static inline Estimate run_difference(const RunFiles *r, const RunFiles *against
 /* The quantity of an arm minus that of another, over the seeds that both have; *pairs (or NULL) is
  * how many. One pair: the interval is over problems; several: a t interval over the seeds'
  * differences. */
-static inline Estimate difference(const Arm *a, const Arm *against, When when, int q, int *pairs)
+static inline Estimate difference(const Arm *a, When when, const Arm *against, When then, int q,
+                                  int *pairs)
 {
     double *x = xcalloc(a->n, sizeof *x);
     Estimate one = point_estimate(NO_NUMBER);
     int n = 0;
     for (int i = 0; i < a->n; i++)
         for (int k = 0; k < against->n; k++) {
-            double d = run_value(a->run[i], when, q) - run_value(against->run[k], when, q);
+            double d = run_value(a->run[i], when, q) - run_value(against->run[k], then, q);
             if (a->run[i]->seed != against->run[k]->seed || !isfinite(d))
                 continue;
             if (!n)
-                one = run_difference(a->run[i], against->run[k], when, q);
+                one = run_difference(a->run[i], when, against->run[k], then, q);
             x[n++] = d;
         }
     Estimate e = n > 1 ? mean_interval(x, n) : one;

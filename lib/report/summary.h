@@ -63,9 +63,10 @@ static inline const Row *row_find(const Table *t, int arm)
     return NULL;
 }
 
-/* Values, or differences, of arms that have some. */
+/* Values, or differences, of arms that have some. The base model is what it was at the start. */
 static inline Table quantities_table(const Report *r, When when, bool differences)
 {
+    When then = r->against == &r->base ? AT_START : when;
     Table t = {.column = {{"seeds", 1, 0, false, true, ALONE}}, .columns = 1 + COLUMNS};
     for (int a = differences ? 0 : -1; a < r->runs.n_arms; a++) {
         const Arm *arm = row_arm(r, a);
@@ -75,7 +76,7 @@ static inline Table quantities_table(const Report *r, When when, bool difference
             continue;
         for (int i = 0; i < COLUMNS && r->runs.samples; i++) {
             int q = headline(&r->runs, i);
-            row.cell[1 + i] = differences ? difference(arm, r->against, when, q, &n)
+            row.cell[1 + i] = differences ? difference(arm, when, r->against, then, q, &n)
                                           : estimate(arm, a < 0 ? AT_START : when, q, &n);
             seeds = i ? seeds : n;
         }
@@ -118,7 +119,7 @@ static inline Table frontier_table(const Report *r)
         {"t over seeds", q.scale, q.decimals, true, true, INTERVAL},
         {"over problems", q.scale, q.decimals, true, false, INTERVAL},
         {"p", 1, 2, false, true, P_VALUE}}};
-    for (int a = 0; a < r->runs.n_arms && r->against; a++) {
+    for (int a = 0; a < r->runs.n_arms && r->against && r->against != &r->base; a++) {
         Frontier f = {.seeds = 0};
         if (&r->runs.arm[a] != r->against)
             f = arm_frontier(&r->runs.arm[a], r->against, r->measure);
@@ -131,7 +132,8 @@ static inline Table frontier_table(const Report *r)
     return t;
 }
 
-/* Fills in all that follows from r->runs; others are compared with the arm of this label. */
+/* Fills in all that follows from r->runs; others are compared with the arm of this label, or "base":
+ * with what they were before training, which has no path, and so no frontier. */
 static inline void tables_make(Report *r, const char *against)
 {
     r->base = base_arm(&r->runs);
@@ -139,6 +141,8 @@ static inline void tables_make(Report *r, const char *against)
     for (int a = 0; a < r->runs.n_arms; a++)
         if (!strcmp(r->runs.arm[a].label, against))
             r->against = &r->runs.arm[a];
+    if (!r->against && !strcmp(against, r->base.label) && r->base.n)
+        r->against = &r->base;
     r->values = quantities_table(r, AT_END, false);
     r->responses = responses_table(r);
     r->last = quantities_table(r, AT_END, true);

@@ -186,7 +186,8 @@ static const Option OPTIONS[] = {
     TEXT("geometry", geometry, NULL, C(REPORT), "FILE", "output of `g2rl geometry --json`"),
     TEXT("svg", svg, NULL, C(REPORT), "FILE", "write the frontier as a drawing too"),
     TEXT("against", against, NULL, C(REPORT), "RUN",
-         "the runs that others are compared with, by their directory's name; else grpo"),
+         "the runs that others are compared with, by their directory's name; or base: "
+         "before training; else grpo"),
     FLAG("csv", csv, C(REPORT), "the numbers of one run, a row a step, and no page"),
     INT("save-every", save_every, "0", 0, 1e9, LEARN,
         "steps between checkpoints; 0: every ten minutes and before evaluations, the newest kept"),
