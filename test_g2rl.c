@@ -272,6 +272,7 @@ static const Test TESTS[] = {
     TEST(frontier_seeds, "which seeds count; Student's t over them"),
     TEST(frontier_problems, "its interval against all samples of problems, by class"),
     TEST(frontier_report, "measure, learning rates and classes, from files to the tables"),
+    TEST(report_against_base, "before and after, without a frontier; a small p"),
     TEST(report_page, "a well-formed page that escapes what files say"),
     TEST(report_absent, "panels without data"),
     TEST(report_unfinished, "a last line that is still being written"),
