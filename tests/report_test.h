@@ -432,8 +432,8 @@ static void test_frontier_report(void)
                             "\"interval\": [") - 0.3) < 1e-9, "by class: %s", arm);
 }
 
-/* Minus the base model, which has a pass@1 of 0.5 and no path; and a p that is small, not 0.0000, of
- * two seeds that hardly differ. */
+/* Minus the base model, which has a pass@1 of 0.5 and no path; and a p that is small, not 0.0000,
+ * of two seeds that hardly differ. */
 static void test_report_against_base(void)
 {
     static const double grpo[] = {0.7, 0.8, 1.2}, g2rl[] = {0.9, 0.8, 1.5};
@@ -444,8 +444,8 @@ static void test_report_against_base(void)
     Path d = frontier_run("b2", "g2rl", "2", "1e-4", 0.96, near);
     CHECK(cli("report %s %s %s %s --json --against base", a.s, b.s, c.s, d.s) == 0, "%s", cli_err);
     const char *arm = text_from(cli_out, "\"g2rl\":");
-    CHECK(fabs(member_after(arm, "\"difference\": {\"pass@1\": ", "\"value\": ") - 0.4) < 1e-9 &&
-          fabs(member_after(arm, "\"path\": {\"pass@1\": ", "\"value\": ") - 0.4) < 1e-9 &&
+    CHECK(fabs(member_after(arm, "\"difference\": {\"pass@1\": ", "\"value\": ") - 0.4) < 1e-9
+              && fabs(member_after(arm, "\"path\": {\"pass@1\": ", "\"value\": ") - 0.4) < 1e-9 &&
           !strstr(cli_out, "\"frontier\""), "%s", cli_out);
     CHECK(cli("report %s %s --against base --out %s", a.s, c.s, page.s) == 0 &&
           strstr(cli_out, "\ndifference from base, same seed and problems"), "%s", cli_err);

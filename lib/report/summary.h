@@ -132,8 +132,8 @@ static inline Table frontier_table(const Report *r)
     return t;
 }
 
-/* Fills in all that follows from r->runs; others are compared with the arm of this label, or "base":
- * with what they were before training, which has no path, and so no frontier. */
+/* Fills in all that follows from r->runs; others are compared with the arm of this label, or, if it
+ * is "base", with what they were before training: it has no path, and so no frontier. */
 static inline void tables_make(Report *r, const char *against)
 {
     r->base = base_arm(&r->runs);
